@@ -1,0 +1,34 @@
+"""What can end a run other than success, each with the exit code that a launcher reads.
+
+Every message says what was found, what was expected, and which field or flag mends it.
+"""
+
+
+class RunError(Exception):
+    """A reason to stop that the user should read without a traceback."""
+
+    exit_code = 1
+
+
+class InputError(RunError):
+    """A flag, a config field or an input file is wrong."""
+
+    exit_code = 64
+
+
+class Preempted(RunError):
+    """The run was asked to stop; its state is saved and the same command goes on from there."""
+
+    exit_code = 75
+
+
+class Diverged(RunError):
+    """A loss or a gradient is no longer finite; running again would give the same."""
+
+    exit_code = 76
+
+
+class MismatchError(RunError):
+    """A checkpoint or a dataset was made for another config."""
+
+    exit_code = 77
