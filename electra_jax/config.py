@@ -1,0 +1,206 @@
+"""Configs: what is wrong with one, what identifies a run, and how two differ."""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from electra_jax.errors import InputError
+from electra_jax.text import sources
+
+# What may change between two starts of one run, because no trained number follows from it.
+FREE_FIELDS = ("mesh", "log", "evaluation", "checkpoint", "compile_cache", "data.download_cache", "data.directory")
+
+SHARDINGS = ("dp", "fsdp", "fsdp_tp")
+
+
+def validate(config: Any, device_count: int) -> None:
+    """Checks a pre-training config before any slow work.
+
+    Args:
+      config: the config with its overrides applied.
+      device_count: how many devices the run will have.
+
+    Raises:
+      InputError: lists every problem, each with its field, what was found, and what was expected.
+    """
+    problems = [*_numbers(config, ""), *_choices(config, "")]
+    if not problems:
+        problems += [*_model(config), *_batches(config, device_count)]
+    _raise([*problems, *sources.problems(config.data.sources)])
+
+
+def validate_data(config: Any) -> None:
+    """Checks `config.data` alone; raises InputError like `validate`."""
+    _raise([*_numbers(config, "data."), *_choices(config, "data."), *sources.problems(config.data.sources)])
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise InputError(f"The config has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))
+
+
+_POSITIVE = (
+    "steps", "batch_size", "data.sequence_length", "data.tokenizer.vocabulary_size",
+    "model.layers", "model.hidden_size", "model.heads", "model.feed_forward_size", "model.embedding_size",
+    "model.positions", "optimizer.learning_rate", "optimizer.epsilon", "optimizer.clip_norm", "objective.temperature",
+    "log.every_steps", "evaluation.every_steps", "evaluation.rows", "checkpoint.every_steps", "checkpoint.keep_last",
+)  # fmt: skip
+_NOT_NEGATIVE = (
+    "optimizer.warmup_steps", "optimizer.decay_power", "optimizer.weight_decay", "objective.generator_weight",
+    "objective.discriminator_weight", "checkpoint.keep_every_steps", "evaluation.shown_rows",
+)  # fmt: skip
+_FRACTIONS = (
+    "objective.mask_fraction", "objective.kept_fraction", "data.heldout_fraction", "data.single_segment_probability",
+    "data.short_row_probability", "model.dropout_rate", "model.attention_dropout_rate", "optimizer.beta1",
+    "optimizer.beta2",
+)  # fmt: skip
+
+
+def _numbers(config: Any, prefix: str) -> Iterable[str]:
+    """Problems of single numbers whose names begin with `prefix`."""
+
+    def chosen(names: Iterable[str]) -> Iterable[str]:
+        return (name for name in names if name.startswith(prefix))
+
+    for name in chosen(_POSITIVE):
+        if not field(config, name) > 0:
+            yield f"config.{name}: {field(config, name)}, expected a number above 0"
+    for name in chosen(_NOT_NEGATIVE):
+        if field(config, name) < 0:
+            yield f"config.{name}: {field(config, name)}, expected 0 or more"
+    for name in chosen(_FRACTIONS):
+        if not 0 <= field(config, name) < 1:
+            yield f"config.{name}: {field(config, name)}, expected a fraction, at least 0 and below 1"
+    for name in chosen(("model.generator_width", "model.generator_depth")):
+        if not 0 < field(config, name) <= 1:
+            yield f"config.{name}: {field(config, name)}, expected a fraction of the discriminator, above 0 and up to 1"
+
+
+def _choices(config: Any, prefix: str) -> Iterable[str]:
+    allowed = {
+        "task": ("pretraining",),
+        "objective.name": ("electra", "mlm"),
+        "data.rows": ("segment_pairs",),
+        "model.attention_bias": ("none", "distance_decay"),
+        "model.compute_dtype": ("auto", "float32", "bfloat16"),
+        "mesh.sharding": SHARDINGS,
+    }
+    for name, values in allowed.items():
+        if name.startswith(prefix) and field(config, name) not in values:
+            yield f"config.{name}: {field(config, name)!r}, expected one of {', '.join(values)}"
+
+
+def _model(config: Any) -> Iterable[str]:
+    model, length = config.model, config.data.sequence_length
+    if model.hidden_size % model.heads:
+        yield f"config.model.heads: {model.heads} heads do not divide config.model.hidden_size={model.hidden_size}"
+    generator_size = round(model.hidden_size * model.generator_width)
+    generator_heads = max(1, round(model.heads * model.generator_width))
+    if config.objective.name == "electra" and (not generator_size or generator_size % generator_heads):
+        yield (
+            f"config.model.generator_width: {model.generator_width} makes a generator of width {generator_size} "
+            f"with {generator_heads} heads, which do not divide it"
+        )
+    if length > model.positions:
+        yield (
+            f"config.data.sequence_length: {length} is above the position table, config.model.positions="
+            f"{model.positions}; raise --config.model.positions={length} or shorten the rows"
+        )
+    if length < 8:
+        yield f"config.data.sequence_length: {length}, expected at least 8 tokens"
+    elif int((config.objective.mask_fraction + 0.005) * length) < 1:
+        yield f"config.objective.mask_fraction: {config.objective.mask_fraction} of {length} tokens masks none"
+    if config.optimizer.warmup_steps >= config.steps:
+        yield (
+            f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not below config.steps={config.steps}; "
+            f"the learning rate would never reach its peak"
+        )
+
+
+def _batches(config: Any, device_count: int) -> Iterable[str]:
+    mesh = config.mesh
+    axes = {axis: mesh[axis] for axis in ("data", "fsdp", "tensor")}
+    sizes = list(axes.values())
+    for axis, size in axes.items():
+        if size != -1 and size < 1:
+            yield f"config.mesh.{axis}: {size}, expected a number of devices, or -1 for all that are left"
+            return
+    if sizes.count(-1) > 1:
+        yield "config.mesh: more than one axis is -1; only one can take what is left of the devices"
+        return
+    fixed = 1
+    for size in sizes:
+        fixed *= size if size != -1 else 1
+    if device_count % fixed or (-1 not in sizes and fixed != device_count):
+        yield (
+            f"config.mesh: data={mesh.data} × fsdp={mesh.fsdp} × tensor={mesh.tensor} does not use exactly the "
+            f"{device_count} devices here; set one axis to -1 to let it take what is left"
+        )
+        return
+    left = device_count // fixed
+    shards = (left if mesh.data == -1 else mesh.data) * (left if mesh.fsdp == -1 else mesh.fsdp)
+    if config.batch_size % shards:
+        yield (
+            f"config.batch_size: {config.batch_size} rows cannot be dealt out evenly over {shards} devices "
+            f"(config.mesh: data × fsdp); use a multiple of {shards}"
+        )
+
+
+def field(config: Any, name: str) -> Any:
+    """The value of a dotted name."""
+    for part in name.split("."):
+        config = config[part]
+    return config
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names to JSON-ready leaves."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def trained_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The flattened fields that trained numbers follow from; a run keeps them from its first step to its last."""
+    free = tuple(FREE_FIELDS)
+    return {
+        name: value
+        for name, value in flatten(tree).items()
+        if not any(name == prefix or name.startswith(prefix + ".") for prefix in free)
+    }
+
+
+def fingerprint(tree: Mapping[str, Any]) -> str:
+    """SHA-256 of the trained fields, in hexadecimal."""
+    canonical = json.dumps(trained_fields(tree), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One readable line for each trained field that differs."""
+    old, new = trained_fields(before), trained_fields(after)
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            lines.append(f"config.{name}: was {old[name]!r}, is gone")
+        elif name not in old:
+            lines.append(f"config.{name}: was not there, is {new[name]!r}")
+        elif old[name] != new[name]:
+            lines.append(f"config.{name}: was {old[name]!r}, is {new[name]!r}")
+    return lines
+
+
+def check_vocabulary(config: Any, vocabulary_size: int) -> None:
+    """Raises InputError when the tokenizer at hand has another size than the model's word table."""
+    expected = config.data.tokenizer.vocabulary_size
+    if vocabulary_size != expected:
+        raise InputError(
+            f"config.data.tokenizer.vocabulary_size: {expected}, but the tokenizer has {vocabulary_size} pieces; "
+            f"set --config.data.tokenizer.vocabulary_size={vocabulary_size}"
+        )

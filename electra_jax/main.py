@@ -1,0 +1,106 @@
+"""The door to training: `python -m electra_jax.main --config=configs/base.py --workdir=DIR`.
+
+Short on purpose: it reads flags, checks everything that can be checked at once, and hands over to `training/`.
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from electra_jax import config as configs
+from electra_jax import doors
+from electra_jax.errors import InputError, MismatchError
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if it is not there, resumed if it is.")
+_MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "eval scores the newest checkpoint of the workdir.")
+_ALLOW = flags.DEFINE_list(
+    "allow_config_change", [], "Fields, such as steps, in which a resumed run may differ from its first start."
+)
+
+
+def main() -> None:
+    """Prepares the text if need be, then trains or evaluates; see `doors` for exit codes."""
+    config = _CONFIG.value
+    if config is None or not _WORKDIR.value:
+        raise InputError("Two flags are needed, for example --config=configs/quickstart.py --workdir=runs/quickstart")
+    # Imported here so that a mistyped flag answers at once.
+    import jax
+
+    from electra_jax.pretraining.job import pretraining_job
+    from electra_jax.report import write_report
+    from electra_jax.text import writer
+    from electra_jax.training import facts, loop, partitioning, processes, telemetry
+    from electra_jax.training.trainer import make_trainer
+
+    configs.validate(config, jax.device_count())
+    workdir = _opened_workdir(pathlib.Path(_WORKDIR.value).expanduser().absolute(), config)
+    processes.use_compile_cache(os.path.expanduser(config.compile_cache))
+    line = telemetry.ProgressLine()
+
+    dataset = writer.ensure(config.data, line.print)
+    configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
+    dataset.tokenizer.save(workdir / "tokenizer")
+    environment = {"config": flags.FLAGS["config"].config_filename, **telemetry.environment()}
+    telemetry.write_json(workdir / "environment.json", environment)
+
+    job = pretraining_job(config, dataset, jax.default_backend())
+    mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
+    trainer = make_trainer(config, job, mesh, line.print)
+    if _MODE.value == "eval":
+        scores = loop.evaluate_newest(trainer, workdir)
+        line.print(json.dumps(scores, indent=2))
+        return
+    line.print(facts.screen(trainer, dataset.train.num_rows))
+    try:
+        loop.train(trainer, workdir, line)
+    finally:
+        # A run that was stopped has something to show, too.
+        if (workdir / "metrics.jsonl").exists():
+            line.print(f"Report: {write_report(workdir)}")
+
+
+def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:
+    """Makes the workdir and its config.json, or checks that it belongs to this config.
+
+    Raises:
+      InputError: it cannot be written, or is a folder of something else.
+      MismatchError: it belongs to another config.
+    """
+    from electra_jax.training import telemetry
+
+    ours = json.loads(config.to_json_best_effort())
+    path = workdir / "config.json"
+    try:
+        if path.exists():
+            before = json.loads(path.read_text())
+            before.pop("fingerprint", None)
+            allowed = {name.removeprefix("config.") for name in _ALLOW.value}
+            changes = [
+                change
+                for change in configs.difference(before, ours)
+                if change.split(":")[0].removeprefix("config.") not in allowed
+            ]
+            if changes:
+                raise MismatchError(
+                    f"{workdir} belongs to a run with another config:\n"
+                    + "\n".join(f"  {change}" for change in changes)
+                    + "\nGive another --workdir, or the old values; or name the fields in --allow_config_change."
+                )
+        elif workdir.exists() and any(workdir.iterdir()):
+            raise InputError(f"--workdir={workdir}: is not empty and holds no config.json, so it is not a run of ours")
+        elif _MODE.value == "eval":
+            raise InputError(f"--workdir={workdir}: no run to evaluate there")
+        workdir.mkdir(parents=True, exist_ok=True)
+        telemetry.write_json(path, ours | {"fingerprint": configs.fingerprint(ours)})
+    except (OSError, ValueError) as error:
+        raise InputError(f"--workdir={workdir}: cannot be used: {error}") from error
+    return workdir
+
+
+if __name__ == "__main__":
+    doors.enter(main)

@@ -1,0 +1,160 @@
+"""The transformer encoder of BERT and ELECTRA: embeddings, then post-norm layers stacked over one scanned axis."""
+
+import dataclasses
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from electra_jax.models.attention import SelfAttention
+from electra_jax.models.layers import (
+    Dropout,
+    constrain_hidden,
+    dense,
+    gelu,
+    glorot_uniform,
+    layer_norm,
+    truncated_normal,
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class EncoderConfig:
+    """Sizes and rates of one encoder; the names and defaults of ELECTRA (paper table 6, Google's `BertConfig`)."""
+
+    vocabulary_size: int
+    embedding_size: int
+    hidden_size: int
+    layers: int
+    heads: int
+    feed_forward_size: int
+    positions: int  # Rows of the position table, the longest row that the encoder can read.
+    token_types: int = 2
+    dropout_rate: float = 0.1
+    attention_dropout_rate: float = 0.1
+    attention_bias: str = "none"
+    layer_norm_epsilon: float = 1e-12
+    dtype: jnp.dtype = jnp.float32  # Of the computation; parameters are float32.
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.hidden_size // self.heads
+
+    def scaled(self, width: float, depth: float = 1.0) -> "EncoderConfig":
+        """The generator's sizes: fractions of the discriminator's, rounded; the embeddings stay as they are."""
+        return dataclasses.replace(
+            self,
+            hidden_size=round(self.hidden_size * width),
+            feed_forward_size=round(self.feed_forward_size * width),
+            heads=max(1, round(self.heads * width)),
+            layers=max(1, round(self.layers * depth)),
+        )
+
+
+class Embeddings(nn.Module):
+    """Word, token-type and position tables, summed, then LayerNorm and dropout.
+
+    Generator and discriminator share all of it, LayerNorm included, as Google's code does; the paper names
+    only the tables (§3.2).
+    """
+
+    config: EncoderConfig
+
+    def setup(self) -> None:
+        """Makes the three tables."""
+        config = self.config
+
+        def table(name: str, rows: int, axis: str) -> jax.Array:
+            initializer = nn.with_logical_partitioning(truncated_normal, (axis, "embed"))
+            return self.param(name, initializer, (rows, config.embedding_size))
+
+        self.word_table_VxE = table("word_embeddings", config.vocabulary_size, "vocab")
+        self.type_table_TxE = table("token_type_embeddings", config.token_types, "table")
+        self.position_table_LxE = table("position_embeddings", config.positions, "table")
+        self.layer_norm = layer_norm(config.layer_norm_epsilon, config.dtype)
+        self.dropout = Dropout(config.dropout_rate)
+
+    def __call__(self, tokens_BxL: jax.Array, segments_BxL: jax.Array, *, deterministic: bool) -> jax.Array:
+        """Returns the embedded rows, float `dtype` of shape [B, L, E].
+
+        Args:
+          tokens_BxL: int32 ids.
+          segments_BxL: int32 token types, 0 for the first segment and 1 for the second.
+          deterministic: no dropout if true.
+        """
+        summed_BxLxE = self.word_table_VxE[tokens_BxL] + self.position_table_LxE[: tokens_BxL.shape[1]]
+        # A select for two rows: the gradient of a gather would be a scatter of every token into them.
+        summed_BxLxE += jnp.where(segments_BxL[..., None] == 1, self.type_table_TxE[1], self.type_table_TxE[0])
+        return self.dropout(self.layer_norm(summed_BxLxE), deterministic=deterministic)
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward, each followed by dropout, the residual sum and LayerNorm (post-norm)."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, hidden_BxLxD: jax.Array, document_ids_BxL: jax.Array, deterministic: bool) -> jax.Array:
+        """Returns the layer's output, float `dtype` of shape [B, L, D]."""
+        config = self.config
+        dropout = Dropout(config.dropout_rate)
+        attended_BxLxD = SelfAttention(
+            heads=config.heads,
+            head_size=config.head_size,
+            dropout_rate=config.attention_dropout_rate,
+            bias=config.attention_bias,
+            dtype=config.dtype,
+            name="attention",
+        )(hidden_BxLxD, document_ids_BxL, deterministic=deterministic)
+        attended_BxLxD = dropout(attended_BxLxD, deterministic=deterministic)
+        hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "attention_layer_norm")(
+            hidden_BxLxD + attended_BxLxD
+        )
+
+        sizes = config.hidden_size, config.feed_forward_size
+        inner_BxLxF = gelu(dense(*sizes, ("embed", "mlp"), dtype=config.dtype, name="intermediate")(hidden_BxLxD))
+        output_BxLxD = dense(*sizes[::-1], ("mlp", "embed"), dtype=config.dtype, name="output")(inner_BxLxF)
+        output_BxLxD = dropout(output_BxLxD, deterministic=deterministic)
+        hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "output_layer_norm")(
+            hidden_BxLxD + output_BxLxD
+        )
+        return constrain_hidden(hidden_BxLxD)
+
+
+class Encoder(nn.Module):
+    """The layers, their parameters stacked over a leading axis so that compile time does not grow with depth."""
+
+    config: EncoderConfig
+
+    @nn.compact
+    def __call__(self, embedded_BxLxE: jax.Array, document_ids_BxL: jax.Array, *, deterministic: bool) -> jax.Array:
+        """Returns the last hidden states, float `dtype` of shape [B, L, D].
+
+        Args:
+          embedded_BxLxE: what `Embeddings` returns.
+          document_ids_BxL: int32, 0 on padding; attention stays within equal ids.
+          deterministic: no dropout if true.
+        """
+        config = self.config
+        hidden_BxLxD = embedded_BxLxE
+        if config.embedding_size != config.hidden_size:
+            # After LayerNorm and dropout, and with TensorFlow's default initialiser, as in Google's `BertModel`.
+            hidden_BxLxD = dense(
+                config.embedding_size,
+                config.hidden_size,
+                (None, "embed"),
+                dtype=config.dtype,
+                kernel_init=glorot_uniform,
+                name="embeddings_project",
+            )(hidden_BxLxD)
+        layers = nn.scan(
+            lambda layer, hidden, documents: (layer(hidden, documents, deterministic), None),
+            variable_axes={"params": 0},
+            split_rngs={"params": True, "dropout": True},
+            in_axes=nn.broadcast,
+            length=config.layers,
+            metadata_params={nn.PARTITION_NAME: "layers"},
+        )
+        hidden_BxLxD, _ = layers(Layer(config, name="layers"), constrain_hidden(hidden_BxLxD), document_ids_BxL)
+        return hidden_BxLxD

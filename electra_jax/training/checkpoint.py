@@ -1,0 +1,113 @@
+"""Checkpoints, through Orbax; no other file calls it.
+
+Checkpoint s holds the state after s updates, and beside it, in the same commit, the data position s and the clock.
+A save runs in the background; a process killed meanwhile leaves the step before it as the newest.
+"""
+
+import dataclasses
+import pathlib
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+from orbax.checkpoint import checkpoint_managers as policies
+
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.training.state import TrainState
+
+
+@dataclasses.dataclass
+class Progress:
+    """What is saved beside the state: where the data stands, and what the run has cost so far."""
+
+    next_batch: int  # The global batch that the next update reads; equals the state's step.
+    started_at: float  # Seconds since 1970 at the run's very first start.
+    productive_seconds: float = 0.0  # Spent since then on updates that count.
+
+
+class Checkpoints:
+    """The checkpoints of one run."""
+
+    def __init__(self, directory: pathlib.Path, keep_last: int, keep_every_steps: int) -> None:
+        """Opens `directory`, which need not exist.
+
+        Args:
+          directory: an absolute path.
+          keep_last: how many of the newest checkpoints stay.
+          keep_every_steps: checkpoints at multiples of it stay for ever; 0 for none.
+        """
+        self._directory = directory
+        kept = [policies.LatestN(keep_last)]
+        if keep_every_steps:
+            kept.append(policies.EveryNSteps(keep_every_steps))
+        options = ocp.CheckpointManagerOptions(
+            preservation_policy=policies.AnyPreservationPolicy(kept),
+            # The loop decides when to save.
+            save_decision_policy=policies.FixedIntervalPolicy(1),
+            enable_async_checkpointing=True,
+        )
+        self._manager = ocp.CheckpointManager(directory, options=options, item_names=("state", "progress"))
+
+    def latest_step(self) -> int | None:
+        """The newest complete checkpoint, or None."""
+        return self._manager.latest_step()
+
+    def save(self, state: TrainState, progress: Progress) -> None:
+        """Saves in the background, unless this very step is saved already; raises what an earlier save ran into.
+
+        Raises:
+          InputError: the disk is full or the directory cannot be written.
+        """
+        step = int(state.step)
+        try:
+            self._manager.check_for_errors()
+            if step not in self._manager.all_steps():
+                self._manager.save(
+                    step,
+                    args=ocp.args.Composite(
+                        state=ocp.args.StandardSave(state),
+                        progress=ocp.args.JsonSave(dataclasses.asdict(progress)),
+                    ),
+                )
+        except (OSError, ValueError) as error:
+            raise self._failed(step, error) from error
+
+    def wait(self) -> None:
+        """Returns when the last save is complete; raises like `save`."""
+        try:
+            self._manager.wait_until_finished()
+            self._manager.check_for_errors()
+        except (OSError, ValueError) as error:
+            raise self._failed(self._manager.latest_step(), error) from error
+
+    def restore(self, step: int, abstract: TrainState, shardings: Any) -> tuple[TrainState, Progress]:
+        """The state and progress of a step, placed as `shardings` says.
+
+        Raises:
+          MismatchError: the checkpoint holds other parameters than this config's model has, or is damaged.
+        """
+        target = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
+        )
+        try:
+            restored = self._manager.restore(
+                step,
+                args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()),
+            )
+        except (ValueError, KeyError, FileNotFoundError, OSError) as error:
+            raise MismatchError(
+                f"checkpoint {step} in {self._directory} does not fit this config or is damaged: {error}\n"
+                f"Go on with the config it was made with, or give another --workdir."
+            ) from error
+        return restored["state"], Progress(**restored["progress"])
+
+    def close(self) -> None:
+        """Waits for what is being saved and lets go of the directory."""
+        self._manager.close()
+
+    def _failed(self, step: int | None, error: Exception) -> InputError:
+        return InputError(
+            f"checkpoint {step} could not be written to {self._directory}: {error}\n"
+            f"The newest complete checkpoint is {self.latest_step()}. Free some space or mend the directory's rights, "
+            f"then run the same command again."
+        )

@@ -1,0 +1,114 @@
+"""The training loop: restore, step, log, evaluate, save, stop.
+
+`state.step == s` means that s updates were applied; everything that carries step s (a checkpoint, a metrics line) was
+taken after update s. One device or many: nothing here knows.
+"""
+
+import contextlib
+import pathlib
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from electra_jax.errors import InputError, Preempted
+from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.guard import stop_on_signals
+from electra_jax.training.recorder import Recorder
+from electra_jax.training.state import TrainState
+from electra_jax.training.telemetry import ProgressLine
+from electra_jax.training.trainer import Trainer
+
+
+def evaluate(
+    trainer: Trainer, state: TrainState, should_stop: Callable[[], bool] = lambda: False
+) -> dict[str, float] | None:
+    """Scores on the held-out rows, under names that begin with `eval/`; None if asked to stop on the way.
+
+    Every evaluation of a run draws the same masks and samples, so that its curve shows the model and not the draws.
+    """
+    key = trainer.evaluation_key
+    totals: dict[str, jax.Array] | None = None
+    for index, batch in enumerate(trainer.job.evaluation_batches()):
+        if should_stop():
+            return None
+        sums = trainer.evaluation_step(state, trainer.put(batch), jax.random.fold_in(key, index))
+        totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
+    scores = trainer.job.summarise(jax.tree.map(np.asarray, jax.device_get(totals)))
+    return {f"eval/{name}": value for name, value in scores.items()}
+
+
+def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine) -> None:
+    """Trains to the last step, from the newest checkpoint of `workdir` if there is one.
+
+    Raises:
+      Preempted: SIGTERM or Ctrl-C came; the state is saved.
+      Diverged: a metric is not finite; nothing of it is saved.
+      InputError: a checkpoint could not be written.
+      MismatchError: the newest checkpoint does not fit this config.
+    """
+    config, steps = trainer.config, trainer.optimizer_config.steps
+    checkpoints = Checkpoints(workdir / "checkpoints", config.keep_last, config.keep_every_steps)
+    with contextlib.closing(checkpoints), trainer.placed(), stop_on_signals() as stop:
+        newest = checkpoints.latest_step()
+        if newest == steps:
+            line.print(f"This run is complete: {steps:,} of {steps:,} steps. To train anew, give another --workdir.")
+            return
+        if newest is None:
+            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=time.time())
+        else:
+            state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
+            line.print(f"Resumed from checkpoint {newest:,}.")
+
+        recorder = Recorder(trainer, workdir, progress, checkpoints, line)
+        line.print("Compiling the training step …")
+        with recorder.timed("compile"):
+            train_step = trainer.compile()
+        batches = trainer.job.training_batches(progress.next_batch)
+        step, metrics = progress.next_batch, state.metrics
+        # The order matters: what is saved with step s must find the log and the scores of step s written.
+        while True:
+            last = step == steps
+            if (step % config.evaluate_every_steps == 0 or last) and not recorder.holds(step, "eval/loss"):
+                with recorder.timed("evaluation"):
+                    scores = evaluate(trainer, state, should_stop=lambda: bool(stop))
+                if scores is not None:
+                    recorder.evaluated(step, scores, trainer.inspected(state))
+            if step > 0 and (step % config.save_every_steps == 0 or last or stop):
+                recorder.check(step, metrics)
+                with recorder.timed("save"):
+                    checkpoints.save(state, progress)
+            if last:
+                break
+            if stop:
+                checkpoints.wait()
+                raise Preempted(
+                    f"{stop.signal_name}: stopped after step {step:,} of {steps:,}; it is saved. "
+                    f"Run the same command again to go on."
+                )
+            with recorder.timed("data_wait"):
+                batch = next(batches)
+            with jax.profiler.StepTraceAnnotation("train", step_num=step):
+                state, metrics = train_step(state, trainer.put(batch), trainer.root_key)
+            step = progress.next_batch = step + 1
+            recorder.stepped(step, metrics)
+        checkpoints.wait()
+        recorder.finished()
+
+
+def evaluate_newest(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
+    """The scores of the newest checkpoint of `workdir`.
+
+    Raises:
+      InputError: there is no checkpoint.
+      MismatchError: it does not fit this config.
+    """
+    checkpoints = Checkpoints(workdir / "checkpoints", trainer.config.keep_last, trainer.config.keep_every_steps)
+    with contextlib.closing(checkpoints), trainer.placed():
+        newest = checkpoints.latest_step()
+        if newest is None:
+            raise InputError(f"{workdir}: no checkpoint to evaluate; train first, with --mode=train")
+        state, _ = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
+        return {"step": newest, **evaluate(trainer, state)}

@@ -1,0 +1,157 @@
+"""Keeps the books of a run while it trains: what was measured, how long it took, and what the screen says."""
+
+import contextlib
+import pathlib
+import time
+from collections import Counter, deque
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+
+from electra_jax.training import processes, telemetry
+from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.guard import check_finite
+from electra_jax.training.job import Sums
+from electra_jax.training.optimizer import learning_rate
+from electra_jax.training.telemetry import ProgressLine, duration, quantity
+from electra_jax.training.trainer import Trainer
+
+_FIRST_ESTIMATE_SECONDS = 5.0  # How long to watch before promising a duration.
+
+
+class Recorder:
+    """Reads metrics one step behind the device, so that the device never waits for the host."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        workdir: pathlib.Path,
+        progress: Progress,
+        checkpoints: Checkpoints,
+        line: ProgressLine,
+    ) -> None:
+        self._trainer, self._progress, self._checkpoints, self._line = trainer, progress, checkpoints, line
+        step = progress.next_batch
+        self._metrics = telemetry.MetricsWriter(workdir, resumed_at=step)
+        self._samples = telemetry.JsonLines(workdir / "samples.jsonl", resumed_at=step)
+        self._peak_flops, _ = processes.peak_flops_per_second()
+        self._pending: deque[tuple[int, Sums]] = deque()
+        self._seconds: Counter[str] = Counter()  # By what they were spent on, since the last line.
+        self._line_at = self._first_step_at = time.perf_counter()
+        self._line_step = self._first_step = step
+        self._promised = False
+        self._loss = float("nan")
+
+    def holds(self, step: int, name: str) -> bool:
+        """Whether metrics.jsonl had that value when the run was resumed."""
+        return self._metrics.holds(step, name)
+
+    @contextlib.contextmanager
+    def timed(self, activity: str) -> Iterator[None]:
+        """Counts the seconds of its block, if the block succeeds, as spent on `activity`."""
+        if activity != "data_wait":
+            self._flush()
+        start = time.perf_counter()
+        yield
+        self._seconds[activity] += time.perf_counter() - start
+
+    def stepped(self, step: int, metrics: Sums) -> None:
+        """Notes that update `step` was dispatched; waits for the one before it."""
+        if step == self._first_step + 1:
+            self._first_step_at = time.perf_counter()
+        self._pending.append((step, metrics))
+        if len(self._pending) > 1:
+            self._read(*self._pending.popleft())
+        self._show(step)
+
+    def check(self, step: int, metrics: Sums) -> None:
+        """Raises Diverged when the sums so far are not finite, so that they are never saved."""
+        self._flush()
+        check_finite(_means(metrics), step, self._checkpoints.latest_step())
+
+    def evaluated(self, step: int, scores: dict[str, float], samples: list[dict[str, Any]]) -> None:
+        """Records an evaluation and shows the first sample."""
+        self._metrics.write(step, scores | self._spent("evaluation"))
+        for sample in samples:
+            self._samples.append({"step": step, **sample})
+        shown = ("generator_loss", "mlm_loss", "discriminator_auc", "discriminator_auc_unigram", "unigram_entropy")
+        listed = "  ".join(f"{name} {scores[f'eval/{name}']:.3f}" for name in shown if f"eval/{name}" in scores)
+        self._line.print(f"Held out, step {step:,}:  {listed or scores}")
+        if samples:
+            self._line.print("\n".join(telemetry.verdict_lines(samples[0])))
+
+    def finished(self) -> None:
+        """Writes what is still pending and closes the files."""
+        self._flush()
+        self._metrics.close()
+
+    def _flush(self) -> None:
+        while self._pending:
+            self._read(*self._pending.popleft())
+
+    def _read(self, step: int, metrics: Sums) -> None:
+        jax.block_until_ready(metrics)
+        if step % self._trainer.config.log_every_steps:
+            return
+        values = _means(metrics)
+        check_finite(values, step, self._checkpoints.latest_step())
+        self._loss = values["loss"]
+        gradient_norm = values.pop("gradient_norm")
+        self._metrics.write(
+            step,
+            {f"train/{name}": value for name, value in values.items()}
+            | {
+                "optimizer/learning_rate": float(learning_rate(self._trainer.optimizer_config, step - 1)),
+                "optimizer/gradient_norm": gradient_norm,
+            }
+            | self._performance(step),
+        )
+
+    def _performance(self, step: int) -> dict[str, float]:
+        """Rates since the last line; what evaluations and saves took does not count against them."""
+        now = time.perf_counter()
+        spent = self._spent(*self._seconds)
+        elsewhere = sum(seconds for name, seconds in spent.items() if name != "time/data_wait_seconds")
+        seconds = max(now - self._line_at - elsewhere, 1e-9)
+        steps = step - self._line_step
+        self._line_at, self._line_step = now, step
+        self._progress.productive_seconds += seconds - spent.get("time/data_wait_seconds", 0.0)
+        job = self._trainer.job
+        values = {
+            "performance/tokens_per_second": steps * job.batch_size * job.row_length / seconds,
+            "performance/goodput": self._progress.productive_seconds / (time.time() - self._progress.started_at),
+            "time/step_seconds": seconds / max(steps, 1),
+            "time/elapsed_seconds": time.time() - self._progress.started_at,
+        }
+        if self._peak_flops:
+            values["performance/mfu"] = steps * job.flops_per_step / seconds / self._peak_flops
+        return values | spent
+
+    def _spent(self, *activities: str) -> dict[str, float]:
+        return {f"time/{name}_seconds": self._seconds.pop(name) for name in activities if name in self._seconds}
+
+    def _show(self, step: int) -> None:
+        """The live line, and once, when a few seconds are measured, how long the run will take."""
+        watched = time.perf_counter() - self._first_step_at
+        steps_done = step - self._first_step - 1
+        if watched < 0.5 or steps_done < 1:
+            return
+        config, job = self._trainer.optimizer_config, self._trainer.job
+        rate = steps_done / watched
+        tokens_per_second = rate * job.batch_size * job.row_length
+        left = (config.steps - step) / rate
+        if not self._promised and watched > _FIRST_ESTIMATE_SECONDS:
+            self._promised = True
+            self._line.print(
+                f"Expected: {duration(left)} for the remaining {config.steps - step:,} steps, "
+                f"at {rate:.3g} steps/s and {quantity(tokens_per_second)} tokens/s."
+            )
+        self._line.update(
+            f"step {step:,} of {config.steps:,} ({step / config.steps:.0%})  loss {self._loss:.3f}  "
+            f"{quantity(tokens_per_second)} tokens/s  {duration(left)} left"
+        )
+
+
+def _means(metrics: Sums) -> dict[str, float]:
+    return {name: float(total) / max(float(weight), 1.0) for name, (total, weight) in jax.device_get(metrics).items()}

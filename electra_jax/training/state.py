@@ -1,0 +1,46 @@
+"""All that a run must remember between two steps."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+
+from electra_jax.training.job import Job, Params, Sums
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """`step == s` means that s updates were applied.
+
+    Attributes:
+      step: int32 scalar.
+      params: float32 tree.
+      optimizer: the optimizer's state.
+      metrics: sums since the last logged step; part of the state, so that a resumed run logs the same numbers.
+    """
+
+    step: jax.Array
+    params: Params
+    optimizer: Any
+    metrics: Sums
+
+
+def initial_state(job: Job, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
+    """The state before the first update; parameters are boxed with their logical axes."""
+    params = job.init(key)
+    batch = jax.ShapeDtypeStruct((job.batch_size, job.row_length), jnp.int32)
+    _, metrics = jax.eval_shape(job.loss, nn.unbox(params), batch, key)
+    names = [*metrics, "loss", "gradient_norm"]
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        optimizer=optimizer.init(params),
+        metrics={name: jnp.zeros(2) for name in names},
+    )
+
+
+def parameter_count(params: Params) -> int:
+    """How many numbers a tree holds."""
+    return sum(leaf.size for leaf in jax.tree.leaves(params))

@@ -1,0 +1,191 @@
+"""What a run tells: metrics.jsonl, TensorBoard, samples.jsonl, environment.json, and the lines on the screen."""
+
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
+
+import jax
+
+_VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "numpy", "libtpu")
+
+
+def environment() -> dict[str, Any]:
+    """Versions, devices and the git revision that this process runs with."""
+    versions = {}
+    for name in _VERSIONED:
+        try:
+            versions[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": versions,
+        "device_kind": devices[0].device_kind,
+        "device_count": len(devices),
+        "process_count": jax.process_count(),
+        "git_revision": _git_revision(),
+    }
+
+
+def _git_revision() -> str | None:
+    """The commit of the source tree, with "+changes" if files differ from it; None outside a checkout."""
+    here = pathlib.Path(__file__).parent
+    try:
+        revision = subprocess.run(
+            ["git", "rev-parse", "HEAD"], cwd=here, capture_output=True, text=True, check=True, timeout=10
+        ).stdout.strip()
+        changed = subprocess.run(
+            ["git", "status", "--porcelain", "--untracked-files=no"],
+            cwd=here,
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=10,
+        ).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return revision + ("+changes" if changed else "")
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes a file that is either absent, old or whole."""
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+    os.replace(temporary, path)
+
+
+class JsonLines:
+    """An append-only file of one JSON object a line, each with its `step`."""
+
+    def __init__(self, path: pathlib.Path, resumed_at: int) -> None:
+        """Opens `path`, dropping what a killed process had written of steps after `resumed_at`, or written half."""
+        self._path = path
+        self._kept: list[dict[str, Any]] = []
+        if path.exists():
+            self._kept = [value for value in map(_parsed, path.read_text().splitlines()) if value["step"] <= resumed_at]
+            temporary = path.with_name(path.name + ".partial")
+            temporary.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in self._kept))
+            os.replace(temporary, path)
+
+    def holds(self, step: int, name: str) -> bool:
+        """Whether a value of that name and step was there when the file was opened."""
+        return any(value["step"] == step and name in value for value in self._kept)
+
+    def append(self, values: Mapping[str, Any]) -> None:
+        """Adds one line, on disk when this returns."""
+        with self._path.open("a") as file:
+            file.write(json.dumps(values, ensure_ascii=False) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _parsed(line: str) -> dict[str, Any]:
+    """The line's object; one after all steps if the line was cut short."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return {"step": float("inf")}
+
+
+class MetricsWriter:
+    """metrics.jsonl and TensorBoard events, from one process of the run."""
+
+    def __init__(self, workdir: pathlib.Path, resumed_at: int) -> None:
+        # Imported here: it brings in TensorFlow, which whoever only compiles or predicts need not wait for.
+        from clu import metric_writers
+
+        self._lines = JsonLines(workdir / "metrics.jsonl", resumed_at)
+        self.holds = self._lines.holds
+        self._events = metric_writers.SummaryWriter(str(workdir))
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        """Records the values of a step under their slash names."""
+        self._lines.append({"step": step, **values})
+        self._events.write_scalars(step, values)
+        self._events.flush()
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._events.close()
+
+
+class ProgressLine:
+    """A line that rewrites itself on a terminal, and a plain line now and then in a log file."""
+
+    def __init__(self, stream: TextIO = sys.stdout, seconds_between_lines: float = 10.0) -> None:
+        self._stream = stream
+        self._live = stream.isatty()
+        self._pause = 0.2 if self._live else seconds_between_lines
+        self._shown_at = -float("inf")
+        self._open = False
+
+    def update(self, text: str, *, now: float | None = None) -> None:
+        """Shows `text` unless something was shown a moment ago."""
+        now = time.monotonic() if now is None else now
+        if now - self._shown_at < self._pause:
+            return
+        self._shown_at = now
+        if self._live:
+            width = os.get_terminal_size(self._stream.fileno()).columns
+            self._stream.write("\r\033[K" + text[: width - 1])
+            self._open = True
+        else:
+            self._stream.write(text + "\n")
+        self._stream.flush()
+
+    def print(self, text: str) -> None:
+        """Prints lines that stay, above the live line."""
+        self._stream.write(("\r\033[K" if self._open else "") + text + "\n")
+        self._stream.flush()
+        self._open = False
+
+
+def duration(seconds: float) -> str:
+    """A length of time for people: 48 s, 7 min 05 s, 3 h 20 min, 12 days."""
+    seconds = round(seconds)
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60:02d} s"
+    if seconds < 2 * 86400:
+        return f"{seconds // 3600} h {seconds % 3600 // 60:02d} min"
+    return f"{seconds / 86400:.0f} days"
+
+
+def quantity(number: float) -> str:
+    """A large number for people: 950, 13.5 M, 2.1 G."""
+    for factor, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if number >= factor:
+            return f"{number / factor:.3g} {unit}"
+    return f"{number:.3g}"
+
+
+def verdict_lines(sample: Mapping[str, Sequence[Any]], width: int = 110) -> list[str]:
+    """A shown row as text: the original, what the discriminator read, and how sure it is of each replaced word.
+
+    Args:
+      sample: one object of samples.jsonl.
+      width: characters in a line; the row is cut there.
+    """
+    columns: list[tuple[str, str, str]] = []
+    for token, original, probability in zip(sample["tokens"], sample["original"], sample["probability"], strict=True):
+        mark = f"{probability:.0%}" if token != original or probability >= 0.5 else ""
+        read = f"[{token}]" if token != original else token
+        columns.append((original, read, mark))
+    lines = ["", "", ""]
+    for column in columns:
+        cell = max(map(len, column))
+        if len(lines[0]) + cell >= width:
+            break
+        lines = [line + part.ljust(cell) + " " for line, part in zip(lines, column, strict=True)]
+    labels = ("original ", "corrupted", "replaced?")
+    return [f"  {label}  {line.rstrip()}" for label, line in zip(labels, lines, strict=True)]

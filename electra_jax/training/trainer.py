@@ -1,0 +1,124 @@
+"""A job on a mesh, with its compiled steps: what a run needs and what does not change while it runs."""
+
+import contextlib
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+
+from electra_jax.training import partitioning
+from electra_jax.training.job import Job
+from electra_jax.training.optimizer import OptimizerConfig, optimizer
+from electra_jax.training.state import TrainState, initial_state
+from electra_jax.training.step import make_evaluation_step, make_train_step
+
+# Folded into the seed's key for evaluations; no training step has this number.
+_EVALUATION_STREAM = 2**31 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+    """How a run is driven; intervals in steps."""
+
+    seed: int
+    log_every_steps: int
+    evaluate_every_steps: int
+    save_every_steps: int
+    keep_last: int
+    keep_every_steps: int
+    sharding: str
+
+
+class Trainer:
+    """Ties a job, an optimizer and a mesh together.
+
+    Attributes:
+      abstract: the train state's shapes and types.
+      shardings: where each of its leaves lives.
+      root_key: every draw of the run follows from it.
+      evaluation_step, inspect: jitted.
+    """
+
+    def __init__(
+        self, job: Job, optimizer_config: OptimizerConfig, config: LoopConfig, mesh: Mesh, note: Callable[[str], None]
+    ) -> None:
+        """Plans the placement; allocates nothing, so that it also serves a mesh of devices that are not there."""
+        self.job, self.optimizer_config, self.config, self.mesh = job, optimizer_config, config, mesh
+        transformation = optimizer(optimizer_config)
+
+        def make_state(key: jax.Array) -> TrainState:
+            return initial_state(job, transformation, key)
+
+        self._make_state = make_state
+        self.abstract, self.shardings = partitioning.state_shardings(make_state, mesh, config.sharding, note)
+        everywhere = partitioning.replicated(mesh)
+        self._train_step = jax.jit(
+            make_train_step(job, transformation, optimizer_config, config.log_every_steps),
+            donate_argnums=0,
+            out_shardings=(self.shardings, everywhere),
+        )
+        self.evaluation_step = jax.jit(make_evaluation_step(job), out_shardings=everywhere)
+        self.inspect = jax.jit(job.inspect, out_shardings=everywhere)
+
+    @property
+    def root_key(self) -> jax.Array:
+        """The key of `config.seed`."""
+        return jax.random.key(self.config.seed)
+
+    @property
+    def evaluation_key(self) -> jax.Array:
+        """The same at every evaluation of a run, so that its curve shows the model and not the draws."""
+        return jax.random.fold_in(self.root_key, _EVALUATION_STREAM)
+
+    def initial_state(self) -> TrainState:
+        """Freshly drawn parameters, each made where it will live."""
+        return jax.jit(lambda key: nn.unbox(self._make_state(key)), out_shardings=self.shardings)(self.root_key)
+
+    def placed(self) -> contextlib.AbstractContextManager[None]:
+        """The mesh and the axis rules, to be in force while steps are traced."""
+        return partitioning.placed_on(self.mesh, self.config.sharding)
+
+    def put(self, batch: np.ndarray) -> jax.Array:
+        """The global batch from this process's rows."""
+        return partitioning.put_batch(batch, self.mesh)
+
+    def compile(self) -> Any:
+        """The compiled training step, from shapes alone; call within `placed`."""
+        state = jax.tree.map(
+            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
+            self.abstract,
+            self.shardings,
+        )
+        batch = jax.ShapeDtypeStruct(
+            (self.job.batch_size, self.job.row_length), jnp.int32, sharding=partitioning.batch_sharding(self.mesh)
+        )
+        key = jax.ShapeDtypeStruct(
+            (), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=partitioning.replicated(self.mesh)
+        )
+        return self._train_step.lower(state, batch, key).compile()
+
+    def inspected(self, state: TrainState) -> list[dict[str, Any]]:
+        """The job's shown rows, as the model sees them now."""
+        key = self.evaluation_key
+        values = self.inspect(state.params, self.job.sample_batch(), key)
+        return self.job.describe(jax.tree.map(np.asarray, jax.device_get(values)))
+
+
+def make_trainer(config: Any, job: Job, mesh: Mesh, note: Callable[[str], None]) -> Trainer:
+    """The trainer that a validated config asks for."""
+    optimizer_config = OptimizerConfig(steps=config.steps, **config.optimizer)
+    loop_config = LoopConfig(
+        seed=config.seed,
+        log_every_steps=config.log.every_steps,
+        evaluate_every_steps=config.evaluation.every_steps,
+        save_every_steps=config.checkpoint.every_steps,
+        keep_last=config.checkpoint.keep_last,
+        keep_every_steps=config.checkpoint.keep_every_steps,
+        sharding=config.mesh.sharding,
+    )
+    return Trainer(job, optimizer_config, loop_config, mesh, note)

@@ -1,0 +1,109 @@
+# shellcheck shell=bash
+# Sourced by the scripts beside it: enters the repository and makes or refreshes its .venv.
+
+# Goes to the repository root. $1: how many flags the user gave.
+enter_repository() {
+  local started_in=$PWD
+  cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null || exit
+  if [[ $1 -gt 0 && $PWD != "$started_in" ]]; then
+    echo "Running in $PWD: relative paths in flags start there." >&2
+  fi
+}
+
+# Prints "3.12" for a Python that runs, nothing otherwise (version managers leave shims of Pythons that are not there).
+python_version() {
+  "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
+}
+
+# TensorFlow has no wheels for Python 3.14 yet.
+is_suitable() {
+  case $1 in
+    3.11 | 3.12 | 3.13) return 0 ;;
+    *) return 1 ;;
+  esac
+}
+
+# Prints the Python to build .venv with: $PYTHON, or the newest suitable one. Exits 64 when there is none.
+choose_python() {
+  local candidates=(python3.13 python3.12 python3.11 python3) found="" candidate version
+  if [[ -n ${PYTHON:-} ]]; then
+    candidates=("$PYTHON")
+  fi
+  for candidate in "${candidates[@]}"; do
+    version=$(python_version "$candidate")
+    if [[ -z $version ]]; then
+      continue
+    elif ! is_suitable "$version"; then
+      found+="  $candidate is Python $version."$'\n'
+    elif ! "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
+      found+="  $candidate is Python $version without the venv module (Debian and Ubuntu: apt install python$version-venv)."$'\n'
+    else
+      echo "$candidate"
+      return
+    fi
+  done
+  cat >&2 <<MESSAGE
+electra_jax needs Python 3.11, 3.12 or 3.13 (no later: TensorFlow has no wheels for them yet) with the venv module.
+Looked for: ${candidates[*]}. Found:
+${found:-  None of them runs.
+}Install one, for example from https://www.python.org/downloads, or name one that is elsewhere:
+  PYTHON=/path/to/python3.12 $0
+MESSAGE
+  exit 64
+}
+
+# Makes .venv unless a working one is there. An existing one is kept when a newer Python appears, since the user may
+# have added to it; PYTHON=... with another version replaces it.
+make_environment() {
+  local python existing=""
+  if [[ -x .venv/bin/python ]] && .venv/bin/python -c 'import pip' 2>/dev/null; then
+    existing=$(python_version .venv/bin/python)
+  fi
+  if is_suitable "$existing" && [[ -z ${PYTHON:-} || $(python_version "$PYTHON") == "$existing" ]]; then
+    return
+  fi
+  python=$(choose_python)
+  "$python" -m venv --clear .venv
+}
+
+# Runs "pip install" unless it was done already for the same files, Python and place.
+# install_once NAME HOW_LONG FILES PIP_ARGUMENTS...; FILES is one word, separated by spaces.
+install_once() {
+  local name=$1 how_long=$2 files=$3 file wanted stamp=.venv/installed-$1
+  shift 3
+  wanted="Python $(python_version .venv/bin/python) in $PWD"
+  for file in $files; do
+    if [[ ! -f $file ]]; then
+      echo "$PWD/$file is missing; this checkout is incomplete." >&2
+      exit 64
+    fi
+    wanted+=$'\n'$(cat "$file")
+  done
+  if [[ -f $stamp && $(cat "$stamp") == "$wanted" ]]; then
+    return
+  fi
+
+  # The stamp goes first and comes back last: an interrupted installation is not taken for a complete one.
+  rm -f "$stamp"
+  echo "Installing $name into .venv ($how_long, once)…" >&2
+  if ! .venv/bin/python -m pip install --disable-pip-version-check --no-input "$@" >.venv/pip.log 2>&1; then
+    cat .venv/pip.log >&2
+    cat >&2 <<MESSAGE
+
+Installing $name failed; pip's output is above and in $PWD/.venv/pip.log.
+If it speaks of connections or timeouts, run the same command again: finished downloads are kept.
+If it finds no matching distribution, this Python or machine has no wheel: try PYTHON=python3.12, or another machine.
+To begin afresh, delete $PWD/.venv.
+MESSAGE
+    exit 1
+  fi
+  printf '%s\n' "$wanted" >"$stamp.new"
+  mv "$stamp.new" "$stamp"
+}
+
+# What running electra_jax takes.
+install_electra_jax() {
+  make_environment
+  install_once requirements "about 2 minutes" requirements.txt -r requirements.txt
+  install_once electra_jax "a few seconds" pyproject.toml --no-deps -e .
+}

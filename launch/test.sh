@@ -1,0 +1,44 @@
+#!/usr/bin/env bash
+# Checks the house: ./launch/test.sh [--interop] [--tpu_compiler] [pytest arguments]
+# Without options: ruff and the tests that need nothing but the requirements.
+#   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
+#   --tpu_compiler  only the compilations for TPUs that are not there (installs requirements-tpu.txt)
+set -euo pipefail
+# shellcheck source=launch/environment.sh
+source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
+
+interop="" tpu_compiler=""
+while [[ $# -gt 0 ]]; do
+  case $1 in
+    --interop) interop=interop ;;
+    --tpu_compiler) tpu_compiler=tpu_compiler ;;
+    *) break ;;
+  esac
+  shift
+done
+
+enter_repository $#
+install_electra_jax
+# The main requirements constrain the others, so that none of them moves a pinned version.
+install_once test-tools "a few seconds" "requirements-dev.txt requirements.txt" -c requirements.txt -r requirements-dev.txt
+if [[ -n $interop ]]; then
+  install_once interop "about 2 minutes" "requirements-interop.txt requirements.txt" \
+    -c requirements.txt -r requirements-interop.txt
+fi
+if [[ -n $tpu_compiler ]]; then
+  # Apart from the other packages: where libtpu is installed, JAX looks for a TPU at every start and complains.
+  install_once tpu-compiler "about a minute" "requirements-tpu.txt requirements.txt" \
+    --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt
+  export PYTHONPATH="$PWD/.venv/tpu_compiler${PYTHONPATH:+:$PYTHONPATH}"
+  export TPU_SKIP_MDS_QUERY=1  # No TPU here: do not ask the cloud for its address.
+fi
+
+export JAX_PLATFORMS=cpu
+if [[ -n $interop$tpu_compiler ]]; then
+  exec .venv/bin/python -m pytest -m "$interop${interop:+${tpu_compiler:+ or }}$tpu_compiler" "$@"
+fi
+status=0
+.venv/bin/python -m ruff check . || status=$?
+.venv/bin/python -m ruff format --check . || status=$?
+.venv/bin/python -m pytest "$@" || status=$?
+exit "$status"
