@@ -90,12 +90,25 @@ def gelu(inputs: jax.Array) -> jax.Array:
     return nn.gelu(inputs, approximate=False)
 
 
-class Dropout(nn.Module):
-    """Zeroes a share of its input and scales the rest, so that the expectation stays.
+def dropout_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
+    """Random bits for dropout, uint32: the element's index, scrambled with the key.
 
-    Sixteen random bits decide over one element, two elements from each 32-bit draw: a threefry draw for every element
-    is a sixth of a training step on CPU. The rate that is kept is thereby rounded to a multiple of 2^-16.
+    MurmurHash3's finaliser (Appleby 2011), the key entering twice. A tenth of the work of JAX's threefry, which costs
+    a fifth of a training step and half of its compile time on CPU; good enough to choose what to drop, and nothing
+    else. Element by element, so that any sharding gives the same bits.
     """
+    key_words = jax.random.key_data(key)
+    index = jnp.zeros(shape, jnp.uint32)
+    for axis, size in enumerate(shape):
+        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
+    bits = index * jnp.uint32(0x9E3779B9) + key_words[0]
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
+    bits = (bits ^ (bits >> 13) ^ key_words[1]) * jnp.uint32(0xC2B2AE35)
+    return bits ^ (bits >> 16)
+
+
+class Dropout(nn.Module):
+    """Zeroes a share of its input and scales the rest, so that the expectation stays."""
 
     rate: float
 
@@ -104,9 +117,5 @@ class Dropout(nn.Module):
         """Returns `inputs` with dropout, or as they are if `deterministic` or the rate is 0."""
         if deterministic or self.rate == 0.0:
             return inputs
-        kept_of_65536 = round((1.0 - self.rate) * 65536)
-        *leading, last = inputs.shape
-        draws = jax.random.bits(self.make_rng("dropout"), (*leading, (last + 1) // 2), jnp.uint32)
-        bits = jax.lax.bitcast_convert_type(draws, jnp.uint16).reshape(*leading, -1)[..., :last]
-        scale = jnp.asarray(65536 / kept_of_65536, inputs.dtype)
-        return jnp.where(bits < kept_of_65536, inputs * scale, jnp.zeros_like(inputs))
+        dropped = dropout_bits(self.make_rng("dropout"), inputs.shape) < jnp.uint32(round(self.rate * 2**32))
+        return jnp.where(dropped, jnp.zeros_like(inputs), inputs / jnp.asarray(1.0 - self.rate, inputs.dtype))

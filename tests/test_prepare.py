@@ -1,0 +1,48 @@
+"""The door `python -m electra_jax.prepare`."""
+
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+SHAKESPEARE = ROOT / "tests" / "data" / "shakespeare.txt"
+
+
+def prepare(*flags):
+    return subprocess.run(
+        [sys.executable, "-m", "electra_jax.prepare", *flags],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+    )
+
+
+def test_text_becomes_a_dataset_and_another_config_exits_with_77(tmp_path):
+    flags = [
+        "--config=configs/base.py",
+        f'--config.data.sources=("{SHAKESPEARE}",)',
+        f"--config.data.directory={tmp_path / 'dataset'}",
+        "--config.data.tokenizer.vocabulary_size=600",
+        "--config.data.heldout_fraction=0.2",
+    ]
+    outcome = prepare(*flags)
+    assert outcome.returncode == 0, outcome.stderr
+    assert "rows to train on" in outcome.stdout
+    assert (tmp_path / "dataset" / "manifest.json").exists()
+    outcome = prepare(*flags, "--config.data.sequence_length=64")
+    assert outcome.returncode == 77
+    assert "config.data.sequence_length: 512 there, 64 here" in outcome.stderr
+
+
+def test_missing_text_exits_with_64_and_one_clear_message(tmp_path):
+    outcome = prepare(
+        "--config=configs/base.py",
+        '--config.data.sources=("nothing/*.txt",)',
+        f"--config.data.directory={tmp_path / 'dataset'}",
+    )
+    assert outcome.returncode == 64
+    assert outcome.stderr.strip().startswith("config.data.sources: no file matches nothing/*.txt")
+    assert "Traceback" not in outcome.stderr

@@ -1,0 +1,79 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from electra_jax.training.optimizer import OptimizerConfig, decayed, learning_rate, optimizer
+
+CONFIG = OptimizerConfig(
+    steps=100,
+    learning_rate=0.01,
+    warmup_steps=10,
+    decay_power=1.0,
+    weight_decay=0.01,
+    beta1=0.9,
+    beta2=0.999,
+    epsilon=1e-6,
+    clip_norm=1.0,
+)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        (0, 0.0),
+        (1, 0.01 * 0.99 * 0.1),
+        (5, 0.01 * 0.95 * 0.5),
+        (10, 0.01 * 0.9),
+        (50, 0.01 * 0.5),
+        (100, 0.0),
+        (120, 0.0),
+    ],
+)
+def test_warmup_multiplies_the_decay(step, expected):
+    assert float(learning_rate(CONFIG, step)) == pytest.approx(expected, rel=1e-6)
+
+
+def test_without_warmup_the_first_rate_is_the_peak():
+    config = OptimizerConfig(**{**CONFIG.__dict__, "warmup_steps": 0})
+    assert float(learning_rate(config, 0)) == pytest.approx(0.01)
+
+
+def test_three_updates_equal_adam_without_bias_correction_worked_out_in_numpy():
+    params = {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}
+    gradients = [{"kernel": np.array([0.3, -0.1]) * k, "bias": np.array([0.2]) * k} for k in (1.0, 2.0, -0.5)]
+    transformation = optimizer(CONFIG)
+    state = transformation.init(params)
+
+    expected = {name: np.array(value, np.float64) for name, value in params.items()}
+    first = {name: np.zeros_like(value) for name, value in expected.items()}
+    second = {name: np.zeros_like(value) for name, value in expected.items()}
+    for step, gradient in enumerate(gradients):
+        updates, state = transformation.update(jax.tree.map(jnp.asarray, gradient), state, params)
+        rate = learning_rate(CONFIG, step)
+        params = jax.tree.map(lambda p, u, rate=rate: p - rate * u, params, updates)
+
+        norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
+        for name, decay in (("kernel", 0.01), ("bias", 0.0)):
+            clipped = gradient[name] / max(norm, 1.0)
+            first[name] = 0.9 * first[name] + 0.1 * clipped
+            second[name] = 0.999 * second[name] + 0.001 * clipped**2
+            update = first[name] / (np.sqrt(second[name]) + 1e-6) + decay * expected[name]
+            expected[name] -= 0.01 * (1 - step / 100) * min(1, step / 10) * update
+    for name, value in expected.items():
+        np.testing.assert_allclose(params[name], value, rtol=1e-5)
+
+
+def test_decay_spares_layer_norm_and_biases_but_not_embeddings():
+    params = {
+        "embeddings": {"word_embeddings": 0, "layer_norm": {"scale": 0, "bias": 0}},
+        "discriminator": {"layers": {"attention_layer_norm": {"scale": 0}, "output": {"kernel": 0, "bias": 0}}},
+        "generator_head": {"bias": 0},
+    }
+    assert decayed(params) == {
+        "embeddings": {"word_embeddings": True, "layer_norm": {"scale": False, "bias": False}},
+        "discriminator": {
+            "layers": {"attention_layer_norm": {"scale": False}, "output": {"kernel": True, "bias": False}}
+        },
+        "generator_head": {"bias": False},
+    }

@@ -1,0 +1,40 @@
+import io
+import json
+
+from electra_jax.training.telemetry import JsonLines, ProgressLine, duration, quantity, verdict_lines
+
+
+def test_resuming_drops_later_lines_and_one_cut_short(tmp_path):
+    path = tmp_path / "metrics.jsonl"
+    path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a": 3}\n{"step": 40, "a')
+    lines = JsonLines(path, resumed_at=20)
+    assert [json.loads(line)["step"] for line in path.read_text().splitlines()] == [10, 20]
+    lines.append({"step": 30, "a": 4})
+    assert json.loads(path.read_text().splitlines()[-1]) == {"step": 30, "a": 4}
+    assert lines.holds(20, "a")
+    assert not lines.holds(20, "b")
+    assert not lines.holds(30, "a")
+
+
+def test_a_log_file_gets_whole_lines_and_few():
+    stream = io.StringIO()
+    line = ProgressLine(stream, seconds_between_lines=10.0)
+    for now in range(0, 35):
+        line.update(f"second {now}", now=float(now))
+    line.print("done")
+    assert stream.getvalue() == "second 0\nsecond 10\nsecond 20\nsecond 30\ndone\n"
+
+
+def test_durations_and_quantities_read_well():
+    assert [duration(s) for s in (7, 425, 12000, 1e6)] == ["7 s", "7 min 05 s", "3 h 20 min", "12 days"]
+    assert [quantity(n) for n in (950, 13_549_057, 3.42e11)] == ["950", "13.5 M", "342 G"]
+
+
+def test_verdicts_stand_below_their_words():
+    original, corrupted, verdict = verdict_lines(
+        {"tokens": ["the", "dog", "sat"], "original": ["the", "cat", "sat"], "probability": [0.01, 0.8, 0.6]}
+    )
+    column = corrupted.index("[dog]")
+    assert original[column:].startswith("cat")
+    assert verdict[column:].startswith("80%")
+    assert verdict.rstrip().endswith("60%")
