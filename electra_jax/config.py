@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -25,8 +26,11 @@ def validate(config: Any, device_count: int) -> None:
       InputError: lists every problem, each with its field, what was found, and what was expected.
     """
     problems = [*_numbers(config, ""), *_choices(config, "")]
-    if not problems:
-        problems += [*_model(config), *_batches(config, device_count)]
+    broken = {problem.split(":")[0].removeprefix("config.") for problem in problems}
+    # What one number says of another is checked where both are sound.
+    for names, relation in _relations(config, device_count):
+        if broken.isdisjoint(names):
+            problems += relation
     _raise([*problems, *sources.problems(config.data.sources)])
 
 
@@ -44,7 +48,8 @@ def _raise(problems: list[str]) -> None:
 _POSITIVE = (
     "steps", "batch_size", "data.sequence_length", "data.tokenizer.vocabulary_size",
     "model.layers", "model.hidden_size", "model.heads", "model.feed_forward_size", "model.embedding_size",
-    "model.positions", "optimizer.learning_rate", "optimizer.epsilon", "optimizer.clip_norm", "objective.temperature",
+    "model.positions", "model.initializer_range", "optimizer.learning_rate", "optimizer.epsilon", "optimizer.clip_norm",
+    "objective.temperature",
     "log.every_steps", "evaluation.every_steps", "evaluation.rows", "checkpoint.every_steps", "checkpoint.keep_last",
 )  # fmt: skip
 _NOT_NEGATIVE = (
@@ -92,26 +97,45 @@ def _choices(config: Any, prefix: str) -> Iterable[str]:
             yield f"config.{name}: {field(config, name)!r}, expected one of {', '.join(values)}"
 
 
-def _model(config: Any) -> Iterable[str]:
-    model, length = config.model, config.data.sequence_length
+def _relations(config: Any, device_count: int) -> Iterable[tuple[tuple[str, ...], Iterable[str]]]:
+    """The names that a rule reads, and the problems that it finds, worked out only when they are asked for."""
+    yield ("model.hidden_size", "model.heads"), _heads(config)
+    yield ("model.hidden_size", "model.heads", "model.generator_width", "objective.name"), _generator(config)
+    yield ("data.sequence_length", "model.positions", "objective.mask_fraction"), _lengths(config)
+    yield ("steps", "optimizer.warmup_steps"), _warmup(config)
+    yield ("batch_size",), _mesh(config, device_count)
+
+
+def _heads(config: Any) -> Iterable[str]:
+    model = config.model
     if model.hidden_size % model.heads:
         yield f"config.model.heads: {model.heads} heads do not divide config.model.hidden_size={model.hidden_size}"
-    generator_size = round(model.hidden_size * model.generator_width)
-    generator_heads = max(1, round(model.heads * model.generator_width))
-    if config.objective.name == "electra" and (not generator_size or generator_size % generator_heads):
+
+
+def _generator(config: Any) -> Iterable[str]:
+    model = config.model
+    size, heads = round(model.hidden_size * model.generator_width), max(1, round(model.heads * model.generator_width))
+    if config.objective.name == "electra" and (not size or size % heads):
         yield (
-            f"config.model.generator_width: {model.generator_width} makes a generator of width {generator_size} "
-            f"with {generator_heads} heads, which do not divide it"
+            f"config.model.generator_width: {model.generator_width} makes a generator of width {size} "
+            f"with {heads} heads, which do not divide it"
         )
-    if length > model.positions:
+
+
+def _lengths(config: Any) -> Iterable[str]:
+    length, positions = config.data.sequence_length, config.model.positions
+    if length > positions:
         yield (
-            f"config.data.sequence_length: {length} is above the position table, config.model.positions="
-            f"{model.positions}; raise --config.model.positions={length} or shorten the rows"
+            f"config.data.sequence_length: {length} is above the position table, config.model.positions={positions}; "
+            f"raise --config.model.positions={length} or shorten the rows"
         )
     if length < 8:
         yield f"config.data.sequence_length: {length}, expected at least 8 tokens"
     elif int((config.objective.mask_fraction + 0.005) * length) < 1:
         yield f"config.objective.mask_fraction: {config.objective.mask_fraction} of {length} tokens masks none"
+
+
+def _warmup(config: Any) -> Iterable[str]:
     if config.optimizer.warmup_steps >= config.steps:
         yield (
             f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not below config.steps={config.steps}; "
@@ -119,28 +143,25 @@ def _model(config: Any) -> Iterable[str]:
         )
 
 
-def _batches(config: Any, device_count: int) -> Iterable[str]:
-    mesh = config.mesh
-    axes = {axis: mesh[axis] for axis in ("data", "fsdp", "tensor")}
-    sizes = list(axes.values())
+def _mesh(config: Any, device_count: int) -> Iterable[str]:
+    axes = {axis: config.mesh[axis] for axis in ("data", "fsdp", "tensor")}
     for axis, size in axes.items():
         if size != -1 and size < 1:
             yield f"config.mesh.{axis}: {size}, expected a number of devices, or -1 for all that are left"
             return
+    sizes = list(axes.values())
     if sizes.count(-1) > 1:
         yield "config.mesh: more than one axis is -1; only one can take what is left of the devices"
         return
-    fixed = 1
-    for size in sizes:
-        fixed *= size if size != -1 else 1
+    fixed = math.prod(size for size in sizes if size != -1)
     if device_count % fixed or (-1 not in sizes and fixed != device_count):
+        product = " × ".join(f"{axis}={size}" for axis, size in axes.items())
         yield (
-            f"config.mesh: data={mesh.data} × fsdp={mesh.fsdp} × tensor={mesh.tensor} does not use exactly the "
-            f"{device_count} devices here; set one axis to -1 to let it take what is left"
+            f"config.mesh: {product} does not use exactly the {device_count} devices here; "
+            f"set one axis to -1 to let it take what is left"
         )
         return
-    left = device_count // fixed
-    shards = (left if mesh.data == -1 else mesh.data) * (left if mesh.fsdp == -1 else mesh.fsdp)
+    shards = math.prod(device_count // fixed if axes[axis] == -1 else axes[axis] for axis in ("data", "fsdp"))
     if config.batch_size % shards:
         yield (
             f"config.batch_size: {config.batch_size} rows cannot be dealt out evenly over {shards} devices "

@@ -1,5 +1,6 @@
 """What the commands share: how flags are read, and how a run ends with a message and an exit code."""
 
+import ast
 import difflib
 import os
 import re
@@ -37,12 +38,27 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
         left_over = flags.FLAGS(argv)[1:]
         if left_over:
             raise InputError("\n".join(_stray(argument) for argument in left_over))
+        _check_config_file()
     except RunError as error:
         sys.exit(_fail(error))
     except (flags.Error, OSError, ImportError, SyntaxError, AttributeError, KeyError, TypeError, ValueError) as error:
         # A config file is code of the user's: what it raises while it is read is a message about the flags, too.
-        sys.exit(_fail(InputError(_readable(error, argv))))
+        sys.exit(_fail(InputError(_readable(error))))
     return argv
+
+
+def _check_config_file() -> None:
+    """ml_collections reports a config file that is missing only when its first field is read."""
+    if "config" not in flags.FLAGS or flags.FLAGS["config"].value is None:
+        return
+    flag = flags.FLAGS["config"]
+    path = flag.config_filename.split(":")[0]
+    if not os.path.exists(path):
+        folder = os.path.dirname(path) or "."
+        present = sorted(name for name in os.listdir(folder) if name.endswith(".py")) if os.path.isdir(folder) else []
+        near = difflib.get_close_matches(os.path.basename(path), present, n=1)
+        hint = f"; did you mean {os.path.join(folder, near[0])}?" if near else ""
+        raise InputError(f"--config={path}: no such file{hint}")
 
 
 def _stray(argument: str) -> str:
@@ -51,14 +67,17 @@ def _stray(argument: str) -> str:
     return f"{argument}: not a flag; every argument here begins with two dashes"
 
 
-def _readable(error: Exception, argv: Sequence[str]) -> str:
-    text = str(error.args[0]) if isinstance(error, KeyError) and error.args else str(error)
-    if isinstance(error, flags.UnrecognizedFlagError) and "Did you mean" not in text:
-        near = difflib.get_close_matches(error.flagname, list(flags.FLAGS), n=1)
-        text += f" Did you mean --{near[0]}?" if near else ""
-    if isinstance(error, FileNotFoundError | ImportError):
-        text += f"\nfound while reading the config of: {' '.join(argv[1:])}"
-    return text
+def _readable(error: Exception) -> str:
+    """The message without the wrapping that flags and config files put around it."""
+    text = str(error)
+    if "Traceback" in text:
+        # From within a config file: the line that failed and what it said.
+        return text.splitlines()[0] + "\n" + "\n".join(text.rstrip().splitlines()[-3:])
+    if isinstance(error, flags.UnrecognizedFlagError) or "Did you mean" not in text:
+        return text
+    # A KeyError of ml_collections, printed as a quoted string, line break and all.
+    quoted = text[:1] in "'\"" and text[:1] == text[-1:]
+    return f"--config has no such field: {ast.literal_eval(text) if quoted else text}"
 
 
 def _fail(error: RunError) -> int:

@@ -32,7 +32,7 @@ def main() -> None:
     import jax
 
     from electra_jax.pretraining.job import pretraining_job
-    from electra_jax.report import write_report
+    from electra_jax.reporting.page import write_report
     from electra_jax.text import writer
     from electra_jax.training import facts, loop, partitioning, processes, telemetry
     from electra_jax.training.trainer import make_trainer

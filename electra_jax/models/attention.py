@@ -4,7 +4,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from electra_jax.models.layers import Dropout, Projection
+from electra_jax.models.layers import Dropout, Initializer, Projection
 
 
 def distance_decay(slopes_H: jax.Array, length: int) -> jax.Array:
@@ -28,6 +28,7 @@ class SelfAttention(nn.Module):
     heads: int
     head_size: int
     dropout_rate: float
+    kernel_init: Initializer
     bias: str = "none"
     dtype: jnp.dtype = jnp.float32
 
@@ -45,6 +46,7 @@ class SelfAttention(nn.Module):
             equation="bld,dhk->blhk",
             kernel_shape=(width, self.heads, self.head_size),
             kernel_axes=("embed", "heads", "kv"),
+            kernel_init=self.kernel_init,
             bias_axes=2,
             dtype=self.dtype,
         )
@@ -68,6 +70,7 @@ class SelfAttention(nn.Module):
             equation="blhk,hkd->bld",
             kernel_shape=(self.heads, self.head_size, width),
             kernel_axes=("heads", "kv", "embed"),
+            kernel_init=self.kernel_init,
             dtype=self.dtype,
             name="output",
         )(attended_BxLxHxK)

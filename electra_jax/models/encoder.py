@@ -9,12 +9,12 @@ import jax.numpy as jnp
 from electra_jax.models.attention import SelfAttention
 from electra_jax.models.layers import (
     Dropout,
+    Initializer,
     constrain_hidden,
     dense,
     gelu,
     glorot_uniform,
     layer_norm,
-    truncated_normal,
 )
 
 
@@ -34,7 +34,13 @@ class EncoderConfig:
     attention_dropout_rate: float = 0.1
     attention_bias: str = "none"
     layer_norm_epsilon: float = 1e-12
+    initializer_range: float = 0.02  # Standard deviation of most initial weights, before the cut at two of them.
     dtype: jnp.dtype = jnp.float32  # Of the computation; parameters are float32.
+
+    @property
+    def initializer(self) -> Initializer:
+        """Of tables and of most kernels."""
+        return nn.initializers.truncated_normal(self.initializer_range)
 
     @property
     def head_size(self) -> int:
@@ -66,7 +72,7 @@ class Embeddings(nn.Module):
         config = self.config
 
         def table(name: str, rows: int, axis: str) -> jax.Array:
-            initializer = nn.with_logical_partitioning(truncated_normal, (axis, "embed"))
+            initializer = nn.with_logical_partitioning(config.initializer, (axis, "embed"))
             return self.param(name, initializer, (rows, config.embedding_size))
 
         self.word_table_VxE = table("word_embeddings", config.vocabulary_size, "vocab")
@@ -103,6 +109,7 @@ class Layer(nn.Module):
             heads=config.heads,
             head_size=config.head_size,
             dropout_rate=config.attention_dropout_rate,
+            kernel_init=config.initializer,
             bias=config.attention_bias,
             dtype=config.dtype,
             name="attention",
@@ -112,9 +119,9 @@ class Layer(nn.Module):
             hidden_BxLxD + attended_BxLxD
         )
 
-        sizes = config.hidden_size, config.feed_forward_size
-        inner_BxLxF = gelu(dense(*sizes, ("embed", "mlp"), dtype=config.dtype, name="intermediate")(hidden_BxLxD))
-        output_BxLxD = dense(*sizes[::-1], ("mlp", "embed"), dtype=config.dtype, name="output")(inner_BxLxF)
+        width, inner, settings = config.hidden_size, config.feed_forward_size, (config.initializer, config.dtype)
+        inner_BxLxF = gelu(dense(width, inner, ("embed", "mlp"), *settings, "intermediate")(hidden_BxLxD))
+        output_BxLxD = dense(inner, width, ("mlp", "embed"), *settings, "output")(inner_BxLxF)
         output_BxLxD = dropout(output_BxLxD, deterministic=deterministic)
         hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "output_layer_norm")(
             hidden_BxLxD + output_BxLxD
@@ -144,9 +151,9 @@ class Encoder(nn.Module):
                 config.embedding_size,
                 config.hidden_size,
                 (None, "embed"),
-                dtype=config.dtype,
-                kernel_init=glorot_uniform,
-                name="embeddings_project",
+                glorot_uniform,
+                config.dtype,
+                "embeddings_project",
             )(hidden_BxLxD)
         layers = nn.scan(
             lambda layer, hidden, documents: (layer(hidden, documents, deterministic), None),

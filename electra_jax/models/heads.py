@@ -20,8 +20,10 @@ class MaskedLanguageModelHead(nn.Module):
     def __call__(self, hidden_BxMxD: jax.Array, word_table_VxE: jax.Array) -> jax.Array:
         """Returns logits over the vocabulary, float32 of shape [B, M, V]."""
         config = self.config
-        sizes = config.hidden_size, config.embedding_size
-        predicted_BxMxE = gelu(dense(*sizes, ("embed", None), dtype=config.dtype, name="dense")(hidden_BxMxD))
+        to_embedding = dense(
+            config.hidden_size, config.embedding_size, ("embed", None), config.initializer, config.dtype, "dense"
+        )
+        predicted_BxMxE = gelu(to_embedding(hidden_BxMxD))
         predicted_BxMxE = layer_norm(config.layer_norm_epsilon, config.dtype, "layer_norm")(predicted_BxMxE)
         bias_V = self.param(
             "bias", nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",)), (config.vocabulary_size,)
@@ -47,9 +49,9 @@ class ReplacedTokenHead(nn.Module):
     @nn.compact
     def __call__(self, hidden_BxLxD: jax.Array) -> jax.Array:
         """Returns the logits of "replaced", float32 of shape [B, L]."""
-        width, dtype = self.config.hidden_size, self.config.dtype
-        inner_BxLxD = gelu(dense(width, width, ("embed", None), dtype=dtype, name="dense")(hidden_BxLxD))
-        logits_BxLx1 = dense(width, 1, ("embed", None), dtype=dtype, kernel_init=glorot_uniform, name="prediction")(
-            inner_BxLxD
+        config, width = self.config, self.config.hidden_size
+        inner_BxLxD = gelu(
+            dense(width, width, ("embed", None), config.initializer, config.dtype, "dense")(hidden_BxLxD)
         )
+        logits_BxLx1 = dense(width, 1, ("embed", None), glorot_uniform, config.dtype, "prediction")(inner_BxLxD)
         return logits_BxLx1[..., 0].astype(jnp.float32)

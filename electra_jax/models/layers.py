@@ -19,8 +19,8 @@ import jax.numpy as jnp
 
 Initializer = Callable[..., jax.Array]
 
-# Encoder kernels and tables (Google's `create_initializer(0.02)`); three kernels keep TensorFlow's default instead.
-truncated_normal = nn.initializers.truncated_normal(0.02)
+# Encoder kernels and tables are truncated normals (Google's `create_initializer`); three kernels keep TensorFlow's
+# default, which is this.
 glorot_uniform = nn.initializers.glorot_uniform()
 
 
@@ -39,16 +39,16 @@ class Projection(nn.Module):
       equation: einsum of (input, kernel), for example "bld,dhk->blhk".
       kernel_shape: sizes of the kernel's axes.
       kernel_axes: logical names of the kernel's axes.
-      bias_axes: how many trailing kernel axes the bias covers.
       kernel_init: initialiser of the kernel; the bias starts at zero.
+      bias_axes: how many trailing kernel axes the bias covers.
     """
 
     equation: str
     kernel_shape: tuple[int, ...]
     kernel_axes: tuple[str | None, ...]
+    kernel_init: Initializer
     bias_axes: int = 1
     dtype: jnp.dtype = jnp.float32
-    kernel_init: Initializer = truncated_normal
 
     @nn.compact
     def __call__(self, inputs: jax.Array) -> jax.Array:
@@ -65,9 +65,16 @@ class Projection(nn.Module):
         return outputs + bias.astype(self.dtype)
 
 
-def dense(features_in: int, features_out: int, axes: tuple[str | None, str | None], **settings: object) -> Projection:
+def dense(
+    features_in: int,
+    features_out: int,
+    axes: tuple[str | None, str | None],
+    kernel_init: Initializer,
+    dtype: jnp.dtype,
+    name: str,
+) -> Projection:
     """A `Projection` of the last axis of a [B, L, features] array."""
-    return Projection("bli,io->blo", (features_in, features_out), axes, **settings)
+    return Projection("bli,io->blo", (features_in, features_out), axes, kernel_init, dtype=dtype, name=name)
 
 
 def layer_norm(epsilon: float, dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:

@@ -38,6 +38,7 @@ def encoder_config(config: Any, platform: str) -> EncoderConfig:
         dropout_rate=model.dropout_rate,
         attention_dropout_rate=model.attention_dropout_rate,
         attention_bias=model.attention_bias,
+        initializer_range=model.initializer_range,
         dtype=jnp.dtype(dtype),
     )
 

@@ -121,7 +121,7 @@ def electra_outputs(
 
 
 def masked_word_metrics(logits_BxMxV: jax.Array, masked: Masked) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy in nats and accuracy over the used slots, kept tokens included (Google's `_get_masked_lm_output`)."""
+    """Cross-entropy in nats and accuracy over the used slots, those that stayed readable included."""
     losses_BxM = optax.softmax_cross_entropy_with_integer_labels(logits_BxMxV, masked.targets_BxM)
     correct_BxM = logits_BxMxV.argmax(-1) == masked.targets_BxM
     weight = masked.weights_BxM.sum()

@@ -26,7 +26,9 @@ def screen(trainer: Trainer, training_rows: int) -> str:
         "job": f"{job.name}, {steps:,} steps",
         "devices": f"{len(devices)} × {devices[0].device_kind}; mesh {mesh}; weights {trainer.config.sharding}",
         "parameters": f"{quantity(parameter_count(params))} ({parts})",
-        "a step": f"{job.batch_size:,} rows × {job.row_length} = {tokens:,} tokens, {quantity(job.flops_per_step)}FLOPs",
+        "a step": (
+            f"{job.batch_size:,} rows × {job.row_length} = {tokens:,} tokens, {quantity(job.flops_per_step)}FLOPs"
+        ),
         "in all": (
             f"{quantity(steps * tokens)} tokens, {steps * job.batch_size / training_rows:.3g} passes over the text, "
             f"{quantity(steps * job.flops_per_step)}FLOPs"

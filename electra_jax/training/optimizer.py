@@ -1,4 +1,7 @@
-"""ELECTRA's optimizer: Adam without bias correction, decoupled weight decay, warm-up times decay (Google's `optimization.py`)."""
+"""ELECTRA's optimizer: Adam without bias correction, decoupled weight decay, warm-up times decay.
+
+Source: Google's `optimization.py`.
+"""
 
 import dataclasses
 import re

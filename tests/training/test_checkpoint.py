@@ -75,5 +75,5 @@ def test_another_model_s_checkpoint_is_refused_with_its_place(make_trainer, chec
             return super().loss({name: params[name] for name in ("kernel", "bias")}, batch, key)
 
     other = make_trainer(job=Wider())
-    with pytest.raises(MismatchError, match="checkpoint 1 in .*checkpoints does not fit"):
+    with pytest.raises(MismatchError, match=r"checkpoint 1 in .*checkpoints does not fit"):
         checkpoints.restore(1, other.abstract, other.shardings)

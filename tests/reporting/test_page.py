@@ -7,8 +7,8 @@ import sys
 
 import pytest
 
-from electra_jax import report
 from electra_jax.errors import InputError
+from electra_jax.reporting import page as report
 
 CONFIG = {
     "task": "pretraining",
@@ -241,13 +241,19 @@ def test_a_broken_config_is_named(make_run):
         report.write_report(directory)
 
 
-def test_command_line_prints_the_path_or_exits_64(make_run, capsys):
+def test_command_line_prints_the_path_or_exits_64(make_run):
     directory = make_run()
-    assert report.main(["report", f"--workdir={directory}"]) == 0
-    assert capsys.readouterr().out == f"{directory / 'report.html'}\n"
-    for arguments in ([], ["--workdir=nowhere"], [f"--workdir={directory}", "left"], ["--odd=1"]):
-        assert report.main(["report", *arguments]) == 64
-        assert "--workdir" in capsys.readouterr().err
+
+    def run(*arguments):
+        command = [sys.executable, "-m", "electra_jax.report", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=False)
+
+    finished = run(f"--workdir={directory}")
+    assert (finished.returncode, finished.stdout) == (0, f"{directory / 'report.html'}\n")
+    for arguments in ([], ["--workdir=nowhere"], [f"--workdir={directory}", "workdir=left"], ["--workdirr=1"]):
+        finished = run(*arguments)
+        assert finished.returncode == 64
+        assert "--workdir" in finished.stderr
 
 
 def test_report_starts_without_jax_and_tensorflow():

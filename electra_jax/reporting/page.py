@@ -1,0 +1,269 @@
+"""One self-contained HTML page on a run: how far it came, how well it learns, what it was told to do.
+
+Reads the files of a workdir only; starts neither JAX nor TensorFlow.
+"""
+
+import html
+import json
+import math
+import os
+import pathlib
+import re
+import shlex
+import statistics
+import string
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+from electra_jax.errors import InputError
+from electra_jax.reporting.charts import Histories, charts, last, number
+
+Json = dict[str, Any]
+
+
+_MOST_EARLIER_STEPS = 6
+
+
+def write_report(workdir: str | os.PathLike) -> pathlib.Path:
+    """Writes `report.html` into a run's directory, whole or not at all, and returns its path.
+
+    Raises:
+      InputError: the directory or its metrics are missing, or one of its files cannot be read.
+    """
+    directory = pathlib.Path(workdir)
+    metrics_path = directory / "metrics.jsonl"
+    if not metrics_path.is_file():
+        found = "a directory without metrics.jsonl" if directory.is_dir() else "no directory"
+        raise InputError(
+            f"--workdir={workdir}: found {found} at this local path, expected that of a run; "
+            f"start one with `python -m electra_jax.main --config=… --workdir={shlex.quote(str(workdir))}`"
+        )
+    notes: list[str] = []
+    histories = _read_histories(metrics_path, notes)
+    samples = _read_samples(directory / "samples.jsonl", notes)
+    config, environment = _read_json(directory / "config.json"), _read_json(directory / "environment.json")
+
+    template = string.Template(pathlib.Path(__file__).with_name("template.html").read_text("utf-8"))
+    page = template.substitute(
+        title=html.escape(_title(config, environment, histories, directory)),
+        notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in notes),
+        facts="".join(
+            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}<small>{html.escape(remark)}</small></dd></div>"
+            for name, value, remark in _facts(config, histories)
+        ),
+        charts=charts(histories),
+        samples=_samples(samples),
+        config=_table(config),
+        environment=_table(environment),
+        command=html.escape(shlex.join(["python", "-m", "electra_jax.report", f"--workdir={os.fspath(workdir)}"])),
+    )
+    target = directory / "report.html"
+    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, prefix=".report-", delete=False) as file:
+        try:
+            file.write(page)
+            file.close()
+            os.chmod(file.name, 0o644)  # Temporary files are private; a report is for sharing.
+            os.replace(file.name, target)
+        except BaseException:
+            os.unlink(file.name)
+            raise
+    return target
+
+
+def _read_json(path: pathlib.Path) -> Json:
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except ValueError as error:
+        raise InputError(f"{path}: found {error}, expected one JSON object; restore or delete the file") from error
+    if not isinstance(value, dict):
+        raise InputError(
+            f"{path}: found a {type(value).__name__}, expected one JSON object; restore or delete the file"
+        )
+    return value
+
+
+def _read_json_lines(path: pathlib.Path, notes: list[str]) -> Iterator[tuple[str, Json]]:
+    """Yields ("file:line", object); a broken last line, as a killed run leaves it, becomes a note."""
+    lines = path.read_bytes().splitlines()
+    for line_number, line in enumerate(lines, start=1):
+        place = f"{path}:{line_number}"
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
+                raise ValueError("no object with an integer `step`")
+        except ValueError as error:
+            if line_number == len(lines):
+                notes.append(f"The last line of {path.name} is cut off, as after a killed run; it is left out.")
+                return
+            raise InputError(
+                f"{place}: found {error}, expected one JSON object with a step; mend or delete the line"
+            ) from error
+        yield place, record
+
+
+def _read_histories(path: pathlib.Path, notes: list[str]) -> Histories:
+    """A resumed run may write a step twice; the later line counts."""
+    histories: Histories = {}
+    endless, unreadable = set(), set()
+    for _, record in _read_json_lines(path, notes):
+        for name, value in record.items():
+            if name == "step":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                unreadable.add(name)
+                continue
+            if not math.isfinite(value):
+                endless.add(f"{name} at step {record['step']}")
+            histories.setdefault(name, {})[record["step"]] = float(value) if math.isfinite(value) else math.nan
+    if not histories:
+        raise InputError(f"{path}: found no metrics yet, expected lines such as {{'step': 100, 'train/loss': 9.1}}")
+    if endless:
+        notes.append("Not finite: " + ", ".join(sorted(endless)[:5]) + (" and more." if len(endless) > 5 else "."))
+    if unreadable:
+        notes.append("Not drawn, because not numbers: " + ", ".join(sorted(unreadable)) + ".")
+    return {name: dict(sorted(history.items())) for name, history in histories.items()}
+
+
+def _read_samples(path: pathlib.Path, notes: list[str]) -> dict[int, dict[str, Json]]:
+    """Sample rows by step and row."""
+    samples: dict[int, dict[str, Json]] = {}
+    if not path.is_file():
+        return samples
+    for place, record in _read_json_lines(path, notes):
+        columns = [record.get(name) for name in ("tokens", "original", "masked", "replaced", "probability")]
+        if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
+            raise InputError(
+                f"{place}: expected lists of one length named tokens, original, masked, replaced and probability; "
+                "mend or delete the line"
+            )
+        samples.setdefault(record["step"], {})[str(record.get("row"))] = record
+    return dict(sorted(samples.items()))
+
+
+def _title(config: Json, environment: Json, histories: Histories, directory: pathlib.Path) -> str:
+    objective = config.get("objective")
+    objective = objective.get("name") if isinstance(objective, dict) else objective
+    if not objective:
+        objective = "mlm" if any(name.endswith("/mlm_loss") for name in histories) else ""
+    name = config.get("name") or environment.get("config") or directory.resolve().name
+    return " · ".join(str(part) for part in (config.get("task"), objective, name) if part)
+
+
+def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]:
+    """Headline numbers: name, value and remark. What the files do not tell is left out."""
+    done, total = max(max(history) for history in histories.values()), config.get("steps")
+    yield "Steps", f"{done:,}", f"of {total:,}" if isinstance(total, int) else "so far"
+
+    entropy, known = last(histories, "eval/unigram_entropy"), False
+    for name, label in (("generator_loss", "Generator loss"), ("mlm_loss", "Masked-word loss")):
+        loss = last(histories, f"eval/{name}")
+        if loss is not None:
+            remark = "nats, held-out"
+            if entropy is not None:
+                side = "below" if loss <= entropy else "above"
+                remark += f"; {abs(entropy - loss):.2f} {side} word frequencies alone ({entropy:.2f})"
+            yield label, f"{loss:.2f}", remark
+            known = True
+    own, unigram = last(histories, "eval/discriminator_auc"), last(histories, "eval/discriminator_auc_unigram")
+    if own is not None:
+        yield "AUC, generator", f"{own:.3f}", "held-out, against its own generator; 0.5 is chance"
+    if unigram is not None:
+        yield "AUC, unigram", f"{unigram:.3f}", "held-out, against words drawn by frequency"
+    known |= own is not None
+    if not known:
+        for name in [name for name in histories if name.startswith("eval/")][:4]:
+            yield name.removeprefix("eval/"), number(last(histories, name)), "held-out"
+
+    data = config.get("data")
+    rows, length = config.get("batch_size"), data.get("sequence_length") if isinstance(data, dict) else None
+    rates = {step: rate for step, rate in histories.get("performance/tokens_per_second", {}).items() if rate > 0}
+    if isinstance(rows, int) and isinstance(length, int):
+        yield "Tokens seen", _tokens(done * rows * length), f"{rows:,} rows of {length:,} a step, with padding"
+        elapsed = last(histories, "time/elapsed_seconds")
+        if elapsed is not None:
+            yield "Wall time", _duration(elapsed), "since the run began"
+        elif rates:
+            starts = [0, *rates]
+            seconds = sum((end - start) * rows * length / rates[end] for start, end in zip(starts, rates, strict=False))
+            yield "Training time", _duration(seconds), "from the throughput; without evaluation and start"
+    if rates:
+        yield "Tokens a second", f"{statistics.median(rates.values()):,.0f}", "median"
+
+
+def _tokens(count: int) -> str:
+    for size, name in ((10**12, "trillion"), (10**9, "billion"), (10**6, "million")):
+        if count >= size:
+            return f"{count / size:.3g} {name}"
+    return f"{count:,}"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    if minutes < 120:
+        return f"{minutes} min"
+    if minutes < 48 * 60:
+        return f"{minutes // 60} h {minutes % 60} min"
+    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
+
+
+def _samples(samples: dict[int, dict[str, Json]]) -> str:
+    """The latest step's rows, then folded away those of some earlier steps from the first on."""
+    if not samples:
+        return "<p>This run keeps no samples.</p>"
+    *earlier, latest = samples
+    shown = earlier
+    if len(earlier) > _MOST_EARLIER_STEPS:
+        spacing = (len(earlier) - 1) / (_MOST_EARLIER_STEPS - 1)
+        shown = [earlier[round(index * spacing)] for index in range(_MOST_EARLIER_STEPS)]
+    parts = [f"<h3>Step {latest:,}</h3>", *map(_sentence, samples[latest].values())]
+    if shown:
+        of = f", {len(shown)} of {len(earlier)} kept" if len(shown) < len(earlier) else ""
+        parts.append(f"<h3>Earlier in training{of}</h3>")
+    for step in shown:
+        rows = "".join(map(_sentence, samples[step].values()))
+        parts.append(f"<details><summary>Step {step:,}</summary>{rows}</details>")
+    return "".join(parts)
+
+
+def _sentence(row: Json) -> str:
+    """One row of tokens, pieces joined to words, each coloured by the probability that it was replaced."""
+    pieces = []
+    # SentencePiece and byte-level BPE mark the beginnings of words, WordPiece marks what goes on.
+    begins = next((mark for mark in "▁Ġ" if any(str(token).startswith(mark) for token in row["tokens"])), None)
+    columns = (row[name] for name in ("tokens", "original", "masked", "replaced", "probability"))
+    for token, original, masked, replaced, probability in zip(*columns, strict=True):
+        token, original = str(token), str(original)
+        special = re.fullmatch(r"\[\w+\]|</?\w+>", token)
+        joined = not special and (not token.startswith(begins) if begins else token.startswith("##"))
+        text = html.escape(token.lstrip(begins) if begins else token.removeprefix("##"))
+        above = html.escape(original.lstrip(begins) if begins else original.removeprefix("##" if joined else ""))
+        probability = min(max(float(probability), 0.0), 1.0) if isinstance(probability, int | float) else 0.0
+        kind = "special" if special else "replaced" if replaced else "guessed" if masked else "kept"
+        told = html.escape(f"{probability:.0%} replaced" + (f"; was {original}" if replaced else ""))
+        piece = f'<span class="{kind}" style="--p:{probability:.2f}" title="{told}">{text}</span>'
+        if replaced:
+            piece = f"<ruby>{piece}<rt>{above}</rt></ruby>"
+        pieces.append(("" if joined else " ") + piece)
+    return f'<p class="sentence">{"".join(pieces).strip()}</p>'
+
+
+def _table(value: Json, depth: int = 0) -> str:
+    """A nested dictionary as rows of a table, each level indented."""
+    rows = []
+    for key, item in value.items():
+        name = f'<th scope="row" style="--depth:{depth}">{html.escape(str(key))}</th>'
+        if isinstance(item, dict) and item:
+            rows.append(f'<tr class="group">{name}<td></td></tr>{_table(item, depth + 1)}')
+        else:
+            text = item if isinstance(item, str) and item else json.dumps(item, ensure_ascii=False)
+            rows.append(f"<tr>{name}<td>{html.escape(text)}</td></tr>")
+    if depth:
+        return "".join(rows)
+    return f"<table>{''.join(rows)}</table>" if rows else "<p>Not recorded.</p>"

@@ -1,0 +1,336 @@
+import importlib
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from electra_jax.config import field
+from electra_jax.models.electra import Electra, MaskedLanguageModel
+from electra_jax.models.encoder import EncoderConfig
+from electra_jax.pretraining.corruption import SpecialTokens, num_slots
+from electra_jax.pretraining.job import encoder_config, pretraining_job
+from electra_jax.pretraining.objectives import Objective, electra_loss, electra_metrics, electra_outputs
+
+PRESETS = {
+    "small": {
+        "model.layers": 12,
+        "model.hidden_size": 256,
+        "model.heads": 4,
+        "model.feed_forward_size": 1024,
+        "model.embedding_size": 128,
+        "data.sequence_length": 128,
+        "objective.mask_fraction": 0.15,
+        "batch_size": 128,
+        "optimizer.learning_rate": 5e-4,
+        "steps": 1_000_000,
+    },
+    "base": {
+        "model.layers": 12,
+        "model.hidden_size": 768,
+        "model.heads": 12,
+        "model.feed_forward_size": 3072,
+        "model.embedding_size": 768,
+        "data.sequence_length": 512,
+        "objective.mask_fraction": 0.15,
+        "batch_size": 256,
+        "optimizer.learning_rate": 2e-4,
+        "steps": 766_000,
+    },
+    "large": {
+        "model.layers": 24,
+        "model.hidden_size": 1024,
+        "model.heads": 16,
+        "model.feed_forward_size": 4096,
+        "model.embedding_size": 1024,
+        "data.sequence_length": 512,
+        "objective.mask_fraction": 0.25,
+        "batch_size": 2048,
+        "optimizer.learning_rate": 2e-4,
+        "steps": 400_000,
+    },
+}
+EVERY_PRESET = {
+    "task": "pretraining",
+    "data.tokenizer.vocabulary_size": 30_522,
+    "data.tokenizer.lowercase": True,
+    "data.rows": "segment_pairs",
+    "data.single_segment_probability": 0.1,
+    "data.short_row_probability": 0.05,
+    "model.positions": 512,
+    "model.generator_depth": 1.0,
+    "model.dropout_rate": 0.1,
+    "model.attention_dropout_rate": 0.1,
+    "model.attention_bias": "none",
+    "objective.name": "electra",
+    "objective.kept_fraction": 0.15,
+    "objective.temperature": 1.0,
+    "objective.generator_weight": 1.0,
+    "objective.discriminator_weight": 50.0,
+    "optimizer.warmup_steps": 10_000,
+    "optimizer.decay_power": 1.0,
+    "optimizer.weight_decay": 0.01,
+    "optimizer.beta1": 0.9,
+    "optimizer.beta2": 0.999,
+    "optimizer.epsilon": 1e-6,
+    "optimizer.clip_norm": 1.0,
+}
+GENERATORS = {"small": (12, 64, 1, 256, 128), "base": (12, 256, 4, 1024, 768), "large": (24, 256, 4, 1024, 1024)}
+
+
+def preset(name):
+    return importlib.import_module(f"configs.{name}").get_config()
+
+
+def sizes(encoder):
+    return encoder.layers, encoder.hidden_size, encoder.heads, encoder.feed_forward_size, encoder.embedding_size
+
+
+def abstract_params(name):
+    job = pretraining_job(preset(name), None, "cpu")
+    return nn.unbox(jax.eval_shape(job.init, jax.eval_shape(lambda: jax.random.key(0))))
+
+
+def size(tree):
+    return sum(leaf.size for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_presets_have_the_numbers_of_the_paper(name):
+    config = preset(name)
+    expected = PRESETS[name] | EVERY_PRESET
+    assert {field_name: field(config, field_name) for field_name in expected} == expected
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_heads_are_64_wide_and_generators_as_large_as_the_paper_s(name):
+    job = pretraining_job(preset(name), None, "cpu")
+    assert job.encoder.head_size == job.generator.head_size == 64
+    assert sizes(job.generator) == GENERATORS[name]
+    assert job.encoder.token_types == 2
+    assert job.encoder.layer_norm_epsilon == 1e-12
+
+
+@pytest.mark.parametrize(("length", "fraction", "slots"), [(128, 0.15, 19), (512, 0.15, 79), (512, 0.25, 130)])
+def test_slots_for_masked_positions_are_google_s(length, fraction, slots):
+    assert num_slots(length, fraction) == slots
+
+
+def test_small_plus_plus_is_small_with_long_rows_a_full_generator_and_four_times_the_steps():
+    small, plus_plus = preset("small"), preset("small_plus_plus")
+    changed = {"steps": 4_000_000, "data.sequence_length": 512, "model.generator_width": 1.0}
+    expected = PRESETS["small"] | EVERY_PRESET | changed
+    assert {field_name: field(plus_plus, field_name) for field_name in expected} == expected
+    encoder = encoder_config(small, "cpu")
+    assert sizes(pretraining_job(plus_plus, None, "cpu").generator) == sizes(encoder)
+
+
+def test_mlm_base_is_base_with_one_network():
+    base, mlm = preset("base"), preset("mlm_base")
+    expected = PRESETS["base"] | EVERY_PRESET | {"objective.name": "mlm", "steps": 1_000_000}
+    assert {field_name: field(mlm, field_name) for field_name in expected} == expected
+    assert encoder_config(mlm, "cpu") == encoder_config(base, "cpu")
+    assert set(abstract_params("mlm_base")) == {"embeddings", "encoder", "head"}
+
+
+def test_the_computation_is_bfloat16_on_accelerators_and_float32_on_cpu():
+    config = preset("base")
+    assert [encoder_config(config, platform).dtype for platform in ("cpu", "gpu", "tpu")] == [
+        jnp.dtype("float32"),
+        jnp.dtype("bfloat16"),
+        jnp.dtype("bfloat16"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "published"), [("small", 13_549_057), ("base", 109_483_009), ("large", 335_142_913)]
+)
+def test_discriminators_have_the_published_number_of_parameters(name, published):
+    params = abstract_params(name)
+    discriminator = [params[part] for part in ("embeddings", "discriminator", "discriminator_head")]
+    assert size(discriminator) == published
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_generator_has_its_encoder_and_head_and_no_table_of_its_own(name):
+    layers, hidden, _, feed_forward, embedding = GENERATORS[name]
+    params = abstract_params(name)
+    layer = 4 * (hidden * hidden + hidden) + 2 * hidden * feed_forward + feed_forward + hidden + 4 * hidden
+    assert size(params["generator"]) == layers * layer + embedding * hidden + hidden
+    assert size(params["generator_head"]) == hidden * embedding + embedding + 2 * embedding + 30_522
+
+
+SPECIAL = SpecialTokens(pad=0, cls=2, sep=3, mask=4)
+ENCODER = EncoderConfig(
+    vocabulary_size=30, embedding_size=6, hidden_size=8, layers=2, heads=2, feed_forward_size=16, positions=16,
+    dropout_rate=0.0, attention_dropout_rate=0.0,
+)  # fmt: skip
+TOKENS_BxL = np.array([[2, 7, 8, 9, 10, 11, 3, 12, 13, 14, 15, 3], [2, 16, 17, 18, 19, 20, 21, 22, 3, 0, 0, 0]], np.int32)
+
+
+@pytest.fixture(scope="module")
+def tiny():
+    """Two small networks and parameters of them."""
+    model = Electra(ENCODER, ENCODER.scaled(0.5))
+    params = nn.unbox(jax.jit(model.init)(jax.random.key(0), TOKENS_BxL, TOKENS_BxL * 0, TOKENS_BxL * 0 + 1, TOKENS_BxL[:, :2]))
+    return model, params["params"]
+
+
+@pytest.fixture(scope="module")
+def gradient_of(tiny):
+    """Gradients of w · generator loss + v · discriminator loss, by (w, v)."""
+    model, params = tiny
+
+    @jax.jit
+    def gradient(params, generator_weight, discriminator_weight):
+        objective = Objective(SPECIAL, generator_weight=generator_weight, discriminator_weight=discriminator_weight)
+
+        def loss(params):
+            outputs = electra_outputs(model, objective, params, TOKENS_BxL, jax.random.key(1), deterministic=True)
+            return electra_loss(objective, electra_metrics(outputs))
+
+        return jax.grad(loss)(params)
+
+    return lambda *weights: jax.tree.map(np.asarray, gradient(params, *weights))
+
+
+def test_each_loss_reaches_its_own_network_and_exactly_nothing_of_the_other(gradient_of):
+    of_generator, of_discriminator = gradient_of(1.0, 0.0), gradient_of(0.0, 50.0)
+    for gradient, reached, other in (
+        (of_generator, "generator", "discriminator"),
+        (of_discriminator, "discriminator", "generator"),
+    ):
+        for part in (other, f"{other}_head"):
+            assert not any(leaf.any() for leaf in jax.tree.leaves(gradient[part])), part
+        for part in (reached, f"{reached}_head"):
+            assert any(leaf.any() for leaf in jax.tree.leaves(gradient[part])), part
+
+
+def test_both_losses_reach_the_shared_embeddings_layer_norm_included(gradient_of):
+    for weights in ((1.0, 0.0), (0.0, 50.0)):
+        embeddings = gradient_of(*weights)["embeddings"]
+        assert set(embeddings) == {"word_embeddings", "token_type_embeddings", "position_embeddings", "layer_norm"}
+        for leaf in jax.tree.leaves(embeddings):
+            assert leaf.any()
+
+
+def test_the_gradient_of_both_losses_is_the_sum_of_their_gradients(gradient_of):
+    together = gradient_of(1.0, 50.0)
+    apart = jax.tree.map(np.add, gradient_of(1.0, 0.0), gradient_of(0.0, 50.0))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6), together, apart)
+
+
+def test_no_gradient_reaches_positions_and_words_that_do_not_occur(gradient_of):
+    discriminator = gradient_of(0.0, 50.0)["embeddings"]
+    assert not discriminator["position_embeddings"][TOKENS_BxL.shape[1] :].any()
+    # The generator's softmax reaches every word; its input does not.
+    assert gradient_of(1.0, 0.0)["embeddings"]["word_embeddings"].any(-1).all()
+
+
+def test_the_word_table_is_also_the_generator_s_softmax(tiny):
+    model, params = tiny
+    tables = [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim > 1 and 30 in leaf.shape]
+    assert tables == [(30, 6)]
+    segments, documents, positions = TOKENS_BxL * 0, TOKENS_BxL * 0 + 1, np.array([[1, 4], [2, 3]])
+    before, _ = jax.jit(model.apply)({"params": params}, TOKENS_BxL, segments, documents, positions)
+    word = 29
+    assert word not in TOKENS_BxL
+    table = params["embeddings"]["word_embeddings"].at[word].add(1.0)
+    changed = params | {"embeddings": params["embeddings"] | {"word_embeddings": table}}
+    after, _ = jax.jit(model.apply)({"params": changed}, TOKENS_BxL, segments, documents, positions)
+    differs = np.asarray(before != after)
+    assert differs[..., word].all()
+    assert not np.delete(differs, word, axis=-1).any()
+
+
+def test_padding_columns_do_not_change_a_verdict(tiny):
+    model, params = tiny
+
+    def verdicts(tokens_BxL):
+        real_BxL = (tokens_BxL != 0).astype(np.int32)
+        return model.apply({"params": params}, tokens_BxL, 0 * real_BxL, real_BxL, deterministic=True, method="discriminate")
+
+    padded = verdicts(np.pad(TOKENS_BxL, ((0, 0), (0, 4))))
+    real_BxL = TOKENS_BxL != 0
+    np.testing.assert_allclose(padded[:, :12][real_BxL], verdicts(TOKENS_BxL)[real_BxL], rtol=1e-5, atol=1e-6)
+
+
+def test_segments_choose_the_token_type(tiny):
+    model, params = tiny
+    swapped_table = params["embeddings"]["token_type_embeddings"][::-1]
+    swapped = params | {"embeddings": params["embeddings"] | {"token_type_embeddings": swapped_table}}
+    segments = np.array([[0] * 7 + [1] * 5, [0] * 12])
+    ones = TOKENS_BxL * 0 + 1
+
+    def verdicts(params, segments):
+        return model.apply({"params": params}, TOKENS_BxL, segments, ones, deterministic=True, method="discriminate")
+
+    np.testing.assert_array_equal(verdicts(params, segments), verdicts(swapped, 1 - segments))
+    assert (verdicts(params, segments) != verdicts(params, 1 - segments)).any()
+
+
+@pytest.fixture(scope="module")
+def initial():
+    """Parameters of networks wide enough for statistics, and their paths."""
+    config = EncoderConfig(
+        vocabulary_size=2000, embedding_size=48, hidden_size=96, layers=3, heads=2, feed_forward_size=256, positions=512
+    )
+    model = Electra(config, config.scaled(0.5))
+    row = jnp.zeros((1, 8), jnp.int32)
+    params = nn.unbox(jax.jit(model.init)(jax.random.key(0), row, row, row, row[:, :1]))["params"]
+    return {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
+
+
+GLOROT = ("embeddings_project/kernel", "discriminator_head/prediction/kernel")
+
+
+def test_kernels_and_tables_start_from_a_normal_of_deviation_002_cut_at_two_deviations(initial):
+    drawn = {
+        path: leaf
+        for path, leaf in initial.items()
+        if path.endswith(("kernel", "_embeddings")) and not path.endswith(GLOROT)
+    }
+    # 3 tables, 6 kernels in the layers of each network, 2 in the heads.
+    assert len(drawn) == 3 + 2 * 6 + 2
+    for path, leaf in drawn.items():
+        assert np.abs(leaf).max() <= 0.04, path
+        # What is left of the deviation after the cut (TensorFlow's truncated_normal_initializer does not correct it).
+        expected = 0.02 * 0.87962566
+        assert abs(leaf.std() - expected) < 5 * expected / np.sqrt(2 * leaf.size), path
+        assert abs(leaf.mean()) < 5 * expected / np.sqrt(leaf.size), path
+
+
+def test_three_kernels_have_tensorflow_s_default_glorot_uniform(initial):
+    for path, fans in (
+        ("generator/embeddings_project/kernel", 48 + 48),
+        ("discriminator/embeddings_project/kernel", 48 + 96),
+        ("discriminator_head/prediction/kernel", 96 + 1),
+    ):
+        if path not in initial:
+            continue
+        bound = np.sqrt(6 / fans)
+        largest = np.abs(initial[path]).max()
+        assert 0.9 * bound < largest <= bound, path
+
+
+def test_biases_start_at_zero_and_layer_norm_at_the_identity(initial):
+    rest = {path: leaf for path, leaf in initial.items() if not path.endswith(("kernel", "_embeddings"))}
+    for path, leaf in rest.items():
+        assert (leaf == (1 if path.endswith("/scale") else 0)).all(), path
+    assert all("layer_norm" in path for path in rest if path.endswith("/scale"))
+
+
+def test_no_two_layers_start_alike(initial):
+    for path, leaf in initial.items():
+        if "/layers/" in path and path.endswith("kernel"):
+            assert len(np.unique(leaf.reshape(len(leaf), -1)[:, 0])) == 3, path
+
+
+def test_mlm_ties_its_table_too():
+    model = MaskedLanguageModel(ENCODER)
+    row = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+    params = nn.unbox(jax.eval_shape(model.init, jax.eval_shape(lambda: jax.random.key(0)), row, row, row, row))["params"]
+    assert [leaf.shape for leaf in jax.tree.leaves(params) if leaf.ndim > 1 and 30 in leaf.shape] == [(30, 6)]
+    assert set(params) == {"embeddings", "encoder", "head"}

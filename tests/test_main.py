@@ -1,0 +1,250 @@
+"""The main door, run as a user runs it. `:quicktest` is the real recipe shrunk, so these are real runs."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).parent.parent
+# Of a metrics line; these measure the machine and not the model.
+_MEASURED = ("time/", "performance/")
+
+
+def main(*arguments, check=0, **environment):
+    """Runs electra_jax.main to its end and returns everything it printed."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "electra_jax.main", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert finished.returncode == check, finished.stdout
+    return finished.stdout
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """Where the dataset and the compiled programs of all runs here are."""
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def flags(shared):
+    def make(workdir, config="small"):
+        return (
+            f"--config=configs/{config}.py:quicktest",
+            f"--workdir={workdir}",
+            f"--config.data.directory={shared}/{config}",
+            f"--config.compile_cache={shared}/compiled",
+        )
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def straight(flags, tmp_path_factory):
+    """A run that nobody disturbed, and what it printed."""
+    workdir = tmp_path_factory.mktemp("runs") / "straight"
+    return workdir, main(*flags(workdir))
+
+
+def learned(workdir):
+    """The lines of metrics.jsonl without what differs between machines."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith(_MEASURED)} for line in lines]
+
+
+def parameters(workdir, step):
+    import orbax.checkpoint as ocp
+
+    with ocp.StandardCheckpointer() as checkpointer:
+        return checkpointer.restore(workdir / "checkpoints" / str(step) / "state")
+
+
+def assert_equal_runs(first, second, step):
+    import jax
+
+    assert learned(first) == learned(second)
+    assert (first / "samples.jsonl").read_text() == (second / "samples.jsonl").read_text()
+    jax.tree.map(np.testing.assert_array_equal, parameters(first, step), parameters(second, step))
+
+
+def started(arguments):
+    return subprocess.Popen(
+        [sys.executable, "-m", "electra_jax.main", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process, seconds=240):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.slow
+def test_a_run_leaves_the_workdir_that_is_promised(straight):
+    workdir, printed = straight
+    assert {path.name for path in workdir.iterdir()} >= {
+        "config.json", "environment.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "tokenizer", "report.html",
+    }  # fmt: skip
+    assert any(path.name.startswith("events.out.tfevents") for path in workdir.iterdir())
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"10", "20"}
+    for fact in ("devices", "parameters", "FLOPs", "tokens", "Held out, step 20", "original", "corrupted", "Report:"):
+        assert fact in printed
+    names = set().union(*learned(workdir))
+    assert {
+        "train/loss", "train/generator_loss", "train/generator_accuracy", "train/discriminator_loss",
+        "train/discriminator_accuracy", "train/discriminator_precision", "train/discriminator_recall",
+        "train/replaced_fraction", "optimizer/learning_rate", "optimizer/gradient_norm", "eval/loss",
+        "eval/generator_loss", "eval/discriminator_auc", "eval/discriminator_auc_unigram", "eval/unigram_entropy",
+    } <= names  # fmt: skip
+    measured = set().union(*map(json.loads, (workdir / "metrics.jsonl").read_text().splitlines())) - names
+    assert {"performance/tokens_per_second", "performance/mfu", "performance/goodput"} <= measured
+    config = json.loads((workdir / "config.json").read_text())
+    assert config["steps"] == 20
+    assert len(config["fingerprint"]) == 64
+
+
+@pytest.mark.slow
+def test_a_complete_run_says_so_and_does_nothing(straight, flags):
+    workdir, _ = straight
+    before = (workdir / "metrics.jsonl").read_text()
+    assert "This run is complete" in main(*flags(workdir))
+    assert (workdir / "metrics.jsonl").read_text() == before
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_bit_for_bit(straight, flags, tmp_path):
+    workdir = tmp_path / "killed"
+    process = started(flags(workdir))
+    wait_for((workdir / "checkpoints" / "10").exists, process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert "Resumed from checkpoint 10" in main(*flags(workdir))
+    assert_equal_runs(straight[0], workdir, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_exits_75_and_the_run_goes_on_bit_for_bit(straight, flags, tmp_path, number):
+    workdir = tmp_path / "stopped"
+    process = started(flags(workdir))
+    # The first evaluation is the first thing that is written; the signal comes somewhere in the first steps.
+    wait_for(lambda: (workdir / "samples.jsonl").exists(), process)
+    process.send_signal(number)
+    printed = process.communicate()[0]
+    assert process.returncode == 75, printed
+    assert f"{signal.Signals(number).name}: stopped after step" in printed
+    main(*flags(workdir))
+    assert_equal_runs(straight[0], workdir, 20)
+
+
+@pytest.mark.slow
+def test_a_loss_that_is_not_finite_ends_with_76_and_saves_nothing(flags, tmp_path):
+    workdir = tmp_path / "diverged"
+    printed = main(*flags(workdir), "--config.optimizer.learning_rate=1e30", check=76)
+    assert "not finite" in printed
+    assert "--config.optimizer.learning_rate" in printed
+    assert list((workdir / "checkpoints").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_changed_config_is_refused_with_a_diff_unless_allowed(straight, flags):
+    workdir, _ = straight
+    change = "--config.model.layers=3", "--config.seed=7"
+    printed = main(*flags(workdir), *change, check=77)
+    assert "config.model.layers: was 2, is 3" in printed
+    assert "config.seed: was 42, is 7" in printed
+    allowed = main(*flags(workdir), *change, "--allow_config_change=seed", check=77)
+    assert "config.seed" not in allowed
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["base", "large", "small_plus_plus", "mlm_base", "quickstart"])
+def test_every_preset_runs_shrunk_and_is_evaluated(flags, tmp_path, config):
+    workdir = tmp_path / config
+    main(*flags(workdir, config))
+    scores = learned(workdir)[-1]
+    assert scores["step"] == 20
+    assert np.isfinite(scores["eval/loss"])
+    if config == "base":
+        again = main(*flags(workdir, config), "--mode=eval")
+        assert json.loads(again[again.index("{") :])["eval/loss"] == scores["eval/loss"]
+
+
+def test_forgotten_dashes_are_pointed_out():
+    printed = main("--config=configs/base.py", "config.seed=1", check=64)
+    assert "did you mean --config.seed=1?" in printed
+
+
+def test_an_unknown_field_and_an_unknown_flag_suggest_the_nearest(tmp_path):
+    printed = main("--config=configs/base.py", f"--workdir={tmp_path}", "--config.optimizer.learning_rat=1", check=64)
+    assert "learning_rate" in printed
+    assert "workdir" in main("--config=configs/base.py", f"--workdirr={tmp_path}", check=64)
+
+
+def test_a_value_of_the_wrong_type_is_named():
+    assert "config.steps" in main("--config=configs/base.py", "--config.steps=many", check=64)
+
+
+def test_a_config_file_or_variant_that_is_not_there_is_named():
+    assert "configs/bass.py" in main("--config=configs/bass.py", "--workdir=x", check=64)
+    assert "quicktest" in main("--config=configs/base.py:quick", "--workdir=x", check=64)
+
+
+def test_three_mistakes_are_reported_at_once_before_anything_is_written(tmp_path):
+    workdir = tmp_path / "run"
+    mistakes = "--config.batch_size=0", "--config.data.sequence_length=1024", "--config.model.heads=7"
+    printed = main("--config=configs/base.py", f"--workdir={workdir}", *mistakes, check=64)
+    assert "config.batch_size: 0" in printed
+    assert "config.model.positions" in printed
+    assert "config.model.heads: 7" in printed
+    assert "config.data.sources" in printed
+    assert not workdir.exists()
+
+
+def test_a_batch_that_the_mesh_does_not_divide_is_refused(tmp_path):
+    printed = main(
+        "--config=configs/small.py:quicktest",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.batch_size=12",
+        check=64,
+        XLA_FLAGS="--xla_force_host_platform_device_count=8",
+    )
+    assert "config.batch_size: 12" in printed
+    assert "multiple of 8" in printed
+
+
+def test_a_workdir_of_something_else_is_left_alone(tmp_path):
+    (tmp_path / "thesis.txt").write_text("years of work")
+    printed = main("--config=configs/small.py:quicktest", f"--workdir={tmp_path}", check=64)
+    assert "not a run of ours" in printed
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    printed = main("--config=configs/small.py:quicktest", f"--workdir={tmp_path}/file/run", check=64)
+    assert f"--workdir={tmp_path}/file/run" in printed
+
+
+def test_nothing_to_evaluate_is_said(tmp_path):
+    printed = main("--config=configs/small.py:quicktest", f"--workdir={tmp_path / 'none'}", "--mode=eval", check=64)
+    assert "no run to evaluate" in printed
