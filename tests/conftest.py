@@ -1,11 +1,25 @@
 """What every test needs: the CPU, and `configs/` importable from wherever pytest is started."""
 
+import functools
 import os
 import pathlib
 import sys
+
+import pytest
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 ROOT = pathlib.Path(__file__).parents[1]
 if str(ROOT) not in sys.path:
     sys.path.insert(0, str(ROOT))
+
+
+@pytest.fixture(scope="session")
+def quick_jit():
+    """`jax.jit` without the compiler's costly passes: half the time for functions that run once."""
+    import jax  # Here, so that tests without JAX need not wait for it.
+
+    return functools.partial(
+        jax.jit,
+        compiler_options={"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True},
+    )

@@ -12,14 +12,12 @@ DOCUMENTS_BxL = np.array([[1, 1, 1, 2, 2, 2, 0, 0], [1, 1, 1, 1, 1, 0, 0, 0]], n
 
 def attention(bias="none", dtype=jnp.float32):
     """A module of two heads and its parameters, biases drawn too so that none of them can go unnoticed."""
-    module = SelfAttention(heads=2, head_size=3, dropout_rate=0.5, bias=bias, dtype=dtype)
+    module = SelfAttention(2, 3, 0.5, nn.initializers.zeros, bias, dtype)
     hidden_BxLxD = np.random.default_rng(0).normal(size=(2, 8, 5)).astype(np.float32)
     params = nn.unbox(module.init(jax.random.key(0), hidden_BxLxD, DOCUMENTS_BxL, deterministic=True))["params"]
     rng = np.random.default_rng(1)
-    slopes = params.get("slopes")
-    params = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
-    if slopes is not None:
-        params["slopes"] = slopes
+    drawn = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(np.float32), params)
+    params = drawn | {name: params[name] for name in ("slopes",) if name in params}
     return module, params, hidden_BxLxD
 
 
@@ -39,7 +37,9 @@ def numpy_attention(params, hidden_LxD, documents_L, slopes):
                 hidden_LxD @ params[name]["kernel"][:, head] + params[name]["bias"][head]
                 for name in ("query", "key", "value")
             )
-            scores = np.array([query[here] @ key[there] / np.sqrt(3) - slopes[head] * abs(here - there) for there in seen])
+            scores = np.array(
+                [query[here] @ key[there] / np.sqrt(3) - slopes[head] * abs(here - there) for there in seen]
+            )
             weights = np.exp(scores - scores.max()) / np.exp(scores - scores.max()).sum()
             outputs_LxD[here] += weights @ value[seen] @ params["output"]["kernel"][head]
     return outputs_LxD
@@ -84,7 +84,7 @@ def test_distance_decay_falls_with_the_distance_on_both_sides():
 
 
 def test_slopes_start_at_one_half_one_quarter():
-    module = SelfAttention(heads=4, head_size=2, dropout_rate=0.0, bias="distance_decay")
+    module = SelfAttention(4, 2, 0.0, nn.initializers.zeros, "distance_decay")
     arguments = jnp.ones((1, 2, 4)), jnp.ones((1, 2), jnp.int32)
     params = nn.unbox(module.init(jax.random.key(0), *arguments, deterministic=True))["params"]
     np.testing.assert_array_equal(params["slopes"], [1, 0.5, 0.25, 0.125])

@@ -17,13 +17,13 @@ def test_projection_is_an_einsum_and_a_bias_over_the_trailing_axes():
     inputs = np.random.default_rng(0).normal(size=(2, 3, 4)).astype(np.float32)
     kernel = np.random.default_rng(1).normal(size=(4, 2, 5)).astype(np.float32)
     bias = np.random.default_rng(2).normal(size=(2, 5)).astype(np.float32)
-    module = Projection("bld,dhk->blhk", (4, 2, 5), ("embed", "heads", "kv"), bias_axes=2)
+    module = Projection("bld,dhk->blhk", (4, 2, 5), ("embed", "heads", "kv"), nn.initializers.zeros, bias_axes=2)
     outputs = module.apply({"params": {"kernel": kernel, "bias": bias}}, inputs)
     np.testing.assert_allclose(outputs, np.tensordot(inputs, kernel, 1) + bias, rtol=1e-5, atol=1e-6)
 
 
 def test_parameters_stay_float32_when_the_computation_is_bfloat16():
-    module = dense(4, 3, ("embed", "mlp"), dtype=jnp.bfloat16)
+    module = dense(4, 3, ("embed", "mlp"), nn.initializers.ones, jnp.bfloat16, "dense")
     params = nn.unbox(module.init(jax.random.key(0), jnp.ones((1, 2, 4))))
     assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {jnp.dtype("float32")}
     assert module.apply(params, jnp.ones((1, 2, 4))).dtype == jnp.bfloat16
@@ -42,7 +42,9 @@ def test_layer_norm_keeps_a_variance_far_below_the_square_of_the_mean(dtype):
     inputs = 1024 + 2.0**-13 * jnp.array([1.0, -1, 1, 1, -1, -1, 1, -1])
     module = layer_norm(1e-12, dtype)
     outputs = module.apply(nn.unbox(module.init(jax.random.key(0), inputs)), inputs)
-    np.testing.assert_allclose(np.float32(outputs), [1, -1, 1, 1, -1, -1, 1, -1], rtol=1e-2 if dtype != jnp.float32 else 1e-4)
+    np.testing.assert_allclose(
+        np.float32(outputs), [1, -1, 1, 1, -1, -1, 1, -1], rtol=1e-2 if dtype != jnp.float32 else 1e-4
+    )
     assert outputs.dtype == dtype
 
 

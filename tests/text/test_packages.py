@@ -1,7 +1,9 @@
 """Text out of Python packages, with the real pip reading from a folder instead of the network."""
 
 import hashlib
+import io
 import sys
+import tarfile
 import zipfile
 
 import pytest
@@ -89,11 +91,20 @@ def test_what_pip_cannot_fetch_is_told_in_its_words(shop, tmp_path):
 
 
 def test_source_archives_are_never_built(shop, tmp_path):
-    folder = shop.parent
+    trap = tmp_path / "was_run"
+    files = {
+        "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+        "backend.py": f"open({str(trap)!r}, 'w')\n",
+    }
     shop.unlink()
-    (folder / "tiny_text-1.0.tar.gz").write_bytes(b"its setup.py would run")
+    with tarfile.open(shop.parent / "tiny_text-1.0.tar.gz", "w:gz") as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(f"tiny_text-1.0/{name}")
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content.encode()))
     with pytest.raises(InputError, match="pip could not fetch"):
         lines_of("pypi:tiny-text==1.0!a.txt", tmp_path)
+    assert not trap.exists()
 
 
 def test_an_unwritable_cache_is_named(shop, tmp_path):

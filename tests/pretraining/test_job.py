@@ -1,0 +1,216 @@
+import importlib
+import json
+import math
+import types
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from electra_jax.pretraining.job import ElectraJob, MaskedLanguageModelJob, pretraining_job
+from electra_jax.training.optimizer import OptimizerConfig, optimizer
+from electra_jax.training.state import initial_state
+from electra_jax.training.step import make_train_step
+
+PAD, UNKNOWN, CLS, SEP, MASK = range(5)
+WORDS = 32
+LENGTH = 16
+
+
+def chained_rows(count, seed, shortest=LENGTH):
+    """Rows in which each word follows from the one before it: word w is always followed by the same other word."""
+    follower = np.random.default_rng(0).permutation(WORDS)
+    rng = np.random.default_rng(seed)
+    rows = np.full((count, LENGTH), PAD, np.int32)
+    for row in rows:
+        real = rng.integers(shortest, LENGTH + 1)
+        word = rng.integers(WORDS)
+        row[0], row[real - 1] = CLS, SEP
+        for position in range(1, real - 1):
+            row[position] = 5 + word
+            word = follower[word]
+    return rows
+
+
+class Rows:
+    def __init__(self, rows):
+        self._rows, self.num_rows = rows, len(rows)
+
+    def rows(self, indices):
+        return self._rows[indices]
+
+
+def stand_in_dataset(shortest=LENGTH):
+    tokenizer = types.SimpleNamespace(
+        pad_id=PAD, cls_id=CLS, sep_id=SEP, mask_id=MASK, pieces=lambda ids: [f"<{index}>" for index in ids]
+    )
+    return types.SimpleNamespace(
+        tokenizer=tokenizer,
+        unigram_counts=np.array([0] * 5 + [10] * WORDS),
+        heldout_unigram_entropy=math.log(WORDS),
+        heldout=Rows(chained_rows(20, seed=1, shortest=shortest)),
+    )
+
+
+def tiny_job(objective="electra", dataset=None, **model):
+    config = importlib.import_module("configs.base").get_config("quicktest")
+    config.batch_size = 8
+    config.objective.name = objective
+    config.evaluation.shown_rows = 5
+    config.evaluation.rows = 20
+    config.data.sequence_length = LENGTH
+    config.data.tokenizer.vocabulary_size = 5 + WORDS
+    sizes = dict(
+        layers=1,
+        hidden_size=16,
+        embedding_size=16,
+        heads=2,
+        feed_forward_size=32,
+        positions=LENGTH,
+        generator_width=0.5,
+    )
+    config.model.update(sizes | model)
+    return pretraining_job(config, dataset or stand_in_dataset(shortest=4), "cpu")
+
+
+def drawn_params(job):
+    abstract = nn.unbox(jax.eval_shape(job.init, jax.eval_shape(lambda: jax.random.key(0))))
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(scale=0.3, size=leaf.shape), jnp.float32), abstract)
+
+
+def evaluated(job, params, jit):
+    """Sums over all held-out batches, as the trainer adds them up."""
+    evaluate, sums = jit(job.evaluate), None
+    for number, batch in enumerate(job.evaluation_batches()):
+        more = jax.device_get(evaluate(params, batch, jax.random.fold_in(jax.random.key(5), number)))
+        sums = more if sums is None else jax.tree.map(np.add, sums, more)
+    return sums
+
+
+@pytest.fixture(scope="module")
+def electra():
+    job = tiny_job()
+    return job, drawn_params(job)
+
+
+def test_the_objective_s_name_chooses_the_job():
+    assert type(tiny_job("electra")) is ElectraJob
+    assert type(tiny_job("mlm")) is MaskedLanguageModelJob
+
+
+def test_a_job_without_a_dataset_can_still_be_traced():
+    config = importlib.import_module("configs.small").get_config()
+    job = pretraining_job(config, None, "tpu")
+    params = nn.unbox(jax.eval_shape(job.init, jax.eval_shape(lambda: jax.random.key(0))))
+    batch = jax.ShapeDtypeStruct((job.batch_size, job.row_length), jnp.int32)
+    loss, _ = jax.eval_shape(job.loss, params, batch, jax.eval_shape(lambda: jax.random.key(0)))
+    assert loss.shape == ()
+    assert loss.dtype == jnp.float32
+
+
+def test_an_evaluation_gives_finite_scores_of_both_networks(electra, quick_jit):
+    job, params = electra
+    sums = evaluated(job, params, quick_jit)
+    scores = job.summarise(sums)
+    assert set(scores) == {
+        "loss", "generator_loss", "generator_accuracy", "discriminator_loss", "discriminator_accuracy",
+        "discriminator_precision", "discriminator_recall", "replaced_fraction", "discriminator_auc",
+        "discriminator_auc_unigram", "unigram_entropy",
+    }  # fmt: skip
+    assert all(type(score) is float and math.isfinite(score) for score in scores.values())
+    assert scores["loss"] == pytest.approx(scores["generator_loss"] + 50 * scores["discriminator_loss"])
+    assert scores["unigram_entropy"] == math.log(WORDS)
+    json.dumps(scores)
+
+
+def test_an_evaluation_counts_every_held_out_token_once_and_padding_never(electra, quick_jit):
+    job, params = electra
+    rows = job.dataset.heldout.rows(np.arange(20))
+    sums = evaluated(job, params, quick_jit)
+    assert sums["discriminator_loss"][1] == (rows != PAD).sum()
+    words = (rows >= 5).sum()
+    for name in ("own_histogram", "unigram_histogram"):
+        assert sums[name].sum() == words, name
+    # Replaced words are the positives, and unigrams replace nearly all that is masked.
+    assert sums["own_histogram"][1].sum() == sums["replaced_fraction"][0]
+    masked = sums["generator_loss"][1]
+    assert 0.85 * masked < sums["unigram_histogram"][1].sum() <= masked
+
+
+def test_an_evaluation_is_a_function_of_its_key(electra, quick_jit):
+    job, params = electra
+    first, again = (evaluated(job, params, quick_jit) for _ in range(2))
+    jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def test_scores_of_nothing_are_finite(electra):
+    job, params = electra
+    shapes = jax.eval_shape(job.evaluate, params, job.sample_batch(), jax.random.key(0))
+    scores = job.summarise(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes))
+    assert all(math.isfinite(score) for score in scores.values())
+    assert scores["discriminator_auc"] == 0.5
+
+
+def test_shown_rows_say_what_was_replaced_and_leave_padding_out(electra, quick_jit):
+    job, params = electra
+    batch = job.sample_batch()
+    assert batch.shape == (5, LENGTH)
+    np.testing.assert_array_equal(batch, job.sample_batch())
+    shown = job.describe(jax.device_get(quick_jit(job.inspect)(params, batch, jax.random.key(0))))
+    assert [one["row"] for one in shown] == [0, 1, 2, 3, 4]
+    for one, tokens_L in zip(shown, batch, strict=True):
+        real = (tokens_L != PAD).sum()
+        assert one["original"] == [f"<{index}>" for index in tokens_L[:real]]
+        assert {len(one[name]) for name in ("tokens", "original", "masked", "replaced", "probability")} == {real}
+        different = [token != original for token, original in zip(one["tokens"], one["original"], strict=True)]
+        assert one["replaced"] == different
+        assert all(masked for masked, replaced in zip(one["masked"], one["replaced"], strict=True) if replaced)
+        assert 1 <= sum(one["masked"]) <= 2
+        assert not one["masked"][0]
+        assert not one["masked"][-1]
+        assert all(0 <= probability <= 1 for probability in one["probability"])
+    assert any(any(one["replaced"]) for one in shown)
+    json.dumps(shown)
+
+
+def test_the_mlm_baseline_has_its_scores_and_nothing_to_show(quick_jit):
+    job = tiny_job("mlm")
+    params = drawn_params(job)
+    scores = job.summarise(evaluated(job, params, quick_jit))
+    assert set(scores) == {"loss", "mlm_loss", "mlm_accuracy", "unigram_entropy"}
+    assert all(math.isfinite(score) for score in scores.values())
+    assert scores["loss"] == scores["mlm_loss"]
+    assert job.describe(jax.device_get(job.inspect(params, job.sample_batch(), jax.random.key(0)))) == []
+
+
+@pytest.mark.slow
+def test_a_tiny_electra_learns_a_text_in_which_each_word_follows_from_the_last(quick_jit):
+    job = tiny_job(
+        dataset=stand_in_dataset(), hidden_size=64, embedding_size=64, feed_forward_size=128, heads=4, attention_bias="distance_decay",
+        initializer_range=0.1,
+    )  # fmt: skip
+    steps, rows = 400, 64
+    settings = OptimizerConfig(
+        steps=steps, learning_rate=3e-3, warmup_steps=20, decay_power=1.0, weight_decay=0.01,
+        beta1=0.9, beta2=0.999, epsilon=1e-6, clip_norm=1.0,
+    )  # fmt: skip
+    transformation = optimizer(settings)
+    train_step = jax.jit(make_train_step(job, transformation, settings, log_every_steps=steps), donate_argnums=0)
+    state = nn.unbox(quick_jit(lambda key: initial_state(job, transformation, key))(jax.random.key(0)))
+    before = job.summarise(evaluated(job, state.params, quick_jit))
+    text, rng = chained_rows(2000, seed=2), np.random.default_rng(3)
+    for _ in range(steps):
+        state, _ = train_step(state, text[rng.integers(len(text), size=rows)], jax.random.key(4))
+    after = job.summarise(evaluated(job, state.params, quick_jit))
+    print(before, after)
+
+    entropy = after["unigram_entropy"]
+    assert abs(before["generator_loss"] - entropy) < 0.5
+    assert abs(before["discriminator_auc_unigram"] - 0.5) < 0.15
+    # Word frequencies alone come to `entropy`; only who reads the neighbours comes below.
+    assert after["generator_loss"] < 0.6 * entropy
+    assert after["discriminator_auc_unigram"] > 0.9
+    assert after["discriminator_auc"] > 0.7
