@@ -48,6 +48,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     model.attention_dropout_rate = 0.1
     model.attention_bias = "none"  # "distance_decay" helps tiny models off the ground; no published model has it.
     model.initializer_range = 0.02  # Standard deviation of initial weights; suits widths of several hundred.
+    model.unrolled_layers = 1  # In one turn of the loop over layers: more run faster and compile longer.
     model.compute_dtype = "auto"  # bfloat16 on TPU and GPU, float32 on CPU; parameters and losses are float32.
 
     objective = config.objective = ml_collections.ConfigDict()

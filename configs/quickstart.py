@@ -14,8 +14,8 @@ from configs import base
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """The recipe; `variant` is empty or "quicktest"."""
     config = base.get_config()
-    config.steps = 12_000
-    config.batch_size = 8  # A small model gets off the ground by many small updates rather than by many tokens.
+    config.steps = 7_000
+    config.batch_size = 16  # The generator learns from ever smaller batches, the discriminator from larger ones.
 
     data = config.data
     data.directory = "data/quickstart"
@@ -37,15 +37,17 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     model.embedding_size = 128
     model.positions = 64
     model.generator_width = 1 / 2
+    model.dropout_rate = model.attention_dropout_rate = 0.0  # Few passes over the text: nothing to overfit yet.
+    model.unrolled_layers = 2  # Halves the time of a step on CPU.
     model.attention_bias = "distance_decay"  # Without it, this size stays at word frequencies for many minutes.
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 500
 
-    config.log.every_steps = 100
-    config.evaluation.every_steps = 2_000
+    config.log.every_steps = 50
+    config.evaluation.every_steps = 1_000
     config.evaluation.rows = 512
-    config.checkpoint.every_steps = 2_000
+    config.checkpoint.every_steps = 500
     config.checkpoint.keep_last = 2
     config.checkpoint.keep_every_steps = 0
     return base.with_variant(config, variant)

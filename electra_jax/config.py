@@ -10,7 +10,16 @@ from electra_jax.errors import InputError
 from electra_jax.text import sources
 
 # What may change between two starts of one run, because no trained number follows from it.
-FREE_FIELDS = ("mesh", "log", "evaluation", "checkpoint", "compile_cache", "data.download_cache", "data.directory")
+FREE_FIELDS = (
+    "mesh",
+    "log",
+    "evaluation",
+    "checkpoint",
+    "compile_cache",
+    "data.download_cache",
+    "data.directory",
+    "model.unrolled_layers",
+)
 
 SHARDINGS = ("dp", "fsdp", "fsdp_tp")
 
@@ -48,7 +57,8 @@ def _raise(problems: list[str]) -> None:
 _POSITIVE = (
     "steps", "batch_size", "data.sequence_length", "data.tokenizer.vocabulary_size",
     "model.layers", "model.hidden_size", "model.heads", "model.feed_forward_size", "model.embedding_size",
-    "model.positions", "model.initializer_range", "optimizer.learning_rate", "optimizer.epsilon", "optimizer.clip_norm",
+    "model.positions", "model.initializer_range", "model.unrolled_layers", "optimizer.learning_rate",
+    "optimizer.epsilon", "optimizer.clip_norm",
     "objective.temperature",
     "log.every_steps", "evaluation.every_steps", "evaluation.rows", "checkpoint.every_steps", "checkpoint.keep_last",
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 import ast
 import difflib
+import errno
 import os
 import re
 import sys
@@ -10,6 +11,9 @@ from collections.abc import Callable, Sequence
 from absl import app, flags, logging
 
 from electra_jax.errors import InputError, RunError
+
+# What a full or protected disk answers.
+_STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
 def enter(main: Callable[[], None]) -> None:
@@ -26,6 +30,16 @@ def _guarded(main: Callable[[], None]) -> int:
         main()
     except RunError as error:
         return _fail(error)
+    except OSError as error:
+        if error.errno not in _STORAGE:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        return _fail(
+            InputError(
+                f"Cannot write{place}: {os.strerror(error.errno)}. Free some space or mend the rights, then run the "
+                f"same command again; it goes on from the newest complete checkpoint."
+            )
+        )
     except KeyboardInterrupt:
         print("\nInterrupted; nothing of this run was saved yet.", file=sys.stderr)
         return 130

@@ -13,7 +13,7 @@ from ml_collections import config_flags
 
 from electra_jax import config as configs
 from electra_jax import doors
-from electra_jax.errors import InputError, MismatchError
+from electra_jax.errors import InputError, MismatchError, RunError
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if it is not there, resumed if it is.")
@@ -59,9 +59,11 @@ def main() -> None:
     try:
         loop.train(trainer, workdir, line)
     finally:
-        # A run that was stopped has something to show, too.
-        if (workdir / "metrics.jsonl").exists():
+        # A run that was stopped has something to show, too; and what ails the report must not hide why it stopped.
+        try:
             line.print(f"Report: {write_report(workdir)}")
+        except (RunError, OSError) as error:
+            line.print(f"No report: {error}")
 
 
 def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:

@@ -35,6 +35,7 @@ class EncoderConfig:
     attention_bias: str = "none"
     layer_norm_epsilon: float = 1e-12
     initializer_range: float = 0.02  # Standard deviation of most initial weights, before the cut at two of them.
+    unrolled_layers: int = 1  # In one turn of the loop over layers; their parameters are stacked all the same.
     dtype: jnp.dtype = jnp.float32  # Of the computation; parameters are float32.
 
     @property
@@ -161,6 +162,7 @@ class Encoder(nn.Module):
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,
             length=config.layers,
+            unroll=min(config.unrolled_layers, config.layers),
             metadata_params={nn.PARTITION_NAME: "layers"},
         )
         hidden_BxLxD, _ = layers(Layer(config, name="layers"), constrain_hidden(hidden_BxLxD), document_ids_BxL)

@@ -39,6 +39,7 @@ def encoder_config(config: Any, platform: str) -> EncoderConfig:
         attention_dropout_rate=model.attention_dropout_rate,
         attention_bias=model.attention_bias,
         initializer_range=model.initializer_range,
+        unrolled_layers=model.unrolled_layers,
         dtype=jnp.dtype(dtype),
     )
 

@@ -5,6 +5,7 @@ A save runs in the background; a process killed meanwhile leaves the step before
 """
 
 import dataclasses
+import logging
 import pathlib
 from typing import Any
 
@@ -37,6 +38,8 @@ class Checkpoints:
           keep_every_steps: checkpoints at multiples of it stay for ever; 0 for none.
         """
         self._directory = directory
+        # When a save fails, asyncio prints every one of its unfinished writes; `save` and `wait` raise the reason once.
+        logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         kept = [policies.LatestN(keep_last)]
         if keep_every_steps:
             kept.append(policies.EveryNSteps(keep_every_steps))
@@ -70,7 +73,7 @@ class Checkpoints:
                     ),
                 )
         except (OSError, ValueError) as error:
-            raise self._failed(step, error) from error
+            raise self._failed(error) from error
 
     def wait(self) -> None:
         """Returns when the last save is complete; raises like `save`."""
@@ -78,7 +81,7 @@ class Checkpoints:
             self._manager.wait_until_finished()
             self._manager.check_for_errors()
         except (OSError, ValueError) as error:
-            raise self._failed(self._manager.latest_step(), error) from error
+            raise self._failed(error) from error
 
     def restore(self, step: int, abstract: TrainState, shardings: Any) -> tuple[TrainState, Progress]:
         """The state and progress of a step, placed as `shardings` says.
@@ -105,9 +108,10 @@ class Checkpoints:
         """Waits for what is being saved and lets go of the directory."""
         self._manager.close()
 
-    def _failed(self, step: int | None, error: Exception) -> InputError:
+    def _failed(self, error: Exception) -> InputError:
+        newest = self.latest_step()
         return InputError(
-            f"checkpoint {step} could not be written to {self._directory}: {error}\n"
-            f"The newest complete checkpoint is {self.latest_step()}. Free some space or mend the directory's rights, "
+            f"A checkpoint could not be written to {self._directory}: {str(error)[-300:]}\n"
+            f"The newest complete checkpoint is {'none' if newest is None else newest}. Free some space or mend the directory's rights, "
             f"then run the same command again."
         )

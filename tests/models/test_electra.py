@@ -1,3 +1,5 @@
+import dataclasses
+import functools
 import importlib
 
 import flax.linen as nn
@@ -262,6 +264,19 @@ def test_padding_columns_do_not_change_a_verdict(tiny, quick_jit):
     padded = verdicts(np.pad(TOKENS_BxL, ((0, 0), (0, 4))))
     real_BxL = TOKENS_BxL != 0
     np.testing.assert_allclose(padded[:, :12][real_BxL], verdicts(TOKENS_BxL)[real_BxL], rtol=1e-5, atol=1e-6)
+
+
+def test_unrolled_layers_compute_the_same_dropout_included(tiny, quick_jit):
+    _, params = tiny
+    row = jnp.asarray(TOKENS_BxL)
+    verdicts = []
+    for unrolled in (1, 2, 5):
+        config = dataclasses.replace(ENCODER, dropout_rate=0.3, attention_dropout_rate=0.3, unrolled_layers=unrolled)
+        apply = functools.partial(Electra(config, config).apply, deterministic=False, method="discriminate")
+        rngs = {"dropout": jax.random.key(3)}
+        verdicts.append(quick_jit(apply)({"params": params}, row, 0 * row, row > 0, rngs=rngs))
+    np.testing.assert_allclose(verdicts[1], verdicts[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(verdicts[2], verdicts[1])
 
 
 def test_segments_choose_the_token_type(tiny, quick_jit):

@@ -42,7 +42,7 @@ class Rows:
         return self._rows[indices]
 
 
-def stand_in_dataset(shortest=LENGTH):
+def stand_in_dataset(held_out=20, shortest=LENGTH):
     tokenizer = types.SimpleNamespace(
         pad_id=PAD, cls_id=CLS, sep_id=SEP, mask_id=MASK, pieces=lambda ids: [f"<{index}>" for index in ids]
     )
@@ -50,7 +50,7 @@ def stand_in_dataset(shortest=LENGTH):
         tokenizer=tokenizer,
         unigram_counts=np.array([0] * 5 + [10] * WORDS),
         heldout_unigram_entropy=math.log(WORDS),
-        heldout=Rows(chained_rows(20, seed=1, shortest=shortest)),
+        heldout=Rows(chained_rows(held_out, seed=1, shortest=shortest)),
     )
 
 
@@ -59,7 +59,7 @@ def tiny_job(objective="electra", dataset=None, **model):
     config.batch_size = 8
     config.objective.name = objective
     config.evaluation.shown_rows = 5
-    config.evaluation.rows = 20
+    config.evaluation.rows = 1000
     config.data.sequence_length = LENGTH
     config.data.tokenizer.vocabulary_size = 5 + WORDS
     sizes = dict(
@@ -81,9 +81,9 @@ def drawn_params(job):
     return jax.tree.map(lambda leaf: jnp.asarray(rng.normal(scale=0.3, size=leaf.shape), jnp.float32), abstract)
 
 
-def evaluated(job, params, jit):
+def evaluated(job, params, evaluate):
     """Sums over all held-out batches, as the trainer adds them up."""
-    evaluate, sums = jit(job.evaluate), None
+    sums = None
     for number, batch in enumerate(job.evaluation_batches()):
         more = jax.device_get(evaluate(params, batch, jax.random.fold_in(jax.random.key(5), number)))
         sums = more if sums is None else jax.tree.map(np.add, sums, more)
@@ -91,9 +91,10 @@ def evaluated(job, params, jit):
 
 
 @pytest.fixture(scope="module")
-def electra():
+def electra(quick_jit):
+    """A job, parameters, and its compiled evaluation."""
     job = tiny_job()
-    return job, drawn_params(job)
+    return job, drawn_params(job), quick_jit(job.evaluate)
 
 
 def test_the_objective_s_name_chooses_the_job():
@@ -111,9 +112,9 @@ def test_a_job_without_a_dataset_can_still_be_traced():
     assert loss.dtype == jnp.float32
 
 
-def test_an_evaluation_gives_finite_scores_of_both_networks(electra, quick_jit):
-    job, params = electra
-    sums = evaluated(job, params, quick_jit)
+def test_an_evaluation_gives_finite_scores_of_both_networks(electra):
+    job, params, evaluate = electra
+    sums = evaluated(job, params, evaluate)
     scores = job.summarise(sums)
     assert set(scores) == {
         "loss", "generator_loss", "generator_accuracy", "discriminator_loss", "discriminator_accuracy",
@@ -126,10 +127,10 @@ def test_an_evaluation_gives_finite_scores_of_both_networks(electra, quick_jit):
     json.dumps(scores)
 
 
-def test_an_evaluation_counts_every_held_out_token_once_and_padding_never(electra, quick_jit):
-    job, params = electra
+def test_an_evaluation_counts_every_held_out_token_once_and_padding_never(electra):
+    job, params, evaluate = electra
     rows = job.dataset.heldout.rows(np.arange(20))
-    sums = evaluated(job, params, quick_jit)
+    sums = evaluated(job, params, evaluate)
     assert sums["discriminator_loss"][1] == (rows != PAD).sum()
     words = (rows >= 5).sum()
     for name in ("own_histogram", "unigram_histogram"):
@@ -140,14 +141,14 @@ def test_an_evaluation_counts_every_held_out_token_once_and_padding_never(electr
     assert 0.85 * masked < sums["unigram_histogram"][1].sum() <= masked
 
 
-def test_an_evaluation_is_a_function_of_its_key(electra, quick_jit):
-    job, params = electra
-    first, again = (evaluated(job, params, quick_jit) for _ in range(2))
+def test_an_evaluation_is_a_function_of_its_key(electra):
+    job, params, evaluate = electra
+    first, again = (evaluated(job, params, evaluate) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
 def test_scores_of_nothing_are_finite(electra):
-    job, params = electra
+    job, params, _ = electra
     shapes = jax.eval_shape(job.evaluate, params, job.sample_batch(), jax.random.key(0))
     scores = job.summarise(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes))
     assert all(math.isfinite(score) for score in scores.values())
@@ -155,7 +156,7 @@ def test_scores_of_nothing_are_finite(electra):
 
 
 def test_shown_rows_say_what_was_replaced_and_leave_padding_out(electra, quick_jit):
-    job, params = electra
+    job, params, _ = electra
     batch = job.sample_batch()
     assert batch.shape == (5, LENGTH)
     np.testing.assert_array_equal(batch, job.sample_batch())
@@ -179,7 +180,7 @@ def test_shown_rows_say_what_was_replaced_and_leave_padding_out(electra, quick_j
 def test_the_mlm_baseline_has_its_scores_and_nothing_to_show(quick_jit):
     job = tiny_job("mlm")
     params = drawn_params(job)
-    scores = job.summarise(evaluated(job, params, quick_jit))
+    scores = job.summarise(evaluated(job, params, quick_jit(job.evaluate)))
     assert set(scores) == {"loss", "mlm_loss", "mlm_accuracy", "unigram_entropy"}
     assert all(math.isfinite(score) for score in scores.values())
     assert scores["loss"] == scores["mlm_loss"]
@@ -188,29 +189,29 @@ def test_the_mlm_baseline_has_its_scores_and_nothing_to_show(quick_jit):
 
 @pytest.mark.slow
 def test_a_tiny_electra_learns_a_text_in_which_each_word_follows_from_the_last(quick_jit):
+    sizes = dict(hidden_size=32, embedding_size=32, feed_forward_size=64, heads=4)
     job = tiny_job(
-        dataset=stand_in_dataset(), hidden_size=64, embedding_size=64, feed_forward_size=128, heads=4, attention_bias="distance_decay",
-        initializer_range=0.1,
-    )  # fmt: skip
-    steps, rows = 400, 64
+        dataset=stand_in_dataset(held_out=200), **sizes, attention_bias="distance_decay", initializer_range=0.1
+    )
+    steps, rows = 800, 32
     settings = OptimizerConfig(
-        steps=steps, learning_rate=3e-3, warmup_steps=20, decay_power=1.0, weight_decay=0.01,
+        steps=steps, learning_rate=3e-3, warmup_steps=50, decay_power=1.0, weight_decay=0.01,
         beta1=0.9, beta2=0.999, epsilon=1e-6, clip_norm=1.0,
     )  # fmt: skip
     transformation = optimizer(settings)
     train_step = jax.jit(make_train_step(job, transformation, settings, log_every_steps=steps), donate_argnums=0)
     state = nn.unbox(quick_jit(lambda key: initial_state(job, transformation, key))(jax.random.key(0)))
-    before = job.summarise(evaluated(job, state.params, quick_jit))
+    evaluate = quick_jit(job.evaluate)
+    before = job.summarise(evaluated(job, state.params, evaluate))
     text, rng = chained_rows(2000, seed=2), np.random.default_rng(3)
     for _ in range(steps):
         state, _ = train_step(state, text[rng.integers(len(text), size=rows)], jax.random.key(4))
-    after = job.summarise(evaluated(job, state.params, quick_jit))
-    print(before, after)
+    after = job.summarise(evaluated(job, state.params, evaluate))
 
     entropy = after["unigram_entropy"]
     assert abs(before["generator_loss"] - entropy) < 0.5
-    assert abs(before["discriminator_auc_unigram"] - 0.5) < 0.15
+    assert abs(before["discriminator_auc"] - 0.5) < 0.1
     # Word frequencies alone come to `entropy`; only who reads the neighbours comes below.
-    assert after["generator_loss"] < 0.6 * entropy
-    assert after["discriminator_auc_unigram"] > 0.9
+    assert after["generator_loss"] < 0.25 * entropy
     assert after["discriminator_auc"] > 0.7
+    assert after["discriminator_auc_unigram"] > 0.7

@@ -67,9 +67,24 @@ def test_bad_counts_are_found_on_opening(dataset):
     np.save(path, np.zeros(3, np.int64))
     with pytest.raises(InputError, match=r"unigram_counts.npy: .*\(3,\)"):
         open_dataset(dataset.directory)
-    np.save(path, np.array([{}], object), allow_pickle=True)
+
+
+class Trap:
+    """Runs code when it is unpickled."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+def test_nothing_in_a_dataset_is_unpickled(dataset, tmp_path):
+    trap = tmp_path / "was_run"
+    np.save(dataset.directory / "unigram_counts.npy", np.array([Trap(str(trap))], object), allow_pickle=True)
     with pytest.raises(InputError, match=r"unigram_counts.npy: "):
         open_dataset(dataset.directory)
+    assert not trap.exists()
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,253 @@
+import importlib
+import json
+import os
+import pathlib
+
+import pytest
+
+from electra_jax import config as configs
+from electra_jax.errors import InputError
+
+ROOT = pathlib.Path(__file__).parents[1]
+GOLDENS = ROOT / "tests" / "golden" / "configs"
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+VARIANTS = ("", "quicktest")
+
+
+def preset(name="small", variant=""):
+    config = importlib.import_module(f"configs.{name}").get_config(variant)
+    config.data.sources = (str(ROOT / "tests" / "data" / "shakespeare.txt"),)
+    return config
+
+
+def set_field(config, name, value):
+    *path, last = name.split(".")
+    for part in path:
+        config = config[part]
+    # Like a flag that was given a number: validate() sees what the config's own type check lets through.
+    with config.ignore_type():
+        config[last] = value
+
+
+def problems_of(devices=8, name="small", **changes):
+    """What validate() says of a preset with some fields changed; dots are written as double underscores."""
+    config = preset(name)
+    for field_name, value in changes.items():
+        set_field(config, field_name.replace("__", "."), value)
+    with pytest.raises(InputError) as raised:
+        configs.validate(config, devices)
+    assert raised.value.exit_code == 64
+    head, *lines = str(raised.value).splitlines()
+    assert head == f"The config has {len(lines)} problem{'s' if len(lines) > 1 else ''}:"
+    assert all(line.startswith("  - config") for line in lines), lines
+    return [line.removeprefix("  - ") for line in lines]
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_every_preset_is_valid(name, variant):
+    configs.validate(preset(name, variant), 8)
+
+
+@pytest.mark.parametrize(
+    ("field_name", "value", "says"),
+    [
+        ("steps", 0, "0, expected a number above 0"),
+        ("model.layers", 0, "0, expected a number above 0"),
+        ("optimizer.learning_rate", -1e-3, "-0.001, expected a number above 0"),
+        ("optimizer.learning_rate", float("nan"), "nan, expected a number above 0"),
+        ("objective.temperature", 0.0, "0.0, expected a number above 0"),
+        ("evaluation.rows", 0, "0, expected a number above 0"),
+        ("optimizer.weight_decay", -0.1, "-0.1, expected 0 or more"),
+        ("evaluation.shown_rows", -1, "-1, expected 0 or more"),
+        ("objective.mask_fraction", 1.0, "1.0, expected a fraction, at least 0 and below 1"),
+        ("objective.kept_fraction", -0.1, "-0.1, expected a fraction, at least 0 and below 1"),
+        ("model.dropout_rate", 1.0, "1.0, expected a fraction, at least 0 and below 1"),
+        ("optimizer.beta2", 1.0, "1.0, expected a fraction, at least 0 and below 1"),
+        ("model.generator_width", 0.0, "0.0, expected a fraction of the discriminator, above 0 and up to 1"),
+        ("model.generator_depth", 1.5, "1.5, expected a fraction of the discriminator, above 0 and up to 1"),
+        ("objective.name", "elektra", "'elektra', expected one of electra, mlm"),
+        ("task", "finetuning", "'finetuning', expected one of pretraining"),
+        ("data.rows", "packed", "'packed', expected one of segment_pairs"),
+        ("model.attention_bias", "rotary", "'rotary', expected one of none, distance_decay"),
+        ("model.compute_dtype", "float16", "'float16', expected one of auto, float32, bfloat16"),
+        ("mesh.sharding", "zero", "'zero', expected one of dp, fsdp, fsdp_tp"),
+        ("model.heads", 5, "5 heads do not divide config.model.hidden_size=256"),
+        ("data.sequence_length", 513, "513 is above the position table, config.model.positions=512"),
+        ("data.sequence_length", 7, "7, expected at least 8 tokens"),
+        ("objective.mask_fraction", 0.001, "0.001 of 128 tokens masks none"),
+        ("optimizer.warmup_steps", 1_000_000, "1000000 is not below config.steps=1000000"),
+        ("batch_size", 100, "100 rows cannot be dealt out evenly over 8 devices"),
+        ("mesh.data", 3, "data=3 × fsdp=1 × tensor=1 does not use exactly the 8 devices here"),
+        ("mesh.fsdp", 3, "data=-1 × fsdp=3 × tensor=1 does not use exactly the 8 devices here"),
+        ("mesh.tensor", 0, "0, expected a number of devices, or -1"),
+        ("mesh.fsdp", -1, "more than one axis is -1"),
+    ],
+)
+def test_one_mistake_is_one_problem_that_names_its_field(field_name, value, says):
+    [problem] = problems_of(**{field_name.replace(".", "__"): value})
+    expected = "config.mesh" if field_name.startswith("mesh.") else f"config.{field_name}"
+    assert problem.startswith(expected)
+    assert says in problem
+
+
+def test_a_generator_whose_heads_do_not_divide_it_is_a_problem():
+    [problem] = problems_of(model__generator_width=0.7)
+    assert problem.startswith("config.model.generator_width: 0.7 makes a generator of width 179 with 3 heads")
+    # The baseline has no generator.
+    config = preset("mlm_base")
+    config.model.generator_width = 0.7
+    configs.validate(config, 8)
+
+
+def test_missing_text_is_a_problem():
+    [problem] = problems_of(data__sources=())
+    assert problem.startswith("config.data.sources")
+    [problem] = problems_of(data__sources=("nowhere/*.txt",))
+    assert "nowhere/*.txt" in problem
+
+
+def test_all_mistakes_are_reported_at_once():
+    mistakes = {
+        "steps": 0,
+        "batch_size": 100,
+        "data.sequence_length": 1024,
+        "data.sources": (),
+        "model.heads": 5,
+        "model.dropout_rate": 1.0,
+        "objective.name": "elektra",
+        "optimizer.learning_rate": 0.0,
+        "mesh.sharding": "zero",
+    }
+    problems = problems_of(**{name.replace(".", "__"): value for name, value in mistakes.items()})
+    assert sorted(problem.split(":")[0] for problem in problems) == sorted(f"config.{name}" for name in mistakes)
+
+
+def test_a_mesh_of_every_kind_takes_all_devices():
+    for mesh in ((-1, 1, 1), (1, -1, 1), (2, 2, 2), (-1, 2, 2), (8, 1, 1), (1, 1, 8)):
+        config = preset()
+        config.mesh.data, config.mesh.fsdp, config.mesh.tensor = mesh
+        configs.validate(config, 8)
+
+
+def test_only_devices_that_share_a_batch_must_divide_it():
+    config = preset()
+    config.batch_size, config.mesh.data, config.mesh.tensor = 2, 2, 4
+    configs.validate(config, 8)
+    assert "over 8 devices" in problems_of(batch_size=4, mesh__data=2, mesh__fsdp=4)[0]
+
+
+def test_data_alone_can_be_checked():
+    config = preset()
+    config.data.heldout_fraction, config.model.heads = 1.5, 5
+    with pytest.raises(InputError, match="1 problem") as raised:
+        configs.validate_data(config)
+    assert "config.data.heldout_fraction" in str(raised.value)
+
+
+def as_json(config):
+    """As it is kept in a workdir."""
+    return json.loads(config.to_json_best_effort())
+
+
+def test_a_config_equals_itself_after_a_way_through_json():
+    config = preset("quickstart").to_dict()
+    assert isinstance(config["data"]["sources"], tuple)
+    assert configs.difference(config, as_json(preset("quickstart"))) == []
+    assert configs.fingerprint(config) == configs.fingerprint(as_json(preset("quickstart")))
+
+
+def test_a_changed_model_field_is_named_with_both_values():
+    before, after = as_json(preset()), as_json(preset())
+    after["model"]["layers"] = 6
+    assert configs.difference(before, after) == ["config.model.layers: was 12, is 6"]
+    assert configs.fingerprint(before) != configs.fingerprint(after)
+
+
+def test_new_and_vanished_fields_are_named():
+    before, after = as_json(preset()), as_json(preset())
+    after["model"]["rotary"] = True
+    del after["seed"]
+    assert configs.difference(before, after) == [
+        "config.model.rotary: was not there, is True",
+        "config.seed: was 42, is gone",
+    ]
+
+
+def test_free_fields_may_change_and_their_neighbours_may_not():
+    changed = preset()
+    changed.mesh.data = 4
+    changed.mesh.sharding = "fsdp"
+    changed.log.every_steps = 7
+    changed.evaluation.rows = 9
+    changed.checkpoint.keep_last = 1
+    changed.compile_cache = "elsewhere"
+    changed.data.directory = "elsewhere"
+    changed.data.download_cache = "elsewhere"
+    before = as_json(preset())
+    assert configs.difference(before, as_json(changed)) == []
+    assert configs.fingerprint(before) == configs.fingerprint(as_json(changed))
+    changed.data.seed = 1
+    changed.batch_size = 64
+    named = [line.split(":")[0] for line in configs.difference(before, as_json(changed))]
+    assert named == ["config.batch_size", "config.data.seed"]
+
+
+def test_every_field_but_the_free_ones_changes_the_fingerprint():
+    config = as_json(preset())
+    trained = configs.trained_fields(config)
+    free = configs.flatten(config).keys() - trained.keys()
+    wings = {"mesh", "log", "evaluation", "checkpoint"}
+    assert {name for name in free if name.split(".")[0] not in wings} == {
+        "compile_cache",
+        "data.directory",
+        "data.download_cache",
+        "model.unrolled_layers",
+    }
+    for name in trained:
+        changed = preset()
+        set_field(changed, name, "something else")
+        assert configs.fingerprint(as_json(changed)) != configs.fingerprint(config), name
+
+
+def test_a_tokenizer_of_another_size_is_refused():
+    configs.check_vocabulary(preset(), 30_522)
+    with pytest.raises(InputError, match=r"--config\.data\.tokenizer\.vocabulary_size=512"):
+        configs.check_vocabulary(preset(), 512)
+
+
+def listed(name, variant):
+    config = importlib.import_module(f"configs.{name}").get_config(variant)
+    flat = configs.flatten(config.to_dict())
+    return "".join(f"{field_name} = {flat[field_name]!r}\n" for field_name in sorted(flat))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("name", NAMES)
+def test_presets_say_what_their_snapshots_say(name, variant):
+    path = GOLDENS / f"{name}{':' if variant else ''}{variant}.txt"
+    text = listed(name, variant)
+    if os.environ.get("UPDATE_GOLDENS"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    update = (
+        "; if the change is wanted: UPDATE_GOLDENS=1 python -m pytest tests/test_config.py, and commit the snapshots"
+    )
+    assert path.exists(), f"configs/{name}.py has no snapshot {path.relative_to(ROOT)}{update}"
+    expected = path.read_text(encoding="utf-8")
+    changes = sorted(set(expected.splitlines()) ^ set(text.splitlines()), key=lambda line: line.split(" = ")[0])
+    assert text == expected, f"configs/{name}.py differs from {path.relative_to(ROOT)} in {changes}{update}"
+
+
+def test_no_snapshot_is_left_behind_by_a_config_that_is_gone():
+    if os.environ.get("UPDATE_GOLDENS"):
+        for path in GOLDENS.glob("*.txt"):
+            if path.stem.partition(":")[0] not in NAMES:
+                path.unlink()
+    assert {path.stem.partition(":")[0] for path in GOLDENS.glob("*.txt")} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_an_unknown_variant_is_refused(name):
+    with pytest.raises(ValueError, match="variant"):
+        importlib.import_module(f"configs.{name}").get_config("quickest")
