@@ -26,7 +26,7 @@ def main(*arguments, check=0, **environment):
         stderr=subprocess.STDOUT,
         text=True,
         check=False,
-        timeout=300,
+        timeout=400,
     )
     assert finished.returncode == check, finished.stdout
     return finished.stdout

@@ -109,9 +109,9 @@ class Checkpoints:
         self._manager.close()
 
     def _failed(self, error: Exception) -> InputError:
-        newest = self.latest_step()
+        newest = self.latest_step() or "none"
         return InputError(
             f"A checkpoint could not be written to {self._directory}: {str(error)[-300:]}\n"
-            f"The newest complete checkpoint is {'none' if newest is None else newest}. Free some space or mend the directory's rights, "
+            f"The newest complete checkpoint is {newest}. Free some space or mend the directory's rights, "
             f"then run the same command again."
         )

@@ -64,6 +64,8 @@ def fits(observed, probabilities):
         ([CLS, 7, 8, SEP, PAD, PAD, PAD, PAD], [0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 0, 0, 0, 0]),
         ([CLS, 7, SEP, 8, 9, 9, 7, SEP], [0, 0, 0, 1, 1, 1, 1, 1], [1, 1, 1, 1, 1, 1, 1, 1]),
         ([CLS, UNKNOWN, MASK, 8, 9, 9, 7, SEP], [0, 0, 0, 0, 0, 0, 0, 0], [1, 1, 1, 1, 1, 1, 1, 1]),
+        # Two token types are all there are, whatever a row holds.
+        ([CLS, 7, SEP, 8, SEP, 9, SEP, PAD], [0, 0, 0, 1, 1, 1, 1, 0], [1, 1, 1, 1, 1, 1, 1, 0]),
         ([PAD] * 8, [0] * 8, [0] * 8),
     ],
 )
@@ -230,14 +232,29 @@ def test_words_without_probability_are_never_drawn(never):
     assert possible_MxV[np.arange(2000), draws].all()
 
 
-@pytest.mark.parametrize("uniform", [0.0, 1 - 2**-24])
-@pytest.mark.parametrize("vocabulary", [7, 129, 30_522])
-def test_the_ends_of_the_uniform_give_the_first_and_last_possible_word(monkeypatch, uniform, vocabulary):
+def fresh_jit(*arguments):
+    """Samples, traced anew: `sample` may remember the true uniform."""
+    return jax.jit(lambda *arguments: sample_tokens(*arguments))(*arguments)
+
+
+# The smallest and the largest number that `jax.random.uniform` gives.
+SMALLEST, LARGEST = 0.0, 1 - 2**-23
+
+
+@pytest.mark.parametrize("uniform", [SMALLEST, LARGEST])
+@pytest.mark.parametrize(("vocabulary", "first", "last"), [(7, 1, 5), (129, 1, 127), (300, 128, 255), (1000, 0, 999)])
+def test_the_ends_of_the_uniform_give_the_first_and_last_possible_word(monkeypatch, uniform, vocabulary, first, last):
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform))
-    logits = jnp.where(jnp.arange(vocabulary) % (vocabulary - 1) == 0, -jnp.inf, 0.0)
-    # Traced anew: `sample` may remember the true uniform.
-    [[draw]] = jax.jit(lambda: sample_tokens(jax.random.key(0), logits[None, None]))()
-    assert draw == (1 if uniform == 0 else vocabulary - 2)
+    words = np.arange(vocabulary)
+    logits = np.where((words < first) | (words > last), -np.inf, 0.0)
+    [[draw]] = fresh_jit(jax.random.key(0), logits[None, None])
+    assert draw == (first if uniform == SMALLEST else last)
+
+
+def test_rounded_sums_give_no_word_beyond_the_vocabulary(monkeypatch):
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, LARGEST))
+    logits = np.random.default_rng(0).normal(size=(1, 5000, 100)).astype(np.float32)
+    assert fresh_jit(jax.random.key(0), logits).max() < 100
 
 
 def test_bfloat16_logits_are_sampled_in_float32():
@@ -252,6 +269,13 @@ def test_unigrams_follow_their_counts():
     draws = np.asarray(sample_unigrams(jax.random.key(0), jnp.asarray(counts), (100, 300)))
     assert draws.dtype == np.int32
     assert fits(np.bincount(draws.ravel(), minlength=200), counts)
+
+
+@pytest.mark.parametrize(("uniform", "word"), [(SMALLEST, 2), (LARGEST, 4)])
+def test_the_ends_of_the_uniform_give_the_first_and_last_word_that_occurs(monkeypatch, uniform, word):
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform))
+    draws = sample_unigrams(jax.random.key(0), jnp.array([0, 0, 3, 0, 1, 0, 0]), (1,))
+    np.testing.assert_array_equal(draws, [word])
 
 
 @pytest.mark.xfail(strict=True, reason="float32 sums of more than 2^24 words are not monotone in sample_unigrams")
