@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from electra_jax.errors import InputError
-from electra_jax.text import sources
+from electra_jax.text import dataset, sources
 
 # What may change between two starts of one run, because no trained number follows from it.
 FREE_FIELDS = (
@@ -40,12 +40,17 @@ def validate(config: Any, device_count: int) -> None:
     for names, relation in _relations(config, device_count):
         if broken.isdisjoint(names):
             problems += relation
-    _raise([*problems, *sources.problems(config.data.sources)])
+    _raise([*problems, *_sources(config)])
 
 
 def validate_data(config: Any) -> None:
     """Checks `config.data` alone; raises InputError like `validate`."""
-    _raise([*_numbers(config, "data."), *_choices(config, "data."), *sources.problems(config.data.sources)])
+    _raise([*_numbers(config, "data."), *_choices(config, "data."), *_sources(config)])
+
+
+def _sources(config: Any) -> list[str]:
+    """Text that is prepared already need not be there any more."""
+    return [] if dataset.is_prepared(config.data.directory) else sources.problems(config.data.sources)
 
 
 def _raise(problems: list[str]) -> None:
@@ -111,7 +116,8 @@ def _relations(config: Any, device_count: int) -> Iterable[tuple[tuple[str, ...]
     """The names that a rule reads, and the problems that it finds, worked out only when they are asked for."""
     yield ("model.hidden_size", "model.heads"), _heads(config)
     yield ("model.hidden_size", "model.heads", "model.generator_width", "objective.name"), _generator(config)
-    yield ("data.sequence_length", "model.positions", "objective.mask_fraction"), _lengths(config)
+    yield ("data.sequence_length", "model.positions"), _lengths(config)
+    yield ("data.sequence_length", "objective.mask_fraction"), _slots(config)
     yield ("steps", "optimizer.warmup_steps"), _warmup(config)
     yield ("batch_size",), _mesh(config, device_count)
 
@@ -141,8 +147,16 @@ def _lengths(config: Any) -> Iterable[str]:
         )
     if length < 8:
         yield f"config.data.sequence_length: {length}, expected at least 8 tokens"
-    elif int((config.objective.mask_fraction + 0.005) * length) < 1:
-        yield f"config.objective.mask_fraction: {config.objective.mask_fraction} of {length} tokens masks none"
+
+
+def _slots(config: Any) -> Iterable[str]:
+    fraction, length = config.objective.mask_fraction, config.data.sequence_length
+    slots = int((fraction + 0.005) * length)  # As `corruption.num_slots`, which would bring in JAX.
+    if length >= 8 and not 1 <= slots <= length - 2:
+        yield (
+            f"config.objective.mask_fraction: {fraction} of {length} tokens makes {slots} slots, expected from 1 to "
+            f"{length - 2}, as [CLS] and [SEP] are never masked"
+        )
 
 
 def _warmup(config: Any) -> Iterable[str]:
@@ -190,7 +204,7 @@ def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Dotted names to JSON-ready leaves."""
     flat: dict[str, Any] = {}
     for name, value in tree.items():
-        if isinstance(value, Mapping):
+        if hasattr(value, "items"):  # A dictionary, or a ConfigDict, which is no Mapping.
             flat |= flatten(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = list(value) if isinstance(value, tuple) else value

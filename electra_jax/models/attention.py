@@ -55,7 +55,7 @@ class SelfAttention(nn.Module):
         value_BxLxHxK = Projection(**to_heads, name="value")(hidden_BxLxD)
 
         # Scores and softmax in float32: bfloat16 keeps only eight bits of a probability.
-        scores_BxHxLxL = jnp.einsum("bqhk,bshk->bhqs", query_BxLxHxK, key_BxLxHxK).astype(jnp.float32)
+        scores_BxHxLxL = jnp.einsum("bqhk,bshk->bhqs", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
         if self.bias == "distance_decay":
             slopes_H = self.param("slopes", nn.with_logical_partitioning(_halving, ("heads",)), (self.heads,))
             scores_BxHxLxL += distance_decay(slopes_H, hidden_BxLxD.shape[1])

@@ -148,7 +148,9 @@ def sample_unigrams(key: jax.Array, counts_V: jax.Array, shape: tuple[int, ...])
       counts_V: how often each word occurs, any non-negative numbers.
       shape: how many draws.
     """
-    cumulative_V = jnp.cumsum(counts_V.astype(jnp.float32))
+    # Above 2^24 words a float32 sum may step back by rounding; the running maximum keeps it sorted, and words that
+    # never occur on no ground of their own.
+    cumulative_V = jax.lax.cummax(jnp.where(counts_V > 0, jnp.cumsum(counts_V.astype(jnp.float32)), 0.0))
     thresholds = jax.random.uniform(key, shape) * cumulative_V[-1]
     last = counts_V.shape[0] - 1 - jnp.argmax((counts_V > 0)[::-1])
     return jnp.minimum(jnp.searchsorted(cumulative_V, thresholds, side="right"), last).astype(jnp.int32)

@@ -13,6 +13,7 @@ import dataclasses
 import functools
 import hashlib
 import json
+import os
 import pathlib
 from typing import Any
 
@@ -104,6 +105,11 @@ class Dataset:
     def fingerprint(self) -> str:
         """Hash of the config fields that the rows follow from."""
         return self.manifest["data_fingerprint"]
+
+
+def is_prepared(directory: str | os.PathLike) -> bool:
+    """Says whether a directory holds a finished dataset; its manifest is written last."""
+    return (pathlib.Path(directory).expanduser() / MANIFEST).exists()
 
 
 def open_dataset(directory: str | pathlib.Path) -> Dataset:

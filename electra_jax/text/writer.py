@@ -42,7 +42,7 @@ def ensure(data: ml_collections.ConfigDict, progress: Callable[[str], None] = pr
       InputError: the directory holds something else, a dataset that is damaged, or see `prepare`.
     """
     directory = pathlib.Path(data.directory).expanduser()
-    if not (directory / datasets.MANIFEST).exists():
+    if not datasets.is_prepared(directory):
         return prepare(data, progress)
     dataset = datasets.open_dataset(directory)
     if dataset.fingerprint != data_fingerprint(data):
@@ -283,7 +283,7 @@ def _report(
     for source in read:
         progress(
             f"read {source.documents} documents, {source.lines} lines, {source.characters / 1e6:.2f} M characters "
-            f"from {source.source}"
+            f"from {source.source.split('#')[0]}"
         )
     counts = sum(split.unigram_counts for split in splits)
     megabytes = sum(source.characters for source in read) / 1e6

@@ -1,6 +1,7 @@
 """Keeps the books of a run while it trains: what was measured, how long it took, and what the screen says."""
 
 import contextlib
+import math
 import pathlib
 import time
 from collections import Counter, deque
@@ -41,7 +42,7 @@ class Recorder:
         self._line_at = self._first_step_at = time.perf_counter()
         self._line_step = self._first_step = step
         self._promised = False
-        self._loss = float("nan")
+        self._loss = math.nan  # Until the first line is logged.
 
     def holds(self, step: int, name: str) -> bool:
         """Whether metrics.jsonl had that value when the run was resumed."""
@@ -147,8 +148,9 @@ class Recorder:
                 f"Expected: {duration(left)} for the remaining {config.steps - step:,} steps, "
                 f"at {rate:.3g} steps/s and {quantity(tokens_per_second)} tokens/s."
             )
+        loss = "" if math.isnan(self._loss) else f"loss {self._loss:.3f}  "
         self._line.update(
-            f"step {step:,} of {config.steps:,} ({step / config.steps:.0%})  loss {self._loss:.3f}  "
+            f"step {step:,} of {config.steps:,} ({step / config.steps:.0%})  {loss}"
             f"{quantity(tokens_per_second)} tokens/s  {duration(left)} left"
         )
 

@@ -113,7 +113,6 @@ def test_softmax_is_float32_under_bfloat16():
     assert jax.eval_shape(apply, hidden_BxLxD).dtype == jnp.bfloat16
 
 
-@pytest.mark.xfail(strict=True, reason="SelfAttention rounds the scores to bfloat16 before it makes them float32")
 def test_scores_are_float32_under_bfloat16():
     module, params, hidden_BxLxD = attention(dtype=jnp.bfloat16)
     apply = lambda hidden: module.apply({"params": params}, hidden, DOCUMENTS_BxL, deterministic=True)  # noqa: E731
