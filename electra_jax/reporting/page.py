@@ -222,17 +222,34 @@ def _samples(samples: dict[int, dict[str, Json]]) -> str:
     if len(earlier) > _MOST_EARLIER_STEPS:
         spacing = (len(earlier) - 1) / (_MOST_EARLIER_STEPS - 1)
         shown = [earlier[round(index * spacing)] for index in range(_MOST_EARLIER_STEPS)]
-    parts = [f"<h3>Step {latest:,}</h3>", *map(_sentence, samples[latest].values())]
+    heading, rows = _step_samples(latest, samples[latest])
+    parts = [f"<h3>{heading}</h3>", rows]
     if shown:
         of = f", {len(shown)} of {len(earlier)} kept" if len(shown) < len(earlier) else ""
         parts.append(f"<h3>Earlier in training{of}</h3>")
     for step in shown:
-        rows = "".join(map(_sentence, samples[step].values()))
-        parts.append(f"<details><summary>Step {step:,}</summary>{rows}</details>")
+        heading, rows = _step_samples(step, samples[step])
+        parts.append(f"<details><summary>{heading}</summary>{rows}</details>")
     return "".join(parts)
 
 
-def _sentence(row: Json) -> str:
+def _step_samples(step: int, rows: dict[str, Json]) -> tuple[str, str]:
+    """Heading and sentences of one step.
+
+    The strongest colour stands for the probability that one piece in fifty exceeds: a young discriminator is sure of
+    nothing, and on a scale up to 100 % its page would stay white.
+    """
+    probabilities = sorted(_probability(value) for row in rows.values() for value in row["probability"])
+    strongest = max(probabilities[int(len(probabilities) * 0.98)] if probabilities else 1.0, 0.01)
+    heading = f"Step {step:,} <small>full colour from {strongest:.0%} on</small>"
+    return heading, "".join(_sentence(row, strongest) for row in rows.values())
+
+
+def _probability(value: Any) -> float:
+    return min(max(float(value), 0.0), 1.0) if isinstance(value, int | float) else 0.0
+
+
+def _sentence(row: Json, strongest: float) -> str:
     """One row of tokens, pieces joined to words, each coloured by the probability that it was replaced."""
     pieces = []
     # SentencePiece and byte-level BPE mark the beginnings of words, WordPiece marks what goes on.
@@ -244,10 +261,11 @@ def _sentence(row: Json) -> str:
         joined = not special and (not token.startswith(begins) if begins else token.startswith("##"))
         text = html.escape(token.lstrip(begins) if begins else token.removeprefix("##"))
         above = html.escape(original.lstrip(begins) if begins else original.removeprefix("##" if joined else ""))
-        probability = min(max(float(probability), 0.0), 1.0) if isinstance(probability, int | float) else 0.0
+        probability = _probability(probability)
+        colour = min(probability / strongest, 1.0)
         kind = "special" if special else "replaced" if replaced else "guessed" if masked else "kept"
         told = html.escape(f"{probability:.0%} replaced" + (f"; was {original}" if replaced else ""))
-        piece = f'<span class="{kind}" style="--p:{probability:.2f}" title="{told}">{text}</span>'
+        piece = f'<span class="{kind}" style="--p:{colour:.2f}" title="{told}">{text}</span>'
         if replaced:
             piece = f"<ruby>{piece}<rt>{above}</rt></ruby>"
         pieces.append(("" if joined else " ") + piece)

@@ -161,10 +161,10 @@ def test_pieces_are_joined_coloured_and_replaced_ones_show_the_original(make_run
     sentence = re.search(r'<p class="sentence">(.*?)</p>', page)[1]
     assert re.sub(r"<rt>.*?</rt>|<[^>]*>", "", sentence) == "[CLS] lighting keeper [SEP]"
     assert (
-        '<ruby><span class="replaced" style="--p:0.90" title="90% replaced; was ##house">ing</span><rt>house</rt></ruby>'
+        '<ruby><span class="replaced" style="--p:1.00" title="90% replaced; was ##house">ing</span><rt>house</rt></ruby>'
         in sentence
     )
-    assert '<span class="guessed" style="--p:0.20" title="20% replaced">keeper</span>' in sentence
+    assert '<span class="guessed" style="--p:0.22" title="20% replaced">keeper</span>' in sentence
     assert '<span class="special"' in sentence
 
 
@@ -177,7 +177,9 @@ def test_sentencepiece_marks_begin_words(make_run):
 @pytest.mark.parametrize(("count", "shown"), [(1, []), (3, [0, 10]), (10, [0, 20, 30, 50, 60, 80])])
 def test_latest_samples_come_first_then_earlier_ones_in_order(make_run, count, shown):
     page = page_of(make_run(samples=[{"step": 10 * index, **SAMPLE} for index in range(count)]))
-    latest, *earlier = (int(step) for step in re.findall(r"<(?:h3|summary)>Step (\d+)<", page))
+    latest, *earlier = (
+        int(step) for step in re.findall(r"<(?:h3|summary)>Step (\d+) <small>full colour from 90% on", page)
+    )
     assert latest == 10 * (count - 1)
     assert earlier == shown
     assert ("6 of 9 kept" in page) == (count == 10)
