@@ -61,6 +61,19 @@ def quotient(metric: jax.Array) -> jax.Array:
     return metric[0] / jnp.maximum(metric[1], 1.0)
 
 
+@jax.named_scope("mask")
+def _read_and_mask(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) -> tuple[Row, Masked]:
+    row = read_rows(tokens_BxL, objective.special)
+    masked = mask_rows(
+        jax.random.fold_in(key, _MASK),
+        row,
+        objective.special,
+        mask_fraction=objective.mask_fraction,
+        kept_fraction=objective.kept_fraction,
+    )
+    return row, masked
+
+
 def electra_outputs(
     model: Electra,
     objective: Objective,
@@ -88,15 +101,7 @@ def electra_outputs(
         rngs = None if deterministic else {"dropout": jax.random.fold_in(key, stream)}
         return model.apply({"params": params}, *inputs, deterministic=deterministic, method=method, rngs=rngs)
 
-    with jax.named_scope("mask"):
-        row = read_rows(tokens_BxL, objective.special)
-        masked = mask_rows(
-            jax.random.fold_in(key, _MASK),
-            row,
-            objective.special,
-            mask_fraction=objective.mask_fraction,
-            kept_fraction=objective.kept_fraction,
-        )
+    row, masked = _read_and_mask(objective, tokens_BxL, key)
     with jax.named_scope("generator"):
         generator_logits_BxMxV = apply(
             "generate",
@@ -166,14 +171,7 @@ def mlm_metrics(
     deterministic: bool,
 ) -> Metrics:
     """BERT's masked language model under ELECTRA's masking: the baseline of the paper, without next-sentence task."""
-    row = read_rows(tokens_BxL, objective.special)
-    masked = mask_rows(
-        jax.random.fold_in(key, _MASK),
-        row,
-        objective.special,
-        mask_fraction=objective.mask_fraction,
-        kept_fraction=objective.kept_fraction,
-    )
+    row, masked = _read_and_mask(objective, tokens_BxL, key)
     logits_BxMxV = model.apply(
         {"params": params},
         masked.tokens_BxL,

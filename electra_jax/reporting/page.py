@@ -18,6 +18,7 @@ from typing import Any
 
 from electra_jax.errors import InputError
 from electra_jax.reporting.charts import Histories, charts, last, number
+from electra_jax.wording import duration
 
 Json = dict[str, Any]
 
@@ -186,11 +187,11 @@ def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]
         yield "Tokens seen", _tokens(done * rows * length), f"{rows:,} rows of {length:,} a step, with padding"
         elapsed = last(histories, "time/elapsed_seconds")
         if elapsed is not None:
-            yield "Wall time", _duration(elapsed), "since the run began"
+            yield "Wall time", duration(elapsed), "since the run began"
         elif rates:
             starts = [0, *rates]
             seconds = sum((end - start) * rows * length / rates[end] for start, end in zip(starts, rates, strict=False))
-            yield "Training time", _duration(seconds), "from the throughput; without evaluation and start"
+            yield "Training time", duration(seconds), "from the throughput; without evaluation and start"
     if rates:
         yield "Tokens a second", f"{statistics.median(rates.values()):,.0f}", "median"
 
@@ -200,17 +201,6 @@ def _tokens(count: int) -> str:
         if count >= size:
             return f"{count / size:.3g} {name}"
     return f"{count:,}"
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    if minutes < 120:
-        return f"{minutes} min"
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min"
-    return f"{minutes // 1440} d {minutes % 1440 // 60} h"
 
 
 def _samples(samples: dict[int, dict[str, Json]]) -> str:

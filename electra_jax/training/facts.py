@@ -4,8 +4,8 @@ import jax
 
 from electra_jax.training import processes
 from electra_jax.training.state import parameter_count
-from electra_jax.training.telemetry import quantity
 from electra_jax.training.trainer import Trainer
+from electra_jax.wording import quantity
 
 
 def screen(trainer: Trainer, training_rows: int) -> str:

@@ -15,8 +15,9 @@ from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.guard import check_finite
 from electra_jax.training.job import Sums
 from electra_jax.training.optimizer import learning_rate
-from electra_jax.training.telemetry import ProgressLine, duration, quantity
+from electra_jax.training.telemetry import ProgressLine
 from electra_jax.training.trainer import Trainer
+from electra_jax.wording import duration, quantity
 
 _FIRST_ESTIMATE_SECONDS = 5.0  # How long to watch before promising a duration.
 

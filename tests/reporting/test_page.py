@@ -69,7 +69,7 @@ def test_headline_facts_follow_from_the_files(make_run):
         "AUC, generator": "0.875",
         "AUC, unigram": "0.975",
         "Tokens seen": "3,200",
-        "Training time": "100 s",
+        "Training time": "1 min 40 s",
         "Tokens a second": "32",
     }
     assert "of 200" in page

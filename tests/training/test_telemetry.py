@@ -1,7 +1,7 @@
 import io
 import json
 
-from electra_jax.training.telemetry import JsonLines, ProgressLine, duration, quantity, verdict_lines
+from electra_jax.training.telemetry import JsonLines, ProgressLine, verdict_lines
 
 
 def test_resuming_drops_later_lines_and_one_cut_short(tmp_path):
@@ -23,11 +23,6 @@ def test_a_log_file_gets_whole_lines_and_few():
         line.update(f"second {now}", now=float(now))
     line.print("done")
     assert stream.getvalue() == "second 0\nsecond 10\nsecond 20\nsecond 30\ndone\n"
-
-
-def test_durations_and_quantities_read_well():
-    assert [duration(s) for s in (7, 425, 12000, 1e6)] == ["7 s", "7 min 05 s", "3 h 20 min", "12 days"]
-    assert [quantity(n) for n in (950, 13_549_057, 3.42e11)] == ["950", "13.5 M", "342 G"]
 
 
 def test_verdicts_stand_below_their_words():
