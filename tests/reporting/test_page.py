@@ -164,7 +164,7 @@ def test_pieces_are_joined_coloured_and_replaced_ones_show_the_original(make_run
         '<ruby><span class="replaced" style="--p:1.00" title="90% replaced; was ##house">ing</span><rt>house</rt></ruby>'
         in sentence
     )
-    assert '<span class="guessed" style="--p:0.22" title="20% replaced">keeper</span>' in sentence
+    assert '<span class="guessed" style="--p:0.12" title="20% replaced">keeper</span>' in sentence
     assert '<span class="special"' in sentence
 
 
@@ -178,7 +178,8 @@ def test_sentencepiece_marks_begin_words(make_run):
 def test_latest_samples_come_first_then_earlier_ones_in_order(make_run, count, shown):
     page = page_of(make_run(samples=[{"step": 10 * index, **SAMPLE} for index in range(count)]))
     latest, *earlier = (
-        int(step) for step in re.findall(r"<(?:h3|summary)>Step (\d+) <small>full colour from 90% on", page)
+        int(step)
+        for step in re.findall(r"<(?:h3|summary)>Step (\d+) <small>white up to 10%, full colour from 90% on", page)
     )
     assert latest == 10 * (count - 1)
     assert earlier == shown
