@@ -50,6 +50,8 @@ def validate_data(config: Any) -> None:
 
 def _sources(config: Any) -> list[str]:
     """Text that is prepared already need not be there any more."""
+    if "://" in config.data.directory:
+        return [f"config.data.directory: {config.data.directory} is no local path; object storage cannot be used yet"]
     return [] if dataset.is_prepared(config.data.directory) else sources.problems(config.data.sources)
 
 

@@ -38,16 +38,14 @@ def main() -> None:
     from electra_jax.training.trainer import make_trainer
 
     configs.validate(config, jax.device_count())
+    if "://" in _WORKDIR.value:
+        raise InputError(f"--workdir={_WORKDIR.value}: expected a local path; object storage cannot be used yet")
     workdir = _opened_workdir(pathlib.Path(_WORKDIR.value).expanduser().absolute(), config)
     processes.use_compile_cache(os.path.expanduser(config.compile_cache))
     line = telemetry.ProgressLine()
 
     dataset = writer.ensure(config.data, line.print)
     configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
-    dataset.tokenizer.save(workdir / "tokenizer")
-    environment = {"config": flags.FLAGS["config"].config_filename, **telemetry.environment()}
-    telemetry.write_json(workdir / "environment.json", environment)
-
     job = pretraining_job(config, dataset, jax.default_backend())
     mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
     trainer = make_trainer(config, job, mesh, line.print)
@@ -55,6 +53,9 @@ def main() -> None:
         scores = loop.evaluate_newest(trainer, workdir)
         line.print(json.dumps(scores, indent=2))
         return
+    dataset.tokenizer.save(workdir / "tokenizer")
+    environment = {"config": flags.FLAGS["config"].config_filename, **telemetry.environment()}
+    telemetry.write_json(workdir / "environment.json", environment)
     line.print(facts.screen(trainer, dataset.train.num_rows))
     try:
         loop.train(trainer, workdir, line)
@@ -97,8 +98,9 @@ def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:
             raise InputError(f"--workdir={workdir}: is not empty and holds no config.json, so it is not a run of ours")
         elif _MODE.value == "eval":
             raise InputError(f"--workdir={workdir}: no run to evaluate there")
-        workdir.mkdir(parents=True, exist_ok=True)
-        telemetry.write_json(path, ours | {"fingerprint": configs.fingerprint(ours)})
+        if _MODE.value == "train":
+            workdir.mkdir(parents=True, exist_ok=True)
+            telemetry.write_json(path, ours | {"fingerprint": configs.fingerprint(ours)})
     except (OSError, ValueError) as error:
         raise InputError(f"--workdir={workdir}: cannot be used: {error}") from error
     return workdir

@@ -2,7 +2,7 @@
 
 import json
 import os
-import pathlib
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,44 +11,14 @@ import time
 import numpy as np
 import pytest
 
-ROOT = pathlib.Path(__file__).parent.parent
-# Of a metrics line; these measure the machine and not the model.
-_MEASURED = ("time/", "performance/")
-
-
-def main(*arguments, check=0, **environment):
-    """Runs electra_jax.main to its end and returns everything it printed."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "electra_jax.main", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=400,
-    )
-    assert finished.returncode == check, finished.stdout
-    return finished.stdout
+from tests.running import ROOT, learned, main, quicktest_flags
 
 
 @pytest.fixture(scope="module")
-def shared(tmp_path_factory):
-    """Where the dataset and the compiled programs of all runs here are."""
-    return tmp_path_factory.mktemp("shared")
-
-
-@pytest.fixture(scope="module")
-def flags(shared):
-    def make(workdir, config="small"):
-        return (
-            f"--config=configs/{config}.py:quicktest",
-            f"--workdir={workdir}",
-            f"--config.data.directory={shared}/{config}",
-            f"--config.compile_cache={shared}/compiled",
-        )
-
-    return make
+def flags(tmp_path_factory):
+    """Flags of a run into a workdir; all runs here share the dataset and the compiled programs."""
+    shared = tmp_path_factory.mktemp("shared")
+    return lambda workdir: quicktest_flags("small", workdir, shared)
 
 
 @pytest.fixture(scope="module")
@@ -56,12 +26,6 @@ def straight(flags, tmp_path_factory):
     """A run that nobody disturbed, and what it printed."""
     workdir = tmp_path_factory.mktemp("runs") / "straight"
     return workdir, main(*flags(workdir))
-
-
-def learned(workdir):
-    """The lines of metrics.jsonl without what differs between machines."""
-    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in line.items() if not name.startswith(_MEASURED)} for line in lines]
 
 
 def parameters(workdir, step):
@@ -176,19 +140,6 @@ def test_a_changed_config_is_refused_with_a_diff_unless_allowed(straight, flags)
     assert "config.seed" not in allowed
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("config", ["base", "large", "small_plus_plus", "mlm_base", "quickstart"])
-def test_every_preset_runs_shrunk_and_is_evaluated(flags, tmp_path, config):
-    workdir = tmp_path / config
-    main(*flags(workdir, config))
-    scores = learned(workdir)[-1]
-    assert scores["step"] == 20
-    assert np.isfinite(scores["eval/loss"])
-    if config == "base":
-        again = main(*flags(workdir, config), "--mode=eval")
-        assert json.loads(again[again.index("{") :])["eval/loss"] == scores["eval/loss"]
-
-
 def test_forgotten_dashes_are_pointed_out():
     printed = main("--config=configs/base.py", "config.seed=1", check=64)
     assert "did you mean --config.seed=1?" in printed
@@ -243,6 +194,26 @@ def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").write_text("")
     printed = main("--config=configs/small.py:quicktest", f"--workdir={tmp_path}/file/run", check=64)
     assert f"--workdir={tmp_path}/file/run" in printed
+
+
+def test_object_storage_is_refused_rather_than_taken_for_a_local_folder():
+    printed = main("--config=configs/small.py:quicktest", "--workdir=gs://bucket/run", check=64)
+    assert "--workdir=gs://bucket/run" in printed
+    assert not (ROOT / "gs:").exists()
+    printed = main(
+        "--config=configs/small.py:quicktest", "--workdir=x", "--config.data.directory=gs://bucket/data", check=64
+    )
+    assert "config.data.directory: gs://bucket/data" in printed
+
+
+@pytest.mark.slow
+def test_a_longer_run_goes_on_from_the_end_and_a_shorter_one_is_complete(straight, flags, tmp_path):
+    workdir = tmp_path / "extended"
+    shutil.copytree(straight[0], workdir)
+    printed = main(*flags(workdir), "--config.steps=25", "--allow_config_change=steps")
+    assert "Resumed from checkpoint 20" in printed
+    assert (workdir / "checkpoints" / "25").exists()
+    assert "complete: 25 of 10" in main(*flags(workdir), "--config.steps=10", "--allow_config_change=steps")
 
 
 def test_nothing_to_evaluate_is_said(tmp_path):

@@ -226,8 +226,8 @@ def _samples(samples: dict[int, dict[str, Json]]) -> str:
 def _step_samples(step: int, rows: dict[str, Json]) -> tuple[str, str]:
     """Heading and sentences of one step.
 
-    Half of the pieces stay white, and one in fifty has the full colour: a young discriminator is sure of nothing, and on
-    a scale from 0 to 100 % its page would show no difference.
+    Half of the pieces stay white, and one in fifty has the full colour: a young discriminator is sure of nothing, and
+    on a scale from 0 to 100 % its page would show no difference.
     """
     probabilities = sorted(_probability(value) for row in rows.values() for value in row["probability"]) or [0.0]
     white, full = probabilities[len(probabilities) // 2], probabilities[int(len(probabilities) * 0.98)]

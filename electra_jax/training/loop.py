@@ -53,8 +53,8 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine) -> None:
     checkpoints = Checkpoints(workdir / "checkpoints", config.keep_last, config.keep_every_steps)
     with contextlib.closing(checkpoints), trainer.placed(), stop_on_signals() as stop:
         newest = checkpoints.latest_step()
-        if newest == steps:
-            line.print(f"This run is complete: {steps:,} of {steps:,} steps. To train anew, give another --workdir.")
+        if newest is not None and newest >= steps:
+            line.print(f"This run is complete: {newest:,} of {steps:,} steps. To train anew, give another --workdir.")
             return
         if newest is None:
             state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=time.time())
@@ -76,7 +76,7 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine) -> None:
                     scores = evaluate(trainer, state, should_stop=lambda: bool(stop))
                 if scores is not None:
                     recorder.evaluated(step, scores, trainer.inspected(state))
-            if step > 0 and (step % config.save_every_steps == 0 or last or stop):
+            if stop or last or (step and step % config.save_every_steps == 0):
                 recorder.check(step, metrics)
                 with recorder.timed("save"):
                     checkpoints.save(state, progress)

@@ -1,0 +1,43 @@
+"""What the tests of whole runs share: the main door as a subprocess, and what a run learned."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Of a metrics line; these measure the machine and not the model.
+_MEASURED = ("time/", "performance/")
+
+
+def main(*arguments, check=0, **environment):
+    """Runs electra_jax.main to its end and returns everything it printed."""
+    finished = subprocess.run(
+        [sys.executable, "-m", "electra_jax.main", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=400,
+    )
+    assert finished.returncode == check, finished.stdout
+    return finished.stdout
+
+
+def quicktest_flags(config, workdir, shared):
+    """Flags of a shrunk preset whose dataset and compiled programs lie in `shared`."""
+    return (
+        f"--config=configs/{config}.py:quicktest",
+        f"--workdir={workdir}",
+        f"--config.data.directory={shared}/{config}",
+        f"--config.compile_cache={shared}/compiled",
+    )
+
+
+def learned(workdir):
+    """The lines of metrics.jsonl without what differs between machines."""
+    lines = [json.loads(line) for line in (workdir / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in line.items() if not name.startswith(_MEASURED)} for line in lines]

@@ -1,0 +1,45 @@
+"""The commands of README.md do what it says, on the shrunk presets and the tests' text."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+from tests.running import ROOT
+
+
+@pytest.mark.slow
+def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
+    block = re.search(r"## Use it\n```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL).group(1)
+    commands = [line for line in block.splitlines() if line and not line.startswith("#")]
+    assert [shlex.split(command)[:3] for command in commands] == [
+        ["./launch/local.sh", "--config=configs/small.py", "--workdir=runs/small"],
+        ["python", "-m", "electra_jax.prepare"],
+        ["python", "-m", "electra_jax.main"],
+        ["python", "-m", "electra_jax.main"],
+        ["python", "-m", "electra_jax.report"],
+    ]
+    # The script sets the environment up and then does what the third command does.
+    for command in commands[1:]:
+        words = shlex.split(command)
+        arguments = [
+            re.sub(r"=(configs/\w+\.py)$", r"=\1:quicktest", word)
+            .replace("corpus/*.txt", "tests/data/*.txt")
+            .replace("=runs/", f"={tmp_path}/")
+            for word in words[1:]
+        ]
+        if words[2] != "electra_jax.report":
+            arguments += [f"--config.data.directory={tmp_path}/data", f"--config.compile_cache={tmp_path}/compiled"]
+        finished = subprocess.run(
+            [sys.executable, *arguments],
+            cwd=ROOT,
+            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert finished.returncode == 0, f"{command}\n{finished.stdout}{finished.stderr}"
+    assert (tmp_path / "small" / "report.html").exists()

@@ -1,0 +1,21 @@
+"""Every preset's whole course, shrunk: text, training, evaluation, report."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.running import learned, main, quicktest_flags
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("config", ["base", "large", "small_plus_plus", "mlm_base", "quickstart"])
+def test_every_preset_runs_shrunk_and_is_evaluated(tmp_path, config):
+    workdir, flags = tmp_path / "run", quicktest_flags(config, tmp_path / "run", tmp_path)
+    main(*flags)
+    scores = learned(workdir)[-1]
+    assert scores["step"] == 20
+    assert np.isfinite(scores["eval/loss"])
+    if config == "base":
+        again = main(*flags, "--mode=eval")
+        assert json.loads(again[again.index("{") :])["eval/loss"] == scores["eval/loss"]
