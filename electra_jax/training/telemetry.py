@@ -5,6 +5,7 @@ import json
 import os
 import pathlib
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -135,7 +136,7 @@ class ProgressLine:
             return
         self._shown_at = now
         if self._live:
-            width = os.get_terminal_size(self._stream.fileno()).columns
+            width = shutil.get_terminal_size().columns  # 80 where a terminal does not know its width.
             self._stream.write("\r\033[K" + text[: width - 1])
             self._open = True
         else:
