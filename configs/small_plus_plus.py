@@ -3,7 +3,7 @@
     python -m electra_jax.main --config=configs/small_plus_plus.py --workdir=runs/small_plus_plus \
         --config.data.sources='("corpus/*.txt",)'
 
-Source: Google's README and its issues 39 and 68; batch and learning rate are Small's.
+Source: Google's README, google-research/electra #39 and #68; batch and learning rate are Small's.
 Expected: GLUE dev CoLA 57.0, SST 91.2, MNLI 81.3 (Google's README), on XLNet's 33 G tokens of text.
 """
 

@@ -54,7 +54,7 @@ def choose_positions(
     """Draws `counts_B[b]` distinct maskable positions of each row, uniformly.
 
     The largest of independent uniforms are a uniform sample without replacement; Google's code draws with replacement,
-    which corrupts about one masked position in fourteen (google-research/electra, its issue 41).
+    which corrupts about one masked position in fourteen (google-research/electra #41).
 
     Args:
       key: PRNG key.

@@ -1,5 +1,6 @@
 """This machine's part in the run: platform, compile cache, and the rate that its devices could reach."""
 
+import functools
 import time
 
 import jax
@@ -18,6 +19,7 @@ PEAK_FLOPS = {
 }
 
 
+@functools.cache  # A measurement is made once.
 def peak_flops_per_second() -> tuple[float, str]:
     """What all devices together could do at best, and where that number is from.
 
