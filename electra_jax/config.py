@@ -34,18 +34,16 @@ def validate(config: Any, device_count: int) -> None:
     Raises:
       InputError: lists every problem, each with its field, what was found, and what was expected.
     """
-    problems = [*_numbers(config, ""), *_choices(config, "")]
+    problems = [*_numbers(config), *_choices(config)]
     broken = {problem.split(":")[0].removeprefix("config.") for problem in problems}
     # What one number says of another is checked where both are sound.
     for names, relation in _relations(config, device_count):
         if broken.isdisjoint(names):
             problems += relation
-    _raise([*problems, *_sources(config)])
-
-
-def validate_data(config: Any) -> None:
-    """Checks `config.data` alone; raises InputError like `validate`."""
-    _raise([*_numbers(config, "data."), *_choices(config, "data."), *_sources(config)])
+    problems += _sources(config)
+    if problems:
+        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+        raise InputError(f"The config has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
 def _sources(config: Any) -> list[str]:
@@ -53,12 +51,6 @@ def _sources(config: Any) -> list[str]:
     if "://" in config.data.directory:
         return [f"config.data.directory: {config.data.directory} is no local path; object storage cannot be used yet"]
     return [] if dataset.is_prepared(config.data.directory) else sources.problems(config.data.sources)
-
-
-def _raise(problems: list[str]) -> None:
-    if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise InputError(f"The config has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
 _POSITIVE = (
@@ -80,27 +72,22 @@ _FRACTIONS = (
 )  # fmt: skip
 
 
-def _numbers(config: Any, prefix: str) -> Iterable[str]:
-    """Problems of single numbers whose names begin with `prefix`."""
-
-    def chosen(names: Iterable[str]) -> Iterable[str]:
-        return (name for name in names if name.startswith(prefix))
-
-    for name in chosen(_POSITIVE):
+def _numbers(config: Any) -> Iterable[str]:
+    for name in _POSITIVE:
         if not field(config, name) > 0:
             yield f"config.{name}: {field(config, name)}, expected a number above 0"
-    for name in chosen(_NOT_NEGATIVE):
+    for name in _NOT_NEGATIVE:
         if field(config, name) < 0:
             yield f"config.{name}: {field(config, name)}, expected 0 or more"
-    for name in chosen(_FRACTIONS):
+    for name in _FRACTIONS:
         if not 0 <= field(config, name) < 1:
             yield f"config.{name}: {field(config, name)}, expected a fraction, at least 0 and below 1"
-    for name in chosen(("model.generator_width", "model.generator_depth")):
+    for name in ("model.generator_width", "model.generator_depth"):
         if not 0 < field(config, name) <= 1:
             yield f"config.{name}: {field(config, name)}, expected a fraction of the discriminator, above 0 and up to 1"
 
 
-def _choices(config: Any, prefix: str) -> Iterable[str]:
+def _choices(config: Any) -> Iterable[str]:
     allowed = {
         "task": ("pretraining",),
         "objective.name": ("electra", "mlm"),
@@ -110,7 +97,7 @@ def _choices(config: Any, prefix: str) -> Iterable[str]:
         "mesh.sharding": SHARDINGS,
     }
     for name, values in allowed.items():
-        if name.startswith(prefix) and field(config, name) not in values:
+        if field(config, name) not in values:
             yield f"config.{name}: {field(config, name)!r}, expected one of {', '.join(values)}"
 
 

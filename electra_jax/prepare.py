@@ -1,6 +1,6 @@
-"""Door: text → tokenizer and dataset on disk.
+"""The door to datasets: `python -m electra_jax.prepare --config=configs/base.py`.
 
-python -m electra_jax.prepare --config=configs/base.py --config.data.sources='("corpus/*.txt",)'
+Training prepares what is missing by itself; this does it beforehand, on a machine without accelerators.
 """
 
 from ml_collections import config_flags
@@ -13,7 +13,7 @@ _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_strin
 
 
 def main() -> None:
-    """Prepares `config.data`, or opens it when that has been done."""
+    """Prepares `config.data`, or opens it when that has been done; see `doors` for exit codes."""
     if _CONFIG.value is None:
         raise InputError("A flag is needed, for example --config=configs/quickstart.py")
     dataset = writer.ensure(_CONFIG.value.data)

@@ -138,14 +138,6 @@ def test_only_devices_that_share_a_batch_must_divide_it():
     assert "over 8 devices" in problems_of(batch_size=4, mesh__data=2, mesh__fsdp=4)[0]
 
 
-def test_data_alone_can_be_checked():
-    config = preset()
-    config.data.heldout_fraction, config.model.heads = 1.5, 5
-    with pytest.raises(InputError, match="1 problem") as raised:
-        configs.validate_data(config)
-    assert "config.data.heldout_fraction" in str(raised.value)
-
-
 def as_json(config):
     """As it is kept in a workdir."""
     return json.loads(config.to_json_best_effort())

@@ -46,3 +46,14 @@ def test_missing_text_exits_with_64_and_one_clear_message(tmp_path):
     assert outcome.returncode == 64
     assert outcome.stderr.strip().startswith("config.data.sources: no file matches nothing/*.txt")
     assert "Traceback" not in outcome.stderr
+
+
+def test_all_problems_of_the_data_come_at_once_and_object_storage_is_no_local_folder():
+    outcome = prepare(
+        "--config=configs/base.py", "--config.data.heldout_fraction=1.5", "--config.data.directory=gs://bucket/data"
+    )
+    assert outcome.returncode == 64
+    assert "config.data.sources: no text is named" in outcome.stderr
+    assert "config.data.heldout_fraction: found 1.5" in outcome.stderr
+    assert "config.data.directory: gs://bucket/data" in outcome.stderr
+    assert not (ROOT / "gs:").exists()

@@ -128,7 +128,10 @@ def _problems(data: ml_collections.ConfigDict, directory: pathlib.Path) -> list[
     for name in ("single_segment_probability", "short_row_probability"):
         if not 0 <= data[name] <= 1:
             found.append(f"config.data.{name}: found {data[name]}, expected a number from 0 to 1.")
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
+    if "://" in data.directory:
+        # A path of this name would be made as local folders.
+        found.append(f"config.data.directory: {data.directory} is no local path; object storage cannot be used yet.")
+    elif directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
         found.append(
             f"config.data.directory: {directory} already holds something and is never overwritten; set "
             "--config.data.directory= to a new place, or delete it."
