@@ -1,6 +1,6 @@
-"""ELECTRA's optimizer: Adam without bias correction, decoupled weight decay, warm-up times decay.
+"""ELECTRA's optimizer: Adam without bias correction, decoupled weight decay, warm-up and decay of the learning rate.
 
-Source: Google's `optimization.py`.
+Source: Google's `optimization.py`, whose own schedule and clipping are options here.
 """
 
 import dataclasses
@@ -30,6 +30,10 @@ class OptimizerConfig:
     beta2: float
     epsilon: float
     clip_norm: float
+    schedule: str = "linear"
+    gradient_scope: str = "global"
+    layer_decay: float = 1.0
+    top_layer_exponent: int = 1
 
 
 class MomentsState(NamedTuple):
@@ -42,12 +46,19 @@ class MomentsState(NamedTuple):
 def learning_rate(config: OptimizerConfig, step: jax.Array | int) -> jax.Array:
     """The rate of the update that takes `step` updates to `step + 1`.
 
-    peak · (1 - step/steps)^power · min(1, step/warmup): warm-up multiplies the decay, so the peak is not quite reached,
-    and the very first update moves the moments only.
+    "linear" rises to the peak over the warm-up and falls to zero over the steps that are left, as (what is left)^power.
+    "warmup_times_decay" is Google's: peak · (1 - step/steps)^power · min(1, step/warmup), whose peak is not quite
+    reached, and whose very first update moves the moments only.
     """
     step = jnp.asarray(step, jnp.float32)
-    decay = jnp.maximum(1.0 - step / config.steps, 0.0) ** config.decay_power
-    warmup = jnp.minimum(1.0, step / config.warmup_steps) if config.warmup_steps else 1.0
+    warmup_steps = config.warmup_steps
+    if config.schedule == "warmup_times_decay":
+        decay = jnp.maximum(1.0 - step / config.steps, 0.0) ** config.decay_power
+        warmup = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
+    else:
+        left = (config.steps - step) / (config.steps - warmup_steps)
+        decay = jnp.clip(left, 0.0, 1.0) ** config.decay_power
+        warmup = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     return config.learning_rate * decay * warmup
 
 
@@ -74,8 +85,54 @@ def decayed(params: Params) -> Params:
 
 def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
     """Clips by the global norm, then Adam, then decay; to be scaled by `learning_rate` where it is applied."""
-    return optax.chain(
+    parts = [
         optax.clip_by_global_norm(config.clip_norm),
         scale_by_moments(config.beta1, config.beta2, config.epsilon),
         optax.add_decayed_weights(config.weight_decay, mask=decayed),
+    ]
+    if config.layer_decay != 1.0:
+        parts.append(_scale_by_depth(config.layer_decay, config.top_layer_exponent))
+    return optax.chain(*parts)
+
+
+def depth_scales(params: Params, decay: float, top_layer_exponent: int) -> Params:
+    """What the learning rate of each parameter is multiplied with, so that lower layers move less.
+
+    Heads keep their rate, the top layer has decay^top_layer_exponent, each layer below it one power more, and the
+    embeddings with their projection one more than the lowest layer (ELECTRA paper, appendix on fine-tuning; Google's
+    `_get_layer_lrs`, where a pooler that was removed left the top layer with exponent 2).
+
+    Args:
+      params: a tree as `Electra.init` makes it; layers are stacked along the first axis of what is under "layers".
+      decay: factor from one layer to the one below.
+      top_layer_exponent: 1, or 2 for Google's.
+
+    Returns:
+      A tree of the same structure, of floats and, for stacked parameters, arrays [layers, 1, …].
+    """
+    deepest = max(
+        (leaf.shape[0] for path, leaf in jax.tree_util.tree_leaves_with_path(params) if _is_under(path, "layers")),
+        default=0,
     )
+
+    def scale(path: tuple, leaf: jax.Array) -> jax.Array | float:
+        if _is_under(path, "layers"):
+            exponents = top_layer_exponent + jnp.arange(leaf.shape[0] - 1, -1, -1)
+            return (jnp.float32(decay) ** exponents).reshape(-1, *[1] * (leaf.ndim - 1))
+        if _is_under(path, "embeddings") or _is_under(path, "embeddings_project"):
+            return decay ** (top_layer_exponent + deepest)
+        return 1.0
+
+    return jax.tree_util.tree_map_with_path(scale, params)
+
+
+def _is_under(path: tuple, name: str) -> bool:
+    return any(getattr(key, "key", getattr(key, "name", None)) == name for key in path)
+
+
+def _scale_by_depth(decay: float, top_layer_exponent: int) -> optax.GradientTransformation:
+    def update(updates: Params, params: Params | None = None) -> Params:
+        del params
+        return jax.tree.map(jnp.multiply, updates, depth_scales(updates, decay, top_layer_exponent))
+
+    return optax.stateless(update)

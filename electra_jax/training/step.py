@@ -6,11 +6,13 @@ draws what an undisturbed one would have drawn.
 
 from collections.abc import Callable
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jax.sharding import PartitionSpec
 
-from electra_jax.training.job import Job, Sums
+from electra_jax.training.job import Job, Params, Sums
 from electra_jax.training.optimizer import OptimizerConfig, learning_rate
 from electra_jax.training.state import TrainState
 
@@ -26,9 +28,13 @@ def make_train_step(
     state, because the state's own copy is given away to the next step before the host has read it.
     """
 
+    gradients_of = jax.value_and_grad(job.loss, has_aux=True)
+    if settings.gradient_scope == "per_device":
+        gradients_of = _per_device(gradients_of, settings.clip_norm)
+
     def train_step(state: TrainState, batch: jax.Array, root_key: jax.Array) -> tuple[TrainState, Sums]:
         key = jax.random.fold_in(root_key, state.step)
-        (loss, metrics), gradients = jax.value_and_grad(job.loss, has_aux=True)(state.params, batch, key)
+        (loss, metrics), gradients = gradients_of(state.params, batch, key)
         with jax.named_scope("optimizer"):
             updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
             rate = learning_rate(settings, state.step)
@@ -44,6 +50,29 @@ def make_train_step(
         return TrainState(state.step + 1, params, optimizer_state, metrics), metrics
 
     return train_step
+
+
+def _per_device(gradients_of: Callable, clip_norm: float) -> Callable:
+    """Losses normalised and gradients clipped on each device by itself, then averaged, as Google's code does on TPUs.
+
+    Only for replicated weights: each device differentiates the whole model on its own rows.
+    """
+    axes = ("data", "fsdp")
+
+    def on_one_device(params: Params, batch: jax.Array, key: jax.Array) -> tuple:
+        key = jax.random.fold_in(key, jax.lax.axis_index(axes))
+        # The axes are in use here, so that the model's own placement has nothing left to say.
+        with nn.logical_axis_rules(()):
+            (loss, metrics), gradients = gradients_of(params, batch, key)
+        gradients, _ = optax.clip_by_global_norm(clip_norm).update(gradients, optax.EmptyState())
+        loss, gradients = jax.lax.pmean((loss, gradients), axes)
+        return (loss, jax.lax.psum(metrics, axes)), gradients
+
+    everywhere = PartitionSpec()
+    # Without `check_vma`, because with it JAX would add the gradients up before they are clipped.
+    return jax.shard_map(
+        on_one_device, in_specs=(everywhere, PartitionSpec(axes), everywhere), out_specs=everywhere, check_vma=False
+    )
 
 
 def make_evaluation_step(job: Job) -> Callable[[TrainState, jax.Array, jax.Array], Sums]:

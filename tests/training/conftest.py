@@ -16,7 +16,7 @@ _SPEC.loader.exec_module(stand_in)
 def make_trainer():
     """Trainers of the stand-in job, on one device."""
 
-    def make(job=None, learning_rate=0.01, **changes):
+    def make(job=None, learning_rate=0.01, schedule="linear", **changes):
         loop = {
             "seed": 3,
             "log_every_steps": 5,
@@ -36,6 +36,7 @@ def make_trainer():
             beta2=0.999,
             epsilon=1e-6,
             clip_norm=1.0,
+            schedule=schedule,
         )
         mesh = partitioning.make_mesh((-1, 1, 1))
         return Trainer(job or stand_in.ParityJob(), optimizer, LoopConfig(**loop), mesh, note=print)

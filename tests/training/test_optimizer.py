@@ -1,9 +1,11 @@
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from electra_jax.training.optimizer import OptimizerConfig, decayed, learning_rate, optimizer
+from electra_jax.training.optimizer import OptimizerConfig, decayed, depth_scales, learning_rate, optimizer
 
 CONFIG = OptimizerConfig(
     steps=100,
@@ -16,6 +18,7 @@ CONFIG = OptimizerConfig(
     epsilon=1e-6,
     clip_norm=1.0,
 )
+GOOGLE = dataclasses.replace(CONFIG, schedule="warmup_times_decay")
 
 
 @pytest.mark.parametrize(
@@ -30,19 +33,32 @@ CONFIG = OptimizerConfig(
         (120, 0.0),
     ],
 )
-def test_warmup_multiplies_the_decay(step, expected):
+def test_googles_warmup_multiplies_the_decay(step, expected):
+    assert float(learning_rate(GOOGLE, step)) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [(0, 0.001), (4, 0.005), (9, 0.01), (10, 0.01), (55, 0.005), (99, 0.01 / 90), (100, 0.0), (120, 0.0)],
+)
+def test_the_rate_reaches_its_peak_after_warmup_and_zero_at_the_end(step, expected):
     assert float(learning_rate(CONFIG, step)) == pytest.approx(expected, rel=1e-6)
 
 
-def test_without_warmup_the_first_rate_is_the_peak():
-    config = OptimizerConfig(**{**CONFIG.__dict__, "warmup_steps": 0})
-    assert float(learning_rate(config, 0)) == pytest.approx(0.01)
+def test_the_decay_has_a_power():
+    config = dataclasses.replace(CONFIG, decay_power=2.0)
+    assert float(learning_rate(config, 55)) == pytest.approx(0.01 * 0.25)
+
+
+@pytest.mark.parametrize("config", [CONFIG, GOOGLE])
+def test_without_warmup_the_first_rate_is_the_peak(config):
+    assert float(learning_rate(dataclasses.replace(config, warmup_steps=0), 0)) == pytest.approx(0.01)
 
 
 def test_three_updates_equal_adam_without_bias_correction_worked_out_in_numpy():
     params = {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}
     gradients = [{"kernel": np.array([0.3, -0.1]) * k, "bias": np.array([0.2]) * k} for k in (1.0, 2.0, -0.5)]
-    transformation = optimizer(CONFIG)
+    transformation = optimizer(GOOGLE)
     state = transformation.init(params)
 
     expected = {name: np.array(value, np.float64) for name, value in params.items()}
@@ -50,7 +66,7 @@ def test_three_updates_equal_adam_without_bias_correction_worked_out_in_numpy():
     second = {name: np.zeros_like(value) for name, value in expected.items()}
     for step, gradient in enumerate(gradients):
         updates, state = transformation.update(jax.tree.map(jnp.asarray, gradient), state, params)
-        rate = learning_rate(CONFIG, step)
+        rate = learning_rate(GOOGLE, step)
         params = jax.tree.map(lambda p, u, rate=rate: p - rate * u, params, updates)
 
         norm = np.sqrt(sum((g**2).sum() for g in gradient.values()))
@@ -77,3 +93,38 @@ def test_decay_spares_layer_norm_and_biases_but_not_embeddings():
         },
         "generator_head": {"bias": False},
     }
+
+
+def tree(leaf):
+    """The places of a model of two layers, each with what `leaf` makes of its shape."""
+    return {
+        "embeddings": {"word_embeddings": leaf((5, 2))},
+        "discriminator": {"embeddings_project": {"kernel": leaf((2, 3))}, "layers": {"output": {"bias": leaf((2, 3))}}},
+        "discriminator_head": {"dense": {"kernel": leaf((3, 3))}},
+    }
+
+
+# lr · decay^(layers + 2 - depth) in Google's code: embeddings at depth 0, layer i at i + 1, heads at layers + 2.
+@pytest.mark.parametrize(("exponent", "powers"), [(2, (4, 4, [3, 2])), (1, (3, 3, [2, 1]))])
+def test_lower_layers_move_less_and_googles_top_layer_twice_so(exponent, powers):
+    scales = depth_scales(tree(jnp.ones), 0.8, exponent)
+    embeddings, project, layers = powers
+    assert scales["embeddings"]["word_embeddings"] == pytest.approx(0.8**embeddings)
+    assert scales["discriminator"]["embeddings_project"]["kernel"] == pytest.approx(0.8**project)
+    np.testing.assert_allclose(
+        scales["discriminator"]["layers"]["output"]["bias"][:, 0], [0.8**p for p in layers], rtol=1e-6
+    )
+    assert scales["discriminator_head"]["dense"]["kernel"] == 1.0
+
+
+def test_the_optimizer_applies_the_layers_scales():
+    config = dataclasses.replace(CONFIG, layer_decay=0.5, weight_decay=0.0)
+    params, gradients = tree(jnp.ones), tree(jnp.ones)
+    updates = {}
+    for name, settings in (("plain", dataclasses.replace(config, layer_decay=1.0)), ("scaled", config)):
+        transformation = optimizer(settings)
+        updates[name], _ = transformation.update(gradients, transformation.init(params), params)
+    ratio = jax.tree.map(lambda scaled, plain: scaled / plain, updates["scaled"], updates["plain"])
+    np.testing.assert_allclose(ratio["discriminator"]["layers"]["output"]["bias"][:, 0], [0.25, 0.5], rtol=1e-6)
+    np.testing.assert_allclose(ratio["embeddings"]["word_embeddings"], 0.125, rtol=1e-6)
+    np.testing.assert_allclose(ratio["discriminator_head"]["dense"]["kernel"], 1.0)
