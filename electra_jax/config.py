@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from electra_jax.errors import InputError
-from electra_jax.text import dataset, sources
+from electra_jax.text import dataset, plan
 
 # What may change between two starts of one run, because no trained number follows from it.
 FREE_FIELDS = (
@@ -34,27 +34,25 @@ def validate(config: Any, device_count: int) -> None:
     Raises:
       InputError: lists every problem, each with its field, what was found, and what was expected.
     """
-    problems = [*_numbers(config), *_choices(config)]
+    problems = [*_numbers(config), *_choices(config), *plan.field_problems(config.data)]
     broken = {problem.split(":")[0].removeprefix("config.") for problem in problems}
     # What one number says of another is checked where both are sound.
     for names, relation in _relations(config, device_count):
         if broken.isdisjoint(names):
             problems += relation
-    problems += _sources(config)
+    problems += _text(config)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise InputError(f"The config has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
-def _sources(config: Any) -> list[str]:
+def _text(config: Any) -> list[str]:
     """Text that is prepared already need not be there any more."""
-    if "://" in config.data.directory:
-        return [f"config.data.directory: {config.data.directory} is no local path; object storage cannot be used yet"]
-    return [] if dataset.is_prepared(config.data.directory) else sources.problems(config.data.sources)
+    return [] if dataset.is_prepared(config.data.directory) else plan.text_problems(config.data)
 
 
 _POSITIVE = (
-    "steps", "batch_size", "data.sequence_length", "data.tokenizer.vocabulary_size",
+    "steps", "batch_size",
     "model.layers", "model.hidden_size", "model.heads", "model.feed_forward_size", "model.embedding_size",
     "model.positions", "model.initializer_range", "model.unrolled_layers", "optimizer.learning_rate",
     "optimizer.epsilon", "optimizer.clip_norm",
@@ -66,9 +64,8 @@ _NOT_NEGATIVE = (
     "objective.discriminator_weight", "checkpoint.keep_every_steps", "evaluation.shown_rows",
 )  # fmt: skip
 _FRACTIONS = (
-    "objective.mask_fraction", "objective.kept_fraction", "data.heldout_fraction", "data.single_segment_probability",
-    "data.short_row_probability", "model.dropout_rate", "model.attention_dropout_rate", "optimizer.beta1",
-    "optimizer.beta2",
+    "objective.mask_fraction", "objective.kept_fraction", "model.dropout_rate", "model.attention_dropout_rate",
+    "optimizer.beta1", "optimizer.beta2",
 )  # fmt: skip
 
 
@@ -82,23 +79,25 @@ def _numbers(config: Any) -> Iterable[str]:
     for name in _FRACTIONS:
         if not 0 <= field(config, name) < 1:
             yield f"config.{name}: {field(config, name)}, expected a fraction, at least 0 and below 1"
-    for name in ("model.generator_width", "model.generator_depth"):
+    for name in ("model.generator_width", "model.generator_depth", "optimizer.layer_decay"):
         if not 0 < field(config, name) <= 1:
-            yield f"config.{name}: {field(config, name)}, expected a fraction of the discriminator, above 0 and up to 1"
+            yield f"config.{name}: {field(config, name)}, expected a factor above 0 and up to 1"
 
 
 def _choices(config: Any) -> Iterable[str]:
     allowed = {
         "task": ("pretraining",),
         "objective.name": ("electra", "mlm"),
-        "data.rows": ("segment_pairs",),
         "model.attention_bias": ("none", "distance_decay"),
         "model.compute_dtype": ("auto", "float32", "bfloat16"),
         "mesh.sharding": SHARDINGS,
+        "optimizer.schedule": ("linear", "warmup_times_decay"),
+        "optimizer.gradient_scope": ("global", "per_device"),
+        "optimizer.top_layer_exponent": (1, 2),
     }
     for name, values in allowed.items():
         if field(config, name) not in values:
-            yield f"config.{name}: {field(config, name)!r}, expected one of {', '.join(values)}"
+            yield f"config.{name}: {field(config, name)!r}, expected one of {', '.join(map(str, values))}"
 
 
 def _relations(config: Any, device_count: int) -> Iterable[tuple[tuple[str, ...], Iterable[str]]]:
@@ -109,6 +108,7 @@ def _relations(config: Any, device_count: int) -> Iterable[tuple[tuple[str, ...]
     yield ("data.sequence_length", "objective.mask_fraction"), _slots(config)
     yield ("steps", "optimizer.warmup_steps"), _warmup(config)
     yield ("batch_size",), _mesh(config, device_count)
+    yield ("optimizer.gradient_scope", "mesh.sharding"), _gradient_scope(config)
 
 
 def _heads(config: Any) -> Iterable[str]:
@@ -153,6 +153,14 @@ def _warmup(config: Any) -> Iterable[str]:
         yield (
             f"config.optimizer.warmup_steps: {config.optimizer.warmup_steps} is not below config.steps={config.steps}; "
             f"the learning rate would never reach its peak"
+        )
+
+
+def _gradient_scope(config: Any) -> Iterable[str]:
+    if config.optimizer.gradient_scope == "per_device" and (config.mesh.sharding != "dp" or config.mesh.tensor != 1):
+        yield (
+            "config.optimizer.gradient_scope: per_device needs whole weights on each device; set "
+            "--config.mesh.sharding=dp --config.mesh.tensor=1, or gradient_scope=global"
         )
 
 

@@ -37,7 +37,7 @@ def _guarded(main: Callable[[], None]) -> int:
         return _fail(
             InputError(
                 f"Cannot write{place}: {os.strerror(error.errno)}. Free some space or mend the rights, then run the "
-                f"same command again; it goes on from the newest complete checkpoint."
+                f"same command again; it goes on from what is complete."
             )
         )
     except KeyboardInterrupt:

@@ -14,6 +14,7 @@ from ml_collections import config_flags
 from electra_jax import config as configs
 from electra_jax import doors
 from electra_jax.errors import InputError, MismatchError, RunError
+from electra_jax.progress import ProgressLine
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if it is not there, resumed if it is.")
@@ -32,6 +33,7 @@ def main() -> None:
     import jax
 
     from electra_jax.pretraining.job import pretraining_job
+    from electra_jax.reporting.card import write_card
     from electra_jax.reporting.page import write_report
     from electra_jax.text import writer
     from electra_jax.training import facts, loop, partitioning, processes, telemetry
@@ -42,9 +44,11 @@ def main() -> None:
         raise InputError(f"--workdir={_WORKDIR.value}: expected a local path; object storage cannot be used yet")
     workdir = _opened_workdir(pathlib.Path(_WORKDIR.value).expanduser().absolute(), config)
     processes.use_compile_cache(os.path.expanduser(config.compile_cache))
-    line = telemetry.ProgressLine()
+    line = ProgressLine()
 
-    dataset = writer.ensure(config.data, line.print)
+    dataset, is_new = writer.ensure(config.data, line)
+    if is_new:
+        line.print(f"Card of the dataset: {write_card(dataset.directory)}")
     configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     job = pretraining_job(config, dataset, jax.default_backend())
     mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))

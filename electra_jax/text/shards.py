@@ -1,93 +1,101 @@
-"""Writing the rows of a split to disk; `dataset.py` reads them."""
+"""Shards: files of rows, each row with a checksum of its own. Written here as a stream, read by `dataset.py`.
+
+    row      length tokens, little-endian uint16, or uint32 where the vocabulary needs it
+    crc32    little-endian uint32, zlib's CRC-32 of the row's bytes
+
+With a checksum at each row, damage is found when the row is read, wherever the file is, and opening reads nothing.
+"""
 
 import contextlib
 import hashlib
-import os
-import pathlib
-from collections.abc import Iterable
+import zlib
 from typing import Any
 
 import numpy as np
 
-from electra_jax.text.dataset import token_dtype
+from electra_jax import storage
 from electra_jax.text.tokenizer import Tokenizer
 
 _ROWS_WRITTEN_AT_ONCE = 4096
-_SHARD_BYTES = 1 << 28
 
 
-class SplitWriter(contextlib.AbstractContextManager):
-    """Writes the rows of one split into shards, counting and hashing on the way; a context that closes the last shard.
+def token_dtype(vocabulary_size: int) -> np.dtype:
+    """The type that token ids have on disk."""
+    return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
+
+
+def record_dtype(dtype: np.dtype, length: int) -> np.dtype:
+    """A row as it is on disk, with its checksum."""
+    return np.dtype([("tokens", dtype, (length,)), ("crc32", "<u4")])
+
+
+def checksums(records: np.ndarray) -> np.ndarray:
+    """Returns the CRC-32 that the tokens of each record (`record_dtype` [n], contiguous) have, uint32 [n]."""
+    size = records.dtype.itemsize
+    stored, width = memoryview(records.view(np.uint8)), size - 4
+    found = (zlib.crc32(stored[start : start + width]) for start in range(0, len(stored), size))
+    return np.fromiter(found, np.uint32, len(records))
+
+
+class ShardWriter(contextlib.AbstractContextManager):
+    """Writes one shard in constant memory, counting and hashing on the way; a context.
+
+    The file appears whole at the end of the block. There is none when no row was added or the block raised.
 
     Attributes:
-      name: of the split, with which the names of its files begin.
-      length: positions in a row.
-      num_documents, num_rows, num_tokens: written so far; padding is not counted.
+      path: of the file.
+      num_rows, num_tokens: written so far; padding is not counted.
       unigram_counts: int64 [vocabulary], how often each non-special token was written.
     """
 
-    def __init__(self, directory: pathlib.Path, name: str, length: int, tokenizer: Tokenizer) -> None:
-        self.name = name
-        self.length = length
-        self.num_documents = self.num_rows = self.num_tokens = 0
+    def __init__(self, path: str, *, length: int, tokenizer: Tokenizer) -> None:
+        self.path = path
+        self.num_rows = self.num_tokens = 0
         self.unigram_counts = np.zeros(tokenizer.vocabulary_size, np.int64)
-        self._directory = directory
         self._special = [tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
         self._pad_id = tokenizer.pad_id
-        self._dtype = token_dtype(tokenizer.vocabulary_size)
-        self._rows_in_shard = max(1, _SHARD_BYTES // (length * self._dtype.itemsize))
+        self._dtype = record_dtype(token_dtype(tokenizer.vocabulary_size), length)
         self._waiting: list[np.ndarray] = []
-        self._shards: list[dict[str, Any]] = []
+        self._num_waiting = 0
+        self._hash = hashlib.sha256()
+        self._stack = contextlib.ExitStack()
         self._file = None
 
-    def add(self, rows: Iterable[np.ndarray]) -> None:
-        """Adds the rows of one document, each int32 [length]."""
-        self.num_documents += 1
-        for row in rows:
-            self._waiting.append(row)
-            if len(self._waiting) >= _ROWS_WRITTEN_AT_ONCE:
-                self._flush()
+    def add(self, rows: np.ndarray) -> None:
+        """Adds rows, int32 [n, length]; the array may be changed afterwards."""
+        self._waiting.append(np.array(rows, np.int32))
+        self._num_waiting += len(rows)
+        if self._num_waiting >= _ROWS_WRITTEN_AT_ONCE:
+            self._flush()
 
-    def manifest(self) -> dict[str, Any]:
-        """What manifest.json says of this split."""
-        counts = dict(documents=self.num_documents, rows=self.num_rows, tokens=self.num_tokens)
-        return counts | {"shards": self._shards}
+    def summary(self) -> dict[str, Any]:
+        """What the manifest says of this shard once the block has ended: file, rows, tokens, sha256."""
+        name = self.path.rpartition("/")[2]
+        return dict(file=name, rows=self.num_rows, tokens=self.num_tokens, sha256=self._hash.hexdigest())
 
     def __exit__(self, *exception: object) -> None:
-        try:
+        if exception[0] is not None:
+            # Handed on, so that the file that was begun is thrown away.
+            self._stack.__exit__(*exception)
+            return
+        with self._stack:
             self._flush()
-        finally:
-            self._close()
 
     def _flush(self) -> None:
-        while self._waiting:
-            if not self._shards or self._shards[-1]["rows"] == self._rows_in_shard:
-                self._open_next()
-            shard = self._shards[-1]
-            room = self._rows_in_shard - shard["rows"]
-            rows, self._waiting = np.stack(self._waiting[:room]), self._waiting[room:]
-            stored = rows.astype(self._dtype).tobytes()
-            self._file.write(stored)
-            self._hash.update(stored)
-            shard["rows"] += len(rows)
-            self.num_rows += len(rows)
-            self.num_tokens += int(np.count_nonzero(rows != self._pad_id))
+        waiting, self._waiting, self._num_waiting = self._waiting, [], 0
+        whole = np.concatenate(waiting) if waiting else np.empty((0, 0), np.int32)
+        # In equal pieces, however many rows came at once.
+        for start in range(0, len(whole), _ROWS_WRITTEN_AT_ONCE):
+            rows = whole[start : start + _ROWS_WRITTEN_AT_ONCE]
             counts = np.bincount(rows.ravel(), minlength=len(self.unigram_counts))
+            self.num_rows += len(rows)
+            self.num_tokens += int(rows.size - counts[self._pad_id])
             counts[self._special] = 0
             self.unigram_counts += counts
-
-    def _open_next(self) -> None:
-        self._close()
-        name = f"{self.name}-{len(self._shards):05d}.bin"
-        self._file = (self._directory / name).open("wb")
-        self._hash = hashlib.sha256()
-        self._shards.append({"file": name, "rows": 0})
-
-    def _close(self) -> None:
-        if self._file is not None:
-            self._shards[-1]["sha256"] = self._hash.hexdigest()
-            with self._file as file:
-                # On the disk before the manifest that vouches for it.
-                file.flush()
-                os.fsync(file.fileno())
-            self._file = None
+            records = np.empty(len(rows), self._dtype)
+            records["tokens"] = rows
+            records["crc32"] = checksums(records)
+            if self._file is None:
+                self._file = self._stack.enter_context(storage.open_to_write(self.path))
+            self._file.write(records.data)
+            self._hash.update(records.data)

@@ -1,302 +1,199 @@
-"""Makes a dataset: documents → tokenizer → rows → shards on disk, a few megabytes of text at a time."""
+"""Makes a dataset: plan → scan → copies, tokenizer → rows → manifest.
 
-import contextlib
-import dataclasses
-import errno
-import hashlib
-import itertools
+Everything is written into the dataset's own directory, intermediate files into its work/ folder. Each file appears
+whole, so that a preparation that was killed goes on where it was; the manifest comes last, and then work/ goes.
+"""
+
 import json
-import os
-import pathlib
-import secrets
-import shutil
+import random
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import ml_collections
 import numpy as np
 
+from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
+from electra_jax.progress import ProgressLine
 from electra_jax.text import dataset as datasets
-from electra_jax.text import examples, sources
+from electra_jax.text import filters, manifest, plan, segmentation, sources, tokenizer, units, workspace
 from electra_jax.text.dataset import Dataset
-from electra_jax.text.shards import SplitWriter
-from electra_jax.text.sources import Document
-from electra_jax.text.tokenizer import Tokenizer, train_wordpiece
+from electra_jax.text.plan import WORK, Settings, Unit
+from electra_jax.text.runners import Runner
+from electra_jax.text.tokenizer import Tokenizer
+from electra_jax.wording import duration
 
-_CHUNK_CHARACTERS = 1_000_000  # Text encoded at once.
-_SECONDS_BETWEEN_LINES = 30
-_TRAINING_CHARACTERS = 200_000_000  # Of text for the tokenizer, shared out evenly among the sources.
+# Compressed text as a multiple of its file, a guess that only decides how much is sampled for the tokenizer.
+_COMPRESSION = 4
+_REPORTED_CHARACTERS = 2_000_000  # Of text that a new tokenizer is tried on.
+_TRAINING_OPTIONS = ("kind", "vocabulary_size", "lowercase", "strip_accents", "character_coverage")
 
 
-def ensure(data: ml_collections.ConfigDict, progress: Callable[[str], None] = print) -> Dataset:
-    """Opens `data.directory`, preparing it first when there is nothing.
+def ensure(data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner | None = None) -> tuple[Dataset, bool]:
+    """Opens `data.directory`, preparing it first when there is nothing; says whether it was prepared.
 
     Args:
       data: `config.data`.
-      progress: receives lines of text that say what happens.
+      line: receives lines of text that say what happens.
+      runner: where to prepare; local processes unless given.
 
     Raises:
-      MismatchError: the directory holds a dataset made with other values.
+      MismatchError: the directory holds a dataset made with other values, or with another tokenizer.
       InputError: the directory holds something else, a dataset that is damaged, or see `prepare`.
     """
-    directory = pathlib.Path(data.directory).expanduser()
-    if not datasets.is_prepared(directory):
-        return prepare(data, progress)
-    dataset = datasets.open_dataset(directory)
-    if dataset.fingerprint != data_fingerprint(data):
-        found = _row_fields(ml_collections.ConfigDict(dataset.manifest["config"]))
-        expected = _row_fields(data)
-        differences = [
-            f"  config.data.{name}: {found.get(name)!r} there, {expected.get(name)!r} here"
-            for name in sorted(found | expected)
-            if found.get(name) != expected.get(name)
-        ]
+    if not datasets.is_prepared(data.directory):
+        return prepare(data, line, runner), True
+    dataset = datasets.open_dataset(data.directory)
+    if dataset.fingerprint != plan.fingerprint(data):
         raise MismatchError(
-            f"{directory} was prepared with another config:\n" + "\n".join(differences) + "\n"
-            "Choose another --config.data.directory=, or delete that directory to prepare it anew."
+            f"{data.directory} was prepared with another config:\n"
+            + "\n".join(workspace.differences(dataset.manifest["config"], plan.row_fields(data)))
+            + "\nChoose another --config.data.directory=, or make it anew: python -m electra_jax.prepare --overwrite"
         )
-    return dataset
+    if data.tokenizer.source != "train" and storage.exists(data.tokenizer.source):
+        given = _loaded_tokenizer(data)
+        if given.sha256 != dataset.tokenizer.sha256:
+            raise MismatchError(
+                f"config.data.tokenizer.source: {data.tokenizer.source} is not the tokenizer that {data.directory} was "
+                f"prepared with (SHA-256 {given.sha256[:12]}… there, {dataset.tokenizer.sha256[:12]}… in the dataset). "
+                "Put the old file back, or choose another --config.data.directory=."
+            )
+    return dataset, False
 
 
-def data_fingerprint(data: ml_collections.ConfigDict) -> str:
-    """Returns the SHA-256 of the fields of `config.data` that the rows follow from, in hexadecimal."""
-    return hashlib.sha256(json.dumps(_row_fields(data), sort_keys=True).encode()).hexdigest()
-
-
-def prepare(data: ml_collections.ConfigDict, progress: Callable[[str], None] = print) -> Dataset:
-    """Makes the dataset that `config.data` describes, and opens it.
-
-    Everything is written into a neighbouring folder that is renamed at the end. Memory stays the same however much
-    text there is, except that one document is held whole.
+def prepare(
+    data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner | None = None, *, overwrite: bool = False
+) -> Dataset:
+    """Makes the dataset that `config.data` describes, or finishes one that was interrupted, and opens it.
 
     Args:
       data: `config.data`.
-      progress: receives lines of text that say what was read and made.
+      line: receives lines of text that say what was read and made.
+      runner: where to work; local processes unless given.
+      overwrite: deletes a dataset that is there, finished or not.
 
     Raises:
-      InputError: bad sources or fields, a directory that is not empty or cannot be written, a full disk, or too little
-        text for both splits.
+      InputError: bad sources or fields, a directory that holds something or cannot be written, a full disk, another
+        preparation at work there, or too little text for both splits.
+      MismatchError: an unfinished dataset of another config is there.
     """
-    directory = pathlib.Path(data.directory).expanduser()
-    if wrong := _problems(data, directory):
+    runner = runner or Runner()
+    if wrong := plan.problems(data):
         raise InputError("\n".join(wrong))
-    for left_over in sorted(directory.parent.glob(f"{directory.name}.partial-*")):
-        progress(f"{left_over} is there, from a run that was killed (then delete it) or one that is still at work")
-    sources.download(data.sources, data.download_cache)
-    # Not the process id alone: in containers that share a disk it is often the same.
-    partial = directory.with_name(f"{directory.name}.partial-{os.getpid()}-{secrets.token_hex(4)}")
+    workspace.check(data.directory, overwrite)
     try:
-        partial.mkdir(parents=True)
-        _write_dataset(data, partial, progress)
-        # Onto nothing or an empty folder; anything else makes this fail.
-        os.rename(partial, directory)
+        with workspace.locked(data.directory):
+            if overwrite:
+                workspace.clear(data.directory)
+            elif datasets.is_prepared(data.directory):  # By a process that held the lock until now.
+                return datasets.open_dataset(data.directory)
+            return _prepare(data, line, runner)
     except OSError as error:
-        if error.errno in (errno.ENOTEMPTY, errno.EEXIST):
-            reason = "another process filled it meanwhile; run again to use what it made"
-        elif error.errno in (errno.ENOSPC, errno.EDQUOT):
-            reason = "the disk is full; free some space, or set --config.data.directory= to another disk"
-        else:
-            reason = f"{error.strerror}; set --config.data.directory= to a place that can be written"
-        raise InputError(f"config.data.directory: cannot write {directory}: {reason}.") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return datasets.open_dataset(directory)
+        raise InputError(units.storage_fault(data.directory, error)) from error
 
 
-def _row_fields(data: ml_collections.ConfigDict) -> dict[str, Any]:
-    """Dotted names and values of the fields that the rows follow from, in types that JSON knows."""
-    fields = json.loads(data.to_json())
-    for name in ("directory", "download_cache"):
-        fields.pop(name, None)
-    tokenizer = fields.pop("tokenizer")
-    if tokenizer["source"] != "train":
-        del tokenizer["vocabulary_size"]  # The file decides.
-    return fields | {f"tokenizer.{name}": value for name, value in tokenizer.items()}
-
-
-def _problems(data: ml_collections.ConfigDict, directory: pathlib.Path) -> list[str]:
-    found = sources.problems(data.sources)
-    if data.rows != "segment_pairs":
-        found.append(f"config.data.rows: found {data.rows!r}, expected 'segment_pairs'.")
-    if data.sequence_length < examples.SHORTEST_ROW:
-        shortest = examples.SHORTEST_ROW
-        found.append(f"config.data.sequence_length: found {data.sequence_length}, expected {shortest} or more.")
-    if not 0 < data.heldout_fraction < 1:
-        found.append(f"config.data.heldout_fraction: found {data.heldout_fraction}, expected a number between 0 and 1.")
-    for name in ("single_segment_probability", "short_row_probability"):
-        if not 0 <= data[name] <= 1:
-            found.append(f"config.data.{name}: found {data[name]}, expected a number from 0 to 1.")
-    if "://" in data.directory:
-        # A path of this name would be made as local folders.
-        found.append(f"config.data.directory: {data.directory} is no local path; object storage cannot be used yet.")
-    elif directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        found.append(
-            f"config.data.directory: {directory} already holds something and is never overwritten; set "
-            "--config.data.directory= to a new place, or delete it."
-        )
-    return found
-
-
-@dataclasses.dataclass
-class _Source:
-    """What has been read from one source."""
-
-    source: str
-    documents: int = 0
-    lines: int = 0
-    characters: int = 0
-
-
-def _write_dataset(data: ml_collections.ConfigDict, directory: pathlib.Path, progress: Callable[[str], None]) -> None:
+def _prepare(data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner) -> Dataset:
     started = time.monotonic()
-    tokenizer = _make_tokenizer(data)
-    tokenizer.save(directory / "tokenizer")
-    seconds = time.monotonic() - started
-    progress(f"tokenizer: {tokenizer.vocabulary_size} pieces, source {data.tokenizer.source!r}, {seconds:.1f} s")
-
-    started = time.monotonic()
-    read = [_Source(source) for source in data.sources]
-    words = number = 0
-    reported = started
-    with contextlib.ExitStack() as stack:
-        train, heldout = (
-            stack.enter_context(SplitWriter(directory, name, data.sequence_length, tokenizer))
-            for name in datasets.SPLITS
-        )
-        for chunk in _chunks(_documents(data, read)):
-            texts = [line for document in chunk for line in document.lines]
-            words += sum(text.count(" ") + 1 for text in texts)
-            encoded = iter(tokenizer.encode_batch(texts))
-            for document in chunk:
-                lines = list(itertools.islice(encoded, len(document.lines)))
-                split = heldout if _is_heldout(document, data.heldout_fraction) else train
-                split.add(_rows(lines, data, tokenizer, number))
-                number += 1
-            if time.monotonic() - reported > _SECONDS_BETWEEN_LINES:
-                reported = time.monotonic()
-                characters = sum(source.characters for source in read)
-                progress(f"{number} documents, {characters / 1e6:.0f} M characters in {reported - started:.0f} s …")
-    seconds = time.monotonic() - started
-
-    if not (train.num_rows and heldout.num_rows):
-        raise InputError(
-            f"config.data.heldout_fraction: {number} documents gave {train.num_documents} to train on and "
-            f"{heldout.num_documents} held out, and each side needs one. Add text, end documents sooner "
-            f"(#documents=line), or change --config.data.heldout_fraction={data.heldout_fraction}."
-        )
-    _report(read, words, seconds, tokenizer, (train, heldout), progress)
-    np.save(directory / "unigram_counts.npy", train.unigram_counts)
-    manifest = {
-        "format_version": datasets.FORMAT_VERSION,
-        "data_fingerprint": data_fingerprint(data),
-        "config": json.loads(data.to_json()),
-        "length": data.sequence_length,
-        "dtype": datasets.token_dtype(tokenizer.vocabulary_size).str,
-        "tokenizer_sha256": tokenizer.sha256,
-        "sources": [dataclasses.asdict(source) for source in read],
-        "splits": {split.name: split.manifest() for split in (train, heldout)},
-        "heldout_unigram_entropy": _entropy(heldout.unigram_counts),
-    }
-    # Last, so that a folder with a manifest is a whole dataset.
-    (directory / datasets.MANIFEST).write_text(json.dumps(manifest, indent=2, ensure_ascii=False), encoding="utf-8")
+    sources.download(data.sources, data.download_cache)
+    todo = plan.make_units(data)
+    workspace.begin(data, todo, line)
+    settings = Settings(data.directory, data.download_cache, plan.row_fields(data), _sample_fractions(data, todo))
+    if settings.needs_scan:
+        left = _unfinished(todo, [units.scan_path(settings, unit) for unit in todo])
+        runner.run("reading", units.scan, settings, left, line)
+    if settings.data["filters"]["drop_copies"]:
+        copies = [settings.work("copies", unit.number, "npy") for unit in todo]
+        if _unfinished(todo, copies):
+            filters.write_copies([units.scan_path(settings, unit) for unit in todo], copies)
+    pieces = _ready_tokenizer(data, settings, todo, line)
+    left = _unfinished(todo, [units.rows_path(settings, unit) for unit in todo])
+    runner.run("making rows", units.write_rows, settings, left, line)
+    _finish(data, settings, todo, pieces, line)
+    line.print(f"prepared in {duration(time.monotonic() - started)}: {data.directory}")
+    return datasets.open_dataset(data.directory)
 
 
-def _documents(data: ml_collections.ConfigDict, read: list[_Source]) -> Iterator[Document]:
-    """Yields the documents of all sources, counting in `read` what came from each."""
-    for entry in read:
-        for document in sources.documents(entry.source, data.download_cache):
-            entry.documents += 1
-            entry.lines += len(document.lines)
-            entry.characters += sum(map(len, document.lines))
-            yield document
-        if not entry.documents:
-            raise InputError(f"config.data.sources: {entry.source} holds no text. Take it out.")
+def _unfinished(todo: Sequence[Unit], results: Sequence[str]) -> list[Unit]:
+    """The units whose result is not there yet."""
+    if not results:
+        return []
+    there = set(storage.names(results[0].rpartition("/")[0]))
+    return [unit for unit, path in zip(todo, results, strict=True) if path.rpartition("/")[2] not in there]
 
 
-def _chunks(documents: Iterable[Document]) -> Iterator[list[Document]]:
-    gathered: list[Document] = []
-    length = 0
-    for document in documents:
-        gathered.append(document)
-        length += sum(map(len, document.lines))
-        if length >= _CHUNK_CHARACTERS:
-            yield gathered
-            gathered, length = [], 0
-    if gathered:
-        yield gathered
-
-
-def _is_heldout(document: Document, fraction: float) -> bool:
-    """Decides by the text alone, so that copies of a document fall on the same side."""
-    digest = hashlib.sha256("\n".join(document.lines).encode()).digest()
-    return int.from_bytes(digest[:8], "big") < fraction * 2**64
-
-
-def _make_tokenizer(data: ml_collections.ConfigDict) -> Tokenizer:
-    options = dict(lowercase=data.tokenizer.lowercase, strip_accents=data.tokenizer.strip_accents)
+def _sample_fractions(data: ml_collections.ConfigDict, todo: Sequence[Unit]) -> tuple[float, ...]:
+    """Of each source, the share of documents to train the tokenizer on: as much text of one source as of another."""
     if data.tokenizer.source != "train":
-        return Tokenizer.load(data.tokenizer.source, **options)
-    return train_wordpiece(_training_texts(data), vocabulary_size=data.tokenizer.vocabulary_size, **options)
+        return ()
+    share = tokenizer.SAMPLE_CHARACTERS / len(data.sources)
+    characters = [1] * len(data.sources)
+    for unit in todo:
+        for piece in unit.pieces:
+            compressed = piece.place.endswith((".gz", ".zst", ".parquet"))
+            characters[unit.source] += piece.size * (_COMPRESSION if compressed else 1)
+    return tuple(min(1.0, share / count) for count in characters)
 
 
-def _training_texts(data: ml_collections.ConfigDict) -> Iterator[str]:
-    """Yields lines for the tokenizer: the beginning of every source, held-out documents left out."""
-    for source in data.sources:
-        left = _TRAINING_CHARACTERS // len(data.sources)
-        for document in sources.documents(source, data.download_cache):
-            if not _is_heldout(document, data.heldout_fraction):
-                yield from document.lines
-                left -= sum(map(len, document.lines))
-            if left <= 0:
-                break
-
-
-def _rows(
-    lines: list[list[int]], data: ml_collections.ConfigDict, tokenizer: Tokenizer, number: int
-) -> Iterator[np.ndarray]:
-    return examples.segment_pairs(
-        lines,
-        length=data.sequence_length,
-        cls_id=tokenizer.cls_id,
-        sep_id=tokenizer.sep_id,
-        pad_id=tokenizer.pad_id,
-        # Keyed by the document's number, so that its boundaries do not depend on the documents before it.
-        rng=np.random.Generator(np.random.Philox(key=data.seed, counter=[0, 0, 0, number])),
-        single_segment_probability=data.single_segment_probability,
-        short_row_probability=data.short_row_probability,
+def _ready_tokenizer(
+    data: ml_collections.ConfigDict, settings: Settings, todo: Sequence[Unit], line: ProgressLine
+) -> Tokenizer:
+    """The dataset's tokenizer, trained or copied into it unless that was done before."""
+    mark, folder = storage.join(data.directory, WORK, "tokenizer.sha256"), storage.join(data.directory, "tokenizer")
+    if storage.exists(mark):
+        return tokenizer.load(folder)
+    started = time.monotonic()
+    if data.tokenizer.source == "train":
+        samples = [settings.work("sample", unit.number, "txt") for unit in todo]
+        wanted = {name: data.tokenizer[name] for name in _TRAINING_OPTIONS}
+        pieces = tokenizer.train(_sample(samples), **wanted)
+        shown = list(_sample(samples, characters=_REPORTED_CHARACTERS))
+    else:
+        pieces, shown = _loaded_tokenizer(data), []
+    pieces.save(folder)
+    line.print(
+        f"tokenizer: {pieces.vocabulary_size} pieces, {pieces.kind}, source {data.tokenizer.source!r}, "
+        f"{duration(time.monotonic() - started)}"
     )
+    for text in segmentation.describe(pieces, shown) if shown else ():
+        line.print(f"  {text}")
+    storage.write(mark, pieces.sha256.encode())
+    return pieces
 
 
-def _entropy(counts: np.ndarray) -> float:
-    """Entropy in nats of the distribution that int counts [vocabulary] describe."""
-    frequencies = counts[counts > 0] / counts.sum()
-    return float(-np.sum(frequencies * np.log(frequencies)))
+def _loaded_tokenizer(data: ml_collections.ConfigDict) -> Tokenizer:
+    options = {name: data.tokenizer[name] for name in ("lowercase", "strip_accents", "add_special_pieces")}
+    return tokenizer.load(data.tokenizer.source, **options)
 
 
-def _report(
-    read: list[_Source],
-    words: int,
-    seconds: float,
-    tokenizer: Tokenizer,
-    splits: tuple[SplitWriter, ...],
-    progress: Callable[[str], None],
+def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS) -> Iterator[str]:
+    """Yields lines of the sample; a random share of them where it is larger than the given number of characters."""
+    share = characters / max(1, sum(storage.size(path) for path in paths))
+    rng = random.Random(0)
+    for path in paths:
+        with storage.open_to_read(path) as file:
+            for text in file:
+                if share >= 1 or rng.random() < share:
+                    yield text.decode().removesuffix("\n")
+
+
+def _finish(
+    data: ml_collections.ConfigDict, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer, line: ProgressLine
 ) -> None:
-    for source in read:
-        progress(
-            f"read {source.documents} documents, {source.lines} lines, {source.characters / 1e6:.2f} M characters "
-            f"from {source.source.split('#')[0]}"
+    """Adds up what the units left, writes the manifest, and removes work/."""
+    built, counts = manifest.build(data, settings, todo, pieces)
+    for text in manifest.lines(built):
+        line.print(text)
+    train, heldout = (built["splits"][name] for name in datasets.SPLITS)
+    if not (train["rows"] and heldout["rows"]):
+        workspace.clear(data.directory)  # Running again would end here again.
+        raise InputError(
+            f"config.data.heldout_fraction: {train['documents'] + heldout['documents']} documents gave "
+            f"{train['documents']} to train on and {heldout['documents']} held out, and each side needs one. Add text, "
+            f"end documents sooner (#documents=line), or change --config.data.heldout_fraction={data.heldout_fraction}."
         )
-    counts = sum(split.unigram_counts for split in splits)
-    megabytes = sum(source.characters for source in read) / 1e6
-    progress(
-        f"tokenized {words} words in {seconds:.1f} s ({megabytes / max(seconds, 1e-9):.1f} M characters/s): "
-        f"{counts.sum() / words:.2f} tokens a word, {counts[tokenizer.unknown_id] / counts.sum():.4%} unknown"
-    )
-    for split in splits:
-        positions = split.num_rows * split.length
-        progress(
-            f"{split.name}: {split.num_documents} documents, {split.num_rows} rows of {split.length}, "
-            f"{split.num_tokens} tokens, {1 - split.num_tokens / positions:.1%} padding"
-        )
+    with storage.open_to_write(storage.join(data.directory, "unigram_counts.npy")) as file:
+        np.save(file, counts[datasets.SPLITS.index("train")], allow_pickle=False)
+    # Last, so that a folder with a manifest is a whole dataset.
+    path = storage.join(data.directory, datasets.MANIFEST)
+    storage.write(path, json.dumps(built, indent=2, ensure_ascii=False).encode())
+    workspace.clear_work(data.directory)

@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from electra_jax.errors import InputError, Preempted
+from electra_jax.progress import ProgressLine
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.guard import stop_on_signals
 from electra_jax.training.recorder import Recorder
 from electra_jax.training.state import TrainState
-from electra_jax.training.telemetry import ProgressLine
 from electra_jax.training.trainer import Trainer
 
 

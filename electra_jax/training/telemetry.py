@@ -1,16 +1,13 @@
-"""What a run tells: metrics.jsonl, TensorBoard, samples.jsonl, environment.json, and the lines on the screen."""
+"""What a run tells: metrics.jsonl, TensorBoard, samples.jsonl, environment.json, and a sample as text."""
 
 import importlib.metadata
 import json
 import os
 import pathlib
 import platform
-import shutil
 import subprocess
-import sys
-import time
 from collections.abc import Mapping, Sequence
-from typing import Any, TextIO
+from typing import Any
 
 import jax
 
@@ -117,37 +114,6 @@ class MetricsWriter:
     def close(self) -> None:
         """Closes the event file."""
         self._events.close()
-
-
-class ProgressLine:
-    """A line that rewrites itself on a terminal, and a plain line now and then in a log file."""
-
-    def __init__(self, stream: TextIO = sys.stdout, seconds_between_lines: float = 10.0) -> None:
-        self._stream = stream
-        self._live = stream.isatty()
-        self._pause = 0.2 if self._live else seconds_between_lines
-        self._shown_at = -float("inf")
-        self._open = False
-
-    def update(self, text: str, *, now: float | None = None) -> None:
-        """Shows `text` unless something was shown a moment ago."""
-        now = time.monotonic() if now is None else now
-        if now - self._shown_at < self._pause:
-            return
-        self._shown_at = now
-        if self._live:
-            width = shutil.get_terminal_size().columns  # 80 where a terminal does not know its width.
-            self._stream.write("\r\033[K" + text[: width - 1])
-            self._open = True
-        else:
-            self._stream.write(text + "\n")
-        self._stream.flush()
-
-    def print(self, text: str) -> None:
-        """Prints lines that stay, above the live line."""
-        self._stream.write(("\r\033[K" if self._open else "") + text + "\n")
-        self._stream.flush()
-        self._open = False
 
 
 def verdict_lines(sample: Mapping[str, Sequence[Any]], width: int = 110) -> list[str]:

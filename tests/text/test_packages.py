@@ -9,7 +9,8 @@ import zipfile
 import pytest
 
 from electra_jax.errors import InputError
-from electra_jax.text.sources import documents
+from electra_jax.text import packages
+from electra_jax.text.sources import Piece, documents, download, pieces
 
 MEMBERS = {
     "tiny_text/__init__.py": "import pathlib; pathlib.Path(__file__).with_name('was_run').write_text('')",
@@ -44,7 +45,7 @@ def sha256(path):
 
 
 def lines_of(source, cache):
-    return [document.lines for document in documents(source, str(cache))]
+    return [document.lines for piece in pieces(source, str(cache), 1) for document in documents(piece, str(cache))]
 
 
 def test_members_are_read_in_place_and_nothing_is_run_or_unpacked(shop, tmp_path):
@@ -56,11 +57,38 @@ def test_members_are_read_in_place_and_nothing_is_run_or_unpacked(shop, tmp_path
     assert "tiny_text" not in sys.modules
 
 
+def test_a_member_is_one_piece_that_names_no_folder_of_this_machine(shop, tmp_path):
+    source = f"pypi:tiny-text==1.0!tiny_text/**/*.txt#sha256={sha256(shop)}"
+    assert pieces(source, str(tmp_path), 1) == [
+        Piece(source, f"{shop.name}!tiny_text/a.txt", 0, 6, 6),
+        Piece(source, f"{shop.name}!tiny_text/deep/er/b.txt", 0, 7, 7),
+    ]
+    read = []
+    for piece in pieces(source, str(tmp_path), 1):
+        list(documents(piece, str(tmp_path), read.append))
+    assert read == [6, 7]
+
+
+def test_an_archive_is_hashed_once_in_a_process(shop, tmp_path, monkeypatch):
+    source = f"pypi:tiny-text==1.0!tiny_text/**/*.txt#sha256={sha256(shop)}"
+    hashed = []
+    digest = hashlib.file_digest
+    monkeypatch.setattr(packages.hashlib, "file_digest", lambda *args: hashed.append(1) or digest(*args))
+    download((source,), str(tmp_path))
+    assert lines_of(source, tmp_path) == [("first",), ("second",)]
+    assert hashed == [1]
+
+
+def test_what_is_downloaded_must_hold_what_the_source_names(shop, tmp_path):
+    with pytest.raises(InputError, match=r"matches '\*.rst'"):
+        download((f"pypi:tiny-text==1.0!*.rst#sha256={sha256(shop)}",), str(tmp_path))
+
+
 def test_a_star_stays_within_a_folder(shop, tmp_path):
     assert lines_of(f"pypi:tiny-text==1.0!tiny_text/*.txt#sha256={sha256(shop)}", tmp_path) == [("first",)]
 
 
-def test_the_cache_serves_again_without_pip_and_is_checked_every_time(shop, tmp_path, monkeypatch):
+def test_the_cache_serves_again_without_pip_and_is_checked_when_it_changed(shop, tmp_path, monkeypatch):
     source = f"pypi:tiny-text==1.0!tiny_text/a.txt#sha256={sha256(shop).upper()}"
     assert lines_of(source, tmp_path) == [("first",)]
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path / "nowhere"))

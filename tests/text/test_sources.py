@@ -1,17 +1,22 @@
-"""Sources: what comes out of each kind of file, and what is said when a file is wrong."""
+"""Sources: how they are written, what they are cut into, and what is said before any work when one is wrong."""
 
+import dataclasses
 import gzip
 import json
 import pathlib
+import uuid
 
 import pytest
 
+from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.text.sources import documents, problems
+from electra_jax.text.sources import Piece, canonical, documents, pieces, problems, weights
+
+WHOLE = 1 << 40
 
 
-def lines_of(source, cache="unused"):
-    return [document.lines for document in documents(str(source), str(cache))]
+def lines_of(source, piece_bytes=WHOLE):
+    return [found.lines for piece in pieces(str(source), "", piece_bytes) for found in documents(piece, "")]
 
 
 @pytest.fixture
@@ -24,107 +29,98 @@ def file(tmp_path):
     return make
 
 
-POEM = "one\n  two \n\n\nthree\r\n\u3000\nfour"
-
-
-@pytest.mark.parametrize(
-    ("boundary", "expected"),
-    [
-        ("", [("one", "two"), ("three",), ("four",)]),
-        ("#documents=blank_line", [("one", "two"), ("three",), ("four",)]),
-        ("#documents=line", [("one",), ("two",), ("three",), ("four",)]),
-        ("#documents=file", [("one", "two", "three", "four")]),
-    ],
-)
-def test_text_is_cut_into_documents_as_the_option_says(file, boundary, expected):
-    assert lines_of(f"{file('a.txt', POEM)}{boundary}") == expected
-
-
-def test_origins_name_the_line_where_a_document_begins(file):
-    path = file("a.txt", POEM)
-    assert [d.origin for d in documents(str(path), "")] == [f"{path}:1", f"{path}:5", f"{path}:7"]
-
-
-def test_globs_are_read_in_sorted_order_and_gzip_on_the_way(file, tmp_path):
+def test_globs_are_read_in_sorted_order(file, tmp_path):
     file("b.txt", "second")
     file("a.txt.gz", gzip.compress(b"first"))
     assert lines_of(tmp_path / "*.txt*") == [("first",), ("second",)]
 
 
-def test_a_byte_order_mark_is_not_text(file):
-    assert lines_of(file("a.txt", b"\xef\xbb\xbfword")) == [("word",)]
+def test_files_at_addresses_are_read_like_local_ones(file):
+    place = f"memory://{uuid.uuid4()}"
+    storage.write(f"{place}/b.txt.gz", gzip.compress(b"third\n"))
+    storage.write(f"{place}/a.txt", b"first\n\nsecond\n")
+    source = f"{place}/*#weight=2"
+    assert problems((source,)) == []
+    found = pieces(source, "", 5)
+    assert [piece.place.rpartition("/")[2] for piece in found] == ["a.txt"] * 3 + ["b.txt.gz"]
+    assert lines_of(source, 5) == [("first",), ("second",), ("third",)]
+    with pytest.raises(InputError, match=rf"no file matches {place}/\*.md\.$"):
+        pieces(f"{place}/*.md", "", WHOLE)
+    with pytest.raises(InputError, match="is a folder"):
+        pieces(place, "", WHOLE)
+    storage.write(f"{place}/c.txt", b"")
+    with pytest.raises(InputError, match=r"c\.txt is empty"):
+        pieces(source, "", WHOLE)
 
 
-def test_json_lines_are_documents_and_their_newlines_separate_lines(file):
-    rows = [{"body": "a\n\nb", "text": "no"}, {"body": "c"}]
-    path = file("a.jsonl", "\n".join(map(json.dumps, rows)) + "\n\n")
-    assert lines_of(f"{path}#field=body") == [("a", "b"), ("c",)]
-    assert lines_of(file("b.jsonl", '{"text": "t"}')) == [("t",)]
+def test_files_are_cut_into_pieces_whose_bytes_add_up_and_packed_ones_are_not(file):
+    text = b"word\n\n" * 100
+    plain, packed = file("a.txt", text), file("b.txt.gz", gzip.compress(text))
+    cut = pieces(str(plain), "", 250)
+    assert [(piece.start, piece.stop, piece.size) for piece in cut] == [(0, 200, 200), (200, 400, 200), (400, 600, 200)]
+    whole = [*pieces(f"{plain}#documents=file", "", 250), *pieces(str(packed), "", 10)]
+    assert [(piece.start, piece.stop) for piece in whole] == [(0, 600), (0, packed.stat().st_size)]
+    for piece in [*cut, *whole]:
+        read = []
+        list(documents(piece, "", read.append))
+        assert sum(read) in range(piece.size - 6, piece.size + 7)
+    read = []
+    for piece in cut:
+        list(documents(piece, "", read.append))
+    assert sum(read) == 600
 
 
-def test_markdown_is_read_without_markup_and_headings_begin_documents(file):
-    text = (
-        "# Play\n\n## ACT I\n\n### SCENE I. _A room._\n\n**ANN**  \nSpeak, *speak* <br/>now \\[so\\]; 2 < 3 snake_case \\--\n\n"
-        "_Exit_\n### SCENE II\n#hash\n"
-    )
-    first = ("Play", "ACT I", "SCENE I. A room.", "ANN", "Speak, speak now [so]; 2 < 3 snake_case --", "Exit")
-    assert lines_of(file("a.md", text)) == [first, ("SCENE II", "#hash")]
+def test_a_piece_survives_json(file):
+    (piece,) = pieces(f"{file('a.jsonl', json.dumps({'body': 'é'}))}#field=body&weight=3", "", WHOLE)
+    again = Piece(**json.loads(json.dumps(dataclasses.asdict(piece))))
+    assert again == piece
+    assert [found.lines for found in documents(again, "")] == [("é",)]
 
 
-def test_python_modules_give_their_long_strings_and_are_never_run(file, tmp_path):
-    trap = tmp_path / "was_run"
-    long = "In the beginning\n" + "word " * 120
-    source = f"open({str(trap)!r}, 'w')\nshort = 'no text'\ntext = '''{long}\n\nsecond'''\n1 / 0\n"
-    path = file("a.py", source)
-    assert lines_of(path) == [("In the beginning", ("word " * 120).strip()), ("second",)]
-    assert lines_of(f"{path}#documents=line")[0] == ("In the beginning",)
-    assert next(documents(str(path), "")).origin == f"{path}:3"
-    assert not trap.exists()
+def test_documents_are_streamed(file):
+    path = file("a.txt", b"good\n\n" * 1_000_000 + b"\xff")
+    (piece,) = pieces(str(path), "", WHOLE)
+    assert next(documents(piece, "")).lines == ("good",)
 
 
-@pytest.mark.parametrize(
-    ("name", "content", "option", "said"),
-    [
-        ("a.txt", b"good\ncaf\xe9 noir\n", "", ["line 2", "byte 8", "0xe9", "iconv"]),
-        ("a.txt", b"\xef\xbb\xbfab\xe9", "", ["line 1", "byte 5", "0xe9"]),
-        ("a.txt", "wide".encode("utf-16"), "", ["line 1", "byte 0", "0xff"]),
-        ("a.txt.gz", gzip.compress(b"text\n" * 1000)[:-12], "", ["gzip data is damaged", "again"]),
-        ("a.txt.gz", b"not gzip", "", ["gzip data is damaged"]),
-        ("a.jsonl", '{"text": "a"}\n{"text": ', "", ["line 2", "not a JSON value"]),
-        ("a.jsonl", "[1]", "", ["line 1", "JSON list", '{"text"']),
-        ("a.jsonl", '{"body": "a", "id": 1}', "", ["line 1", "'text'", "found body, id", "#field="]),
-        ("a.jsonl", '{"text": 3}', "", ["line 1", "holds 3", "expected a string"]),
-        ("a.py", "def (", "", ["not a Python module", "line 1"]),
-        ("a.csv", "a,b", "", [".csv", ".txt, .jsonl, .md, .py"]),
-        ("a", "a", "", ["no suffix"]),
-        ("a.txt", "a", "#field=x", ["field=", ".txt"]),
-        ("a.jsonl", "{}", "#documents=line", ["documents=", "one document"]),
-        ("a.txt", "", "", ["is empty"]),
-    ],
-)
-def test_bad_content_is_refused_with_file_and_place(file, name, content, option, said):
-    path = file(name, content)
-    with pytest.raises(InputError) as error:
-        lines_of(f"{path}{option}")
-    for part in [str(path), *said]:
-        assert part in str(error.value)
+def test_weights_are_one_unless_they_are_said_and_leave_no_trace_in_the_canonical_source():
+    sources = ("a.txt", "a.txt#weight=0", "a.txt#documents=line&weight=2.5", "tfds:c4/en#weight=1e-1&split=test")
+    assert weights(sources) == [1.0, 0.0, 2.5, 0.1]
+    assert [canonical(source) for source in sources] == [
+        "a.txt",
+        "a.txt",
+        "a.txt#documents=line",
+        "tfds:c4/en#split=test",
+    ]
 
 
 @pytest.mark.parametrize(
     ("source", "said"),
     [
         ("none/*.txt", "no file matches none/*.txt"),
-        ("a.txt#document=line", "did you mean 'documents'? Known: documents, field, sha256"),
+        ("a.txt#document=line", "did you mean 'documents'? Known: documents, field, sha256, split, weight."),
         ("a.txt#documents=lines", "did you mean 'line'?"),
         ("a.txt#documents=", "needs exactly one value"),
         ("a.txt#documents=line&documents=file", "needs exactly one value"),
         ("a.txt#sha256=" + "0" * 64, "belongs to pypi:"),
+        ("a.txt#split=train", "belongs to tfds:"),
+        ("a.txt#weight=-1", "expected a number of 0 or more, found weight=-1"),
+        ("a.txt#weight=much", "found weight=much"),
+        ("a.txt#weight=nan", "found weight=nan"),
+        ("a.txt#weight=inf", "found weight=inf"),
+        ("a.txt#weight=0", "every source has weight=0"),
         ("#documents=line", "names no file"),
         ("pypi:thing!x.txt", "not of the form pypi:NAME==VERSION!GLOB#sha256=HEX"),
         ("pypi:thing==1", "not of the form"),
         ("pypi:--pre==1!a.txt", "not of the form"),
         ("pypi:a==1!x.txt#sha256=12", "64 hexadecimal digits"),
         ("pypi:a==1!x.csv", ".csv"),
+        ("tfds:", "not of the form tfds:NAME[/CONFIG][:VERSION]"),
+        ("tfds:wikipedia:20230601.en", "not of the form tfds:"),
+        ("tfds:huggingface:wikipedia", "not of the form tfds:"),
+        ("tfds:wikipedia/20230601.en#documents=line", "`documents=` does not apply to tfds:"),
+        ("nowhere://bucket/*.txt", "nowhere:// cannot be used"),
+        ("gs://bucket/*.csv", "ends in '.csv'"),
     ],
 )
 def test_bad_sources_are_named_before_any_work(source, said, file, monkeypatch, tmp_path):
@@ -139,7 +135,8 @@ def test_problems_come_all_at_once_and_none_for_good_sources(file, tmp_path):
     file("a.txt", "text")
     file("b.txt", "")
     good = str(tmp_path / "a.txt")
-    assert problems((good, "pypi:a-b==1.0!a/**/*.md#sha256=" + "0" * 64)) == []
+    package = "pypi:a-b==1.0!a/**/*.md#sha256=" + "0" * 64
+    assert problems((good, package, "gs://bucket/**/*.txt.zst", "tfds:c4/en:3.0.1#split=validation&field=text")) == []
     assert len(problems((str(tmp_path / "b.txt"), "missing.txt", good))) == 2
     assert "is a folder; name its files" in problems((str(tmp_path),))[0]
     assert "no text is named" in problems(())[0]
@@ -152,14 +149,11 @@ def test_a_file_that_may_not_be_read_is_a_problem(tmp_path, monkeypatch):
 
     path = tmp_path / "a.txt"
     path.write_text("text")
+    (piece,) = pieces(str(path), "", WHOLE)
     monkeypatch.setattr("builtins.open", refuse)  # Permissions do not bind a root user.
     assert "cannot be read (Permission denied)" in problems((str(path),))[0]
-
-
-def test_documents_are_streamed(tmp_path):
-    path = tmp_path / "a.txt"
-    path.write_bytes(b"good\n\n" * 100_000 + b"\xff")
-    assert next(documents(str(path), "")).lines == ("good",)
+    with pytest.raises(InputError, match="cannot be read"):
+        list(documents(piece, ""))
 
 
 def test_the_house_text_reads_as_scenes():
@@ -167,3 +161,4 @@ def test_the_house_text_reads_as_scenes():
     found = lines_of(path)
     assert len(found) > 40
     assert found[0][:3] == ("Macbeth", "ACT I", "SCENE I. A desert place.")
+    assert lines_of(path, 1000) == found

@@ -1,0 +1,305 @@
+"""One self-contained HTML page on a prepared dataset: what it is made of, how rows look, and what may have gone wrong.
+
+Reads the manifest only; imports nothing that reads text.
+"""
+
+import html
+import itertools
+import json
+import os
+import re
+import shlex
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.reporting import markup
+from electra_jax.reporting.lengths import histogram
+from electra_jax.wording import quantity
+
+Json = dict[str, Any]
+
+_FORMAT_VERSION = 2
+_SPLITS = {"train": "training", "heldout": "held-out"}
+_ROWS = {"segment_pairs": "segment pairs", "packed": "packed"}
+_TOKENIZERS = {"wordpiece": "WordPiece", "unigram": "SentencePiece unigram", "bpe": "SentencePiece BPE"}
+_REASONS = {"too_short": "too short", "too_long": "too long", "copies": "copies", "unknown": "unknown tokens"}
+_COUNTED = ("documents", "lines", "characters", "words")
+_UNKNOWN = ("[UNK]", "<unk>")
+
+_MOST_PADDING = 0.2
+_MOST_UNKNOWN = 0.01
+_MOST_DROPPED = 0.5
+_FEWEST_HELDOUT_ROWS = 100
+
+_MOST_WARNINGS = 8
+_OPEN_ROWS = 2  # Of the training split; the others are folded away.
+
+
+def write_card(directory: str | os.PathLike) -> str:
+    """Writes `card.html` into a prepared dataset's directory, whole or not at all, and returns its path.
+
+    Args:
+      directory: of the dataset; a local path, or an address that `storage.py` writes to.
+
+    Raises:
+      InputError: no manifest, one of another format version, or a damaged one; or the page cannot be written.
+    """
+    source, target = storage.join(directory, "manifest.json"), storage.join(directory, "card.html")
+    manifest = _read_manifest(source)
+    try:
+        page = _page(manifest, _title(os.fspath(directory)))
+    except (KeyError, TypeError) as error:
+        raise InputError(
+            f"{source}: the dataset is damaged (no valid entry {error}). Restore this file, or prepare the "
+            "dataset again."
+        ) from error
+    try:
+        # A source's path may hold bytes that are no text.
+        storage.write(target, page.encode("utf-8", "replace"))
+    except OSError as error:
+        raise InputError(
+            f"{target}: the card cannot be written ({error.strerror or error}). The dataset itself is complete; make "
+            "room or mend the rights of its directory."
+        ) from error
+    return target
+
+
+def _read_manifest(path: str) -> Json:
+    try:
+        manifest = json.loads(storage.read(path))
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read ({error.strerror or error}); expected the manifest of a prepared dataset. Make one "
+            "with `python -m electra_jax.prepare --config=…`"
+        ) from error
+    except ValueError as error:
+        raise InputError(f"{path}: found {error}, expected one JSON object; prepare the dataset again") from error
+    version = manifest.get("format_version") if isinstance(manifest, dict) else None
+    if version != _FORMAT_VERSION:
+        raise InputError(
+            f"{path}: found format_version {version}, expected {_FORMAT_VERSION}; prepare the dataset again"
+        )
+    return manifest
+
+
+def _title(directory: str) -> str:
+    path = directory if storage.is_remote(directory) else os.path.abspath(os.path.expanduser(directory))
+    return f"Dataset · {path.rstrip('/').rpartition('/')[2]}"
+
+
+def _page(manifest: Json, title: str) -> str:
+    return markup.fill(
+        "card.html",
+        title=html.escape(title),
+        warnings=_warning_box(list(_warnings(manifest))),
+        facts=markup.facts(_facts(manifest)),
+        identity=_identity(manifest),
+        sources=_sources(manifest),
+        histogram=histogram(manifest),
+        rows=_rows(manifest),
+        config=markup.table(manifest["config"]),
+        command=html.escape(_command(manifest["config"])),
+    )
+
+
+def _identity(manifest: Json) -> str:
+    """What tells this dataset from others."""
+    parts = [f"Format {html.escape(str(manifest['format_version']))}"]
+    for label, name in (("data fingerprint", "data_fingerprint"), ("tokenizer SHA-256", "tokenizer_sha256")):
+        whole = html.escape(str(manifest[name]))
+        parts.append(f'{label} <code title="{whole}">{html.escape(str(manifest[name])[:12])}</code>')
+    return " · ".join(parts)
+
+
+def _padding(split: Json, length: int) -> float:
+    """The share of a split's positions that hold padding."""
+    positions = split["rows"] * length
+    return 1 - split["tokens"] / positions if positions else 0.0
+
+
+def _pieces(manifest: Json) -> int:
+    return sum(manifest["splits"][name]["pieces"] for name in _SPLITS)
+
+
+def _rows_of_sources(manifest: Json) -> list[int]:
+    """Training rows of each source."""
+    rows = [0] * len(manifest["sources"])
+    for shard in manifest["splits"]["train"]["shards"]:
+        if shard["source"] >= len(rows):
+            raise KeyError(f"shards: source {shard['source']}")
+        rows[shard["source"]] += shard["rows"]
+    return rows
+
+
+def _facts(manifest: Json) -> Iterator[tuple[str, str, str]]:
+    """Headline numbers: name, value and remark."""
+    train, heldout = (manifest["splits"][name] for name in _SPLITS)
+    length, sources = manifest["length"], manifest["sources"]
+    kind = _ROWS.get(manifest["rows"], manifest["rows"])
+    yield "Training rows", f"{train['rows']:,}", f"of {length:,} tokens, {kind}"
+    yield "Held-out rows", f"{heldout['rows']:,}", "for evaluation, from documents of their own"
+    yield (
+        "Tokens",
+        quantity(train["tokens"]),
+        f"to train on, {quantity(heldout['tokens'])} held out; without padding",
+    )
+    yield "Documents", f"{train['documents']:,}", f"to train on, {heldout['documents']:,} held out"
+    of_sources = "1 source" if len(sources) == 1 else f"{len(sources):,} sources"
+    yield "Text", quantity(sum(source["characters"] for source in sources)), f"characters, read from {of_sources}"
+
+    shares = [f"{_padding(split, length):.1%}" for split in (train, heldout)]
+    yield "Padding", shares[0], f"of the positions in training rows; {shares[1]} in held-out ones"
+    pieces, words = _pieces(manifest), sum(source["words"] for source in sources)
+    yield "Tokens a word", f"{pieces / words:.2f}" if words else "–", "a word is what stands between blanks"
+    yield "Unknown", f"{manifest['unknown_tokens'] / max(1, pieces):.3%}", "of the tokens, special ones left out"
+    tokenizer = str(_TOKENIZERS.get(manifest["tokenizer_kind"], manifest["tokenizer_kind"]))
+    yield "Vocabulary", f"{manifest['vocabulary_size']:,}", f"pieces, {tokenizer}; {_casing(manifest['config'])}"
+    entropy = manifest["heldout_unigram_entropy"]
+    yield "Unigram entropy", f"{entropy:.2f}", "nats, held-out: the loss of knowing only how frequent each token is"
+
+
+def _casing(config: Json) -> str:
+    tokenizer = config["tokenizer"]
+    if str(tokenizer["source"]).endswith((".json", ".model")):
+        return "casing as its file says"  # Which need not be what the config says.
+    case = "lower-cased" if tokenizer["lowercase"] else "cased"
+    return f"{case}, accents {'stripped' if tokenizer['strip_accents'] else 'kept'}"
+
+
+def _warnings(manifest: Json) -> Iterator[str]:
+    """What looks wrong, sources first."""
+    for source, rows in zip(manifest["sources"], _rows_of_sources(manifest), strict=True):
+        lost, documents = sum(source["dropped"].values()), source["documents"]
+        faults = [] if rows else ["gave no training row"]
+        if lost > _MOST_DROPPED * documents:
+            reasons = ", ".join(_dropped(source["dropped"]))
+            faults.append(f"lost {lost:,} of its {documents:,} documents ({lost / documents:.0%}: {reasons})")
+        if faults:
+            yield f"{_short(source['source'])} {' and '.join(faults)}."
+    unknown = manifest["unknown_tokens"] / max(1, _pieces(manifest))
+    if unknown > _MOST_UNKNOWN:
+        yield f"{unknown:.1%} of the tokens are unknown: the tokenizer does not fit this text."
+    padding = {name: _padding(manifest["splits"][name], manifest["length"]) for name in _SPLITS}
+    padded = [f"{padding[name]:.0%} of {word} rows" for name, word in _SPLITS.items() if padding[name] > _MOST_PADDING]
+    if padded:
+        mend = "" if manifest["rows"] == "packed" else ' config.data.rows="packed" puts short documents together.'
+        yield f"Padding fills {' and '.join(padded)}, and teaches nothing.{mend}"
+    if manifest["splits"]["heldout"]["rows"] < _FEWEST_HELDOUT_ROWS:
+        yield (
+            f"Only {manifest['splits']['heldout']['rows']} rows are held out: evaluation will be noisy. "
+            "config.data.heldout_fraction sets their share."
+        )
+
+
+def _warning_box(warnings: Sequence[str]) -> str:
+    if not warnings:
+        return (
+            '<p class="lead">Nothing looks wrong: little padding, few unknown tokens, enough held-out rows, and each '
+            "source kept most of its documents.</p>"
+        )
+    shown = [f"<li>{html.escape(text)}</li>" for text in warnings[:_MOST_WARNINGS]]
+    if len(warnings) > len(shown):
+        shown.append(f"<li>and {len(warnings) - len(shown)} more; see the table of sources.</li>")
+    return f'<section class="warnings"><h2>Look at this first</h2><ul>{"".join(shown)}</ul></section>'
+
+
+def _short(source: str) -> str:
+    """A source without most of its archive's hash."""
+    return re.sub(r"(sha256=\w{8})\w+", r"\1…", source)
+
+
+def _dropped(dropped: dict[str, int]) -> list[str]:
+    """How many documents were dropped for each reason, the commonest first."""
+    ordered = sorted(dropped.items(), key=lambda entry: (-entry[1], entry[0]))
+    return [f"{count:,} {_REASONS.get(reason, reason)}" for reason, count in ordered if count]
+
+
+def _sources(manifest: Json) -> str:
+    """The table of sources, with a sum when there are several."""
+    sources, rows = manifest["sources"], _rows_of_sources(manifest)
+    columns = ("Documents", "Lines", "Characters, M", "Words", "Dropped", "Training rows", "Share of rows")
+    head = '<th scope="col">Source</th>' + "".join(f'<th scope="col">{column}</th>' for column in columns)
+    lines = [_source_row(source, of_source, sum(rows)) for source, of_source in zip(sources, rows, strict=True)]
+    foot = ""
+    if len(sources) > 1:
+        total: Json = {"source": "All"}
+        total |= {name: sum(source[name] for source in sources) for name in _COUNTED}
+        total["dropped"] = sum((Counter(source["dropped"]) for source in sources), Counter())
+        foot = f"<tfoot>{_source_row(total, sum(rows), sum(rows))}</tfoot>"
+    return f'<table class="sources"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>{foot}</table>'
+
+
+def _source_row(source: Json, rows: int, all_rows: int) -> str:
+    lost, documents = sum(source["dropped"].values()), source["documents"]
+    share = f"{lost / documents:.1%}" if lost and documents else ""
+    dropped_mark = ' class="marked"' if lost > _MOST_DROPPED * documents else ""
+    rows_mark = "" if rows else ' class="marked"'
+    cells = [f"<td>{value}</td>" for value in (f"{documents:,}", f"{source['lines']:,}")]
+    cells += [f"<td>{source['characters'] / 1e6:,.2f}</td>", f"<td>{source['words']:,}</td>"]
+    details = "".join(f"<small>{html.escape(text)}</small>" for text in _dropped(source["dropped"]))
+    cells.append(f"<td{dropped_mark}>{lost:,}{f' ({share})' if share else ''}{details}</td>")
+    cells += [f"<td{rows_mark}>{rows:,}</td>", f"<td>{rows / max(1, all_rows):.1%}</td>"]
+    name = html.escape(source["source"])
+    return f'<tr><th scope="row" title="{name}">{html.escape(_short(source["source"]))}</th>{"".join(cells)}</tr>'
+
+
+def _rows(manifest: Json) -> str:
+    """Decoded rows of both splits, most of them folded away."""
+    train, heldout = ([_row(text) for text in manifest["splits"][name]["examples"]] for name in _SPLITS)
+    if not train and not heldout:
+        return "<p>The manifest holds no rows.</p>"
+    parts = train[:_OPEN_ROWS]
+    folded = (("More of the training split", train[_OPEN_ROWS:]), ("Of the held-out split", heldout))
+    for heading, rows in folded:
+        if rows:
+            parts.append(f"<details><summary>{heading} <small>{len(rows)}</small></summary>{''.join(rows)}</details>")
+    return "".join(parts)
+
+
+def _row(text: str) -> str:
+    """One row of pieces that blanks separate, joined to words, each piece underlined; special ones are dim."""
+    pieces = text.split(" ")
+    begins = markup.word_mark(pieces)
+    parts = []
+    for piece, run in itertools.groupby(pieces):
+        times = len(list(run))
+        if markup.is_special(piece):
+            counted = piece if times == 1 else f"{piece} × {times}"
+            kind = "unknown" if piece in _UNKNOWN else "special"
+            # Isolated, so that text from right to left decides the direction of its row.
+            parts.append(f' <bdi class="{kind}">{html.escape(counted)}</bdi>')
+            continue
+        joined = not piece.startswith(begins) if begins else piece.startswith("##")
+        shown = html.escape(piece.removeprefix(begins) if begins else piece.removeprefix("##"))
+        parts.extend([("" if joined else " ") + (f"<span>{shown}</span>" if shown else "")] * times)
+    return f'<p class="row" dir="auto">{"".join(parts).strip()}</p>'
+
+
+def _command(config: Json) -> str:
+    """The command that makes the same rows from the same text, a flag on each line."""
+    flags = [shlex.quote(f"--config.data.{name}={_literal(value)}") for name, value in _leaves(config)]
+    lines = ["python -m electra_jax.prepare --config=configs/base.py", "--config.data.directory=DIRECTORY", *flags]
+    return " \\\n    ".join(lines)
+
+
+def _leaves(value: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for name, item in value.items():
+        if isinstance(item, dict):
+            yield from _leaves(item, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", item
+
+
+def _literal(value: Any) -> str:
+    """A value as a flag takes it: text as it is, a list as a Python tuple."""
+    if isinstance(value, list | tuple):
+        return f"({''.join(_quoted(item) + ',' for item in value)})"
+    return str(value)
+
+
+def _quoted(item: Any) -> str:
+    # Double quotes, which the shell need not escape.
+    return json.dumps(item, ensure_ascii=False) if isinstance(item, str) else repr(item)

@@ -1,0 +1,72 @@
+"""The lengths of a dataset's documents, drawn."""
+
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from electra_jax.reporting.drawing import PAINTS, draw
+
+_WORDS = {"train": "training", "heldout": "held-out"}
+_MOST_TICKS = 12
+
+
+def histogram(manifest: dict[str, Any]) -> str:
+    """HTML of a drawing: how many documents have how many tokens, each split as shares of its own documents.
+
+    Args:
+      manifest: of a dataset; entry i of `splits[…]["lengths"]` counts the documents of 2^(i-1) to 2^i - 1 tokens, entry
+        0 those without any.
+    """
+    splits = {name: manifest["splits"][name]["lengths"] for name in _WORDS}
+    filled = [index for lengths in splits.values() for index, count in enumerate(lengths) if count]
+    if not filled:
+        return "<p>No document was kept.</p>"
+    # Position x stands for 2^x tokens, so that bin i reaches from i - 1 to i.
+    row_end = math.log2(manifest["length"])
+    left, right = min(*filled, math.ceil(row_end)) - 1, max(*filled, math.ceil(row_end))
+    paints = dict(zip(_WORDS, ("blue", "orange"), strict=True))
+
+    def plot(axes: Any) -> None:
+        from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+        for number, (name, lengths) in enumerate(splits.items()):
+            positions = [index - 0.72 + 0.44 * number for index in range(len(lengths))]
+            shares = [count / max(1, sum(lengths)) for count in lengths]
+            axes.bar(positions[left + 1 : right + 1], shares[left + 1 : right + 1], 0.4, color=PAINTS[paints[name]])
+        axes.axvline(row_end, color=PAINTS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
+        ticks = list(range(max(left, 0), right + 1, math.ceil((right - left + 1) / _MOST_TICKS)))
+        labels = [f"{2**tick:,}" for tick in ticks]
+        if left < 0:
+            ticks, labels = [-0.5, *ticks], ["empty", *labels]
+        axes.set_xticks(ticks, labels)
+        axes.set_xlim(left - 0.1, right + 0.1)
+        axes.set_xlabel("tokens in a document", color=PAINTS["muted"])
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
+
+    keys = "".join(
+        f'<span class="{paints[name]}">{word} <b>{sum(splits[name]):,} documents</b></span>'
+        for name, word in _WORDS.items()
+    )
+    more = "several short ones share a row" if manifest["rows"] == "packed" else "short ones are followed by padding"
+    return (
+        f'<figure class="histogram">{draw("Documents by number of tokens", plot, (8.8, 2.6))}'
+        f'<div class="keys">{keys}<span class="floor">row <b>{manifest["length"]:,} tokens</b></span></div>'
+        f"<figcaption>Shares of each split's documents. {_median(splits['train'])}Documents longer than a row fill "
+        f"several; {more}.</figcaption></figure>"
+    )
+
+
+def _median(lengths: Sequence[int]) -> str:
+    """A sentence on the length of a document in the middle; empty when there is none."""
+    half = (sum(lengths) + 1) // 2
+    middle = next((index for index, seen in enumerate(itertools.accumulate(lengths)) if seen >= half > 0), None)
+    if middle is None:
+        return ""
+    return f"The median training document has {_bin(middle)} tokens. "
+
+
+def _bin(index: int) -> str:
+    """The lengths that a bin counts."""
+    return str(index) if index < 2 else f"{2 ** (index - 1):,} to {2**index - 1:,}"

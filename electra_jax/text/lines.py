@@ -1,0 +1,224 @@
+"""Lines out of a file's bytes: read in large blocks, decompressed, decoded, and with the place of whatever is wrong."""
+
+import codecs
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO
+
+from electra_jax.errors import InputError
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+
+_BLOCK_BYTES = 1 << 20
+# Compressed text is three to ten times as long when it comes out.
+_COMPRESSED_BLOCK_BYTES = 1 << 17
+
+
+class LineReader:
+    """The text of one open file, in blocks of whole lines.
+
+    A line ends with "\\n" and begins behind one. A byte order mark at the beginning of a file is not text.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, read: Callable[[int], None]) -> None:
+        """Reads nothing yet.
+
+        Args:
+          stream: the file's bytes as they are stored; it must be able to seek if stretches of the file are asked for.
+          name: the file's path; its suffix says the compression, and messages quote it.
+          read: is called with the number of stored bytes read since the last call.
+        """
+        self._stream = stream
+        self._name = name
+        self._read = read
+        self._compression = next((COMPRESSIONS[end] for end in COMPRESSIONS if name.endswith(end)), "")
+        self._first = 0  # The byte at which the current stretch began, …
+        self._lines = 0  # … the lines from there to the end of the current block, …
+        self._block_lines = 0  # … and the lines in that block.
+
+    def blocks(self, start: int = 0, stop: int | None = None, counted: bool = True) -> Iterator[str]:
+        """Yields the text from byte `start`, where a line begins, to byte `stop`, where one ends; unsaid, all there is.
+
+        Args:
+          start: 0 for a compressed file.
+          stop: unsaid for a compressed file.
+          counted: false to keep silent about what is read, because another stretch counts it.
+
+        Raises:
+          InputError: bytes that are not UTF-8, damaged compression, or a file that cannot be read.
+        """
+        self._first, self._lines, self._block_lines = start, 0, 0
+        position = start
+        for data in _whole_lines(self._guarded(self._chunks(start, stop, counted))):
+            self._block_lines = data.count(b"\n") + (not data.endswith(b"\n"))
+            self._lines += self._block_lines
+            mark = len(codecs.BOM_UTF8) if position == 0 and data.startswith(codecs.BOM_UTF8) else 0
+            try:
+                text = data[mark:].decode()
+            except UnicodeDecodeError as error:
+                raise self._not_utf8(data, mark + error.start, position) from error
+            position += len(data)
+            if text:
+                yield text
+
+    def stripped(self, start: int = 0, stop: int | None = None, counted: bool = True) -> Iterator[list[str]]:
+        """Yields the lines of each of the `blocks`, without blanks around them; empty lines are ""."""
+        for block in self.blocks(start, stop, counted):
+            yield [line.strip() for line in split_lines(block)]
+
+    def line_number(self, index: int) -> int:
+        """The number, from 1, in the whole file of line `index`, from 0, of the block that was yielded last."""
+        return self._lines_before_stretch() + self._lines - self._block_lines + index + 1
+
+    def line_start(self, position: int, limit: int | None = None) -> int:
+        """The first byte, from `position` on, at which a line begins; the size of the file if none does.
+
+        Args:
+          position: a byte of an uncompressed file.
+          limit: no line that begins here or later is looked for; a number not below it is returned then.
+        """
+        if position == 0:
+            return 0
+        at = position - 1
+        try:
+            for chunk in self._uncompressed(at, limit, _ignore):
+                found = chunk.find(b"\n")
+                if found >= 0:
+                    return at + found + 1
+                at += len(chunk)
+        except OSError as error:
+            raise InputError(f"{self._name}: cannot be read after byte {at} ({error}).") from error
+        return at
+
+    def _chunks(self, start: int, stop: int | None, counted: bool) -> Iterator[bytes]:
+        read = self._read if counted else _ignore
+        if self._compression:
+            return _decompressed(self._stream, _decompressor(self._compression), read)
+        return self._uncompressed(start, stop, read)
+
+    def _uncompressed(self, start: int, stop: int | None, read: Callable[[int], None]) -> Iterator[bytes]:
+        if start or self._stream.seekable():
+            self._stream.seek(start)
+        while stop is None or start < stop:
+            chunk = self._stream.read(_BLOCK_BYTES if stop is None else min(_BLOCK_BYTES, stop - start))
+            if not chunk:
+                return
+            read(len(chunk))
+            start += len(chunk)
+            yield chunk
+
+    def _guarded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
+        """Says after which line it was that bytes could not be had."""
+        newlines = 0
+        try:
+            for chunk in chunks:
+                newlines += chunk.count(b"\n")
+                yield chunk
+        except _decompression_errors(self._compression) as error:
+            raise InputError(
+                f"{self._name}: the {self._compression} data is damaged after line {newlines} ({error}). Fetch the "
+                "file again."
+            ) from error
+        except OSError as error:
+            number = newlines + self._lines_before_stretch()
+            raise InputError(f"{self._name}: cannot be read after line {number} ({error}).") from error
+
+    def _lines_before_stretch(self) -> int:
+        """Counts what lies before a stretch in the middle of a file, which is done only to say where an error is."""
+        if self._first == 0:
+            return 0
+        try:
+            return sum(chunk.count(b"\n") for chunk in self._uncompressed(0, self._first, _ignore))
+        except OSError:
+            return 0  # The file is out of reach by now; the error that is being told says so.
+
+    def _not_utf8(self, data: bytes, index: int, position: int) -> InputError:
+        number = self.line_number(data.count(b"\n", 0, index))
+        inside = " of the decompressed text" if self._compression else ""
+        unpack = f"{self._compression} -dc {self._name} | " if self._compression else ""
+        plain = "" if self._compression else f" {self._name}"
+        return InputError(
+            f"{self._name}, line {number}: byte {position + index} (0x{data[index]:02x}){inside} is not UTF-8. Convert "
+            f"the file, for example: {unpack}iconv --from-code=LATIN1 --to-code=UTF-8{plain} > "
+            f"{_converted(self._name)} (if only a few "
+            "places are damaged: iconv --from-code=UTF-8 --to-code=UTF-8 -c)"
+        )
+
+
+def split_lines(block: str) -> list[str]:
+    """The lines of a block, without "\\n"; only that ends a line, whatever else Unicode may call a line break."""
+    lines = block.split("\n")
+    if not lines[-1]:
+        del lines[-1]
+    return lines
+
+
+def without_compression(name: str) -> str:
+    """A file's name without the suffix of its compression."""
+    return next((name.removesuffix(end) for end in COMPRESSIONS if name.endswith(end)), name)
+
+
+def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """Cuts anew, so that each block ends where a line does. Parts of a long line are joined once, at its end."""
+    pending: list[bytes] = []
+    for chunk in chunks:
+        end = chunk.rfind(b"\n") + 1
+        if end:
+            yield b"".join([*pending, chunk[:end]])
+            pending = []
+        if end < len(chunk):
+            pending.append(chunk[end:])
+    if pending:
+        yield b"".join(pending)
+
+
+def _decompressed(
+    stream: BinaryIO, new_decompressor: Callable[[], Any], read: Callable[[int], None]
+) -> Iterator[bytes]:
+    """Yields what is in all gzip members or zstd frames of a stream.
+
+    Raises:
+      EOFError: the last one is not whole.
+    """
+    decompressor = new_decompressor()
+    while data := stream.read(_COMPRESSED_BLOCK_BYTES):
+        read(len(data))
+        while data:
+            if decompressor.eof:
+                data = data.lstrip(b"\0")  # What some programs write after a member, to fill a block of a tape.
+                if not data:
+                    break
+                decompressor = new_decompressor()
+            yield decompressor.decompress(data)
+            data = decompressor.unused_data
+    if not decompressor.eof:
+        raise EOFError("it ends early")
+
+
+def _decompressor(compression: str) -> Callable[[], Any]:
+    if compression == "gzip":
+        return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    import zstandard
+
+    # Windows as large as `zstd --long=31` makes.
+    context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    return context.decompressobj
+
+
+def _decompression_errors(compression: str) -> tuple[type[Exception], ...]:
+    if compression == "gzip":
+        return (EOFError, zlib.error)
+    if compression == "zstd":
+        import zstandard
+
+        return (EOFError, zstandard.ZstdError)
+    return ()
+
+
+def _ignore(number: int) -> None:
+    pass
+
+
+def _converted(name: str) -> str:
+    stem, dot, suffix = without_compression(name).rpartition("/")[2].rpartition(".")
+    return f"{stem}.utf8{dot}{suffix}"

@@ -1,0 +1,106 @@
+"""What a SentencePiece .model says of itself: a protocol buffer, read here field by field.
+
+The message classes inside the sentencepiece package need a newer protobuf than TensorFlow allows. Field numbers:
+https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
+"""
+
+import dataclasses
+from collections.abc import Collection, Iterator
+
+# ModelProto.SentencePiece.Type
+UNKNOWN, CONTROL, USER_DEFINED = 2, 3, 4
+_NORMAL = 1
+_KINDS = {1: "unigram", 2: "bpe", 3: "word", 4: "char"}
+# Rules that come with SentencePiece; none has a blank on its left side.
+_KNOWN_RULES = ("identity", "nfkc", "nfkc_cf", "nmt_nfkc", "nmt_nfkc_cf")
+_PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
+_LENGTH_DELIMITED = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelFile:
+    """A .model, apart from its scores.
+
+    Attributes:
+      kind: "unigram", "bpe", "word" or "char".
+      pieces: every piece with its type (`CONTROL`, `USER_DEFINED`, …), in the order of ids.
+      splits_at_blanks: no piece crosses a blank and no rule looks across one, so that words can be encoded alone.
+    """
+
+    kind: str
+    pieces: tuple[tuple[str, int], ...]
+    splits_at_blanks: bool
+
+
+def read(content: bytes) -> ModelFile:
+    """Reads the bytes of a .model that the sentencepiece library has accepted."""
+    pieces = []
+    trainer: dict[int, int | bytes] = {}
+    normalizer: dict[int, int | bytes] = {}
+    for number, value, _ in _fields(content):
+        if number == _PIECES:
+            piece = {field: inner for field, inner, _ in _fields(value)}
+            pieces.append((piece.get(1, b"").decode(), piece.get(3, _NORMAL)))
+        elif number == _TRAINER:
+            trainer = {field: inner for field, inner, _ in _fields(value)}
+        elif number == _NORMALIZER:
+            normalizer = {field: inner for field, inner, _ in _fields(value)}
+    splits_at_blanks = (
+        normalizer.get(1, b"").decode() in _KNOWN_RULES
+        # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces.
+        and all(normalizer.get(field, 1) for field in (3, 4, 5))
+        # Pieces write a blank as "▁"; user-defined symbols may hold it as it is.
+        and not any("▁" in piece[1:] or " " in piece for piece, _ in pieces)
+    )
+    return ModelFile(_KINDS.get(trainer.get(3, 1), "unknown"), tuple(pieces), splits_at_blanks)
+
+
+def with_control_pieces(content: bytes, ids: Collection[int]) -> bytes:
+    """The same .model in which text never yields the pieces of these ids, because their type is `CONTROL`."""
+    changed = []
+    piece_id = 0
+    for number, value, field in _fields(content):
+        if number == _PIECES:
+            if piece_id in ids:
+                piece = b"".join(inner for name, _, inner in _fields(value) if name != 3) + bytes([3 << 3, CONTROL])
+                field = bytes([_PIECES << 3 | _LENGTH_DELIMITED]) + _varint(len(piece)) + piece
+            piece_id += 1
+        changed.append(field)
+    return b"".join(changed)
+
+
+def _fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
+    """Number, value and all bytes of each field of a message."""
+    position = 0
+    while position < len(message):
+        start = position
+        tag, position = _read_varint(message, position)
+        match tag & 7:
+            case 0:
+                value, position = _read_varint(message, position)
+            case 1:
+                value, position = message[position : position + 8], position + 8
+            case 5:
+                value, position = message[position : position + 4], position + 4
+            case _:
+                length, position = _read_varint(message, position)
+                value, position = message[position : position + length], position + length
+        yield tag >> 3, value, message[start:position]
+
+
+def _read_varint(message: bytes, position: int) -> tuple[int, int]:
+    value = shift = 0
+    while True:
+        byte = message[position]
+        value |= (byte & 0x7F) << shift
+        position, shift = position + 1, shift + 7
+        if byte < 0x80:
+            return value, position
+
+
+def _varint(value: int) -> bytes:
+    encoded = bytearray()
+    while value >= 0x80:
+        encoded.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*encoded, value])
