@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# Characters of the words that are remembered. At 10 to 30 bytes of memory a character, 100 MB in languages with
-# blanks; where a line is one word, memory does not help, and is a third of that.
+# Characters of the words that are remembered. With what a call needs, 200 MB in languages with blanks, measured;
+# where a line is one word, memory does not help, and is a third of that.
 _REMEMBERED_CHARACTERS = 4_000_000
 
 

@@ -154,7 +154,7 @@ def _ready_tokenizer(
         f"tokenizer: {pieces.vocabulary_size} pieces, {pieces.kind}, source {data.tokenizer.source!r}, "
         f"{duration(time.monotonic() - started)}"
     )
-    for text in segmentation.describe(pieces, shown) if shown else ():
+    for text in segmentation.describe(pieces, shown) if shown else (segmentation.casing(pieces),):
         line.print(f"  {text}")
     storage.write(mark, pieces.sha256.encode())
     return pieces
