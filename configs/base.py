@@ -12,7 +12,7 @@ import ml_collections
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe; `variant` is empty or "quicktest"."""
+    """The recipe; for `variant` see `with_variant`."""
     config = ml_collections.ConfigDict()
     config.task = "pretraining"
     config.seed = 42  # Initial weights, row order, masks, samples and dropout all follow from it.
@@ -26,7 +26,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     data.download_cache = "~/.cache/electra_jax"  # Where pypi: sources are kept between runs.
     data.sequence_length = 512  # Tokens in a row, [CLS] and [SEP] included.
     data.heldout_fraction = 0.005  # Share of documents kept for evaluation, chosen by the hash of their text.
-    data.rows = "segment_pairs"  # ELECTRA's one or two segments of one document; "packed" fits in several documents.
+    data.rows = (
+        "segment_pairs"  # ELECTRA's one or two segments of one document; "packed" several documents; docs/data.md.
+    )
     data.single_segment_probability = 0.1  # Rows with one segment; Google's example builder.
     data.short_row_probability = 0.05  # Rows with a random shorter target, so that short inputs are seen too; idem.
     data.seed = 0  # Segment boundaries. Apart from `config.seed`, so that runs of several seeds share a dataset.
@@ -63,7 +65,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     objective = config.objective = ml_collections.ConfigDict()
     objective.name = "electra"  # "mlm" trains BERT's masked language model with the same masking.
     objective.mask_fraction = 0.15  # Of a row's real tokens, [CLS] and [SEP] counted; drawn without replacement.
+    objective.masking = "without_replacement"  # "with_replacement" is Google's, with the mean of ids drawn twice.
     objective.kept_fraction = 0.15  # Of the masked positions, those that stay readable; the rest shows [MASK].
+    objective.sampling = "exact"  # "google_gumbel" is the Gumbel trick with Google's constants.
     objective.temperature = 1.0  # Of the generator's softmax when it samples.
     objective.generator_weight = 1.0
     objective.discriminator_weight = 50.0  # The mean over all tokens is small; paper §3.1.
@@ -105,16 +109,31 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 
 def with_variant(config: ml_collections.ConfigDict, variant: str) -> ml_collections.ConfigDict:
-    """The config as it is, or shrunk for a quick test.
+    """The config as it is, as Google's code trains it, shrunk for a quick test, or both.
 
     Raises:
       ValueError: no such variant.
     """
-    if variant == "quicktest":
-        _shrink(config)
-    elif variant:
-        raise ValueError(f"variant {variant!r}: expected none or quicktest")
+    for name in variant.split("+") if variant else ():
+        match name:
+            case "google_compat":
+                _follow_google(config)
+            case "quicktest":
+                _shrink(config)
+            case _:
+                raise ValueError(f"variant {name!r}: expected google_compat, quicktest, or google_compat+quicktest")
     return config
+
+
+def _follow_google(config: ml_collections.ConfigDict) -> None:
+    """Google's published code, bug for bug; docs/fidelity.md says what each line changes."""
+    config.data.directory += "_google_compat"
+    config.data.rows = "google_segment_pairs"
+    config.objective.masking = "with_replacement"
+    config.objective.sampling = "google_gumbel"
+    config.optimizer.schedule = "warmup_times_decay"
+    config.optimizer.gradient_scope = "per_device"
+    config.optimizer.top_layer_exponent = 2
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:

@@ -12,7 +12,7 @@ from configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe; `variant` is empty or "quicktest"."""
+    """The recipe; for `variant` see `base.with_variant`."""
     config = base.get_config()
     config.steps = 1_000_000
     config.objective.name = "mlm"

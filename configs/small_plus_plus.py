@@ -13,7 +13,7 @@ from configs import base, small
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe; `variant` is empty or "quicktest"."""
+    """The recipe; for `variant` see `base.with_variant`."""
     config = small.get_config()
     config.steps = 4_000_000
     config.data.directory = "data/small_plus_plus"

@@ -90,6 +90,8 @@ def _choices(config: Any) -> Iterable[str]:
         "objective.name": ("electra", "mlm"),
         "model.attention_bias": ("none", "distance_decay"),
         "model.compute_dtype": ("auto", "float32", "bfloat16"),
+        "objective.masking": ("without_replacement", "with_replacement"),
+        "objective.sampling": ("exact", "google_gumbel"),
         "mesh.sharding": SHARDINGS,
         "optimizer.schedule": ("linear", "warmup_times_decay"),
         "optimizer.gradient_scope": ("global", "per_device"),

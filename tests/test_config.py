@@ -11,7 +11,7 @@ from electra_jax.errors import InputError
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDENS = ROOT / "tests" / "golden" / "configs"
 NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
-VARIANTS = ("", "quicktest")
+VARIANTS = ("", "quicktest", "google_compat", "google_compat+quicktest")
 
 
 def preset(name="small", variant=""):

@@ -1,4 +1,7 @@
-"""The two models that are pre-trained here: ELECTRA's pair of networks, and the BERT baseline."""
+"""The two models that are pre-trained here: ELECTRA's pair of networks, and the BERT baseline.
+
+`positions_BxM` are the row's masked places; `row_positions_BxL` the rows of the position table, see `Embeddings`.
+"""
 
 import flax.linen as nn
 import jax
@@ -36,18 +39,25 @@ class Electra(nn.Module):
         document_ids_BxL: jax.Array,
         positions_BxM: jax.Array,
         *,
+        row_positions_BxL: jax.Array | None = None,
         deterministic: bool,
     ) -> jax.Array:
         """Returns the generator's logits at the masked positions only, float32 of shape [B, M, V]."""
-        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, deterministic=deterministic)
+        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, deterministic=deterministic)
         hidden_BxLxD = self.generator(embedded_BxLxE, document_ids_BxL, deterministic=deterministic)
         return self.generator_head(gather_positions(hidden_BxLxD, positions_BxM), self.embeddings.word_table_VxE)
 
     def discriminate(
-        self, tokens_BxL: jax.Array, segments_BxL: jax.Array, document_ids_BxL: jax.Array, *, deterministic: bool
+        self,
+        tokens_BxL: jax.Array,
+        segments_BxL: jax.Array,
+        document_ids_BxL: jax.Array,
+        *,
+        row_positions_BxL: jax.Array | None = None,
+        deterministic: bool,
     ) -> jax.Array:
         """Returns the discriminator's logits of "replaced", float32 of shape [B, L]."""
-        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, deterministic=deterministic)
+        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, deterministic=deterministic)
         hidden_BxLxD = self.discriminator(embedded_BxLxE, document_ids_BxL, deterministic=deterministic)
         return self.discriminator_head(hidden_BxLxD)
 
@@ -77,9 +87,10 @@ class MaskedLanguageModel(nn.Module):
         document_ids_BxL: jax.Array,
         positions_BxM: jax.Array,
         *,
+        row_positions_BxL: jax.Array | None = None,
         deterministic: bool = True,
     ) -> jax.Array:
         """Returns the logits at the masked positions only, float32 of shape [B, M, V]."""
-        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, deterministic=deterministic)
+        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, deterministic=deterministic)
         hidden_BxLxD = self.encoder(embedded_BxLxE, document_ids_BxL, deterministic=deterministic)
         return self.head(gather_positions(hidden_BxLxD, positions_BxM), self.embeddings.word_table_VxE)

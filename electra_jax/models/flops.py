@@ -1,10 +1,17 @@
 """How many floating-point operations a model needs: matrix products only, a multiply-add counted as two.
 
-Table look-ups count nothing and the backward pass twice the forward pass, as is usual now; the paper's own script
-counts look-ups as dense products and the backward pass once, so its figures differ (docs say by how much).
+Table look-ups count nothing and the backward pass twice the forward pass, as is usual now. The paper counts otherwise:
+see `paper_training_flops`.
 """
 
+from collections.abc import Mapping
+
 from electra_jax.models.encoder import EncoderConfig
+
+# Operations of one element as the paper counts them (Google's `flops_computation.py`).
+_SOFTMAX, _DROPOUT, _ACTIVATION, _LAYER_NORM = 5, 4, 8, 5
+# Share of positions at which the paper counts a word head, whatever share is masked: 20 of 128.
+_PAPER_HEAD_POSITIONS = 0.15625
 
 
 def encoder_flops(config: EncoderConfig, length: int) -> float:
@@ -35,3 +42,39 @@ def electra_flops(config: EncoderConfig, generator_config: EncoderConfig, length
 def training_flops(forward_flops: float) -> float:
     """Forward and backward: two products with the weights' size behind each one in front."""
     return 3 * forward_flops
+
+
+def paper_training_flops(networks: Mapping[str, EncoderConfig], length: int, rows: int) -> float:
+    """Operations of a training run as the paper counts them, for its tables' sake.
+
+    Backward counts as much as forward, the look-up of a word as a product with the whole table, and element-wise
+    operations count too (ELECTRA paper, appendix on FLOPs; Google's `flops_computation.py`).
+
+    Args:
+      networks: by their head, "words" or "replaced": the generator and the discriminator, or a masked language model.
+      length: positions in a row.
+      rows: in the whole run, steps × batch size.
+    """
+    return 2 * rows * length * sum(_paper_flops(config, length, head) for head, config in networks.items())
+
+
+def _paper_flops(config: EncoderConfig, length: int, head: str) -> float:
+    """Forward operations of one network for one position."""
+    hidden, inner, width, words = (
+        config.hidden_size,
+        config.feed_forward_size,
+        config.embedding_size,
+        config.vocabulary_size,
+    )
+    products = 8 * hidden**2 + 4 * length * hidden + 4 * hidden * inner
+    attention = 3 * hidden + (_SOFTMAX + _DROPOUT + 1) * length * config.heads
+    outputs = 2 * (hidden + _DROPOUT * hidden + hidden) + _LAYER_NORM * hidden + _LAYER_NORM
+    layers = config.layers * (products + attention + outputs + (_ACTIVATION + 1) * inner)
+
+    embeddings = 2 * width * words + 2 * width + (_LAYER_NORM + _DROPOUT) * width
+    if width != hidden:
+        embeddings += 2 * hidden * width + hidden
+    if head == "replaced":
+        return layers + embeddings + 2 * hidden**2 + (_ACTIVATION + 1) * hidden + 2 * hidden
+    word_head = 2 * hidden * width + (_ACTIVATION + _LAYER_NORM + 1) * width + (2 * width + _SOFTMAX) * words
+    return layers + embeddings + _PAPER_HEAD_POSITIONS * word_head

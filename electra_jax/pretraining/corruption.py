@@ -21,8 +21,9 @@ class Row(NamedTuple):
     """What a batch of rows says beyond its tokens; all int32 [B, L]."""
 
     tokens_BxL: jax.Array
-    segments_BxL: jax.Array  # Token type: 0 up to the first [SEP], then 1; 0 on padding.
-    document_ids_BxL: jax.Array  # 1 on real tokens, 0 on padding.
+    segments_BxL: jax.Array  # Token type: 0 up to a document's first [SEP], then 1; 0 on padding.
+    document_ids_BxL: jax.Array  # 1, 2, … in the order of the row's documents; 0 on padding.
+    positions_BxL: jax.Array | None = None  # From each document's [CLS] on; None if that is the row's index anyway.
 
 
 class Masked(NamedTuple):
@@ -34,13 +35,29 @@ class Masked(NamedTuple):
     weights_BxM: jax.Array  # float32, 0 on unused slots, whose position is arbitrary.
 
 
-def read_rows(tokens_BxL: jax.Array, special: SpecialTokens) -> Row:
-    """Segments and document ids follow from the tokens alone, so a dataset stores nothing else."""
+def read_rows(tokens_BxL: jax.Array, special: SpecialTokens, *, packed: bool = False) -> Row:
+    """Segments, documents and positions follow from the tokens alone, so a dataset stores nothing else.
+
+    Args:
+      tokens_BxL: int32, any number of documents `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` in each row, then padding.
+      special: ids of the special tokens.
+      packed: whether a row may hold several documents, so that positions have to be counted.
+    """
     real_BxL = tokens_BxL != special.pad
+    begins_BxL = tokens_BxL == special.cls
     separators_BxL = (tokens_BxL == special.sep).astype(jnp.int32)
     # A [SEP] belongs to the segment that it ends.
     ended_BxL = jnp.cumsum(separators_BxL, axis=1) - separators_BxL
-    return Row(tokens_BxL, jnp.where(real_BxL, jnp.minimum(ended_BxL, 1), 0), real_BxL.astype(jnp.int32))
+    # Neither count ever falls, so the largest one at a [CLS] so far is that of the document's own.
+    ended_before_BxL = jax.lax.cummax(jnp.where(begins_BxL, ended_BxL, 0), axis=1)
+    index_BxL = jax.lax.broadcasted_iota(jnp.int32, tokens_BxL.shape, 1)
+    begin_BxL = jax.lax.cummax(jnp.where(begins_BxL, index_BxL, 0), axis=1)
+    return Row(
+        tokens_BxL,
+        jnp.where(real_BxL, jnp.minimum(ended_BxL - ended_before_BxL, 1), 0),
+        jnp.where(real_BxL, jnp.cumsum(begins_BxL.astype(jnp.int32), axis=1), 0),
+        index_BxL - begin_BxL if packed else None,
+    )
 
 
 def num_slots(length: int, mask_fraction: float) -> int:
@@ -70,8 +87,23 @@ def choose_positions(
     return positions_BxM, (jnp.arange(slots) < counts_B[:, None]).astype(jnp.float32)
 
 
+def choose_positions_again(
+    key: jax.Array, maskable_BxL: jax.Array, counts_B: jax.Array, slots: int
+) -> tuple[jax.Array, jax.Array]:
+    """Draws as `choose_positions` does, but with replacement, Google's way: a position may fill several slots."""
+    logits_Bx1xL = jnp.where(maskable_BxL, 0.0, -jnp.inf)[:, None]
+    positions_BxM = jax.random.categorical(key, logits_Bx1xL, shape=(maskable_BxL.shape[0], slots))
+    return positions_BxM.astype(jnp.int32), (jnp.arange(slots) < counts_B[:, None]).astype(jnp.float32)
+
+
 def mask_rows(
-    key: jax.Array, row: Row, special: SpecialTokens, *, mask_fraction: float, kept_fraction: float
+    key: jax.Array,
+    row: Row,
+    special: SpecialTokens,
+    *,
+    mask_fraction: float,
+    kept_fraction: float,
+    with_replacement: bool = False,
 ) -> Masked:
     """Hides a share of each row's tokens behind [MASK] (ELECTRA paper §2; Google's `pretrain_helpers.mask`).
 
@@ -82,6 +114,8 @@ def mask_rows(
       mask_fraction: share of a row's real tokens, [CLS] and [SEP] counted, that is predicted.
       kept_fraction: share of the predicted positions that stay readable instead of showing [MASK]; no position
         ever shows a random word (85/15/0, not BERT's 80/10/10).
+      with_replacement: draws positions with replacement, as Google's code does; one that is drawn twice counts twice,
+        and shows [MASK] unless both draws keep it.
     """
     tokens_BxL = row.tokens_BxL
     slots = num_slots(tokens_BxL.shape[1], mask_fraction)
@@ -91,19 +125,37 @@ def mask_rows(
     counts_B = jnp.minimum(jnp.clip(wanted_B, 1, slots), maskable_BxL.sum(1))
 
     choice_key, kept_key = jax.random.split(key)
-    positions_BxM, weights_BxM = choose_positions(choice_key, maskable_BxL, counts_B, slots)
+    choose = choose_positions_again if with_replacement else choose_positions
+    positions_BxM, weights_BxM = choose(choice_key, maskable_BxL, counts_B, slots)
     targets_BxM = jnp.take_along_axis(tokens_BxL, positions_BxM, axis=1)
     kept_BxM = jax.random.uniform(kept_key, positions_BxM.shape) < kept_fraction
-    shown_BxM = jnp.where(kept_BxM, targets_BxM, special.mask)
-    return Masked(
-        write_tokens(tokens_BxL, positions_BxM, shown_BxM, weights_BxM), positions_BxM, targets_BxM, weights_BxM
-    )
+    hidden_BxM = weights_BxM * ~kept_BxM
+    masks_BxM = jnp.full_like(targets_BxM, special.mask)
+    shown_BxL = write_tokens(tokens_BxL, positions_BxM, masks_BxM, hidden_BxM, with_replacement=with_replacement)
+    return Masked(shown_BxL, positions_BxM, targets_BxM, weights_BxM)
 
 
 def write_tokens(
-    tokens_BxL: jax.Array, positions_BxM: jax.Array, written_BxM: jax.Array, weights_BxM: jax.Array
+    tokens_BxL: jax.Array,
+    positions_BxM: jax.Array,
+    written_BxM: jax.Array,
+    weights_BxM: jax.Array,
+    *,
+    with_replacement: bool = False,
 ) -> jax.Array:
-    """Writes tokens at the used slots' positions, int32 [B, L]; positions are distinct within a row."""
+    """Writes tokens at the positions of slots with a weight, int32 [B, L].
+
+    Positions are distinct within a row. If they were drawn with replacement, a position that fills several slots gets
+    the mean of their token ids, rounded down: some unrelated word, as in Google's `scatter_update`.
+    """
+    if with_replacement:
+
+        def mean(tokens_L: jax.Array, positions_M: jax.Array, written_M: jax.Array, used_M: jax.Array) -> jax.Array:
+            sums_L = jnp.zeros_like(tokens_L).at[positions_M].add(written_M * used_M)
+            counts_L = jnp.zeros_like(tokens_L).at[positions_M].add(used_M)
+            return jnp.where(counts_L > 0, sums_L // jnp.maximum(counts_L, 1), tokens_L)
+
+        return jax.vmap(mean)(tokens_BxL, positions_BxM, written_BxM, (weights_BxM > 0).astype(jnp.int32))
     present_BxM = jnp.take_along_axis(tokens_BxL, positions_BxM, axis=1)
     written_BxM = jnp.where(weights_BxM > 0, written_BxM, present_BxM)
     return jax.vmap(lambda tokens_L, positions_M, written_M: tokens_L.at[positions_M].set(written_M))(
@@ -138,6 +190,16 @@ def sample_tokens(key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 
     entry_BxM = (entry_ends <= threshold_BxMx1 - before_BxMx1).sum(-1)
     last_BxM = SAMPLING_BLOCK - 1 - jnp.argmax((within > 0)[..., ::-1], axis=-1)
     return (block_BxMx1[..., 0] * SAMPLING_BLOCK + jnp.minimum(entry_BxM, last_BxM)).astype(jnp.int32)
+
+
+def sample_tokens_by_gumbel(key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 1.0) -> jax.Array:
+    """Draws as `sample_tokens` does, by the Gumbel trick with Google's constants, which cut the noise off.
+
+    1e-9 inside both logarithms keeps it between -3.0 and 16.6 in float32, so that very rare words are drawn too seldom.
+    """
+    uniform_BxMxV = jax.random.uniform(key, logits_BxMxV.shape)
+    noise_BxMxV = -jnp.log(-jnp.log(uniform_BxMxV + 1e-9) + 1e-9)
+    return jnp.argmax(logits_BxMxV.astype(jnp.float32) / temperature + noise_BxMxV, axis=-1).astype(jnp.int32)
 
 
 def sample_unigrams(key: jax.Array, counts_V: jax.Array, shape: tuple[int, ...]) -> jax.Array:

@@ -14,7 +14,7 @@ from electra_jax.models.encoder import EncoderConfig
 from electra_jax.pretraining import objectives
 from electra_jax.pretraining.corruption import SpecialTokens, num_slots, sample_unigrams, write_tokens
 from electra_jax.pretraining.objectives import Objective
-from electra_jax.text import batches
+from electra_jax.text import batches, sources
 from electra_jax.text.dataset import Dataset
 from electra_jax.training.job import Job, Params, Sums
 
@@ -45,9 +45,9 @@ def encoder_config(config: Any, platform: str) -> EncoderConfig:
 
 
 def objective(config: Any, special: SpecialTokens) -> Objective:
-    """The rates and weights of `config.objective`."""
+    """The rates and weights of `config.objective`, for the kind of rows that `config.data` says."""
     settings = {key: value for key, value in config.objective.items() if key != "name"}
-    return Objective(special=special, **settings)
+    return Objective(special=special, packed=config.data.rows == "packed", **settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +63,8 @@ class PretrainingJob:
     shown_rows: int
     seed: int
     dataset: Dataset | None  # None where only the compiled step is wanted.
+    weights: tuple[float, ...]  # Of the sources in the mixture.
+    temperature: float  # Of the mixture.
 
     def _slots(self) -> int:
         return num_slots(self.row_length, self.objective.mask_fraction)
@@ -70,6 +72,11 @@ class PretrainingJob:
     def _example_inputs(self) -> tuple[jax.Array, ...]:
         row = jnp.zeros((1, self.row_length), jnp.int32)
         return row, row, row, row[:, : self._slots()]
+
+    @property
+    def paper_flops_per_step(self) -> float:
+        """Operations of one update as the ELECTRA paper counts them."""
+        return flops.paper_training_flops(self._networks, self.row_length, self.batch_size)
 
     def training_batches(self, start: int) -> Iterator[np.ndarray]:
         """See `Job`."""
@@ -80,6 +87,8 @@ class PretrainingJob:
             start=start,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
+            weights=self.weights,
+            temperature=self.temperature,
         )
 
     def evaluation_batches(self) -> Iterator[np.ndarray]:
@@ -104,6 +113,10 @@ class ElectraJob(PretrainingJob):
     """Replaced-token detection with a jointly trained generator."""
 
     generator: EncoderConfig
+
+    @property
+    def _networks(self) -> dict[str, EncoderConfig]:
+        return {"words": self.generator, "replaced": self.encoder}
 
     @property
     def model(self) -> Electra:
@@ -139,12 +152,19 @@ class ElectraJob(PretrainingJob):
             jnp.asarray(self.dataset.unigram_counts),
             masked.positions_BxM.shape,
         )
-        corrupted_BxL = write_tokens(batch, masked.positions_BxM, unigrams_BxM, masked.weights_BxM)
+        corrupted_BxL = write_tokens(
+            batch,
+            masked.positions_BxM,
+            unigrams_BxM,
+            masked.weights_BxM,
+            with_replacement=self.objective.with_replacement,
+        )
         logits_BxL = self.model.apply(
             {"params": params},
             corrupted_BxL,
             row.segments_BxL,
             row.document_ids_BxL,
+            row_positions_BxL=row.positions_BxL,
             deterministic=True,
             method="discriminate",
         )
@@ -184,6 +204,7 @@ class ElectraJob(PretrainingJob):
             outputs.masked.positions_BxM,
             jnp.ones_like(outputs.masked.positions_BxM),
             outputs.masked.weights_BxM,
+            with_replacement=self.objective.with_replacement,
         )
         return {
             "original": batch,
@@ -214,6 +235,10 @@ class ElectraJob(PretrainingJob):
 @dataclasses.dataclass(frozen=True)
 class MaskedLanguageModelJob(PretrainingJob):
     """The BERT baseline: one network that predicts masked words."""
+
+    @property
+    def _networks(self) -> dict[str, EncoderConfig]:
+        return {"words": self.encoder}
 
     @property
     def model(self) -> MaskedLanguageModel:
@@ -276,6 +301,8 @@ def pretraining_job(config: Any, dataset: Dataset | None, platform: str) -> Job:
         shown_rows=config.evaluation.shown_rows,
         seed=config.seed,
         dataset=dataset,
+        weights=tuple(sources.weights(config.data.sources)),
+        temperature=config.data.mixture_temperature,
     )
     if config.objective.name == "mlm":
         return MaskedLanguageModelJob(**shared)

@@ -19,6 +19,7 @@ from electra_jax.pretraining.corruption import (
     mask_rows,
     read_rows,
     sample_tokens,
+    sample_tokens_by_gumbel,
     write_tokens,
 )
 
@@ -30,7 +31,7 @@ _MASK, _SAMPLE, _GENERATOR_DROPOUT, _DISCRIMINATOR_DROPOUT = range(4)
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """Rates and weights of a pre-training objective (ELECTRA paper §3.1 and table 6)."""
+    """How rows are read, and rates and weights of a pre-training objective (ELECTRA paper §3.1 and table 6)."""
 
     special: SpecialTokens
     mask_fraction: float = 0.15
@@ -38,6 +39,14 @@ class Objective:
     temperature: float = 1.0
     generator_weight: float = 1.0
     discriminator_weight: float = 50.0
+    packed: bool = False  # Whether rows hold several documents, each with positions of its own.
+    masking: str = "without_replacement"
+    sampling: str = "exact"
+
+    @property
+    def with_replacement(self) -> bool:
+        """Whether one position may fill several slots."""
+        return self.masking == "with_replacement"
 
 
 class ElectraOutputs(NamedTuple):
@@ -63,13 +72,14 @@ def quotient(metric: jax.Array) -> jax.Array:
 
 @jax.named_scope("mask")
 def _read_and_mask(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) -> tuple[Row, Masked]:
-    row = read_rows(tokens_BxL, objective.special)
+    row = read_rows(tokens_BxL, objective.special, packed=objective.packed)
     masked = mask_rows(
         jax.random.fold_in(key, _MASK),
         row,
         objective.special,
         mask_fraction=objective.mask_fraction,
         kept_fraction=objective.kept_fraction,
+        with_replacement=objective.with_replacement,
     )
     return row, masked
 
@@ -99,7 +109,14 @@ def electra_outputs(
 
     def apply(method: str, stream: int, *inputs: jax.Array) -> jax.Array:
         rngs = None if deterministic else {"dropout": jax.random.fold_in(key, stream)}
-        return model.apply({"params": params}, *inputs, deterministic=deterministic, method=method, rngs=rngs)
+        return model.apply(
+            {"params": params},
+            *inputs,
+            row_positions_BxL=row.positions_BxL,
+            deterministic=deterministic,
+            method=method,
+            rngs=rngs,
+        )
 
     row, masked = _read_and_mask(objective, tokens_BxL, key)
     with jax.named_scope("generator"):
@@ -112,10 +129,17 @@ def electra_outputs(
             masked.positions_BxM,
         )
     with jax.named_scope("sample"):
-        samples_BxM = sample_tokens(
+        sample = sample_tokens_by_gumbel if objective.sampling == "google_gumbel" else sample_tokens
+        samples_BxM = sample(
             jax.random.fold_in(key, _SAMPLE), jax.lax.stop_gradient(generator_logits_BxMxV), objective.temperature
         )
-        corrupted_BxL = write_tokens(tokens_BxL, masked.positions_BxM, samples_BxM, masked.weights_BxM)
+        corrupted_BxL = write_tokens(
+            tokens_BxL,
+            masked.positions_BxM,
+            samples_BxM,
+            masked.weights_BxM,
+            with_replacement=objective.with_replacement,
+        )
     with jax.named_scope("discriminator"):
         discriminator_logits_BxL = apply(
             "discriminate", _DISCRIMINATOR_DROPOUT, corrupted_BxL, row.segments_BxL, row.document_ids_BxL
@@ -178,6 +202,7 @@ def mlm_metrics(
         row.segments_BxL,
         row.document_ids_BxL,
         masked.positions_BxM,
+        row_positions_BxL=row.positions_BxL,
         deterministic=deterministic,
         rngs=None if deterministic else {"dropout": jax.random.fold_in(key, _GENERATOR_DROPOUT)},
     )

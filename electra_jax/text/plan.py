@@ -17,7 +17,7 @@ from electra_jax.text import examples, sources
 from electra_jax.text import tokenizer as tokenizers
 from electra_jax.text.sources import Piece
 
-ROWS = ("segment_pairs", "packed")
+ROWS = ("segment_pairs", "packed", "google_segment_pairs")
 WORK = "work"  # The folder inside a dataset's directory that is there while it is being made.
 
 # Text in a unit: enough units to keep many workers busy to the end, few enough that files and start-ups do not count.

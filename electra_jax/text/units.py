@@ -20,6 +20,7 @@ from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.text import dataset as datasets
 from electra_jax.text import examples, filters, sources, tokenizer
+from electra_jax.text.google_examples import GoogleExampleBuilder
 from electra_jax.text.plan import Settings, Unit
 from electra_jax.text.shards import ShardWriter
 from electra_jax.text.sources import Document
@@ -88,6 +89,8 @@ def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
                 tokens = ids[token_ends[first] : token_ends[line_end]]
                 if kept.is_known(tokens, pieces.unknown_id):
                     splits["heldout" if heldout else "train"].add(tokens, lengths[first:line_end])
+        for split in splits.values():
+            split.finish()
     filters.save(settings.work("counts", unit.number, "npy"), np.stack([split.counts for split in splits.values()]))
     summary = kept.summary() | {"splits": {name: split.summary() for name, split in splits.items()}}
     storage.write(rows_path(settings, unit), json.dumps(summary).encode())
@@ -219,25 +222,26 @@ class _Split(contextlib.AbstractContextManager):
         self._examples: list[list[int]] = []
         self._lengths = np.zeros(LENGTH_BINS, np.int64)
         layout = dict(length=data["sequence_length"], cls_id=pieces.cls_id, sep_id=pieces.sep_id, pad_id=pieces.pad_id)
-        if data["rows"] == "packed":
-            self._packer = examples.Packer(**layout)
-        else:
-            self._packer = None
-            self._pairs = functools.partial(
-                examples.segment_pairs,
-                **layout,
-                rng=rng,
-                single_segment_probability=data["single_segment_probability"],
-                short_row_probability=data["short_row_probability"],
-            )
+        drawn = dict(
+            rng=rng,
+            single_segment_probability=data["single_segment_probability"],
+            short_row_probability=data["short_row_probability"],
+        )
+        self._packer = None
+        match data["rows"]:
+            case "segment_pairs":
+                self._rows = functools.partial(examples.segment_pairs, **layout, **drawn)
+            case "google_segment_pairs":
+                self._rows = GoogleExampleBuilder(**layout, **drawn).add
+            case "packed":
+                self._packer = examples.Packer(**layout)
+                self._rows = lambda tokens, line_lengths: self._packer.add(tokens)
 
     def __enter__(self) -> "_Split":
         self._writer.__enter__()
         return self
 
     def __exit__(self, *exception: object) -> None:
-        if self._packer and exception[0] is None:
-            self._write(self._packer.finish())
         self._writer.__exit__(*exception)
 
     @property
@@ -249,10 +253,17 @@ class _Split(contextlib.AbstractContextManager):
         """Adds one document."""
         self._documents += 1
         self._lengths[len(tokens).bit_length()] += 1
-        self._write(self._packer.add(tokens) if self._packer else self._pairs(tokens, line_lengths))
+        self._write(self._rows(tokens, line_lengths))
+
+    def finish(self) -> None:
+        """Writes the rows that waited for more documents."""
+        if self._packer:
+            self._write(self._packer.finish())
 
     def _write(self, rows: np.ndarray) -> None:
-        if len(self._examples) < _EXAMPLES and len(rows):
+        if not len(rows):
+            return
+        if len(self._examples) < _EXAMPLES:
             self._examples.append(rows[0].tolist())
         self._writer.add(rows)
 

@@ -31,7 +31,7 @@ def screen(trainer: Trainer, training_rows: int) -> str:
         ),
         "in all": (
             f"{quantity(steps * tokens)} tokens, {steps * job.batch_size / training_rows:.3g} passes over the text, "
-            f"{quantity(steps * job.flops_per_step)}FLOPs"
+            f"{quantity(steps * job.flops_per_step)}FLOPs; {steps * job.paper_flops_per_step:.2e} as the paper counts"
         ),
     }
     if peak:

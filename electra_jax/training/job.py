@@ -20,6 +20,7 @@ class Job(Protocol):
     batch_size: int  # Rows in a global batch.
     row_length: int
     flops_per_step: float  # Of one update over a global batch, forward and backward, matrix products only.
+    paper_flops_per_step: float  # The same as the ELECTRA paper counts them.
 
     def init(self, key: jax.Array) -> Params:
         """Initial parameters, boxed with their logical axes."""

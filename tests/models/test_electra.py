@@ -10,7 +10,7 @@ import pytest
 
 from electra_jax.config import field
 from electra_jax.models.electra import Electra, MaskedLanguageModel
-from electra_jax.models.encoder import EncoderConfig
+from electra_jax.models.encoder import Embeddings, EncoderConfig
 from electra_jax.pretraining.corruption import SpecialTokens, num_slots
 from electra_jax.pretraining.job import encoder_config, pretraining_job
 from electra_jax.pretraining.objectives import Objective, electra_loss, electra_metrics, electra_outputs
@@ -292,6 +292,51 @@ def test_segments_choose_the_token_type(tiny, quick_jit):
 
     np.testing.assert_array_equal(verdicts(params, segments), verdicts(swapped, 1 - segments))
     assert (verdicts(params, segments) != verdicts(params, 1 - segments)).any()
+
+
+def test_given_positions_choose_rows_of_the_position_table(tiny, quick_jit):
+    model, params = tiny
+    order = np.array([[0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 1, 2], np.arange(12)])
+    swapped_order = np.where(order == 2, 1, np.where(order == 1, 2, order))
+    table = params["embeddings"]["position_embeddings"]
+    swapped_table = table[jnp.array([0, 2, 1, *range(3, 16)])]
+    swapped = params | {"embeddings": params["embeddings"] | {"position_embeddings": swapped_table}}
+    ones = TOKENS_BxL * 0 + 1
+
+    @quick_jit
+    def verdicts(params, positions):
+        inputs = TOKENS_BxL, 0 * ones, ones
+        return model.apply(
+            {"params": params}, *inputs, row_positions_BxL=positions, deterministic=True, method="discriminate"
+        )
+
+    plain = verdicts(params, None)
+    restarted = verdicts(params, order)
+    np.testing.assert_allclose(restarted[1], plain[1], rtol=1e-5, atol=1e-6)
+    assert (np.abs(restarted[0] - plain[0]) > 1e-3).any()
+    np.testing.assert_array_equal(verdicts(swapped, swapped_order), restarted)
+
+
+def test_given_positions_have_the_gradient_of_a_gather(quick_jit):
+    embeddings = Embeddings(ENCODER)
+    order = np.array([[0, 1, 2, 3, 0, 1, 2, 0, 1, 0, 1, 2], np.arange(12)])
+    abstract = jax.eval_shape(
+        functools.partial(embeddings.init, deterministic=True), jax.random.key(0), TOKENS_BxL, TOKENS_BxL
+    )
+    rng = np.random.default_rng(0)
+    params = jax.tree.map(lambda leaf: jnp.asarray(rng.normal(size=leaf.shape), jnp.float32), nn.unbox(abstract))
+    weights_BxLxE = rng.normal(size=(2, 12, 6)).astype(np.float32)
+
+    @quick_jit
+    def gradient_of_words(params):
+        # Words are gathered, and here each position has its word, so both tables get the same.
+        embed = lambda params: embeddings.apply(params, order, 0 * order, order, deterministic=True)  # noqa: E731
+        return jax.grad(lambda params: (embed(params) * weights_BxLxE).sum())(params)["params"]
+
+    gradient = gradient_of_words(params)
+    words, positions = gradient["word_embeddings"], gradient["position_embeddings"]
+    np.testing.assert_allclose(positions[:12], words[:12], rtol=1e-5, atol=1e-5)
+    assert not positions[12:].any()
 
 
 @pytest.fixture(scope="module")

@@ -55,3 +55,33 @@ def test_forward_flops_are_those_of_the_traced_products(name):
 
 def test_training_counts_the_backward_pass_twice_the_forward_pass():
     assert flops.training_flops(1.0) == 3.0
+
+
+# What Google's script says of the models in the paper's tables: steps and rows of their recipes.
+@pytest.mark.parametrize(
+    ("name", "steps", "published"),
+    [
+        ("small", 1_000_000, 1.29e18),
+        ("base", 766_000, 6.42e19),
+        ("large", 400_000, 7.12e20),
+        ("large", 1_750_000, 3.11e21),
+    ],
+)
+def test_the_papers_way_of_counting_gives_the_papers_figures(name, steps, published):
+    job = job_of(name)
+    networks = {"words": job.generator, "replaced": job.encoder}
+    counted = flops.paper_training_flops(networks, job.row_length, steps * job.batch_size)
+    assert counted == pytest.approx(published, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("name", "length", "rows", "published"),
+    [
+        ("small", 128, 1_450_000 * 128, 1.42e18),
+        ("base", 512, 1_000_000 * 256, 6.43e19),
+        ("large", 512, 1_000_000 * 256, 1.92e20),
+    ],
+)
+def test_the_papers_way_of_counting_gives_the_papers_figures_for_bert(name, length, rows, published):
+    config = job_of(name).encoder
+    assert flops.paper_training_flops({"words": config}, length, rows) == pytest.approx(published, rel=0.02)

@@ -9,10 +9,12 @@ import scipy.stats
 from electra_jax.pretraining.corruption import (
     SpecialTokens,
     choose_positions,
+    choose_positions_again,
     mask_rows,
     num_slots,
     read_rows,
     sample_tokens,
+    sample_tokens_by_gumbel,
     sample_unigrams,
     write_tokens,
 )
@@ -74,7 +76,46 @@ def test_segments_and_documents_follow_from_the_tokens(tokens, segments, documen
     np.testing.assert_array_equal(row.tokens_BxL, [tokens])
     np.testing.assert_array_equal(row.segments_BxL, [segments])
     np.testing.assert_array_equal(row.document_ids_BxL, [documents])
+    assert row.positions_BxL is None
+    assert {array.dtype for array in row[:3]} == {jnp.dtype("int32")}
+
+
+@pytest.mark.parametrize(
+    ("tokens", "segments", "documents", "positions"),
+    [
+        (
+            [CLS, 7, SEP, CLS, 8, 9, SEP, PAD],
+            [0, 0, 0, 0, 0, 0, 0, 0],
+            [1, 1, 1, 2, 2, 2, 2, 0],
+            [0, 1, 2, 0, 1, 2, 3, 4],
+        ),
+        (
+            [CLS, 7, SEP, 8, SEP, CLS, 9, SEP, CLS, 5, SEP, 6, SEP, PAD],
+            [0, 0, 0, 1, 1, 0, 0, 0, 0, 0, 0, 1, 1, 0],
+            [1, 1, 1, 1, 1, 2, 2, 2, 3, 3, 3, 3, 3, 0],
+            [0, 1, 2, 3, 4, 0, 1, 2, 0, 1, 2, 3, 4, 5],
+        ),
+        ([CLS, 7, 8, SEP], [0, 0, 0, 0], [1, 1, 1, 1], [0, 1, 2, 3]),
+        ([PAD] * 4, [0] * 4, [0] * 4, [0, 1, 2, 3]),
+    ],
+)
+def test_each_document_of_a_packed_row_is_read_as_if_it_were_alone(tokens, segments, documents, positions):
+    row = read_rows(jnp.array([tokens]), SPECIAL, packed=True)
+    np.testing.assert_array_equal(row, [[tokens], [segments], [documents], [positions]])
     assert {array.dtype for array in row} == {jnp.dtype("int32")}
+    unpacked = read_rows(jnp.array([tokens]), SPECIAL)
+    np.testing.assert_array_equal(unpacked[:3], row[:3])
+
+
+def test_masks_of_a_packed_row_fall_on_the_words_of_all_its_documents():
+    tokens = [CLS, *[7] * 12, SEP, CLS, *[8] * 3, SEP, CLS, *[9] * 9, SEP, *[PAD] * 4]
+    masked = masked_rows(np.array([tokens] * 500), mask_fraction=0.3)
+    assert (masked.weights_BxM.sum(1) == 9).all()  # 0.3 of 30 real tokens.
+    hidden = masked.positions_BxM[masked.weights_BxM > 0]
+    counts = np.bincount(hidden, minlength=len(tokens))
+    words = np.array(tokens) >= FIRST_WORD
+    assert not counts[~words].any()
+    assert fits(counts[words], np.ones(24))
 
 
 def test_special_ids_are_those_of_the_tokenizer():
@@ -287,3 +328,61 @@ def test_words_that_never_occur_are_never_drawn_from_a_large_corpus(monkeypatch)
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.asarray(uniforms))
     draws = np.asarray(sample_unigrams(jax.random.key(0), jnp.asarray(counts), uniforms.shape))
     assert (counts[draws] > 0).all()
+
+
+# What drawing with replacement makes of full rows of [CLS] … [SEP]: unique positions among the draws, the share of those
+# that were drawn twice or more, and the share that shows [MASK]; by n(1 - (1 - 1/n)^k) and its like.
+@pytest.mark.parametrize(
+    ("length", "fraction", "draws", "unique", "repeated", "shown"),
+    [(128, 0.15, 19, 17.7, 0.071, 0.859), (512, 0.15, 77, 71.5, 0.073, 0.859), (512, 0.25, 128, 113.3, 0.120, 0.866)],
+)
+def test_googles_masking_draws_some_positions_twice(length, fraction, draws, unique, repeated, shown):
+    rows = np.tile(one_segment_row(length, length), (2000, 1))
+    masked = jax.jit(
+        lambda key: mask_rows(
+            key, read_rows(rows, SPECIAL), SPECIAL, mask_fraction=fraction, kept_fraction=0.15, with_replacement=True
+        )
+    )(jax.random.key(0))
+    assert (masked.weights_BxM.sum(1) == draws).all()
+    np.testing.assert_array_equal(masked.targets_BxM, np.take_along_axis(rows, np.asarray(masked.positions_BxM), 1))
+    counts = [np.unique(row[:draws], return_counts=True)[1] for row in np.asarray(masked.positions_BxM)]
+    assert np.mean([len(count) for count in counts]) == pytest.approx(unique, abs=0.1)
+    assert np.mean(np.concatenate(counts) > 1) == pytest.approx(repeated, abs=0.004)
+    hidden = np.asarray(masked.tokens_BxL) == MASK
+    assert hidden.sum() / sum(map(len, counts)) == pytest.approx(shown, abs=0.005)
+    assert (np.asarray(masked.tokens_BxL)[~hidden] == rows[~hidden]).all()
+
+
+def test_positions_drawn_with_replacement_are_maskable_and_equally_likely():
+    maskable = jnp.array([[False, True, True, False, True]])
+    positions, weights = choose_positions_again(jax.random.key(0), maskable, jnp.array([2]), 3000)
+    assert weights.tolist() == [[1.0, 1.0, *[0.0] * 2998]]
+    assert fits(np.bincount(np.asarray(positions)[0], minlength=5), np.array([0, 1, 1, 0, 1]))
+
+
+def test_a_position_drawn_twice_gets_the_mean_of_both_words_rounded_down():
+    tokens = jnp.array([[CLS, 10, 11, 12, SEP], [CLS, 20, 21, 22, SEP]])
+    positions = jnp.array([[2, 1, 2, 3], [3, 3, 3, 1]])
+    written = jnp.array([[100, 50, 103, 99], [30, 31, 33, 7]])
+    weights = jnp.array([[1.0, 1.0, 1.0, 0.0], [1.0, 1.0, 1.0, 1.0]])
+    found = write_tokens(tokens, positions, written, weights, with_replacement=True)
+    assert found.tolist() == [[CLS, 50, 101, 12, SEP], [CLS, 7, 21, 31, SEP]]
+
+
+@pytest.mark.parametrize("temperature", [1.0, 2.0])
+def test_gumbel_samples_follow_the_softmax_of_likely_words(temperature):
+    logits = jnp.array([0.0, 1.0, -1.0, 2.0])
+    drawn = sample_tokens_by_gumbel(jax.random.key(0), jnp.tile(logits, (1, 20_000, 1)), temperature)
+    expected = np.exp(np.array([0.0, 1.0, -1.0, 2.0]) / temperature)
+    assert fits(np.bincount(np.asarray(drawn).ravel(), minlength=4), expected)
+
+
+@pytest.mark.parametrize(("uniform", "noise"), [(0.0, -3.0314), (1.0 - 2**-24, 16.6181)])
+def test_googles_constants_cut_the_noise_off(monkeypatch, uniform, noise):
+    """-log(-log(1e-9) + 1e-9) at the lower end; -log(2^-24 + 1e-9) at the upper one, in float32."""
+    level = {}
+    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform).at[..., 1].set(0.5))
+    for gap in (noise - 0.3665 - 1.0, noise - 0.3665 + 1.0):
+        # The second word's noise is -log(-log(0.5)) = 0.3665; the first wins while its logit makes up for the difference.
+        level[gap] = int(sample_tokens_by_gumbel(None, jnp.array([[[0.0, gap]]]))[0, 0])
+    assert list(level.values()) == [0, 1]

@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from electra_jax.pretraining import job as job_module
+from electra_jax.pretraining import objectives
 from electra_jax.pretraining.job import ElectraJob, MaskedLanguageModelJob, pretraining_job
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import initial_state
@@ -54,13 +56,14 @@ def stand_in_dataset(held_out=20, shortest=LENGTH):
     )
 
 
-def tiny_job(objective="electra", dataset=None, **model):
+def tiny_job(objective="electra", dataset=None, rows="segment_pairs", **model):
     config = importlib.import_module("configs.base").get_config("quicktest")
     config.batch_size = 8
     config.objective.name = objective
     config.evaluation.shown_rows = 5
     config.evaluation.rows = 1000
     config.data.sequence_length = LENGTH
+    config.data.rows = rows
     config.data.tokenizer.vocabulary_size = 5 + WORDS
     sizes = dict(
         layers=1,
@@ -145,6 +148,73 @@ def test_an_evaluation_is_a_function_of_its_key(electra):
     job, params, evaluate = electra
     first, again = (evaluated(job, params, evaluate) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def packed_dataset():
+    """Two chained documents in each row."""
+    dataset = stand_in_dataset()
+    short = chained_rows(40, seed=1)[:, : LENGTH // 2]
+    short[:, -1] = SEP
+    dataset.heldout = Rows(short.reshape(20, LENGTH))
+    return dataset
+
+
+def test_an_evaluation_of_packed_rows_counts_words_of_all_documents(quick_jit):
+    job = tiny_job(dataset=packed_dataset(), rows="packed")
+    sums = evaluated(job, drawn_params(job), quick_jit(job.evaluate))
+    assert sums["discriminator_loss"][1] == 20 * LENGTH
+    for name in ("own_histogram", "unigram_histogram"):
+        assert sums[name].sum() == 20 * (LENGTH - 4), name
+
+
+def test_an_evaluation_reads_packed_rows_the_same_way_both_times(quick_jit, monkeypatch):
+    # Where both generators write one and the same word, both scores are of the same rows.
+    monkeypatch.setattr(objectives, "sample_tokens", lambda key, logits, temperature: 7 + 0 * logits.argmax(-1))
+    monkeypatch.setattr(job_module, "sample_unigrams", lambda key, counts, shape: jnp.full(shape, 7, jnp.int32))
+    job = tiny_job(dataset=packed_dataset(), rows="packed")
+    sums = evaluated(job, drawn_params(job), quick_jit(job.evaluate))
+    assert sums["own_histogram"][1].any()
+    np.testing.assert_array_equal(sums["own_histogram"], sums["unigram_histogram"])
+
+
+@pytest.mark.parametrize("name", ["electra", "mlm"])
+def test_the_kind_of_rows_changes_no_parameter(name):
+    shapes = [
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), drawn_params(tiny_job(name, rows=rows)))
+        for rows in ("segment_pairs", "packed")
+    ]
+    assert shapes[0] == shapes[1]
+
+
+def test_the_config_says_whether_rows_are_packed():
+    assert tiny_job(rows="packed").objective.packed
+    assert not tiny_job(rows="segment_pairs").objective.packed
+
+
+def test_googles_variant_reaches_the_objective_and_the_optimizer():
+    config = importlib.import_module("configs.small").get_config("google_compat+quicktest")
+    job = pretraining_job(config, None, "cpu")
+    assert job.objective.with_replacement
+    assert job.objective.sampling == "google_gumbel"
+    settings = OptimizerConfig(steps=config.steps, **config.optimizer)
+    assert settings.schedule == "warmup_times_decay"
+    assert settings.gradient_scope == "per_device"
+    assert settings.top_layer_exponent == 2
+    assert config.data.rows == "google_segment_pairs"
+
+
+def test_the_weights_of_the_sources_reach_the_batches(monkeypatch):
+    config = importlib.import_module("configs.small").get_config("quicktest")
+    config.data.sources = ("a.txt#weight=3", "b.txt")
+    config.data.mixture_temperature = 2.0
+    asked = {}
+    monkeypatch.setattr(job_module.batches, "training_batches", lambda split, **options: asked.update(options))
+    pretraining_job(
+        config, types.SimpleNamespace(tokenizer=stand_in_dataset().tokenizer, train=None), "cpu"
+    ).training_batches(5)
+    assert asked["weights"] == (3.0, 1.0)
+    assert asked["temperature"] == 2.0
+    assert asked["start"] == 5
 
 
 def test_scores_of_nothing_are_finite(electra):

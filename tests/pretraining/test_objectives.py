@@ -7,6 +7,7 @@ import sklearn.metrics
 from electra_jax.models import layers
 from electra_jax.models.electra import Electra
 from electra_jax.models.encoder import EncoderConfig
+from electra_jax.pretraining import objectives
 from electra_jax.pretraining.corruption import Masked, Row, SpecialTokens
 from electra_jax.pretraining.job import area_under_curve
 from electra_jax.pretraining.objectives import (
@@ -32,8 +33,18 @@ class StandIn:
         self.word, self.tokens_BxL, self.read = word, tokens_BxL, {}
 
     def apply(
-        self, variables, tokens_BxL, segments_BxL, document_ids_BxL, *positions, deterministic, method=None, rngs=None
+        self,
+        variables,
+        tokens_BxL,
+        segments_BxL,
+        document_ids_BxL,
+        *positions,
+        row_positions_BxL,
+        deterministic,
+        method=None,
+        rngs=None,
     ):
+        assert row_positions_BxL is None
         self.read[method] = np.asarray(tokens_BxL)
         if method == "discriminate":
             return jnp.zeros(tokens_BxL.shape)
@@ -66,6 +77,31 @@ def test_a_sample_equal_to_the_original_counts_as_original():
     metrics = electra_metrics(outputs)
     assert quotient(metrics["generator_accuracy"]) == 1
     np.testing.assert_array_equal(metrics["replaced_fraction"], [0, 15])
+
+
+def test_googles_masking_reaches_both_networks():
+    """Positions that were drawn twice are fewer than slots; of two samples of one word, the mean is that word."""
+    repeated = 0
+    for key in range(20):
+        model = StandIn(word=11)
+        outputs = outputs_of(model, key, masking="with_replacement", kept_fraction=0.0)
+        masked_BxL = used(outputs)
+        repeated += int(outputs.masked.weights_BxM.sum()) - masked_BxL.sum()
+        np.testing.assert_array_equal(model.read["generate"], np.where(masked_BxL, SPECIAL.mask, TOKENS_BxL))
+        np.testing.assert_array_equal(outputs.corrupted_BxL, np.where(masked_BxL, 11, TOKENS_BxL))
+        assert (
+            not outputs_of(StandIn(word=11), key).masked.weights_BxM.sum()
+            - used(outputs_of(StandIn(word=11), key)).sum()
+        )
+    assert repeated > 5
+
+
+def test_the_way_of_sampling_can_be_chosen(monkeypatch):
+    monkeypatch.setattr(
+        objectives, "sample_tokens_by_gumbel", lambda key, logits, temperature: logits.argmax(-1) * 0 + 7
+    )
+    outputs = outputs_of(StandIn(word=5), sampling="google_gumbel")
+    np.testing.assert_array_equal(outputs.corrupted_BxL, np.where(used(outputs), 7, TOKENS_BxL))
 
 
 def test_labels_say_where_the_sample_differs():

@@ -14,6 +14,7 @@ class ParityJob:
     batch_size: int = 8
     row_length: int = 4
     flops_per_step: float = 1.0
+    paper_flops_per_step: float = 1.0
 
     def init(self, key):
         kernel = nn.with_logical_partitioning(nn.initializers.normal(0.1), ("vocab", "embed"))
