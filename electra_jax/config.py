@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.text import dataset, plan
 
@@ -40,7 +41,8 @@ def validate(config: Any, device_count: int) -> None:
     for names, relation in _relations(config, device_count):
         if broken.isdisjoint(names):
             problems += relation
-    problems += _text(config)
+    if not storage.is_remote(config.data.directory) or not problems:
+        problems += _text(config)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
         raise InputError(f"The config has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from absl import app, flags, logging
 
+from electra_jax import storage
 from electra_jax.errors import InputError, RunError
 
 # What a full or protected disk answers.
@@ -30,6 +31,8 @@ def _guarded(main: Callable[[], None]) -> int:
         main()
     except RunError as error:
         return _fail(error)
+    except storage.RemoteError as error:
+        return _fail(InputError(f"{error}. Check the address, the network and the rights, then run again."))
     except OSError as error:
         if error.errno not in _STORAGE:
             raise

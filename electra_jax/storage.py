@@ -203,6 +203,10 @@ def _umask() -> int:
     return mask
 
 
+class RemoteError(OSError):
+    """An address cannot be reached, or not in the way that was asked for."""
+
+
 class _RemoteFile(io.RawIOBase):
     """A remote file opened by fsspec, all of whose errors are OSErrors."""
 
@@ -248,9 +252,9 @@ def _os_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (ImportError, ValueError) as error:
-        raise OSError(f"{path}: {error}") from error
+        raise RemoteError(f"{path}: {error}") from error
     except _library_errors() as error:
-        raise OSError(f"{path}: {error}") from error
+        raise RemoteError(f"{path}: {error}") from error
 
 
 @functools.cache

@@ -196,14 +196,15 @@ def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
     assert f"--workdir={tmp_path}/file/run" in printed
 
 
-def test_object_storage_is_refused_rather_than_taken_for_a_local_folder():
+def test_addresses_are_never_taken_for_local_folders():
     printed = main("--config=configs/small.py:quicktest", "--workdir=gs://bucket/run", check=64)
     assert "--workdir=gs://bucket/run" in printed
     assert not (ROOT / "gs:").exists()
     printed = main(
-        "--config=configs/small.py:quicktest", "--workdir=x", "--config.data.directory=gs://bucket/data", check=64
+        "--config=configs/small.py:quicktest", "--workdir=x", "--config.data.directory=nonsense://data", check=64
     )
-    assert "config.data.directory: gs://bucket/data" in printed
+    assert "config.data.directory: nonsense://data: nonsense:// cannot be used" in printed
+    assert not (ROOT / "nonsense:").exists()
 
 
 @pytest.mark.slow

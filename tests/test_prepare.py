@@ -48,12 +48,40 @@ def test_missing_text_exits_with_64_and_one_clear_message(tmp_path):
     assert "Traceback" not in outcome.stderr
 
 
-def test_all_problems_of_the_data_come_at_once_and_object_storage_is_no_local_folder():
+def test_all_problems_of_the_data_come_at_once_and_an_address_is_no_local_folder():
     outcome = prepare(
-        "--config=configs/base.py", "--config.data.heldout_fraction=1.5", "--config.data.directory=gs://bucket/data"
+        "--config=configs/base.py", "--config.data.heldout_fraction=1.5", "--config.data.directory=nonsense://data"
     )
     assert outcome.returncode == 64
     assert "config.data.sources: no text is named" in outcome.stderr
     assert "config.data.heldout_fraction: found 1.5" in outcome.stderr
-    assert "config.data.directory: gs://bucket/data" in outcome.stderr
-    assert not (ROOT / "gs:").exists()
+    assert "config.data.directory: nonsense://data" in outcome.stderr
+    assert not (ROOT / "nonsense:").exists()
+
+
+def test_flags_that_say_nothing_together_are_refused(tmp_path):
+    flags = ["--config=configs/base.py", f"--config.data.directory={tmp_path}"]
+    assert "needs --runner=" in prepare(*flags, "--beam_options=--project=x").stderr
+    assert "counts local processes" in prepare(*flags, "--runner=DirectRunner", "--workers=2").stderr
+
+
+def test_a_damaged_shard_is_found_and_named(tmp_path):
+    flags = [
+        "--config=configs/base.py",
+        f'--config.data.sources=("{SHAKESPEARE}",)',
+        f"--config.data.directory={tmp_path / 'dataset'}",
+        "--config.data.tokenizer.vocabulary_size=600",
+        "--config.data.heldout_fraction=0.2",
+    ]
+    outcome = prepare(*flags, "--verify")
+    assert outcome.returncode == 0, outcome.stderr
+    assert "every shard has its checksum" in outcome.stdout
+    shard = tmp_path / "dataset" / "train-00000.bin"
+    content = bytearray(shard.read_bytes())
+    content[1000] ^= 1
+    shard.write_bytes(content)
+    outcome = prepare(*flags, "--verify")
+    assert outcome.returncode == 64
+    assert "train-00000.bin" in outcome.stderr
+    outcome = prepare(*flags, "--overwrite", "--verify")
+    assert outcome.returncode == 0, outcome.stderr

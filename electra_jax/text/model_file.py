@@ -37,14 +37,14 @@ def read(content: bytes) -> ModelFile:
     pieces = []
     trainer: dict[int, int | bytes] = {}
     normalizer: dict[int, int | bytes] = {}
-    for number, value, _ in _fields(content):
+    for number, value, _ in fields(content):
         if number == _PIECES:
-            piece = {field: inner for field, inner, _ in _fields(value)}
+            piece = {field: inner for field, inner, _ in fields(value)}
             pieces.append((piece.get(1, b"").decode(), piece.get(3, _NORMAL)))
         elif number == _TRAINER:
-            trainer = {field: inner for field, inner, _ in _fields(value)}
+            trainer = {field: inner for field, inner, _ in fields(value)}
         elif number == _NORMALIZER:
-            normalizer = {field: inner for field, inner, _ in _fields(value)}
+            normalizer = {field: inner for field, inner, _ in fields(value)}
     splits_at_blanks = (
         normalizer.get(1, b"").decode() in _KNOWN_RULES
         # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces.
@@ -59,17 +59,17 @@ def with_control_pieces(content: bytes, ids: Collection[int]) -> bytes:
     """The same .model in which text never yields the pieces of these ids, because their type is `CONTROL`."""
     changed = []
     piece_id = 0
-    for number, value, field in _fields(content):
+    for number, value, field in fields(content):
         if number == _PIECES:
             if piece_id in ids:
-                piece = b"".join(inner for name, _, inner in _fields(value) if name != 3) + bytes([3 << 3, CONTROL])
+                piece = b"".join(inner for name, _, inner in fields(value) if name != 3) + bytes([3 << 3, CONTROL])
                 field = bytes([_PIECES << 3 | _LENGTH_DELIMITED]) + _varint(len(piece)) + piece
             piece_id += 1
         changed.append(field)
     return b"".join(changed)
 
 
-def _fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
+def fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
     """Number, value and all bytes of each field of a message."""
     position = 0
     while position < len(message):

@@ -41,6 +41,8 @@ def ensure(data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner |
       MismatchError: the directory holds a dataset made with other values, or with another tokenizer.
       InputError: the directory holds something else, a dataset that is damaged, or see `prepare`.
     """
+    if wrong := plan.field_problems(data):
+        raise InputError("\n".join([*plan.text_problems(data), *wrong]))
     if not datasets.is_prepared(data.directory):
         return prepare(data, line, runner), True
     dataset = datasets.open_dataset(data.directory)
