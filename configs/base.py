@@ -16,6 +16,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config = ml_collections.ConfigDict()
     config.task = "pretraining"
     config.seed = 42  # Initial weights, row order, masks, samples and dropout all follow from it.
+    config.init_from = ""  # A model to start from, of any format: its weights, sizes and tokenizer, not its optimizer.
     config.steps = 766_000  # Optimizer updates.
     config.batch_size = 256  # Rows in a global batch; divisible by the devices that share a batch.
 

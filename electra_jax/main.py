@@ -32,6 +32,7 @@ def main() -> None:
     # Imported here so that a mistyped flag answers at once.
     import jax
 
+    from electra_jax.interop.initialization import pretraining_params
     from electra_jax.pretraining.job import pretraining_job
     from electra_jax.reporting.card import write_card
     from electra_jax.reporting.page import write_report
@@ -39,12 +40,14 @@ def main() -> None:
     from electra_jax.training import facts, loop, partitioning, processes, telemetry
     from electra_jax.training.trainer import make_trainer
 
-    configs.validate(config, jax.device_count())
     if "://" in _WORKDIR.value:
         raise InputError(f"--workdir={_WORKDIR.value}: expected a local path; object storage cannot be used yet")
-    workdir = _opened_workdir(pathlib.Path(_WORKDIR.value).expanduser().absolute(), config)
-    processes.use_compile_cache(os.path.expanduser(config.compile_cache))
+    workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     line = ProgressLine()
+    model = _model_to_start_from(config, workdir, line)
+    configs.validate(config, jax.device_count())
+    workdir = _opened_workdir(workdir, config)
+    processes.use_compile_cache(os.path.expanduser(config.compile_cache))
 
     dataset, is_new = writer.ensure(config.data, line)
     if is_new:
@@ -53,6 +56,10 @@ def main() -> None:
     job = pretraining_job(config, dataset, jax.default_backend())
     mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
     trainer = make_trainer(config, job, mesh, line.print)
+    if model:
+        given, report = pretraining_params(model, trainer.abstract.params)
+        line.print(f"Starting from {config.init_from}:\n" + "\n".join(f"  {text}" for text in report.lines()))
+        trainer = make_trainer(config, job, mesh, line.print, given)
     if _MODE.value == "eval":
         scores = loop.evaluate_newest(trainer, workdir)
         line.print(json.dumps(scores, indent=2))
@@ -69,6 +76,29 @@ def main() -> None:
             line.print(f"Report: {write_report(workdir)}")
         except (RunError, OSError) as error:
             line.print(f"No report: {error}")
+
+
+def _model_to_start_from(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Any:
+    """The model that `config.init_from` names, whose sizes and tokenizer the config takes; None when there is none.
+
+    A run that was started goes on without the model: its config.json knows what was taken.
+    """
+    if not config.init_from:
+        return None
+    from electra_jax.interop import checkpoints, starting
+
+    recorded = workdir / "config.json"
+    if recorded.exists() and any((workdir / "checkpoints").glob("*")):
+        before = json.loads(recorded.read_text())
+        config.model.update({name: before["model"][name] for name in config.model})
+        config.data.tokenizer.update(
+            {name: before["data"]["tokenizer"][name] for name in ("source", "vocabulary_size")}
+        )
+        return None
+    model = checkpoints.open_model(config.init_from)
+    for change in starting.fit(config, model):
+        line.print(f"from {config.init_from}: {change}")
+    return model
 
 
 def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:

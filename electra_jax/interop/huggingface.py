@@ -2,54 +2,47 @@
 
 Our generator is the library's `ElectraForMaskedLM` and our discriminator its `ElectraForPreTraining`. Each of those has
 a copy of the embeddings, which are one here. Axis letters: see the legend in `models/layers.py`; I × O are the input
-and output widths of a dense layer.
+and output widths of a dense layer, C is a number of classes.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from electra_jax.errors import InputError
+from electra_jax.interop import mapping
+from electra_jax.interop.mapping import SAME, Entry, Layout
 
 if TYPE_CHECKING:
     from electra_jax.models.encoder import EncoderConfig  # Brings JAX with it.
 
-
-class _Layout(NamedTuple):
-    """How the axes of one tensor move."""
-
-    to_theirs: Callable[[np.ndarray], np.ndarray]
-    to_ours: Callable[[np.ndarray, int], np.ndarray]  # Their tensors do not tell the number of heads.
-
-
-_SAME = _Layout(lambda ours: ours, lambda theirs, heads: theirs)
-_KERNEL_IxO = _Layout(lambda ours: ours.T, lambda theirs, heads: theirs.T)
-_KERNEL_DxHxK = _Layout(
+_KERNEL_IxO = Layout(lambda ours: ours.T, lambda theirs, heads: theirs.T)
+_KERNEL_DxHxK = Layout(
     lambda ours: ours.reshape(ours.shape[0], -1).T,
     lambda theirs, heads: theirs.T.reshape(theirs.shape[1], heads, -1),
 )
-_KERNEL_HxKxD = _Layout(
+_KERNEL_HxKxD = Layout(
     lambda ours: ours.reshape(-1, ours.shape[-1]).T,
     lambda theirs, heads: theirs.T.reshape(heads, -1, theirs.shape[0]),
 )
-_BIAS_HxK = _Layout(lambda ours: ours.reshape(-1), lambda theirs, heads: theirs.reshape(heads, -1))
+_BIAS_HxK = Layout(lambda ours: ours.reshape(-1), lambda theirs, heads: theirs.reshape(heads, -1))
 
 # Their name, our path, the layout. Read in both directions.
 _EMBEDDINGS = (
-    ("electra.embeddings.word_embeddings.weight", "embeddings/word_embeddings", _SAME),
-    ("electra.embeddings.position_embeddings.weight", "embeddings/position_embeddings", _SAME),
-    ("electra.embeddings.token_type_embeddings.weight", "embeddings/token_type_embeddings", _SAME),
-    ("electra.embeddings.LayerNorm.weight", "embeddings/layer_norm/scale", _SAME),
-    ("electra.embeddings.LayerNorm.bias", "embeddings/layer_norm/bias", _SAME),
+    ("electra.embeddings.word_embeddings.weight", "embeddings/word_embeddings", SAME),
+    ("electra.embeddings.position_embeddings.weight", "embeddings/position_embeddings", SAME),
+    ("electra.embeddings.token_type_embeddings.weight", "embeddings/token_type_embeddings", SAME),
+    ("electra.embeddings.LayerNorm.weight", "embeddings/layer_norm/scale", SAME),
+    ("electra.embeddings.LayerNorm.bias", "embeddings/layer_norm/bias", SAME),
 )
 # Only where the embeddings are narrower than the encoder; our path goes under the network's name.
 _PROJECT = (
     ("electra.embeddings_project.weight", "embeddings_project/kernel", _KERNEL_IxO),
-    ("electra.embeddings_project.bias", "embeddings_project/bias", _SAME),
+    ("electra.embeddings_project.bias", "embeddings_project/bias", SAME),
 )
 # Once for each layer: theirs after "electra.encoder.layer.<number>.", ours stacked under "<network>/layers/".
 _LAYER = (
@@ -60,35 +53,36 @@ _LAYER = (
     ("attention.self.value.weight", "attention/value/kernel", _KERNEL_DxHxK),
     ("attention.self.value.bias", "attention/value/bias", _BIAS_HxK),
     ("attention.output.dense.weight", "attention/output/kernel", _KERNEL_HxKxD),
-    ("attention.output.dense.bias", "attention/output/bias", _SAME),
-    ("attention.output.LayerNorm.weight", "attention_layer_norm/scale", _SAME),
-    ("attention.output.LayerNorm.bias", "attention_layer_norm/bias", _SAME),
+    ("attention.output.dense.bias", "attention/output/bias", SAME),
+    ("attention.output.LayerNorm.weight", "attention_layer_norm/scale", SAME),
+    ("attention.output.LayerNorm.bias", "attention_layer_norm/bias", SAME),
     ("intermediate.dense.weight", "intermediate/kernel", _KERNEL_IxO),
-    ("intermediate.dense.bias", "intermediate/bias", _SAME),
+    ("intermediate.dense.bias", "intermediate/bias", SAME),
     ("output.dense.weight", "output/kernel", _KERNEL_IxO),
-    ("output.dense.bias", "output/bias", _SAME),
-    ("output.LayerNorm.weight", "output_layer_norm/scale", _SAME),
-    ("output.LayerNorm.bias", "output_layer_norm/bias", _SAME),
+    ("output.dense.bias", "output/bias", SAME),
+    ("output.LayerNorm.weight", "output_layer_norm/scale", SAME),
+    ("output.LayerNorm.bias", "output_layer_norm/bias", SAME),
 )
-_TIED_WEIGHT = "generator_lm_head.weight"  # A second name of the word table; files may leave it out.
+TIED_WEIGHT = "generator_lm_head.weight"  # A second name of the word table; files may leave it out.
 _HEADS = {
     "generator": (
         ("generator_predictions.dense.weight", "generator_head/dense/kernel", _KERNEL_IxO),
-        ("generator_predictions.dense.bias", "generator_head/dense/bias", _SAME),
-        ("generator_predictions.LayerNorm.weight", "generator_head/layer_norm/scale", _SAME),
-        ("generator_predictions.LayerNorm.bias", "generator_head/layer_norm/bias", _SAME),
-        ("generator_lm_head.bias", "generator_head/bias", _SAME),
-        (_TIED_WEIGHT, "embeddings/word_embeddings", _SAME),
+        ("generator_predictions.dense.bias", "generator_head/dense/bias", SAME),
+        ("generator_predictions.LayerNorm.weight", "generator_head/layer_norm/scale", SAME),
+        ("generator_predictions.LayerNorm.bias", "generator_head/layer_norm/bias", SAME),
+        ("generator_lm_head.bias", "generator_head/bias", SAME),
+        (TIED_WEIGHT, "embeddings/word_embeddings", SAME),
     ),
     "discriminator": (
         ("discriminator_predictions.dense.weight", "discriminator_head/dense/kernel", _KERNEL_IxO),
-        ("discriminator_predictions.dense.bias", "discriminator_head/dense/bias", _SAME),
+        ("discriminator_predictions.dense.bias", "discriminator_head/dense/bias", SAME),
         ("discriminator_predictions.dense_prediction.weight", "discriminator_head/prediction/kernel", _KERNEL_IxO),
-        ("discriminator_predictions.dense_prediction.bias", "discriminator_head/prediction/bias", _SAME),
+        ("discriminator_predictions.dense_prediction.bias", "discriminator_head/prediction/bias", SAME),
     ),
 }
 # Old files carry these counters beside the weights.
 _BUFFERS = ("electra.embeddings.position_ids", "electra.embeddings.token_type_ids")
+_WHOSE = "The Hugging Face {}"
 
 
 def huggingface_config(config: EncoderConfig) -> dict[str, Any]:
@@ -123,7 +117,7 @@ def generator_state(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The state dict of `ElectraForMaskedLM`.
 
     Args:
-      params: what `Electra.init` returns under "params", unboxed; NumPy or JAX arrays.
+      params: what `Electra.init` returns under "params", unboxed; NumPy or JAX arrays. The head may be missing.
 
     Returns:
       Fresh arrays of the parameters' types, all that `load_state_dict(strict=True)` asks for.
@@ -160,82 +154,86 @@ def params_from_huggingface(
     Raises:
       InputError: a tensor is missing or unknown, or the two states disagree on a shared table.
     """
-    flat = _read(generator, "generator", generator_heads)
-    for path, array in _read(discriminator, "discriminator", discriminator_heads).items():
-        _put(flat, path, array)
-    return _unflatten(flat)
+    states = {"generator": (generator, generator_heads), "discriminator": (discriminator, discriminator_heads)}
+    flat: dict[str, np.ndarray] = {}
+    for network, (state, heads) in states.items():
+        for path, array in network_params(state, network, heads, _WHOSE.format(network)).items():
+            mapping.put(flat, path, array)
+    return mapping.unflatten(flat)
 
 
-def _tensors(network: str, layers: int, projected: bool) -> Iterator[tuple[str, str, int | None, _Layout]]:
-    """Their name, our path, the index on its layer axis if it has one, and the layout of each tensor of a network."""
-    for theirs, ours, layout in (*_EMBEDDINGS, *_HEADS[network]):
-        yield theirs, ours, None, layout
-    for theirs, ours, layout in _PROJECT if projected else ():
-        yield theirs, f"{network}/{ours}", None, layout
-    for layer in range(layers):
-        for theirs, ours, layout in _LAYER:
-            yield f"electra.encoder.layer.{layer}.{theirs}", f"{network}/layers/{ours}", layer, layout
+def network_params(
+    state: Mapping[str, np.ndarray], network: str, heads: int, whose: str, *, with_head: bool = True
+) -> dict[str, np.ndarray]:
+    """Arrays by path from the state dict of one network.
 
+    Args:
+      state: of `ElectraForMaskedLM`, `ElectraForPreTraining` or, without a head, a bare encoder under "electra.".
+      network: "generator" or "discriminator".
+      heads: `num_attention_heads` of its config.json.
+      whose: names the file or network in messages.
+      with_head: whether the network's head is there.
 
-def _write(params: Mapping[str, Any], network: str) -> dict[str, np.ndarray]:
-    flat = _flatten({part: params[part] for part in ("embeddings", network, f"{network}_head")})
-    layers = len(flat[f"{network}/layers/output/bias"])
-    state, written = {}, set()
-    for theirs, ours, layer, layout in _tensors(network, layers, "embeddings_project" in params[network]):
-        array = flat[ours] if layer is None else flat[ours][layer]
-        state[theirs] = np.array(layout.to_theirs(array), order="C")
-        written.add(ours)
-    if unknown := sorted(flat.keys() - written):
-        raise InputError(f"Hugging Face's ELECTRA has no equivalent of these parameters: {', '.join(unknown)}")
-    return state
-
-
-def _read(state: Mapping[str, np.ndarray], network: str, heads: int) -> dict[str, np.ndarray]:
+    Raises:
+      InputError: a tensor is missing or unknown.
+    """
     numbers = (re.match(r"electra\.encoder\.layer\.(\d+)\.", name) for name in state)
     layers = 1 + max((int(number[1]) for number in numbers if number), default=0)
-    flat, stacks, known = {}, {}, set(_BUFFERS)
-    for theirs, ours, layer, layout in _tensors(network, layers, _PROJECT[0][0] in state):
-        known.add(theirs)
-        if theirs not in state:
-            if theirs == _TIED_WEIGHT:
-                continue
-            raise InputError(f"The Hugging Face {network} has no tensor {theirs}")
-        array = np.array(layout.to_ours(state[theirs], heads), order="C")
-        if layer is None:
-            _put(flat, ours, array)
-        else:
-            stacks.setdefault(ours, []).append(array)
-    if unknown := sorted(state.keys() - known):
-        raise InputError(f"The Hugging Face {network} has tensors that ELECTRA does not have: {', '.join(unknown)}")
-    return flat | {path: np.stack(arrays) for path, arrays in stacks.items()}
-
-
-def _put(flat: dict[str, np.ndarray], path: str, array: np.ndarray) -> None:
-    """Sets flat[path]; if it is set already, these are two copies of a shared table and must be the same."""
-    if path in flat and not np.array_equal(flat[path], array):
-        raise InputError(
-            f"The Hugging Face networks hold two different copies of {path}, of which there is one here; "
-            f"expected a generator with tied words and the discriminator that was trained with it"
-        )
-    flat[path] = array
-
-
-def _flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= _flatten(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = np.asarray(value)
+    entries = list(_entries(network, layers, projected=_PROJECT[0][0] in state, with_head=with_head))
+    flat = mapping.read(state, entries, heads, whose, optional=(TIED_WEIGHT,))
+    if unknown := sorted(state.keys() - {entry.theirs for entry in entries} - set(_BUFFERS)):
+        raise InputError(f"{whose} has tensors that ELECTRA does not have: {', '.join(unknown)}")
     return flat
 
 
-def _unflatten(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    tree: dict[str, Any] = {}
-    for path, array in flat.items():
-        *parents, name = path.split("/")
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[name] = array
-    return tree
+def classification_head_state(kernel_DxC: np.ndarray, bias_C: np.ndarray) -> dict[str, np.ndarray]:
+    """The head of `ElectraForSequenceClassification` that computes what one dense layer on [CLS] computes.
+
+    The paper's head is that one layer; the library's is dense, GELU, dense. With Φ the normal distribution function,
+    gelu(z) - gelu(-z) = z Φ(z) + z Φ(-z) = z: each class takes two hidden units, and the rest stay zero. Where classes
+    are more than half of the width, the hidden layer is the identity times 2^-40 instead, where GELU halves exactly;
+    that holds in float32 and bfloat16, while float16 has no numbers so small.
+
+    Args:
+      kernel_DxC: of the dense layer, float32.
+      bias_C: idem.
+
+    Returns:
+      float32 tensors by their names in the library.
+    """
+    width, classes = kernel_DxC.shape
+    inner_DxD = np.zeros((width, width), np.float32)
+    outer_CxD = np.zeros((classes, width), np.float32)
+    if 2 * classes <= width:
+        inner_DxD[:classes], inner_DxD[classes : 2 * classes] = kernel_DxC.T, -kernel_DxC.T
+        each = np.arange(classes)
+        outer_CxD[each, each], outer_CxD[each, classes + each] = 1, -1
+    else:
+        np.fill_diagonal(inner_DxD, 2.0**-40)
+        outer_CxD[:] = kernel_DxC.T * np.float32(2.0**41)
+    return {
+        "classifier.dense.weight": inner_DxD,
+        "classifier.dense.bias": np.zeros(width, np.float32),
+        "classifier.out_proj.weight": outer_CxD,
+        "classifier.out_proj.bias": np.array(bias_C, np.float32),
+    }
+
+
+def _entries(network: str, layers: int, *, projected: bool, with_head: bool) -> Iterator[Entry]:
+    """All tensors of a network."""
+    for theirs, ours, layout in (*_EMBEDDINGS, *(_HEADS[network] if with_head else ())):
+        yield Entry(theirs, ours, None, layout)
+    for theirs, ours, layout in _PROJECT if projected else ():
+        yield Entry(theirs, f"{network}/{ours}", None, layout)
+    for layer in range(layers):
+        for theirs, ours, layout in _LAYER:
+            yield Entry(f"electra.encoder.layer.{layer}.{theirs}", f"{network}/layers/{ours}", layer, layout)
+
+
+def _write(params: Mapping[str, Any], network: str) -> dict[str, np.ndarray]:
+    parts = {part: params[part] for part in ("embeddings", network, f"{network}_head") if part in params}
+    layers = len(params[network]["layers"]["output"]["bias"])
+    entries = _entries(
+        network, layers, projected="embeddings_project" in params[network], with_head=f"{network}_head" in params
+    )
+    return mapping.write(parts, entries, "Hugging Face's ELECTRA")

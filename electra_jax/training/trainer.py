@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from electra_jax.training import partitioning
-from electra_jax.training.job import Job
+from electra_jax.training.job import Job, Params
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import TrainState, initial_state
 from electra_jax.training.step import make_evaluation_step, make_train_step
@@ -45,10 +45,17 @@ class Trainer:
     """
 
     def __init__(
-        self, job: Job, optimizer_config: OptimizerConfig, config: LoopConfig, mesh: Mesh, note: Callable[[str], None]
+        self,
+        job: Job,
+        optimizer_config: OptimizerConfig,
+        config: LoopConfig,
+        mesh: Mesh,
+        note: Callable[[str], None],
+        given_params: Params | None = None,
     ) -> None:
         """Plans the placement; allocates nothing, so that it also serves a mesh of devices that are not there."""
         self.job, self.optimizer_config, self.config, self.mesh = job, optimizer_config, config, mesh
+        self._given_params = given_params or {}
         transformation = optimizer(optimizer_config)
 
         def make_state(key: jax.Array) -> TrainState:
@@ -76,8 +83,10 @@ class Trainer:
         return jax.random.fold_in(self.root_key, _EVALUATION_STREAM)
 
     def initial_state(self) -> TrainState:
-        """Freshly drawn parameters, each made where it will live."""
-        return jax.jit(lambda key: nn.unbox(self._make_state(key)), out_shardings=self.shardings)(self.root_key)
+        """Freshly drawn parameters, or those that were given, each made where it will live."""
+        state = jax.jit(lambda key: nn.unbox(self._make_state(key)), out_shardings=self.shardings)(self.root_key)
+        given = {part: jax.device_put(tree, self.shardings.params[part]) for part, tree in self._given_params.items()}
+        return state.replace(params=state.params | given)
 
     def placed(self) -> contextlib.AbstractContextManager[None]:
         """The mesh and the axis rules, to be in force while steps are traced."""
@@ -113,8 +122,18 @@ class Trainer:
         return self.job.describe(jax.tree.map(np.asarray, jax.device_get(values)))
 
 
-def make_trainer(config: Any, job: Job, mesh: Mesh, note: Callable[[str], None]) -> Trainer:
-    """The trainer that a validated config asks for."""
+def make_trainer(
+    config: Any, job: Job, mesh: Mesh, note: Callable[[str], None], given_params: Params | None = None
+) -> Trainer:
+    """The trainer that a validated config asks for.
+
+    Args:
+      config: the config.
+      job: what to train.
+      mesh: where.
+      note: is told of axes that the mesh does not divide.
+      given_params: parts of the parameter tree, each whole, that a run starts from instead of initial values.
+    """
     optimizer_config = OptimizerConfig(steps=config.steps, **config.optimizer)
     loop_config = LoopConfig(
         seed=config.seed,
@@ -125,4 +144,4 @@ def make_trainer(config: Any, job: Job, mesh: Mesh, note: Callable[[str], None])
         keep_every_steps=config.checkpoint.keep_every_steps,
         sharding=config.mesh.sharding,
     )
-    return Trainer(job, optimizer_config, loop_config, mesh, note)
+    return Trainer(job, optimizer_config, loop_config, mesh, note, given_params)

@@ -8,6 +8,7 @@ import pytest
 
 from electra_jax.errors import InputError
 from electra_jax.interop import huggingface
+from electra_jax.models.layers import gelu
 from tests.interop import peer
 
 HEADS = peer.heads(peer.TINY_PAIR)
@@ -83,3 +84,27 @@ def test_attention_bias_cannot_be_written():
     huggingface.generator_state(params)
     with pytest.raises(InputError, match="discriminator/layers/attention/slopes"):
         huggingface.discriminator_state(params)
+
+
+def standard_head(classes, width=64):
+    draw = np.random.default_rng(classes)
+    return draw.standard_normal((width, classes), np.float32) * 0.2, draw.standard_normal(classes, np.float32)
+
+
+@pytest.mark.parametrize("classes", [1, 3, 32, 33, 200])
+def test_one_dense_layer_is_what_the_two_layers_of_the_library_compute(classes):
+    kernel_DxC, bias_C = standard_head(classes)
+    state = huggingface.classification_head_state(kernel_DxC, bias_C)
+    # LayerNorm puts out numbers around 1; single units of trained models reach 30.
+    hidden_BxD = np.random.default_rng(0).standard_normal((50, 64), np.float32)
+    hidden_BxD[:, 7] *= 30
+    inner_BxD = hidden_BxD @ state["classifier.dense.weight"].T + state["classifier.dense.bias"]
+    inner_BxD = np.asarray(gelu(inner_BxD))
+    logits_BxC = inner_BxD @ state["classifier.out_proj.weight"].T + state["classifier.out_proj.bias"]
+    np.testing.assert_allclose(logits_BxC, hidden_BxD @ kernel_DxC + bias_C, atol=1e-5)
+    assert {array.dtype for array in state.values()} == {np.dtype(np.float32)}
+
+
+def test_the_head_holds_numbers_of_ordinary_size_where_classes_are_few():
+    state = huggingface.classification_head_state(*standard_head(3))
+    assert max(np.abs(array).max() for array in state.values()) < 10

@@ -1,0 +1,75 @@
+"""The door for models in and out: `python -m electra_jax.convert --source=PATH --target=DIR --to=huggingface`.
+
+The format of the source is told by its files. Nothing appears at the target unless it was read back and found the same.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from absl import flags
+
+from electra_jax import doors
+from electra_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from electra_jax.interop.copies import Copy
+    from electra_jax.interop.model import Model
+
+_SOURCE = flags.DEFINE_string(
+    "source", None, "A workdir or checkpoint of ours, a Hugging Face folder, or a TensorFlow 1 checkpoint of Google's."
+)
+_TARGET = flags.DEFINE_string("target", None, "The folder to make.")
+_TO = flags.DEFINE_enum("to", None, ["huggingface", "google", "electra_jax"], "The format to write.")
+
+# More rows would hide the others.
+_SHOWN_SKIPPED = 12
+
+
+def main() -> None:
+    """Reads a model, writes it in another format, and says what became of each part; see `doors` for exit codes."""
+    if not (_SOURCE.value and _TARGET.value and _TO.value):
+        raise InputError(
+            "Three flags are needed, for example --source=runs/small --target=exported/small --to=huggingface"
+        )
+    # Imported here so that a mistyped flag answers at once.
+    from electra_jax.interop import checkpoints, copies
+
+    copies.check_target(_TARGET.value)
+    model = checkpoints.open_model(_SOURCE.value)
+    written = copies.write(model, _TARGET.value, _TO.value)
+    print("\n".join(_lines(model, written)))
+    print(f"\n{_TO.value}: {_TARGET.value}")
+
+
+def _lines(model: Model, written: Copy) -> list[str]:
+    """A short table of what was taken, left out, and not there."""
+    from electra_jax.interop.mapping import NETWORKS, flatten
+    from electra_jax.wording import quantity
+
+    rows = [("read", model.origin + (f", step {model.step}" if model.step is not None else ""))]
+    for part, tree in model.params.items():
+        size = quantity(sum(array.size for array in flatten(tree).values()))
+        sizes = model.networks.get(part)
+        shape = f", {sizes.layers} layers of {sizes.hidden_size}, {sizes.heads} heads" if sizes else ""
+        rows.append(("taken", f"{part}: {size} parameters{shape}"))
+    if model.task_head and not written.skipped:
+        rows.append(("taken", f"head of {model.task_head.architecture}: {len(model.task_head.tensors)} tensors"))
+    if model.tokenizer:
+        rows.append(("taken", f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocabulary_size} pieces"))
+    else:
+        rows.append(("not there", "tokenizer: the copy has none either, and only whoever has it can use the model"))
+    for part in (part for network in NETWORKS for part in (network, f"{network}_head") if part not in model.params):
+        rows.append(("not there", f"{part}: training that needs it starts from initial values"))
+    skipped = [*model.skipped, *written.skipped]
+    rows += [("skipped", f"{name}: {reason}") for name, reason in skipped[:_SHOWN_SKIPPED]]
+    if len(skipped) > _SHOWN_SKIPPED:
+        rows.append(("skipped", f"and {len(skipped) - _SHOWN_SKIPPED} more"))
+    rows += [("note", note) for note in (*model.notes, *written.notes)]
+    differences = ", ".join(f"{network} {largest:.0e}" for network, largest in written.difference.items())
+    rows.append(("checked", f"weights equal bit for bit; largest difference of outputs: {differences}"))
+    return [f"  {kind:<10} {what}" for kind, what in rows]
+
+
+if __name__ == "__main__":
+    doors.enter(main)

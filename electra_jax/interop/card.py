@@ -1,0 +1,43 @@
+"""The README.md beside an exported network: facts that are known, and no others."""
+
+from __future__ import annotations
+
+from electra_jax import wording
+from electra_jax.interop.mapping import flatten
+from electra_jax.interop.model import Model
+
+_WHAT = {
+    "generator": "The generator of an ELECTRA pair: a masked language model, small beside its discriminator.",
+    "discriminator": "The discriminator of an ELECTRA pair: the network to fine-tune.",
+}
+_ALONE = "A masked language model in ELECTRA's architecture."
+
+
+def text(model: Model, network: str, architecture: str) -> str:
+    """The card of one network, Markdown."""
+    config = model.networks[network]
+    what = _ALONE if network == "generator" and model.discriminator is None else _WHAT[network]
+    parts = ("embeddings", network, f"{network}_head")
+    count = sum(
+        array.size for array in flatten({part: model.params[part] for part in parts if part in model.params}).values()
+    )
+    facts = {
+        "architecture": architecture,
+        "parameters": wording.quantity(count),
+        "layers": config.layers,
+        "hidden size": config.hidden_size,
+        "attention heads": config.heads,
+        "feed-forward size": config.feed_forward_size,
+        "embedding size": config.embedding_size,
+        "vocabulary": config.vocabulary_size,
+        "positions": config.positions,
+        "made from": model.origin,
+        "steps of training": "not known" if model.step is None else model.step,
+        "text": ", ".join(f"`{source}`" for source in model.sources) or "not known",
+    }
+    rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
+    return (
+        f"---\nlibrary_name: transformers\ntags:\n- electra\n---\n\n# ELECTRA, {network}\n\n{what} "
+        f"Written by electra_jax.\n\n| | |\n|---|---|\n{rows}\n\n"
+        "Licence: not stated; whoever publishes these weights says under which one.\n"
+    )

@@ -1,0 +1,64 @@
+"""Any model that can be read, whatever wrote it."""
+
+from __future__ import annotations
+
+import os
+
+from electra_jax import storage
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.interop import exported, google_checkpoint, huggingface_folder, runs, safetensors
+from electra_jax.interop.model import Model, shape_problems
+
+_READABLE = (
+    "a workdir or checkpoint of electra_jax, a folder that --to=electra_jax wrote, a Hugging Face folder (config.json "
+    "with model.safetensors, or generator/ and discriminator/ with them), or a TensorFlow 1 checkpoint of Google's "
+    "ELECTRA (model.ckpt-… or its folder)"
+)
+_SHOWN_PROBLEMS = 8
+
+
+def open_model(path: str) -> Model:
+    """Reads a model; the format is told by the files.
+
+    Args:
+      path: local; folders of Hugging Face and exported ones may also be remote.
+
+    Raises:
+      InputError: there is nothing that can be read, it is damaged, or its parts do not belong together.
+      MismatchError: a checkpoint of a run is damaged, or is not of the config beside it.
+    """
+    path = path if storage.is_remote(path) else os.path.expanduser(path)
+    path = path.rstrip("/") or path
+    if not storage.is_remote(path) and (place := runs.find(path)):
+        model = runs.read(*place)
+        if problems := shape_problems(model):
+            raise MismatchError(f"{path}: checkpoint {model.step} is not of the config beside it:\n{_listed(problems)}")
+    else:
+        model = _of_others(path)
+        if problems := shape_problems(model):
+            raise InputError(f"{path}: the weights are not of the sizes beside them:\n{_listed(problems)}")
+    tokenizer = model.tokenizer
+    if tokenizer and tokenizer.vocabulary_size != model.vocabulary_size:
+        raise InputError(
+            f"{path}: the tokenizer has {tokenizer.vocabulary_size} pieces and the word table "
+            f"{model.vocabulary_size} rows; expected as many. Put the model's own tokenizer there, or none."
+        )
+    return model
+
+
+def _of_others(path: str) -> Model:
+    if storage.exists(storage.join(path, exported.MANIFEST)) and storage.exists(storage.join(path, safetensors.FILE)):
+        return exported.read(path)
+    if huggingface_folder.is_folder(path):
+        return huggingface_folder.read(path)
+    if not storage.is_remote(path) and (prefix := google_checkpoint.find(path)):
+        return google_checkpoint.read(prefix)
+    found = ", ".join(storage.names(path)[:8]) if storage.exists(path) else "nothing"
+    raise InputError(f"--source={path}: found {found or 'an empty folder'}; expected {_READABLE}")
+
+
+def _listed(problems: list[str]) -> str:
+    shown = [f"  - {problem}" for problem in problems[:_SHOWN_PROBLEMS]]
+    if len(problems) > _SHOWN_PROBLEMS:
+        shown.append(f"  … and {len(problems) - _SHOWN_PROBLEMS} more")
+    return "\n".join(shown)

@@ -1,0 +1,170 @@
+"""Files of Google's TensorFlow 1 checkpoints. TensorFlow is imported by the functions, not with this file."""
+
+from __future__ import annotations
+
+import os
+import re
+
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.interop import exported, google, mapping, tokenizer_files
+from electra_jax.interop.model import Model
+from electra_jax.models.encoder import EncoderConfig
+
+_STATE_FILE = "checkpoint"
+_SLOTS = ("/adam_m", "/adam_v")
+
+
+def find(path: str) -> str | None:
+    """The prefix of a checkpoint's files, or None if there is none at this path.
+
+    Args:
+      path: a prefix as model.ckpt-1000, one of its files, or a directory that holds one checkpoint or says which.
+
+    Raises:
+      InputError: a directory with several checkpoints that does not say which.
+    """
+    if prefix := re.fullmatch(r"(.+)\.(index|data-\d+-of-\d+)", path):
+        path = prefix[1]
+    if os.path.isfile(f"{path}.index"):
+        return path
+    indices = sorted(name.removesuffix(".index") for name in storage.names(path) if name.endswith(".index"))
+    if not os.path.isdir(path) or not indices:
+        return None
+    state = os.path.join(path, _STATE_FILE)
+    if os.path.isfile(state):
+        with open(state, encoding="utf-8") as file:
+            newest = re.search(r'^model_checkpoint_path: "(.+)"', file.read(), re.MULTILINE)
+        # The path is the trainer's own; only its last part holds here.
+        if newest and os.path.basename(newest[1]) in indices:
+            return os.path.join(path, os.path.basename(newest[1]))
+    if len(indices) > 1:
+        raise InputError(f"{path}: holds several checkpoints, {', '.join(indices)}; give the path of one of them")
+    return os.path.join(path, indices[0])
+
+
+def read(prefix: str) -> Model:
+    """Reads a checkpoint, and the vocab.txt beside it.
+
+    Raises:
+      InputError: it is damaged, or holds something else than ELECTRA.
+    """
+    variables, slots = _variables(prefix)
+    step = variables.pop(google.STEP, None)
+    try:
+        found = google.find({name: array.shape for name, array in variables.items()})
+    except InputError as error:
+        raise InputError(f"{prefix}: {error}") from error
+    directory = os.path.dirname(prefix) or "."
+    told = exported.read_manifest(directory) if storage.exists(storage.join(directory, exported.MANIFEST)) else {}
+    notes, sizes, flat = [], {}, {}
+    for network, scope in found.scopes.items():
+        hidden = len(variables[f"{scope}/encoder/layer_0/output/dense/bias"])
+        heads = told[network].heads if network in told else google.heads_by_rule(hidden)
+        if network not in told:
+            notes.append(f"{network}: {heads} attention heads, by Google's rule of 64 units each")
+        for path, array in google.network_params(variables, network, scope, heads).items():
+            mapping.put(flat, path, array)
+        sizes[network] = told.get(network) or _sizes(flat, network)
+    if set(found.scopes.values()) == {"electra"} and len(found.scopes) == 2:
+        notes.append("generator: is the discriminator's encoder, as with untied_generator=False; here it is a copy")
+    tokenizer, casing = tokenizer_files.load_beside(directory, told.get("casing"))
+    counted = ((f"{slots} optimizer slots", "only weights are converted"),) if slots else ()
+    return Model(
+        discriminator=sizes.get("discriminator"),
+        generator=sizes.get("generator"),
+        params=mapping.unflatten(flat),
+        tokenizer=tokenizer,
+        step=None if step is None else int(step),
+        origin=told.get("origin") or f"Google checkpoint {os.path.basename(prefix)}",
+        sources=tuple(told.get("sources", ())),
+        skipped=(*counted, *found.skipped),
+        notes=(*notes, *casing),
+    )
+
+
+def write(model: Model, directory: str) -> tuple[str, ...]:
+    """Writes model.ckpt-STEP, the file that names it, and vocab.txt; returns what the user should know.
+
+    Raises:
+      InputError: Google's code cannot compute what this model computes.
+      OSError: it cannot be written.
+    """
+    for network, config in model.networks.items():
+        if config.attention_bias != "none":
+            raise InputError(
+                f"config.model.attention_bias: {config.attention_bias!r} has no equivalent in Google's ELECTRA; only "
+                f"models trained with --config.model.attention_bias=none can be written for it"
+            )
+        if config.layer_norm_epsilon != google.LAYER_NORM_EPSILON:
+            raise InputError(
+                f"The {network} has a LayerNorm epsilon of {config.layer_norm_epsilon}; Google's code has "
+                f"{google.LAYER_NORM_EPSILON} built in. Convert it with --to=huggingface or --to=electra_jax."
+            )
+    variables = google.state_of(model.params)
+    step = model.step or 0
+    name = f"model.ckpt-{step}"
+    _save(storage.join(directory, name), variables | {google.STEP: np.asarray(step, np.int64)})
+    state = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
+    storage.write(storage.join(directory, _STATE_FILE), state.encode())
+    # Shapes do not tell how many heads there are.
+    exported.write_manifest(model, directory)
+    notes = []
+    for network, config in model.networks.items():
+        if wanted := google.overrides(config.hidden_size, config.heads, config.feed_forward_size):
+            notes.append(f"{network}: Google's code computes the same only with model_hparam_overrides={wanted}")
+    vocabulary = tokenizer_files.write_vocabulary(model.tokenizer, directory) if model.tokenizer else ()
+    return (*notes, *vocabulary)
+
+
+def _sizes(flat: dict[str, np.ndarray], network: str) -> EncoderConfig:
+    """Sizes by the shapes of arrays."""
+    words, positions, types = (
+        flat[f"embeddings/{name}"].shape for name in ("word_embeddings", "position_embeddings", "token_type_embeddings")
+    )
+    layers, hidden, heads, _ = flat[f"{network}/layers/attention/query/kernel"].shape
+    return EncoderConfig(
+        vocabulary_size=words[0],
+        embedding_size=words[1],
+        hidden_size=hidden,
+        layers=layers,
+        heads=heads,
+        feed_forward_size=flat[f"{network}/layers/intermediate/kernel"].shape[-1],
+        positions=positions[0],
+        token_types=types[0],
+        layer_norm_epsilon=google.LAYER_NORM_EPSILON,
+    )
+
+
+def _variables(prefix: str) -> tuple[dict[str, np.ndarray], int]:
+    """All variables but the optimizer's, and how many of those there are."""
+    import tensorflow as tf
+
+    try:
+        reader = tf.train.load_checkpoint(prefix)
+        names = reader.get_variable_to_shape_map()
+        slots = {name for name in names if name.endswith(_SLOTS)}
+        variables = {name: reader.get_tensor(name) for name in names.keys() - slots}
+    except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
+        raise InputError(f"{prefix}: TensorFlow cannot read this checkpoint ({error}); copy it anew") from error
+    return {name: _float32(array) for name, array in variables.items()}, len(slots)
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    return array.astype(np.float32) if np.issubdtype(array.dtype, np.floating) else np.asarray(array)
+
+
+def _save(prefix: str, variables: dict[str, np.ndarray]) -> None:
+    """Writes tensors as a checkpoint of TensorFlow's V2 format, which TensorFlow 1 reads since 1.0."""
+    import tensorflow as tf
+
+    names = sorted(variables)
+    with tf.device("cpu"):
+        tf.raw_ops.SaveV2(
+            prefix=prefix,
+            tensor_names=names,
+            shape_and_slices=[""] * len(names),
+            tensors=[tf.constant(variables[name]) for name in names],
+        )

@@ -1,0 +1,253 @@
+"""Folders in the layout of Hugging Face: config.json, model.safetensors and a tokenizer, for one network or for two."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.interop import card, huggingface, mapping, safetensors, tokenizer_files
+from electra_jax.interop.model import Model, TaskHead
+from electra_jax.models.encoder import EncoderConfig
+
+CONFIG = "config.json"
+
+_ARCHITECTURES = {"generator": "ElectraForMaskedLM", "discriminator": "ElectraForPreTraining"}
+_BARE = "ElectraModel"
+_TASKS = (
+    "ElectraForSequenceClassification", "ElectraForTokenClassification", "ElectraForQuestionAnswering",
+)  # fmt: skip
+_BERT = (
+    "BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForNextSentencePrediction",
+    "BertForSequenceClassification", "BertForTokenClassification", "BertForQuestionAnswering",
+    "BertForMultipleChoice",
+)  # fmt: skip
+# A field of config.json, which transformers keeps and passes over.
+_PROVENANCE = "electra_jax"
+_TASK_TENSORS = ("classifier.", "qa_outputs.")
+_TASK_FIELDS = ("id2label", "label2id", "problem_type")
+# The encoder's tensors begin so; a file of the bare encoder leaves out the model's own prefix.
+_ENCODER_PARTS = ("embeddings.", "encoder.", "embeddings_project.")
+# Counters that old files carry beside the weights.
+_BUFFERS = ("position_ids", "token_type_ids")
+_OLD_SUFFIXES = {".gamma": ".weight", ".beta": ".bias"}
+_NOT_READ = {
+    "pytorch_model.bin": "is a pickle, which can run any code when it is opened",
+    "tf_model.h5": "is of transformers' TensorFlow models, which are no more",
+    "flax_model.msgpack": "is of transformers' Flax models, which are no more",
+}
+
+
+def is_folder(path: str) -> bool:
+    """Says whether a path is a folder of one network, or holds folders `generator` and `discriminator`."""
+    return _is_network(path) or any(_is_network(storage.join(path, network)) for network in mapping.NETWORKS)
+
+
+def read(path: str) -> Model:
+    """Reads the network of a folder, or the two of its subfolders.
+
+    Raises:
+      InputError: it is damaged, of another architecture, or the two networks do not belong together.
+    """
+    if _is_network(path):
+        return _read_network(path, None)
+    present = [network for network in mapping.NETWORKS if _is_network(storage.join(path, network))]
+    models = {network: _read_network(storage.join(path, network), network) for network in present}
+    flat: dict[str, np.ndarray] = {}
+    for model in models.values():
+        for name, array in mapping.flatten(model.params).items():
+            mapping.put(flat, name, array)
+    main = models[present[-1]]  # The discriminator, where there is one.
+    hashes = {model.tokenizer.sha256 for model in models.values() if model.tokenizer}
+    if len(hashes) > 1:
+        raise InputError(f"{path}: generator and discriminator have different tokenizers; convert each by itself")
+    return Model(
+        discriminator=models["discriminator"].discriminator if "discriminator" in models else None,
+        generator=models["generator"].generator if "generator" in models else None,
+        params=mapping.unflatten(flat),
+        tokenizer=main.tokenizer or models[present[0]].tokenizer,
+        step=main.step,
+        origin=main.origin,
+        sources=main.sources,
+        skipped=tuple(entry for model in models.values() for entry in model.skipped),
+        notes=tuple(dict.fromkeys(note for model in models.values() for note in model.notes)),
+        task_head=main.task_head,
+    )
+
+
+def write(model: Model, directory: str) -> tuple[str, ...]:
+    """Writes a folder for each network; returns what the user should know.
+
+    Raises:
+      InputError: transformers' ELECTRA cannot compute what this model computes.
+      OSError: it cannot be written.
+    """
+    notes: list[str] = []
+    for network, config in model.networks.items():
+        folder = storage.join(directory, network)
+        head = model.task_head if network == "discriminator" else None
+        states = {"generator": huggingface.generator_state, "discriminator": huggingface.discriminator_state}
+        # Fails where there is no equivalent, before anything is written.
+        fields = huggingface.huggingface_config(config)
+        state = states[network](model.params)
+        state.pop(huggingface.TIED_WEIGHT, None)
+        architecture = _ARCHITECTURES[network] if f"{network}_head" in model.params else _BARE
+        if head:
+            architecture = head.architecture
+            state = {name: array for name, array in state.items() if name.startswith("electra.")} | dict(head.tensors)
+            fields |= head.fields
+            if "discriminator_head" in model.params:
+                notes.append("discriminator_head: not written, as the head of the task takes its place")
+        if architecture == _BARE:
+            state = {name.removeprefix("electra."): array for name, array in state.items()}
+        tokenizer = model.tokenizer
+        fields = {
+            "architectures": [architecture],
+            **fields,
+            "initializer_range": config.initializer_range,
+            "pad_token_id": tokenizer.pad_id if tokenizer else 0,
+            "dtype": "float32",
+            _PROVENANCE: {"origin": model.origin, "step": model.step, "sources": list(model.sources)},
+        }
+        safetensors.write(storage.join(folder, safetensors.FILE), state)
+        _write_json(storage.join(folder, CONFIG), fields)
+        if tokenizer:
+            notes += tokenizer_files.write_huggingface(tokenizer, folder, config.positions)
+        storage.write(storage.join(folder, "README.md"), card.text(model, network, architecture).encode())
+    return tuple(dict.fromkeys(notes))
+
+
+def _write_json(path: str, fields: Mapping[str, Any]) -> None:
+    storage.write(path, (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode())
+
+
+def _is_network(path: str) -> bool:
+    return "model_type" in _fields(path) or "architectures" in _fields(path)
+
+
+def _fields(path: str) -> dict[str, Any]:
+    """The content of config.json; empty when there is none."""
+    file = storage.join(path, CONFIG)
+    if not storage.exists(file):
+        return {}
+    try:
+        fields = json.loads(storage.read(file))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{file}: cannot be read ({error}); copy the folder anew") from error
+    return fields if isinstance(fields, dict) else {}
+
+
+def _read_network(path: str, expected: str | None) -> Model:
+    fields = _fields(path)
+    architecture = _architecture(path, fields)
+    tensors = {name: array for name, array in _tensors(path).items() if not name.endswith(_BUFFERS)}
+    named = {_current_name(name): name for name in tensors}
+    state = {name: _float32(tensors[theirs]) for name, theirs in named.items()}
+    is_bert = architecture in _BERT
+    network = "generator" if architecture == _ARCHITECTURES["generator"] else "discriminator"
+    if expected and network != expected:
+        raise InputError(f"{path}/{CONFIG}: architectures is {architecture}, which is no {expected}")
+    skipped: list[tuple[str, str]] = []
+    task_head = None
+    if is_bert:
+        for name in sorted(state):
+            if name.startswith("electra.pooler."):
+                skipped.append((named[name], "ELECTRA has no pooler"))
+                del state[name]
+            elif not name.startswith("electra."):
+                skipped.append((named[name], "a head of BERT's; the encoder is taken"))
+                del state[name]
+    elif architecture in _TASKS:
+        head = {name: state.pop(name) for name in list(state) if name.startswith(_TASK_TENSORS)}
+        task_head = TaskHead(architecture, head, {name: fields[name] for name in _TASK_FIELDS if name in fields})
+    config = _sizes(path, fields, is_bert)
+    with_head = any(name.startswith(f"{network}_predictions.") for name in state)
+    flat = huggingface.network_params(state, network, config.heads, f"{path}/{safetensors.FILE}", with_head=with_head)
+    tokenizer, notes = tokenizer_files.load_beside(path)
+    provenance = fields.get(_PROVENANCE, {})
+    return Model(
+        discriminator=config if network == "discriminator" else None,
+        generator=config if network == "generator" else None,
+        params=mapping.unflatten(flat),
+        tokenizer=tokenizer,
+        step=provenance.get("step"),
+        origin=provenance.get("origin") or f"{architecture} {path.rstrip('/').rpartition('/')[2]}",
+        sources=tuple(provenance.get("sources", ())),
+        skipped=tuple(skipped),
+        notes=notes,
+        task_head=task_head,
+    )
+
+
+def _architecture(path: str, fields: Mapping[str, Any]) -> str:
+    """What config.json says that the file holds."""
+    known = (*_ARCHITECTURES.values(), _BARE, *_TASKS, *_BERT)
+    kind = fields.get("model_type")
+    said = fields.get("architectures") or [{"electra": _BARE, "bert": "BertModel"}.get(kind, f"model_type {kind!r}")]
+    if said[0] not in known or kind not in ("electra", "bert", None):
+        raise InputError(f"{path}/{CONFIG}: is of {said[0]}; expected one of {', '.join(known)}")
+    return said[0]
+
+
+def _sizes(path: str, fields: Mapping[str, Any], is_bert: bool) -> EncoderConfig:
+    """Sizes of a network that computes what ours does.
+
+    Raises:
+      InputError: a size is missing, or the network has another activation or other positions.
+    """
+    fixed = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False, "type_vocab_size": 2}
+    for name, value in fixed.items():
+        if fields.get(name, value) != value:
+            raise InputError(
+                f"{path}/{CONFIG}: {name} is {fields[name]!r}, expected {value!r}; another one is not built here"
+            )
+    try:
+        return EncoderConfig(
+            vocabulary_size=fields["vocab_size"],
+            embedding_size=fields["hidden_size"] if is_bert else fields["embedding_size"],
+            hidden_size=fields["hidden_size"],
+            layers=fields["num_hidden_layers"],
+            heads=fields["num_attention_heads"],
+            feed_forward_size=fields["intermediate_size"],
+            positions=fields["max_position_embeddings"],
+            token_types=2,
+            dropout_rate=fields.get("hidden_dropout_prob", 0.1),
+            attention_dropout_rate=fields.get("attention_probs_dropout_prob", 0.1),
+            layer_norm_epsilon=fields.get("layer_norm_eps", 1e-12),
+            initializer_range=fields.get("initializer_range", 0.02),
+        )
+    except KeyError as error:
+        raise InputError(f"{path}/{CONFIG}: has no {error}, which says a size of the network") from error
+
+
+def _tensors(path: str) -> dict[str, np.ndarray]:
+    present = storage.names(path)
+    if safetensors.FILE not in present and safetensors.INDEX not in present:
+        reasons = [f"; {name} {why}" for name, why in _NOT_READ.items() if name in present]
+        shards = [name for name in present if name.startswith("pytorch_model-")]
+        reasons += [f"; {shards[0]} {_NOT_READ['pytorch_model.bin']}"] if shards else []
+        raise InputError(
+            f"{path}: holds no {safetensors.FILE}{''.join(reasons)}. Write one with transformers: "
+            f"AutoModel….from_pretrained(…).save_pretrained(…), with the class that {CONFIG} names under architectures."
+        )
+    return safetensors.read_folder(path)
+
+
+def _current_name(name: str) -> str:
+    """The name that a tensor has in ELECTRA's models of today."""
+    for old, new in _OLD_SUFFIXES.items():
+        if name.endswith(old):
+            name = name.removesuffix(old) + new
+    if name.startswith("bert."):
+        return "electra." + name.removeprefix("bert.")
+    return f"electra.{name}" if name.startswith((*_ENCODER_PARTS, "pooler.")) else name
+
+
+def _float32(array: np.ndarray) -> np.ndarray:
+    floating = np.issubdtype(array.dtype, np.floating) or array.dtype == ml_dtypes.bfloat16
+    return array.astype(np.float32) if floating else array

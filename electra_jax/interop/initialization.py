@@ -1,0 +1,171 @@
+"""Weights of a model as the start of a run: what fits by name and shape, and what stays at its initial value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from electra_jax.errors import InputError
+from electra_jax.interop.mapping import flatten, unflatten
+from electra_jax.interop.model import Model
+
+Shapes = Mapping[str, tuple[int, ...]]
+
+# Where each network of a run's tree may be taken from, best first. The masked language model of ours calls its one
+# network "encoder"; there and for a missing network the other one serves, if it has the very same shapes.
+_NETWORKS = {
+    "generator": ("generator", "discriminator"),
+    "discriminator": ("discriminator", "generator"),
+    "encoder": ("generator", "discriminator"),
+}
+# A head goes with the network it was trained on: its place, that network's place, the network, and its own name.
+_HEADS = (
+    ("generator_head", "generator", "generator", "generator_head"),
+    ("discriminator_head", "discriminator", "discriminator", "discriminator_head"),
+    ("head", "encoder", "generator", "generator_head"),
+)
+
+
+class Report(NamedTuple):
+    """What became of each part.
+
+    Attributes:
+      taken: part of the run's tree, and part of the model it was taken from.
+      initial: parts that stay at their initial values.
+      unused: parts of the model that the run has no place for.
+    """
+
+    taken: Mapping[str, str]
+    initial: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def lines(self) -> list[str]:
+        """The report for people."""
+        said = [f"taken: {part}" + (f" from {source}" if source != part else "") for part, source in self.taken.items()]
+        said += [f"initial values: {part}" for part in self.initial]
+        return said + [f"not used: {part}" for part in self.unused]
+
+
+def pretraining_params(model: Model, expected: Mapping[str, Any]) -> tuple[dict[str, Any], Report]:
+    """The parameters that a run takes from a model.
+
+    Args:
+      model: as `checkpoints.open_model` returns it.
+      expected: the run's parameter tree, unboxed, whose leaves have a `shape`.
+
+    Returns:
+      the taken parts as a nested tree of float32 arrays, each part whole, and the report.
+
+    Raises:
+      InputError: the model contradicts the config; lists every tensor with the shape found and the one expected, and
+        the fields that would mend it.
+    """
+    wanted = _shapes(expected)
+    taken, contradicted = _networks_taken(model, wanted, expected)
+    problems = _mismatches(model, "embeddings", wanted, "embeddings")
+    for part, source in contradicted.items():
+        problems += _mismatches(model, source, wanted, part)
+    for head, place, network, source in _HEADS:
+        follows = taken.get(place) == network or place in contradicted
+        if head in expected and source in model.params and follows:
+            taken[head] = source
+            problems += _mismatches(model, source, wanted, head)
+    taken["embeddings"] = "embeddings"
+    initial = tuple(part for part in expected if part not in taken)
+    if problems:
+        mending = "".join(f" --config.{field}={value}" for field, value in _fields(model, wanted))
+        raise InputError(
+            f"{model.origin} does not fit the config:\n"
+            + "\n".join(f"  - {problem}" for problem in problems)
+            + (f"\nSet{mending}" if mending else "")
+        )
+    flat: dict[str, np.ndarray] = {}
+    for part, source in taken.items():
+        for path, array in flatten(model.params[source]).items():
+            flat[f"{part}/{path}"] = array
+    unused = tuple(part for part in model.params if part not in taken.values())
+    return unflatten(flat), Report(taken, initial, unused)
+
+
+def _networks_taken(model: Model, wanted: Shapes, expected: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
+    """Which network each of the run's is taken from, and which of the model's fit nowhere though they are meant to."""
+    taken, contradicted = {}, {}
+    for part, sources in _NETWORKS.items():
+        present = [source for source in sources if source in model.params]
+        fitting = [source for source in present if not _mismatches(model, source, wanted, part)]
+        if part in expected and fitting:
+            taken[part] = fitting[0]
+    for part, sources in _NETWORKS.items():
+        if part not in expected or part in taken:
+            continue
+        # One that serves in the other's place contradicts nothing: a full-size masked language model, say, whose
+        # encoder becomes a discriminator.
+        meant = sources if part == "encoder" else sources[:1]
+        left = [source for source in meant if source in model.params and source not in taken.values()]
+        if left:
+            contradicted[part] = left[0]
+    return taken, contradicted
+
+
+def _shapes(tree: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            shapes |= _shapes(value, f"{prefix}{name}/")
+        else:
+            shapes[prefix + name] = tuple(value.shape)
+    return shapes
+
+
+def _mismatches(model: Model, source: str, wanted: Shapes, part: str) -> list[str]:
+    """One line for each tensor in which a part of the model is not what a part of the run needs."""
+    found = {f"{part}/{path}": array.shape for path, array in flatten(model.params[source]).items()}
+    needed = {path: shape for path, shape in wanted.items() if path.startswith(f"{part}/")}
+    return [
+        f"{path}: found {_said(found.get(path))}, expected {_said(needed.get(path))}"
+        for path in sorted(found.keys() | needed.keys())
+        if found.get(path) != needed.get(path)
+    ]
+
+
+def _said(shape: tuple[int, ...] | None) -> str:
+    return "none" if shape is None else str(list(shape))
+
+
+def _fields(model: Model, wanted: Shapes) -> Iterable[tuple[str, Any]]:
+    """Fields of the config whose values differ from the model's sizes, with the model's."""
+    main = "encoder" if "encoder/layers/output/bias" in wanted else "discriminator"
+    config = model.discriminator or model.generator
+    if main == "encoder":
+        config = model.generator or model.discriminator
+    words, positions, query, inner = (
+        wanted.get(path, ())
+        for path in (
+            "embeddings/word_embeddings",
+            "embeddings/position_embeddings",
+            f"{main}/layers/attention/query/kernel",
+            f"{main}/layers/intermediate/kernel",
+        )
+    )
+    if len(words) != 2 or len(query) != 4:
+        return
+    sizes = (
+        ("data.tokenizer.vocabulary_size", config.vocabulary_size, words[0]),
+        ("model.embedding_size", config.embedding_size, words[1]),
+        ("model.positions", config.positions, positions[0]),
+        ("model.layers", config.layers, query[0]),
+        ("model.hidden_size", config.hidden_size, query[1]),
+        ("model.heads", config.heads, query[2]),
+        ("model.feed_forward_size", config.feed_forward_size, inner[2]),
+    )
+    yield from ((field, found) for field, found, expected in sizes if found != expected)
+    generator = wanted.get("generator/layers/output/bias")
+    if main == "discriminator" and generator and model.generator and model.discriminator:
+        width = model.generator.hidden_size / model.discriminator.hidden_size
+        depth = model.generator.layers / model.discriminator.layers
+        if generator[1] != model.generator.hidden_size:
+            yield "model.generator_width", f"{width:.6g}"
+        if generator[0] != model.generator.layers:
+            yield "model.generator_depth", f"{depth:.6g}"

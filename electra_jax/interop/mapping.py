@@ -1,0 +1,137 @@
+"""Tables that say how other people's tensors lie in our parameter tree, and what reads and writes by them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from electra_jax.errors import InputError
+
+NETWORKS = ("generator", "discriminator")
+
+
+class Layout(NamedTuple):
+    """How the axes of one tensor move."""
+
+    to_theirs: Callable[[np.ndarray], np.ndarray]
+    to_ours: Callable[[np.ndarray, int], np.ndarray]  # Their tensors do not tell the number of heads.
+
+
+class Entry(NamedTuple):
+    """One tensor of theirs.
+
+    Attributes:
+      theirs: its name.
+      ours: the path of the array that holds it.
+      layer: its index on the layer axis of that array; None where there is no such axis.
+      layout: how its axes move.
+    """
+
+    theirs: str
+    ours: str
+    layer: int | None
+    layout: Layout
+
+
+SAME = Layout(lambda ours: ours, lambda theirs, heads: theirs)
+
+
+def write(params: Mapping[str, Any], entries: Iterable[Entry], whose: str) -> dict[str, np.ndarray]:
+    """Their tensors by name, fresh arrays in C order.
+
+    Args:
+      params: the parts of our tree that are to be written, nested.
+      entries: all tensors that these parts have over there.
+      whose: names the other side in messages.
+
+    Raises:
+      InputError: there are parameters that no entry names.
+    """
+    flat = flatten(params)
+    state, written = {}, set()
+    for theirs, ours, layer, layout in entries:
+        array = flat[ours] if layer is None else flat[ours][layer]
+        state[theirs] = np.array(layout.to_theirs(array), order="C")
+        written.add(ours)
+    if unknown := sorted(flat.keys() - written):
+        raise InputError(f"{whose} has no equivalent of these parameters: {', '.join(unknown)}")
+    return state
+
+
+def read(
+    state: Mapping[str, np.ndarray], entries: Iterable[Entry], heads: int, whose: str, optional: tuple[str, ...] = ()
+) -> dict[str, np.ndarray]:
+    """Our arrays by path, the layers of each stacked; fresh arrays in C order.
+
+    Args:
+      state: their tensors by name; those without an entry are passed over.
+      entries: the tensors to read.
+      heads: attention heads of the network.
+      whose: names the other side in messages.
+      optional: names that may be missing.
+
+    Raises:
+      InputError: a tensor is missing or cannot be laid out, or two copies of one array differ.
+    """
+    flat: dict[str, np.ndarray] = {}
+    stacks: dict[str, list[np.ndarray]] = {}
+    for theirs, ours, layer, layout in entries:
+        if theirs not in state:
+            if theirs in optional:
+                continue
+            raise InputError(f"{whose} has no tensor {theirs}")
+        try:
+            array = np.array(layout.to_ours(state[theirs], heads), order="C")
+        except (ValueError, IndexError) as error:
+            raise InputError(
+                f"{whose}: {theirs} has the shape {list(state[theirs].shape)}, which {heads} heads do not divide"
+            ) from error
+        if layer is None:
+            put(flat, ours, array)
+        else:
+            stacks.setdefault(ours, []).append(array)
+    for path, arrays in stacks.items():
+        if len({array.shape for array in arrays}) > 1:
+            shapes = sorted({str(list(array.shape)) for array in arrays})
+            raise InputError(f"{whose}: {path} has layers of several shapes, {' and '.join(shapes)}")
+        flat[path] = np.stack(arrays)
+    return flat
+
+
+def put(flat: dict[str, np.ndarray], path: str, array: np.ndarray) -> None:
+    """Sets flat[path]; if it is set already, these are two copies of a shared table and must be the same.
+
+    Raises:
+      InputError: they are not.
+    """
+    if path in flat and not np.array_equal(flat[path], array):
+        raise InputError(
+            f"There are two different copies of {path}, of which there is one here; expected a generator with tied "
+            f"words and the discriminator that was trained with it. Each of the two can be converted by itself."
+        )
+    flat[path] = array
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+    """Arrays by their path, names joined by "/"."""
+    flat = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}/")
+        else:
+            flat[prefix + name] = np.asarray(value)
+    return flat
+
+
+def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """The nested dicts of arrays by path."""
+    tree: dict[str, Any] = {}
+    for path, array in flat.items():
+        *parents, name = path.split("/")
+        branch = tree
+        for parent in parents:
+            branch = branch.setdefault(parent, {})
+        branch[name] = array
+    return tree

@@ -1,0 +1,174 @@
+"""A trained model as one value, wherever it comes from, and what its networks say of a row of tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from electra_jax.interop.mapping import flatten
+from electra_jax.models.encoder import Embeddings, Encoder, EncoderConfig
+from electra_jax.models.heads import MaskedLanguageModelHead, ReplacedTokenHead
+
+if TYPE_CHECKING:
+    from electra_jax.text.tokenizer import Tokenizer
+
+# Of an encoder's fields these do not belong to the trained model but to the machine it runs on.
+_OF_THE_MACHINE = ("dtype", "unrolled_layers")
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskHead:
+    """The head of a model that was fine-tuned elsewhere, kept as it is.
+
+    Attributes:
+      architecture: transformers' name of the model, as `ElectraForSequenceClassification`.
+      tensors: by their names in transformers.
+      fields: what config.json says of the head: "id2label", "label2id", "problem_type".
+    """
+
+    architecture: str
+    tensors: Mapping[str, np.ndarray]
+    fields: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """Trained networks, as far as they are there.
+
+    Attributes:
+      discriminator: sizes of ELECTRA's main network, or of the encoder of a BERT; None where there is none.
+      generator: sizes of the network with the word head; a masked language model of ours is a generator alone.
+      params: float32 arrays in nested dicts, of the parts "embeddings", "generator", "generator_head", "discriminator"
+        and "discriminator_head" those that are there.
+      tokenizer: None where none lies beside the weights.
+      step: updates that were applied; None where nobody says.
+      origin: what was read, for people.
+      sources: the text that it was trained on, as its config says.
+      skipped: what was read and left out, each with the reason.
+      notes: what a reader had to assume.
+      task_head: of a fine-tuned model.
+    """
+
+    discriminator: EncoderConfig | None
+    generator: EncoderConfig | None
+    params: Mapping[str, Any]
+    tokenizer: Tokenizer | None
+    step: int | None
+    origin: str
+    sources: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+    task_head: TaskHead | None = None
+
+    @property
+    def networks(self) -> dict[str, EncoderConfig]:
+        """Sizes of the networks that are there, by name."""
+        sizes = {"generator": self.generator, "discriminator": self.discriminator}
+        return {name: config for name, config in sizes.items() if config is not None}
+
+    @property
+    def vocabulary_size(self) -> int:
+        """Rows of the word table."""
+        return len(self.params["embeddings"]["word_embeddings"])
+
+
+def in_float32(config: EncoderConfig) -> EncoderConfig:
+    """The same sizes, computed in float32."""
+    return dataclasses.replace(config, dtype=jnp.dtype(jnp.float32), unrolled_layers=1)
+
+
+def sizes_as_fields(config: EncoderConfig) -> dict[str, Any]:
+    """A network's sizes as JSON."""
+    fields = dataclasses.asdict(config)
+    return {name: value for name, value in fields.items() if name not in _OF_THE_MACHINE}
+
+
+def shape_problems(model: Model) -> list[str]:
+    """One line for each array that is missing, not expected, or of another shape than its network's sizes ask for."""
+    found = {path: array.shape for path, array in flatten(model.params).items()}
+    expected = {}
+    for name, part in _parts(model).items():
+        if name in model.params or not name.endswith("_head"):
+            init = functools.partial(part.module.init, **part.options)
+            shapes = jax.eval_shape(init, jax.random.key(0), *part.inputs)["params"]
+            for path, leaf in jax.tree_util.tree_leaves_with_path(nn.unbox(shapes)):
+                expected["/".join([name, *(key.key for key in path)])] = leaf.shape
+    problems = []
+    for path in sorted(found.keys() | expected.keys()):
+        if path not in found:
+            problems.append(f"{path}: is missing, expected the shape {list(expected[path])}")
+        elif path not in expected:
+            problems.append(f"{path}: is not a part of this network")
+        elif found[path] != expected[path]:
+            problems.append(f"{path}: has the shape {list(found[path])}, expected {list(expected[path])}")
+    return problems
+
+
+def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> dict[str, np.ndarray]:
+    """What each network says of rows without padding, in float32.
+
+    Args:
+      model: all of whose networks are asked.
+      tokens_BxL: int32 ids.
+      segments_BxL: int32, 0 or 1.
+
+    Returns:
+      by network, the logits of its head, [B, L, V] or [B, L]; without a head the last hidden states, [B, L, D].
+    """
+    parts = _parts(model)
+    documents_BxL = np.ones_like(tokens_BxL)
+
+    def network_outputs(params: Mapping[str, Any], network: str) -> jax.Array:
+        def apply(name: str, *inputs: jax.Array) -> jax.Array:
+            return parts[name].module.apply({"params": params[name]}, *inputs, **parts[name].options)
+
+        embedded_BxLxE = apply("embeddings", tokens_BxL, segments_BxL)
+        hidden_BxLxD = apply(network, embedded_BxLxE, documents_BxL)
+        if f"{network}_head" not in params:
+            return hidden_BxLxD
+        table = (params["embeddings"]["word_embeddings"],) if network == "generator" else ()
+        return apply(f"{network}_head", hidden_BxLxD, *table)
+
+    compute = jax.jit(network_outputs, static_argnums=1)
+    return {network: np.asarray(compute(model.params, network)) for network in model.networks}
+
+
+class _Part(NamedTuple):
+    """One part of the parameter tree.
+
+    Attributes:
+      module: computes with it.
+      inputs: shapes that it takes.
+      options: and what else.
+    """
+
+    module: nn.Module
+    inputs: tuple[jax.ShapeDtypeStruct, ...]
+    options: Mapping[str, bool]
+
+
+def _parts(model: Model) -> dict[str, _Part]:
+    """All parts that the networks can have; whether their parameters are there does not matter."""
+    row = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+    no_dropout = {"deterministic": True}
+    parts: dict[str, _Part] = {}
+    for network, sizes in model.networks.items():
+        config = in_float32(sizes)
+        embedded, hidden = (
+            jax.ShapeDtypeStruct((1, 8, width), jnp.float32) for width in (config.embedding_size, config.hidden_size)
+        )
+        table = jax.ShapeDtypeStruct((config.vocabulary_size, config.embedding_size), jnp.float32)
+        parts["embeddings"] = _Part(Embeddings(config), (row, row), no_dropout)
+        parts[network] = _Part(Encoder(config), (embedded, row), no_dropout)
+        if network == "generator":
+            parts["generator_head"] = _Part(MaskedLanguageModelHead(config), (hidden, table), {})
+        else:
+            parts["discriminator_head"] = _Part(ReplacedTokenHead(config), (hidden,), {})
+    return parts

@@ -1,0 +1,200 @@
+"""Tokenizers that lie beside the weights of others."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.interop import sentence_pieces
+
+if TYPE_CHECKING:
+    from electra_jax.text.tokenizer import Tokenizer
+
+VOCABULARY = "vocab.txt"
+# Files of a tokenizer that say all of it, best first.
+_WHOLE = ("tokenizer.json", "spiece.model")
+_SAVED_SPECIAL = "special_pieces.json"
+# What two tokenizers are compared by, beside their pieces: words, marks, scripts, blanks.
+_PLAIN = (
+    "The quick brown fox, 1234! Ça va? ÉTÉ naïve 東京 Привет\t(unaffable) don't  STOP... ½ ﬁ",
+    " \u200b x\u00a0y €5 😀 e\u0301 ",
+)
+# Words at which rules for long ones part, and what spells a special piece.
+_MIXED = (*_PLAIN, "##ing [MASK] <mask>", "a" * 150 + " " + "the" * 80)
+# Of vocab.txt, which does not say: what Google's published vocabularies need, tried in this order.
+_CASINGS = ((True, True), (True, False), (False, False))
+
+
+def load_saved(directory: str) -> Tokenizer | None:
+    """What `Tokenizer.save` wrote, or None when there is no such directory.
+
+    Raises:
+      InputError: it is damaged.
+    """
+    from electra_jax.text import tokenizer
+
+    return tokenizer.load(directory) if storage.is_directory(directory) else None
+
+
+def casing(tokenizer: Tokenizer) -> dict[str, bool]:
+    """What a tokenizer does to capitals and accents, as `text.tokenizer.load` has to be told of a vocab.txt."""
+    seen = tokenizer.normalize("É")
+    lowercase = seen in ("é", "e")
+    return {"lowercase": lowercase, "strip_accents": lowercase and seen == "e"}
+
+
+def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tuple[Tokenizer | None, tuple[str, ...]]:
+    """The tokenizer that lies among the files of a model of others, or None; and what had to be assumed.
+
+    Args:
+      directory: of the model's files.
+      casing: of a vocab.txt, where it is known.
+
+    Raises:
+      InputError: there is one, and it is damaged or has no special pieces.
+    """
+    from electra_jax.text import tokenizer
+
+    present = storage.names(directory)
+    if _SAVED_SPECIAL in present:
+        # Only ours writes it; the SentencePiece model beside it is meant, and tokenizer.json was made from that.
+        return tokenizer.load(directory), ()
+    for name in _WHOLE:
+        if name in present:
+            return tokenizer.load(storage.join(directory, name)), ()
+    if VOCABULARY not in present:
+        return None, ()
+    path = storage.join(directory, VOCABULARY)
+    if declared := casing or _declared_casing(directory):
+        return tokenizer.load(path, **declared), ()
+    refusal = None
+    for lowercase, strip_accents in _CASINGS:
+        try:
+            made = tokenizer.load(path, lowercase=lowercase, strip_accents=strip_accents)
+        except InputError as error:
+            refusal = refusal or error
+            continue
+        capitals = "lower-cased" if lowercase else "kept"
+        accents = "taken off" if strip_accents else "kept"
+        return made, (f"{VOCABULARY}: capitals {capitals}, accents {accents}, by the look of its pieces",)
+    raise refusal
+
+
+def _declared_casing(directory: str) -> dict[str, bool] | None:
+    """What tokenizer_config.json says of lower-casing and accents; None where it says nothing."""
+    path = storage.join(directory, "tokenizer_config.json")
+    if not storage.exists(path):
+        return None
+    try:
+        fields = json.loads(storage.read(path))
+        lowercase, strip_accents = fields.get("do_lower_case"), fields.get("strip_accents")
+    except (ValueError, AttributeError) as error:
+        raise InputError(f"{path}: is not JSON ({error}); copy the folder anew") from error
+    if lowercase is None:
+        return None
+    # As in BERT's tokenizer, accents go with the capitals unless it is said otherwise.
+    return {"lowercase": lowercase, "strip_accents": lowercase if strip_accents is None else strip_accents}
+
+
+def same_ids(one: Tokenizer, other: Tokenizer) -> bool:
+    """Whether two tokenizers have the same pieces in the same parts, and split a mixed text alike."""
+    every = range(one.vocabulary_size)
+    parts = ("vocabulary_size", "pad_id", "unknown_id", "cls_id", "sep_id", "mask_id")
+    return (
+        all(getattr(one, part) == getattr(other, part) for part in parts)
+        and one.pieces(every) == other.pieces(every)
+        and np.array_equal(one.encode(_MIXED)[0], other.encode(_MIXED)[0])
+    )
+
+
+def write_vocabulary(tokenizer: Tokenizer, directory: str) -> tuple[str, ...]:
+    """Writes vocab.txt for Google's code; returns what the user should know.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    if tokenizer.kind != "wordpiece":
+        return (f"{VOCABULARY}: not written, as Google's code reads WordPiece and this is {tokenizer.kind}",)
+    path = storage.join(directory, VOCABULARY)
+    content = "".join(f"{piece}\n" for piece in tokenizer.pieces(range(tokenizer.vocabulary_size)))
+    storage.write(path, content.encode())
+    if not _is_read_back(tokenizer, path):
+        storage.remove(path)
+        return (f"{VOCABULARY}: not written, as Google's rules would split text otherwise than this tokenizer",)
+    if not casing(tokenizer)["lowercase"]:
+        return (f"{VOCABULARY}: is of a cased tokenizer; give Google's code do_lower_case=false",)
+    return ()
+
+
+def _is_read_back(tokenizer: Tokenizer, path: str) -> bool:
+    from electra_jax.text import tokenizer as tokenizers
+
+    try:
+        return same_ids(tokenizer, tokenizers.load(path, **casing(tokenizer)))
+    except InputError:
+        return False
+
+
+def write_huggingface(tokenizer: Tokenizer, directory: str, positions: int) -> tuple[str, ...]:
+    """Writes the tokenizer's files as transformers reads them; returns what the user should know.
+
+    Args:
+      tokenizer: any.
+      directory: the folder of the network.
+      positions: the longest row that the network reads.
+
+    Raises:
+      OSError: it cannot be written.
+    """
+    tokenizer.save(directory)
+    path = storage.join(directory, "tokenizer.json")
+    if not storage.exists(path):
+        backend = sentence_pieces.to_library(storage.read(storage.join(directory, _WHOLE[1])), tokenizer)
+        if backend is None or any(
+            backend.encode(t, add_special_tokens=False).ids != tokenizer.encode([t])[0].tolist() for t in _PLAIN
+        ):
+            return (
+                "tokenizer: transformers has no equal of it; only spiece.model is written, and AutoTokenizer fails",
+            )
+        storage.write(path, backend.to_str().encode())
+    _add_special_pieces(path, tokenizer)
+    roles = ("pad", "unk", "cls", "sep", "mask")
+    ids = (tokenizer.pad_id, tokenizer.unknown_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
+    special = {f"{role}_token": piece for role, piece in zip(roles, tokenizer.pieces(ids), strict=True)}
+    fields = {
+        # Takes tokenizer.json as it is; BertTokenizer would make the rules anew and forget some.
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        **special,
+        "model_max_length": positions,
+        "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
+        "clean_up_tokenization_spaces": False,
+    }
+    _write_json(storage.join(directory, "tokenizer_config.json"), fields)
+    _write_json(storage.join(directory, "special_tokens_map.json"), special)
+    return ()
+
+
+def _add_special_pieces(path: str, tokenizer: Tokenizer) -> None:
+    """Makes a tokenizer.json put [CLS] and [SEP] around a text, unless it does so by itself."""
+    import tokenizers
+
+    backend = tokenizers.Tokenizer.from_str(storage.read(path).decode())
+    ids = backend.encode("a").ids
+    if ids[:1] == [tokenizer.cls_id] and ids[-1:] == [tokenizer.sep_id]:
+        return
+    cls, sep = tokenizer.pieces([tokenizer.cls_id, tokenizer.sep_id])
+    backend.post_processor = tokenizers.processors.TemplateProcessing(
+        single=f"{cls}:0 $A:0 {sep}:0",
+        pair=f"{cls}:0 $A:0 {sep}:0 $B:1 {sep}:1",
+        special_tokens=[(cls, tokenizer.cls_id), (sep, tokenizer.sep_id)],
+    )
+    storage.write(path, backend.to_str().encode())
+
+
+def _write_json(path: str, fields: dict[str, object]) -> None:
+    storage.write(path, (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode())

@@ -1,0 +1,59 @@
+"""The format is told by the files; where nothing can be read, the answer says what was found and what can be."""
+
+import numpy as np
+import pytest
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.interop import checkpoints, exported, google_checkpoint, huggingface_folder, safetensors
+from tests.interop import made
+
+
+@pytest.mark.parametrize("writer", [exported, google_checkpoint, huggingface_folder])
+def test_every_format_is_told_by_its_files(tmp_path, writer):
+    writer.write(made.model(), str(tmp_path / "model"))
+    read = checkpoints.open_model(f"{tmp_path}/model/")
+    table = made.model().params["embeddings"]["word_embeddings"]
+    np.testing.assert_array_equal(read.params["embeddings"]["word_embeddings"], table)
+
+
+@pytest.mark.parametrize("writer", [exported, huggingface_folder])
+def test_a_remote_folder_is_read(tmp_path, writer):
+    writer.write(made.model(), str(tmp_path / "model"))
+    for path in (tmp_path / "model").rglob("*"):
+        if path.is_file():
+            storage.write(f"memory://{tmp_path.name}/{path.relative_to(tmp_path)}", path.read_bytes())
+    read = checkpoints.open_model(f"memory://{tmp_path.name}/model")
+    assert read.tokenizer.sha256 == made.model().tokenizer.sha256
+    assert list(read.networks) == ["generator", "discriminator"]
+
+
+def test_a_path_without_a_model_says_what_is_there_and_what_is_expected(tmp_path):
+    with pytest.raises(InputError, match=r"none: found nothing; expected a workdir .* Hugging Face .* TensorFlow 1"):
+        checkpoints.open_model(str(tmp_path / "none"))
+    with pytest.raises(InputError, match="found an empty folder"):
+        checkpoints.open_model(str(tmp_path))
+    (tmp_path / "notes.txt").write_text("")
+    with pytest.raises(InputError, match=r"found notes\.txt"):
+        checkpoints.open_model(str(tmp_path))
+
+
+def test_all_weights_of_the_wrong_size_are_listed_and_a_long_list_is_cut(tmp_path):
+    exported.write(made.model(), str(tmp_path))
+    path = str(tmp_path / "model.safetensors")
+    tensors = {name: array[..., :-1] for name, array in safetensors.read(path).items()}
+    safetensors.write(path, tensors)
+    with pytest.raises(InputError, match=r"not of the sizes beside them:\n(  - .*\n){8}  … and \d+ more$"):
+        checkpoints.open_model(str(tmp_path))
+
+
+def test_missing_and_foreign_weights_are_listed(tmp_path):
+    exported.write(made.model(), str(tmp_path))
+    path = str(tmp_path / "model.safetensors")
+    tensors = dict(safetensors.read(path))
+    tensors["generator_head/scale"] = tensors.pop("generator_head/bias")
+    safetensors.write(path, tensors)
+    with pytest.raises(
+        InputError, match=r"generator_head/bias: is missing.*\n.*generator_head/scale: is not a part of this network"
+    ):
+        checkpoints.open_model(str(tmp_path))

@@ -1,0 +1,138 @@
+"""Checkpoints that TensorFlow 1 wrote, and ours that it reads."""
+
+import dataclasses
+import os
+import shutil
+
+import jax
+import numpy as np
+import pytest
+
+from electra_jax.errors import InputError
+from electra_jax.interop import google, google_checkpoint
+from electra_jax.interop.mapping import flatten
+from electra_jax.models.encoder import EncoderConfig
+from tests.interop import made
+
+# Heads 64 wide, as Google's rule has them; generator and discriminator of one width, as in Small++.
+SMALL = EncoderConfig(
+    vocabulary_size=64, embedding_size=16, hidden_size=128, layers=3, heads=2, feed_forward_size=512, positions=24
+)
+
+
+def save_with_tensorflow_1(path, variables, slots=True):
+    """Writes variables as `tf.compat.v1.train.Saver` does at the end of Google's training."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        for name, value in variables.items():
+            v1.get_variable(name, initializer=value)
+            for slot in ("adam_m", "adam_v") if slots else ():
+                v1.get_variable(f"{name}/{slot}", initializer=np.zeros_like(value))
+        step = v1.train.create_global_step()
+        session.run(v1.global_variables_initializer())
+        session.run(step.assign(1234))
+        return v1.train.Saver().save(session, str(path), global_step=step)
+
+
+@pytest.fixture
+def written(tmp_path):
+    """A checkpoint of TensorFlow 1, and the model whose weights are in it."""
+    model = made.model((SMALL, SMALL))
+    prefix = save_with_tensorflow_1(tmp_path / "model.ckpt", google.state_of(model.params))
+    (tmp_path / "vocab.txt").write_text("\n".join(made.vocabulary()) + "\n")
+    return prefix, model
+
+
+def test_a_checkpoint_of_tensorflow_1_is_read_with_its_sizes_step_and_vocabulary(written):
+    prefix, model = written
+    read = google_checkpoint.read(prefix)
+    assert read.networks == model.networks
+    assert read.step == 1234
+    jax.tree.map(np.testing.assert_array_equal, read.params, model.params)
+    assert read.tokenizer.sha256 == model.tokenizer.sha256
+    slots = 2 * len(google.state_of(model.params))
+    assert read.skipped == ((f"{slots} optimizer slots", "only weights are converted"),)
+    assert "discriminator: 2 attention heads, by Google's rule of 64 units each" in read.notes
+
+
+def test_a_checkpoint_is_found_by_prefix_by_file_and_by_folder(written, tmp_path):
+    prefix, _ = written
+    find = google_checkpoint.find
+    assert find(prefix) == prefix
+    assert find(f"{prefix}.index") == prefix
+    assert find(f"{prefix}.data-00000-of-00001") == prefix
+    assert find(str(tmp_path)) == prefix
+    assert find(str(tmp_path / "none")) is None
+
+    for suffix in (".index", ".data-00000-of-00001"):
+        shutil.copy(prefix + suffix, tmp_path / f"model.ckpt-99{suffix}")
+    assert find(str(tmp_path)) == prefix  # The state file says which.
+    os.unlink(tmp_path / "checkpoint")
+    with pytest.raises(InputError, match=r"several checkpoints, model\.ckpt-1234, model\.ckpt-99"):
+        find(str(tmp_path))
+
+
+def test_a_checkpoint_that_was_cut_off_is_refused(written):
+    prefix, _ = written
+    with open(f"{prefix}.data-00000-of-00001", "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(InputError, match=r"model\.ckpt-1234: TensorFlow cannot read"):
+        google_checkpoint.read(prefix)
+
+
+def test_a_checkpoint_of_another_model_is_refused(tmp_path):
+    prefix = save_with_tensorflow_1(tmp_path / "bert", {"bert/embeddings/word_embeddings": np.ones((4, 2), np.float32)})
+    with pytest.raises(InputError, match=r"bert-1234: there is no ELECTRA in it"):
+        google_checkpoint.read(prefix)
+
+
+def test_one_encoder_with_both_heads_becomes_two_networks_of_equal_weights(tmp_path):
+    model = made.model((SMALL, SMALL))
+    state = google.state_of(model.params)
+    tied = {name: array for name, array in state.items() if not name.startswith("generator/")}
+    read = google_checkpoint.read(save_with_tensorflow_1(tmp_path / "tied", tied, slots=False))
+    assert any("untied_generator=False" in note for note in read.notes)
+    jax.tree.map(np.testing.assert_array_equal, read.params["generator"], read.params["discriminator"])
+
+
+def test_tensorflow_1_restores_what_we_wrote(tmp_path):
+    import tensorflow as tf
+
+    model = made.model((SMALL, SMALL))
+    assert google_checkpoint.write(model, str(tmp_path)) == ()
+    assert sorted(os.listdir(tmp_path)) == [
+        "checkpoint", "electra_jax.json", "model.ckpt-1000.data-00000-of-00001", "model.ckpt-1000.index", "vocab.txt",
+    ]  # fmt: skip
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        word = v1.get_variable("electra/embeddings/word_embeddings", (64, 16))
+        step = v1.train.get_or_create_global_step()
+        v1.train.Saver().restore(session, tf.train.latest_checkpoint(str(tmp_path)))
+        np.testing.assert_array_equal(session.run(word), model.params["embeddings"]["word_embeddings"])
+        assert session.run(step) == 1000
+    assert (tmp_path / "vocab.txt").read_text().splitlines() == made.vocabulary()
+
+
+@pytest.mark.parametrize("make", [made.model, made.masked_language_model, made.discriminator_alone])
+def test_what_we_wrote_is_read_back_with_its_number_of_heads(tmp_path, make):
+    model = make()
+    notes = google_checkpoint.write(model, str(tmp_path))
+    assert any("'num_attention_heads': 4" in note for note in notes)
+    read = google_checkpoint.read(google_checkpoint.find(str(tmp_path)))
+    assert read.networks == model.networks
+    assert flatten(read.params).keys() == flatten(model.params).keys()
+    jax.tree.map(np.testing.assert_array_equal, read.params, dict(model.params))
+    assert (read.origin, read.sources) == (model.origin, model.sources)
+
+
+def test_what_googles_code_cannot_compute_is_refused(tmp_path):
+    model = made.model()
+    biased = dataclasses.replace(model.discriminator, attention_bias="distance_decay")
+    with pytest.raises(InputError, match="attention_bias"):
+        google_checkpoint.write(dataclasses.replace(model, discriminator=biased), str(tmp_path))
+    coarse = dataclasses.replace(model.discriminator, layer_norm_epsilon=1e-5)
+    with pytest.raises(InputError, match="epsilon of 1e-05"):
+        google_checkpoint.write(dataclasses.replace(model, discriminator=coarse), str(tmp_path))
+    assert os.listdir(tmp_path) == []

@@ -1,0 +1,93 @@
+"""The door for models, run as a user runs it."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from electra_jax.interop import exported
+from electra_jax.interop.checkpoints import open_model
+from tests.interop import made, peer
+from tests.interop.made_run import pair_of, quicktest, write_run
+from tests.running import ROOT
+
+
+def convert(*arguments, check=0, program=("-m", "electra_jax.convert"), **environment):
+    """Runs electra_jax.convert to its end and returns everything it printed."""
+    finished = subprocess.run(
+        [sys.executable, *program, *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert finished.returncode == check, finished.stdout
+    return finished.stdout
+
+
+@pytest.fixture
+def source(tmp_path):
+    exported.write(made.model(), str(tmp_path / "source"))
+    return tmp_path / "source"
+
+
+@pytest.mark.slow
+def test_a_run_goes_to_hugging_face_to_google_and_home_on_another_number_of_devices(tmp_path):
+    write_run(tmp_path / "run", quicktest(), peer.random_params(pair_of(quicktest())))
+    four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
+    printed = convert(f"--source={tmp_path}/run", f"--target={tmp_path}/hf", "--to=huggingface", **four)
+    assert "read       electra_jax run run, step 20" in printed
+    assert "taken      generator: " in printed
+    assert "weights equal bit for bit" in printed
+    printed = convert(f"--source={tmp_path}/hf", f"--target={tmp_path}/google", "--to=google")
+    assert "model_hparam_overrides={'num_attention_heads': 6" in printed
+    printed = convert(f"--source={tmp_path}/google", f"--target={tmp_path}/home", "--to=electra_jax")
+    assert open_model(f"{tmp_path}/home").step == 20
+    assert open_model(f"{tmp_path}/home").origin == "electra_jax run run"
+
+
+def test_what_is_not_there_is_said(tmp_path):
+    exported.write(made.discriminator_alone(tokenizer=None), str(tmp_path / "source"))
+    printed = convert(f"--source={tmp_path}/source", f"--target={tmp_path}/out", "--to=huggingface")
+    assert "not there  tokenizer" in printed
+    assert "not there  generator: training that needs it starts from initial values" in printed
+    assert "not there  discriminator_head" in printed
+
+
+def test_neither_tensorflow_nor_torch_is_imported_unless_googles_format_asks_for_it(tmp_path, source):
+    program = (
+        "-c",
+        "import sys, runpy\n"
+        "try:\n    runpy.run_module('electra_jax.convert', run_name='__main__')\n"
+        "finally:\n    print('imported:', [n for n in ('tensorflow', 'torch', 'transformers') if n in sys.modules])",
+    )
+    arguments = [f"--source={source}", f"--target={tmp_path}/out"]
+    assert "imported: []" in convert(*arguments, "--to=huggingface", program=program)
+    arguments = [f"--source={tmp_path}/out", f"--target={tmp_path}/google"]
+    assert "imported: ['tensorflow']" in convert(*arguments, "--to=google", program=program)
+
+
+def test_mistakes_end_with_64_and_one_message(tmp_path, source):
+    assert "Three flags are needed" in convert(f"--source={source}", check=64)
+    wrong = convert(f"--source={source}", f"--target={tmp_path}/x", "--to=onnx", check=64)
+    assert "huggingface|google|electra_jax" in wrong
+    there = convert(f"--source={source}", f"--target={source}", "--to=google", check=64)
+    assert f"--target={source}: is there already" in there
+    early = convert(f"--source={tmp_path}/none", f"--target={source}", "--to=google", check=64)
+    assert f"--target={source}: is there already" in early
+    nothing = convert(f"--source={tmp_path}/none", f"--target={tmp_path}/x", "--to=google", check=64)
+    assert "found nothing; expected a workdir" in nothing
+    assert not (tmp_path / "x").exists()
+
+
+def test_a_damaged_checkpoint_ends_with_77(tmp_path):
+    write_run(tmp_path / "run", quicktest(), peer.random_params(pair_of(quicktest())), steps=(10,))
+    for path in (tmp_path / "run" / "checkpoints" / "10" / "state").rglob("d/*"):
+        path.write_bytes(b"")
+    printed = convert(f"--source={tmp_path}/run", f"--target={tmp_path}/x", "--to=huggingface", check=77)
+    assert "checkpoints/10: is damaged" in printed
+    assert "Traceback" not in printed
