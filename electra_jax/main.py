@@ -53,6 +53,7 @@ def main() -> None:
     if is_new:
         line.print(f"Card of the dataset: {write_card(dataset.directory)}")
     configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
+    _check_tokenizer(workdir / "tokenizer", dataset)
     job = pretraining_job(config, dataset, jax.default_backend())
     mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
     trainer = make_trainer(config, job, mesh, line.print)
@@ -99,6 +100,18 @@ def _model_to_start_from(config: Any, workdir: pathlib.Path, line: ProgressLine)
     for change in starting.fit(config, model):
         line.print(f"from {config.init_from}: {change}")
     return model
+
+
+def _check_tokenizer(folder: pathlib.Path, dataset: Any) -> None:
+    """Raises MismatchError when the weights of a run learned other pieces than the dataset's."""
+    from electra_jax.text import tokenizer
+
+    if folder.exists() and (before := tokenizer.load(folder)).sha256 != dataset.tokenizer.sha256:
+        raise MismatchError(
+            f"{folder}: this run began with another tokenizer (SHA-256 {before.sha256[:12]}…) than the one that made "
+            f"{dataset.directory} ({dataset.tokenizer.sha256[:12]}…). Give the old --config.data.directory, or another "
+            "--workdir."
+        )
 
 
 def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:

@@ -11,10 +11,10 @@ ROOT = pathlib.Path(__file__).parents[1]
 _MEASURED = ("time/", "performance/")
 
 
-def main(*arguments, check=0, **environment):
-    """Runs electra_jax.main to its end and returns everything it printed."""
+def main(*arguments, check=0, program=("-m", "electra_jax.main"), **environment):
+    """Runs electra_jax.main, or another program, to its end and returns everything it printed."""
     finished = subprocess.run(
-        [sys.executable, "-m", "electra_jax.main", *arguments],
+        [sys.executable, *program, *arguments],
         cwd=ROOT,
         env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
         stdout=subprocess.PIPE,

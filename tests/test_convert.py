@@ -1,8 +1,6 @@
 """The door for models, run as a user runs it."""
 
-import os
-import subprocess
-import sys
+import functools
 
 import pytest
 
@@ -10,23 +8,9 @@ from electra_jax.interop import exported
 from electra_jax.interop.checkpoints import open_model
 from tests.interop import made, peer
 from tests.interop.made_run import pair_of, quicktest, write_run
-from tests.running import ROOT
+from tests.running import main
 
-
-def convert(*arguments, check=0, program=("-m", "electra_jax.convert"), **environment):
-    """Runs electra_jax.convert to its end and returns everything it printed."""
-    finished = subprocess.run(
-        [sys.executable, *program, *arguments],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-        timeout=300,
-    )
-    assert finished.returncode == check, finished.stdout
-    return finished.stdout
+convert = functools.partial(main, program=("-m", "electra_jax.convert"))
 
 
 @pytest.fixture

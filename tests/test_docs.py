@@ -21,6 +21,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
         ["python", "-m", "electra_jax.main"],
         ["python", "-m", "electra_jax.main"],
         ["python", "-m", "electra_jax.report"],
+        ["python", "-m", "electra_jax.convert"],
+        ["python", "-m", "electra_jax.main"],
     ]
     # The script sets the environment up and then does what the third command does.
     for command in commands[1:]:
@@ -29,10 +31,14 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
             re.sub(r"=(configs/\w+\.py)$", r"=\1:quicktest", word)
             .replace("corpus/*.txt", "tests/data/shakes*.txt")
             .replace("=runs/", f"={tmp_path}/")
+            .replace("=exported/", f"={tmp_path}/exported/")
+            .replace("=data/", f"={tmp_path}/data/")
             for word in words[1:]
         ]
-        if words[2] != "electra_jax.report":
-            arguments += [f"--config.data.directory={tmp_path}/data", f"--config.compile_cache={tmp_path}/compiled"]
+        if "--config" in command:
+            arguments.append(f"--config.compile_cache={tmp_path}/compiled")
+            if "--config.data.directory" not in command:
+                arguments.append(f"--config.data.directory={tmp_path}/data/own")
         finished = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
@@ -43,3 +49,5 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
         )
         assert finished.returncode == 0, f"{command}\n{finished.stdout}{finished.stderr}"
     assert (tmp_path / "small" / "report.html").exists()
+    assert (tmp_path / "exported" / "small" / "discriminator" / "model.safetensors").exists()
+    assert (tmp_path / "continued" / "report.html").exists()

@@ -208,6 +208,16 @@ def test_addresses_are_never_taken_for_local_folders():
 
 
 @pytest.mark.slow
+def test_a_run_refuses_another_tokenizer_than_it_began_with(straight, flags, tmp_path):
+    workdir = tmp_path / "other"
+    shutil.copytree(straight[0], workdir)
+    path = workdir / "tokenizer" / "tokenizer.json"
+    path.write_text(path.read_text().replace('"lowercase":true', '"lowercase":false'))
+    printed = main(*flags(workdir), "--mode=eval", check=77)
+    assert "this run began with another tokenizer" in printed
+
+
+@pytest.mark.slow
 def test_a_longer_run_goes_on_from_the_end_and_a_shorter_one_is_complete(straight, flags, tmp_path):
     workdir = tmp_path / "extended"
     shutil.copytree(straight[0], workdir)

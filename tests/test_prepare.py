@@ -5,6 +5,8 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
 SHAKESPEARE = ROOT / "tests" / "data" / "shakespeare.txt"
 
@@ -20,14 +22,19 @@ def prepare(*flags):
     )
 
 
-def test_text_becomes_a_dataset_and_another_config_exits_with_77(tmp_path):
-    flags = [
+@pytest.fixture
+def flags(tmp_path):
+    """Of a small dataset."""
+    return [
         "--config=configs/base.py",
         f'--config.data.sources=("{SHAKESPEARE}",)',
         f"--config.data.directory={tmp_path / 'dataset'}",
         "--config.data.tokenizer.vocabulary_size=600",
         "--config.data.heldout_fraction=0.2",
     ]
+
+
+def test_text_becomes_a_dataset_and_another_config_exits_with_77(flags, tmp_path):
     outcome = prepare(*flags)
     assert outcome.returncode == 0, outcome.stderr
     assert "rows to train on" in outcome.stdout
@@ -65,14 +72,7 @@ def test_flags_that_say_nothing_together_are_refused(tmp_path):
     assert "counts local processes" in prepare(*flags, "--runner=DirectRunner", "--workers=2").stderr
 
 
-def test_a_damaged_shard_is_found_and_named(tmp_path):
-    flags = [
-        "--config=configs/base.py",
-        f'--config.data.sources=("{SHAKESPEARE}",)',
-        f"--config.data.directory={tmp_path / 'dataset'}",
-        "--config.data.tokenizer.vocabulary_size=600",
-        "--config.data.heldout_fraction=0.2",
-    ]
+def test_a_damaged_shard_is_found_and_named(flags, tmp_path):
     outcome = prepare(*flags, "--verify")
     assert outcome.returncode == 0, outcome.stderr
     assert "every shard has its checksum" in outcome.stdout

@@ -97,3 +97,15 @@ def write_dataset(tiny_tokenizer):
         return open_dataset(directory)
 
     return write
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Makes a file of a name and content in this test's folder."""
+
+    def make(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return make

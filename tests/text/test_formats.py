@@ -14,23 +14,7 @@ import zstandard
 from electra_jax.errors import InputError
 from electra_jax.text import lines, parquet
 from electra_jax.text.sources import documents, pieces
-
-WHOLE = 1 << 40
-
-
-def lines_of(source, piece_bytes=WHOLE):
-    return [found.lines for piece in pieces(str(source), "", piece_bytes) for found in documents(piece, "")]
-
-
-@pytest.fixture
-def file(tmp_path):
-    def make(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return make
-
+from tests.text.reading import WHOLE, lines_of
 
 POEM = "one\n  two \n\n\nthree\r\n\u3000\nfour"
 

@@ -11,22 +11,7 @@ import pytest
 from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.text.sources import Piece, canonical, documents, pieces, problems, weights
-
-WHOLE = 1 << 40
-
-
-def lines_of(source, piece_bytes=WHOLE):
-    return [found.lines for piece in pieces(str(source), "", piece_bytes) for found in documents(piece, "")]
-
-
-@pytest.fixture
-def file(tmp_path):
-    def make(name, content):
-        path = tmp_path / name
-        path.write_bytes(content if isinstance(content, bytes) else content.encode())
-        return path
-
-    return make
+from tests.text.reading import WHOLE, lines_of
 
 
 def test_globs_are_read_in_sorted_order(file, tmp_path):

@@ -1,0 +1,93 @@
+"""A model of transformers, trained on here, and given back."""
+
+import numpy as np
+import pytest
+
+from tests.interop import made
+from tests.running import main
+
+pytestmark = pytest.mark.interop
+
+SIZES = dict(
+    embedding_size=48,
+    num_hidden_layers=2,
+    max_position_embeddings=64,
+)
+
+
+def saved_pair(folder):
+    """An ELECTRA of transformers with random weights, generator and discriminator over one set of embeddings."""
+    import torch
+    import transformers
+
+    torch.manual_seed(0)
+    vocabulary = made.vocabulary(200)
+    sizes = SIZES | dict(vocab_size=len(vocabulary))
+    discriminator = transformers.ElectraForPreTraining(
+        transformers.ElectraConfig(hidden_size=96, num_attention_heads=6, intermediate_size=192, **sizes)
+    )
+    generator = transformers.ElectraForMaskedLM(
+        transformers.ElectraConfig(hidden_size=48, num_attention_heads=3, intermediate_size=96, **sizes)
+    )
+    generator.electra.embeddings.load_state_dict(discriminator.electra.embeddings.state_dict())
+    generator.tie_weights()
+    (folder / "vocab.txt").parent.mkdir(parents=True, exist_ok=True)
+    (folder / "vocab.txt").write_text("\n".join(vocabulary))
+    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"), do_lower_case=True)
+    for name, model in (("generator", generator), ("discriminator", discriminator)):
+        model.save_pretrained(folder / name)
+        tokenizer.save_pretrained(folder / name)
+    return discriminator
+
+
+def test_a_pair_of_transformers_trains_on_for_twenty_steps_and_goes_back(tmp_path):
+    import torch
+    import transformers
+
+    before = saved_pair(tmp_path / "theirs")
+    printed = main(
+        "--config=configs/small.py:quicktest",
+        f"--workdir={tmp_path}/run",
+        f"--config.init_from={tmp_path}/theirs",
+        f"--config.data.directory={tmp_path}/data",
+        f"--config.compile_cache={tmp_path}/compiled",
+    )
+    for said in (
+        "config.data.tokenizer.vocabulary_size: 200 (was 512)",
+        "config.model.generator_width: 0.5 (was 0.25)",
+        "taken: generator_head",
+        "taken: discriminator_head",
+    ):
+        assert said in printed
+    assert "initial values" not in printed
+    # Run again, the run is complete, and needs the model no more.
+    (tmp_path / "theirs").rename(tmp_path / "gone")
+    again = main(
+        "--config=configs/small.py:quicktest",
+        f"--workdir={tmp_path}/run",
+        f"--config.init_from={tmp_path}/theirs",
+        f"--config.data.directory={tmp_path}/data",
+        f"--config.compile_cache={tmp_path}/compiled",
+    )
+    assert "This run is complete" in again
+    printed = main(
+        f"--source={tmp_path}/run",
+        f"--target={tmp_path}/back",
+        "--to=huggingface",
+        program=("-m", "electra_jax.convert"),
+    )
+    assert "step 20" in printed
+    after = transformers.AutoModelForPreTraining.from_pretrained(tmp_path / "back" / "discriminator")
+    ids = transformers.AutoTokenizer.from_pretrained(tmp_path / "back" / "discriminator")("a rose is a rose")[
+        "input_ids"
+    ]
+    with torch.no_grad():
+        logits = [model.eval()(torch.tensor([ids])).logits.numpy() for model in (before, after)]
+    assert np.isfinite(logits[1]).all()
+    # Trained on from those weights: near them, and no longer the same.
+    assert 0 < np.abs(logits[1] - logits[0]).max() < 3
+    kernels = [
+        dict(model.named_parameters())["electra.encoder.layer.0.attention.self.query.weight"].detach().numpy()
+        for model in (before, after)
+    ]
+    assert np.corrcoef(kernels[0].ravel(), kernels[1].ravel())[0, 1] > 0.9
