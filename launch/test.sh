@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Checks the house: ./launch/test.sh [--interop] [--beam] [--tpu_compiler] [pytest arguments]
-# Without options: ruff and the tests that need nothing but the requirements.
+# Checks the house: ./launch/test.sh [--slow] [--interop] [--beam] [--tpu_compiler] [pytest arguments]
+# Without options: ruff and the quick tests, which need nothing but the requirements.
+#   --slow          only those that take longer: whole runs, kills, many devices
 #   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
 #   --beam          only what runs on Apache Beam (installs requirements-beam.txt)
 #   --tpu_compiler  only the compilations for TPUs that are not there (installs requirements-tpu.txt)
@@ -11,6 +12,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 marks=""
 while [[ $# -gt 0 ]]; do
   case $1 in
+    --slow) marks+=" or (slow and not interop and not beam and not tpu_compiler)" ;;
     --interop | --beam | --tpu_compiler) marks+=" or ${1#--}" ;;
     *) break ;;
   esac
@@ -21,14 +23,14 @@ enter_repository $#
 install_electra_jax
 # The main requirements constrain the others, so that none of them moves a pinned version.
 install_once test-tools "a few seconds" "requirements-dev.txt requirements.txt" -c requirements.txt -r requirements-dev.txt
-if [[ $marks == *interop* ]]; then
+if [[ $marks == *"or interop"* ]]; then
   install_once interop "about 2 minutes" "requirements-interop.txt requirements.txt" \
     -c requirements.txt -r requirements-interop.txt
 fi
-if [[ $marks == *beam* ]]; then
+if [[ $marks == *"or beam"* ]]; then
   install_once beam "about a minute" "requirements-beam.txt requirements.txt" -c requirements.txt -r requirements-beam.txt
 fi
-if [[ $marks == *tpu_compiler* ]]; then
+if [[ $marks == *"or tpu_compiler"* ]]; then
   # Apart from the other packages: where libtpu is installed, JAX looks for a TPU at every start and complains.
   install_once tpu-compiler "about a minute" "requirements-tpu.txt requirements.txt" \
     --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt

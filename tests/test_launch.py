@@ -221,6 +221,8 @@ def test_options_install_their_stack_and_select_their_tests(house):
         f"-m|pytest|-m|tpu_compiler|{place}",
     ]
     assert house.run("test.sh", "--tpu_compiler", "--interop")[1] == [f"-m|pytest|-m|tpu_compiler or interop|{place}"]
+    slow = "(slow and not interop and not beam and not tpu_compiler)"
+    assert house.run("test.sh", "--slow")[1] == [f"-m|pytest|-m|{slow}|{place}"]
     assert house.run("test.sh", "--beam")[1] == [
         "pip --no-input -c requirements.txt -r requirements-beam.txt",
         f"-m|pytest|-m|beam|{place}",

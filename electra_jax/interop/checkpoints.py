@@ -54,7 +54,7 @@ def _of_others(path: str) -> Model:
     if not storage.is_remote(path) and (prefix := google_checkpoint.find(path)):
         return google_checkpoint.read(prefix)
     found = ", ".join(storage.names(path)[:8]) if storage.exists(path) else "nothing"
-    raise InputError(f"--source={path}: found {found or 'an empty folder'}; expected {_READABLE}")
+    raise InputError(f"{path}: found {found or 'an empty folder'}; expected {_READABLE}")
 
 
 def _listed(problems: list[str]) -> str:

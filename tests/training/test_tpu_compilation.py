@@ -9,7 +9,7 @@ import re
 import pytest
 from jax.experimental import topologies
 
-from configs import base, small
+from configs import base, camembert_base, small
 from electra_jax.pretraining.job import pretraining_job
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
@@ -53,8 +53,13 @@ def test_hidden_states_are_constrained_to_the_mesh(devices):
     assert all('[{"data", "fsdp"}' in constraint for constraint in constraints)
 
 
-def test_replicated_weights_are_kept_equal_by_all_reduce(devices):
-    executable = compiled(trainer_for(devices, base.get_config("quicktest")))
+@pytest.mark.parametrize(
+    ("preset", "variant"),
+    [(base, "quicktest"), (camembert_base, "quicktest"), (base, "google_compat+quicktest")],
+    ids=["segment_pairs", "packed", "google_compat"],
+)
+def test_replicated_weights_are_kept_equal_by_all_reduce(devices, preset, variant):
+    executable = compiled(trainer_for(devices, preset.get_config(variant)))
     assert collectives(executable) == {"all-reduce"}
 
 
