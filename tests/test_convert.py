@@ -73,5 +73,5 @@ def test_a_damaged_checkpoint_ends_with_77(tmp_path):
     for path in (tmp_path / "run" / "checkpoints" / "10" / "state").rglob("d/*"):
         path.write_bytes(b"")
     printed = convert(f"--source={tmp_path}/run", f"--target={tmp_path}/x", "--to=huggingface", check=77)
-    # Threads of Orbax may complain behind it that their event loop is closed.
-    assert printed.lstrip().startswith(f"{tmp_path}/run/checkpoints/10: is damaged")
+    # Threads of Orbax may complain beside it that their event loop is closed.
+    assert f"{tmp_path}/run/checkpoints/10: is damaged" in printed
