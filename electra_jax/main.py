@@ -60,7 +60,7 @@ def main() -> None:
     if model:
         given, report = pretraining_params(model, trainer.abstract.params)
         line.print(f"Starting from {config.init_from}:\n" + "\n".join(f"  {text}" for text in report.lines()))
-        trainer = make_trainer(config, job, mesh, line.print, given)
+        trainer.start_from(given)
     if _MODE.value == "eval":
         scores = loop.evaluate_newest(trainer, workdir)
         line.print(json.dumps(scores, indent=2))
@@ -90,11 +90,10 @@ def _model_to_start_from(config: Any, workdir: pathlib.Path, line: ProgressLine)
 
     recorded = workdir / "config.json"
     if recorded.exists() and any((workdir / "checkpoints").glob("*")):
-        before = json.loads(recorded.read_text())
-        config.model.update({name: before["model"][name] for name in config.model})
-        config.data.tokenizer.update(
-            {name: before["data"]["tokenizer"][name] for name in ("source", "vocabulary_size")}
-        )
+        try:
+            starting.repeat(config, json.loads(recorded.read_text()))
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"--workdir={workdir}: config.json cannot be used: {error}") from error
         return None
     model = checkpoints.open_model(config.init_from)
     for change in starting.fit(config, model):

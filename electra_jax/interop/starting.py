@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from electra_jax import storage
@@ -13,6 +15,28 @@ _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.txt")
 # Where a model's files keep the tokenizer, seen from what the user names: a workdir or one of its checkpoints, an
 # exported folder, a Hugging Face folder, a TensorFlow checkpoint's prefix.
 _TOKENIZER_PLACES = ("", "tokenizer", "discriminator", "generator", "..", "../tokenizer", "../../tokenizer")
+
+# What is taken of a model, besides its tokenizer.
+_SIZES = (
+    "layers",
+    "hidden_size",
+    "heads",
+    "feed_forward_size",
+    "embedding_size",
+    "positions",
+    "attention_bias",
+    "generator_width",
+    "generator_depth",
+)
+
+
+def repeat(config: Any, recorded: Mapping[str, Any]) -> None:
+    """Sets what `fit` set when a run began, as its config.json recorded it; all other fields are the user's."""
+    config.model.update({name: recorded["model"][name] for name in _SIZES})
+    tokenizer = recorded["data"]["tokenizer"]
+    config.data.tokenizer.vocabulary_size = tokenizer["vocabulary_size"]
+    if config.data.tokenizer.source == "train":
+        config.data.tokenizer.source = tokenizer["source"]
 
 
 def fit(config: Any, model: Model) -> list[str]:
@@ -29,27 +53,17 @@ def fit(config: Any, model: Model) -> list[str]:
       InputError: the model has sizes that no config can say, or nothing says which tokenizer it was trained with.
     """
     main = model.discriminator or model.generator
-    sizes = {
-        "layers": main.layers,
-        "hidden_size": main.hidden_size,
-        "heads": main.heads,
-        "feed_forward_size": main.feed_forward_size,
-        "embedding_size": main.embedding_size,
-        "positions": main.positions,
-        "attention_bias": main.attention_bias,
-    }
+    sizes = {name: getattr(main, name) for name in _SIZES if not name.startswith("generator_")}
     if model.discriminator and model.generator:
         sizes["generator_width"] = model.generator.hidden_size / main.hidden_size
         sizes["generator_depth"] = model.generator.layers / main.layers
         _check_generator(config, model)
-    expected = type(main)(
-        vocabulary_size=1, embedding_size=1, hidden_size=1, layers=1, heads=1, feed_forward_size=1, positions=1
-    )
+    defaults = {field.name: field.default for field in dataclasses.fields(main)}
     for name in ("layer_norm_epsilon", "token_types"):
-        if getattr(main, name) != getattr(expected, name):
+        if getattr(main, name) != defaults[name]:
             raise InputError(
                 f"config.init_from: {config.init_from} has {name} {getattr(main, name)}, and pre-training knows only "
-                f"{getattr(expected, name)}."
+                f"{defaults[name]}."
             )
     changes = [
         f"config.model.{name}: {value} (was {config.model[name]})"

@@ -52,6 +52,11 @@ class Settings:
         return storage.join(self.directory, WORK, f"{kind}-{number:05d}.{suffix}")
 
     @property
+    def tokenizer_mark(self) -> str:
+        """The file that says that the dataset's tokenizer is there, and holds its hash."""
+        return storage.join(self.directory, WORK, "tokenizer.sha256")
+
+    @property
     def needs_scan(self) -> bool:
         """Whether all text must be seen once before the first row can be made."""
         return bool(self.sample_fractions) or self.data["filters"]["drop_copies"]

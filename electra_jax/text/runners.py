@@ -56,7 +56,7 @@ class Runner:
         if not todo:
             return
         total = sum(unit.size for unit in todo)
-        workers = min(self.workers or len(os.sched_getaffinity(0)), len(todo))
+        workers = min(self.workers or _cores(), len(todo))
         if self.beam:
             faults = _run_on_beam(self, task, settings, todo)
         elif workers == 1 or total < _BYTES_FOR_ONE_PROCESS:
@@ -67,6 +67,11 @@ class Runner:
         # The same fault, a full disk say, is told once.
         if faults := list(dict.fromkeys(filter(None, faults))):
             raise InputError("\n".join(faults))
+
+
+def _cores() -> int:
+    """Those this process may use, where the system says (macOS does not)."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Progress:

@@ -73,7 +73,7 @@ def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
     Raises:
       InputError: the text cannot be read, or is not what it was when it was scanned.
     """
-    pieces = _tokenizer(settings.directory, storage.read(storage.join(settings.directory, "work", "tokenizer.sha256")))
+    pieces = _tokenizer(settings.directory, storage.read(settings.tokenizer_mark))
     kept = _Kept(settings, unit)
     rng = np.random.Generator(np.random.Philox(key=settings.data["seed"], counter=[0, 0, 0, unit.number]))
     with contextlib.ExitStack() as stack:

@@ -7,8 +7,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from electra_jax.errors import InputError
-from electra_jax.text import special_pieces
-from electra_jax.text.library_tokenizer import LibraryTokenizer
+from electra_jax.text import library_tokenizer, special_pieces
 from electra_jax.text.special_pieces import SPECIAL_PIECES
 
 # A longer word is unknown, as in Google's tokenizer.
@@ -21,7 +20,9 @@ _LARGEST_ALPHABET = 1000
 _TELLING_PIECES = 100
 
 
-def train(texts: Iterable[str], *, vocabulary_size: int, lowercase: bool, strip_accents: bool) -> LibraryTokenizer:
+def train(
+    texts: Iterable[str], *, vocabulary_size: int, lowercase: bool, strip_accents: bool
+) -> library_tokenizer.LibraryTokenizer:
     """Trains a WordPiece vocabulary; the same texts give the same ids in every process.
 
     Args:
@@ -75,7 +76,7 @@ def train(texts: Iterable[str], *, vocabulary_size: int, lowercase: bool, strip_
 
 def from_vocabulary(
     text: str, origin: str, *, lowercase: bool, strip_accents: bool, add_special_pieces: bool
-) -> LibraryTokenizer:
+) -> library_tokenizer.LibraryTokenizer:
     """Makes a tokenizer of a vocab.txt's text: one piece a line, numbered from 0.
 
     Raises:
@@ -89,7 +90,9 @@ def from_vocabulary(
     return _wordpiece(vocabulary, lowercase, strip_accents, origin)
 
 
-def _wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool, origin: str) -> LibraryTokenizer:
+def _wordpiece(
+    vocabulary: dict[str, int], lowercase: bool, strip_accents: bool, origin: str
+) -> library_tokenizer.LibraryTokenizer:
     if missing := [piece for piece in SPECIAL_PIECES if piece not in vocabulary]:
         raise special_pieces.missing_error(origin, missing)
     backend = tokenizers.Tokenizer(
@@ -105,7 +108,7 @@ def _wordpiece(vocabulary: dict[str, int], lowercase: bool, strip_accents: bool,
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[(piece, vocabulary[piece]) for piece in ("[CLS]", "[SEP]")],
     )
-    return LibraryTokenizer(backend, origin)
+    return library_tokenizer.LibraryTokenizer(backend, origin)
 
 
 def _normalizer(lowercase: bool, strip_accents: bool) -> normalizers.Normalizer:

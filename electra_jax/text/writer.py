@@ -18,7 +18,7 @@ from electra_jax.progress import ProgressLine
 from electra_jax.text import dataset as datasets
 from electra_jax.text import filters, manifest, plan, segmentation, sources, tokenizer, units, workspace
 from electra_jax.text.dataset import Dataset
-from electra_jax.text.plan import WORK, Settings, Unit
+from electra_jax.text.plan import Settings, Unit
 from electra_jax.text.runners import Runner
 from electra_jax.text.tokenizer import Tokenizer
 from electra_jax.wording import duration
@@ -140,7 +140,7 @@ def _ready_tokenizer(
     data: ml_collections.ConfigDict, settings: Settings, todo: Sequence[Unit], line: ProgressLine
 ) -> Tokenizer:
     """The dataset's tokenizer, trained or copied into it unless that was done before."""
-    mark, folder = storage.join(data.directory, WORK, "tokenizer.sha256"), storage.join(data.directory, "tokenizer")
+    mark, folder = settings.tokenizer_mark, storage.join(data.directory, "tokenizer")
     if storage.exists(mark):
         return tokenizer.load(folder)
     started = time.monotonic()

@@ -51,11 +51,10 @@ class Trainer:
         config: LoopConfig,
         mesh: Mesh,
         note: Callable[[str], None],
-        given_params: Params | None = None,
     ) -> None:
         """Plans the placement; allocates nothing, so that it also serves a mesh of devices that are not there."""
         self.job, self.optimizer_config, self.config, self.mesh = job, optimizer_config, config, mesh
-        self._given_params = given_params or {}
+        self._given_params: Params = {}
         transformation = optimizer(optimizer_config)
 
         def make_state(key: jax.Array) -> TrainState:
@@ -81,6 +80,10 @@ class Trainer:
     def evaluation_key(self) -> jax.Array:
         """The same at every evaluation of a run, so that its curve shows the model and not the draws."""
         return jax.random.fold_in(self.root_key, _EVALUATION_STREAM)
+
+    def start_from(self, params: Params) -> None:
+        """Makes initial states begin with these parts of the parameter tree, each whole; arrays on the host."""
+        self._given_params = params
 
     def initial_state(self) -> TrainState:
         """Freshly drawn parameters, or those that were given, each made where it will live."""
@@ -122,18 +125,8 @@ class Trainer:
         return self.job.describe(jax.tree.map(np.asarray, jax.device_get(values)))
 
 
-def make_trainer(
-    config: Any, job: Job, mesh: Mesh, note: Callable[[str], None], given_params: Params | None = None
-) -> Trainer:
-    """The trainer that a validated config asks for.
-
-    Args:
-      config: the config.
-      job: what to train.
-      mesh: where.
-      note: is told of axes that the mesh does not divide.
-      given_params: parts of the parameter tree, each whole, that a run starts from instead of initial values.
-    """
+def make_trainer(config: Any, job: Job, mesh: Mesh, note: Callable[[str], None]) -> Trainer:
+    """The trainer that a validated config asks for."""
     optimizer_config = OptimizerConfig(steps=config.steps, **config.optimizer)
     loop_config = LoopConfig(
         seed=config.seed,
@@ -144,4 +137,4 @@ def make_trainer(
         keep_every_steps=config.checkpoint.keep_every_steps,
         sharding=config.mesh.sharding,
     )
-    return Trainer(job, optimizer_config, loop_config, mesh, note, given_params)
+    return Trainer(job, optimizer_config, loop_config, mesh, note)

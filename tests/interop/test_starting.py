@@ -2,12 +2,13 @@
 
 import dataclasses
 import importlib
+import json
 
 import pytest
 
 from electra_jax.errors import InputError
 from electra_jax.interop import exported
-from electra_jax.interop.starting import fit
+from electra_jax.interop.starting import fit, repeat
 from electra_jax.pretraining.job import encoder_config
 from tests.interop import made, peer
 
@@ -48,6 +49,19 @@ def test_a_generator_as_wide_as_the_discriminator_needs_no_flag(config):
     pair = (peer.TINY, peer.TINY)
     fit(config, made.model(pair))
     assert config.model.generator_width == 1.0
+
+
+def test_a_resumed_run_repeats_what_was_taken_and_nothing_else(config, tmp_path):
+    fit(config, made.model())
+    recorded = json.loads(config.to_json_best_effort())
+    again = importlib.import_module("configs.small").get_config()
+    again.init_from = config.init_from
+    again.model.dropout_rate = 0.3
+    (tmp_path / "vocab.txt").unlink()
+    repeat(again, recorded)
+    assert again.model.dropout_rate == 0.3
+    again.model.dropout_rate = config.model.dropout_rate
+    assert json.loads(again.to_json_best_effort()) == recorded
 
 
 def test_without_a_generator_the_configs_fraction_stays(config):
