@@ -8,6 +8,7 @@ from typing import Any
 
 from electra_jax import storage
 from electra_jax.errors import InputError
+from electra_jax.finetuning import settings
 from electra_jax.text import dataset, plan
 
 # What may change between two starts of one run, because no trained number follows from it.
@@ -20,13 +21,15 @@ FREE_FIELDS = (
     "data.download_cache",
     "data.directory",
     "model.unrolled_layers",
+    "trials",
+    "reseeds",
 )
 
 SHARDINGS = ("dp", "fsdp", "fsdp_tp")
 
 
 def validate(config: Any, device_count: int) -> None:
-    """Checks a pre-training config before any slow work.
+    """Checks a config, of either task, before any slow work.
 
     Args:
       config: the config with its overrides applied.
@@ -35,13 +38,17 @@ def validate(config: Any, device_count: int) -> None:
     Raises:
       InputError: lists every problem, each with its field, what was found, and what was expected.
     """
-    problems = [*_numbers(config), *_choices(config), *plan.field_problems(config.data)]
+    if config.task not in _TASKS:
+        raise InputError(f"config.task: {config.task!r}, expected one of {', '.join(_TASKS)}")
+    pretraining = config.task == "pretraining"
+    problems = [*_numbers(config), *_choices(config)]
+    problems += plan.field_problems(config.data) if pretraining else settings.problems(config)
     broken = {problem.split(":")[0].removeprefix("config.") for problem in problems}
     # What one number says of another is checked where both are sound.
     for names, relation in _relations(config, device_count):
         if broken.isdisjoint(names):
             problems += relation
-    if not storage.is_remote(config.data.directory) or not problems:
+    if pretraining and (not storage.is_remote(config.data.directory) or not problems):
         problems += _text(config)
     if problems:
         count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
@@ -53,66 +60,84 @@ def _text(config: Any) -> list[str]:
     return [] if dataset.is_prepared(config.data.directory) else plan.text_problems(config.data)
 
 
+# The two tasks share most fields; each rule is asked of the fields that a config has.
+_TASKS = ("pretraining", "finetuning")
 _POSITIVE = (
-    "steps", "batch_size",
+    "steps", "batch_size", "trials", "epochs",
+    "data.lengths", "data.mixture_temperature",
     "model.layers", "model.hidden_size", "model.heads", "model.feed_forward_size", "model.embedding_size",
     "model.positions", "model.initializer_range", "model.unrolled_layers", "optimizer.learning_rate",
     "optimizer.epsilon", "optimizer.clip_norm",
     "objective.temperature",
-    "log.every_steps", "evaluation.every_steps", "evaluation.rows", "checkpoint.every_steps", "checkpoint.keep_last",
+    "log.every_steps", "evaluation.every_steps", "evaluation.rows", "evaluation.per_epoch", "checkpoint.every_steps",
+    "checkpoint.keep_last",
 )  # fmt: skip
 _NOT_NEGATIVE = (
+    "seed", "reseeds",
     "optimizer.warmup_steps", "optimizer.decay_power", "optimizer.weight_decay", "objective.generator_weight",
     "objective.discriminator_weight", "checkpoint.keep_every_steps", "evaluation.shown_rows",
 )  # fmt: skip
 _FRACTIONS = (
     "objective.mask_fraction", "objective.kept_fraction", "model.dropout_rate", "model.attention_dropout_rate",
-    "optimizer.beta1", "optimizer.beta2",
+    "model.classifier_dropout_rate", "optimizer.beta1", "optimizer.beta2", "optimizer.warmup_fraction",
 )  # fmt: skip
+_FACTORS = ("model.generator_width", "model.generator_depth", "optimizer.layer_decay")
+_CHOICES = {
+    "objective.name": ("electra", "mlm"),
+    "model.attention_bias": ("none", "distance_decay"),
+    "model.compute_dtype": ("auto", "float32", "bfloat16"),
+    "objective.masking": ("without_replacement", "with_replacement"),
+    "objective.sampling": ("exact", "google_gumbel"),
+    "mesh.sharding": SHARDINGS,
+    "optimizer.schedule": ("linear", "warmup_times_decay"),
+    "optimizer.gradient_scope": ("global", "per_device"),
+    "optimizer.top_layer_exponent": (1, 2),
+    "loss_reduction": ("mean", "sum"),
+    "evaluation.chosen": ("last", "best"),
+}
 
 
 def _numbers(config: Any) -> Iterable[str]:
-    for name in _POSITIVE:
+    for name in _present(config, _POSITIVE):
         if not field(config, name) > 0:
             yield f"config.{name}: {field(config, name)}, expected a number above 0"
-    for name in _NOT_NEGATIVE:
+    for name in _present(config, _NOT_NEGATIVE):
         if field(config, name) < 0:
             yield f"config.{name}: {field(config, name)}, expected 0 or more"
-    for name in _FRACTIONS:
+    for name in _present(config, _FRACTIONS):
         if not 0 <= field(config, name) < 1:
             yield f"config.{name}: {field(config, name)}, expected a fraction, at least 0 and below 1"
-    for name in ("model.generator_width", "model.generator_depth", "optimizer.layer_decay"):
+    for name in _present(config, _FACTORS):
         if not 0 < field(config, name) <= 1:
             yield f"config.{name}: {field(config, name)}, expected a factor above 0 and up to 1"
 
 
+def _present(config: Any, names: Iterable[str]) -> Iterable[str]:
+    """The names that the config has; a preset that lost one is found by the snapshots of all presets."""
+    for name in names:
+        section, _, last = name.rpartition(".")
+        if (not section or section in config) and last in (config[section] if section else config):
+            yield name
+
+
 def _choices(config: Any) -> Iterable[str]:
-    allowed = {
-        "task": ("pretraining",),
-        "objective.name": ("electra", "mlm"),
-        "model.attention_bias": ("none", "distance_decay"),
-        "model.compute_dtype": ("auto", "float32", "bfloat16"),
-        "objective.masking": ("without_replacement", "with_replacement"),
-        "objective.sampling": ("exact", "google_gumbel"),
-        "mesh.sharding": SHARDINGS,
-        "optimizer.schedule": ("linear", "warmup_times_decay"),
-        "optimizer.gradient_scope": ("global", "per_device"),
-        "optimizer.top_layer_exponent": (1, 2),
-    }
-    for name, values in allowed.items():
+    for name in _present(config, _CHOICES):
+        values = _CHOICES[name]
         if field(config, name) not in values:
             yield f"config.{name}: {field(config, name)!r}, expected one of {', '.join(map(str, values))}"
 
 
 def _relations(config: Any, device_count: int) -> Iterable[tuple[tuple[str, ...], Iterable[str]]]:
     """The names that a rule reads, and the problems that it finds, worked out only when they are asked for."""
+    yield ("batch_size",), _mesh(config, device_count)
+    yield ("optimizer.gradient_scope", "mesh.sharding"), _gradient_scope(config)
+    if config.task != "pretraining":
+        return
     yield ("model.hidden_size", "model.heads"), _heads(config)
     yield ("model.hidden_size", "model.heads", "model.generator_width", "objective.name"), _generator(config)
     yield ("data.sequence_length", "model.positions"), _lengths(config)
     yield ("data.sequence_length", "objective.mask_fraction"), _slots(config)
     yield ("steps", "optimizer.warmup_steps"), _warmup(config)
-    yield ("batch_size",), _mesh(config, device_count)
-    yield ("optimizer.gradient_scope", "mesh.sharding"), _gradient_scope(config)
 
 
 def _heads(config: Any) -> Iterable[str]:

@@ -1,11 +1,13 @@
-"""The door to training: `python -m electra_jax.main --config=configs/base.py --workdir=DIR`.
+"""The door to training, of either task: `python -m electra_jax.main --config=configs/base.py --workdir=DIR`.
 
 Short on purpose: it reads flags, checks everything that can be checked at once, and hands over to `training/`.
 """
 
+import contextlib
 import json
 import os
 import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from absl import flags
@@ -32,20 +34,29 @@ def main() -> None:
     # Imported here so that a mistyped flag answers at once.
     import jax
 
-    from electra_jax.interop.initialization import pretraining_params
-    from electra_jax.pretraining.job import pretraining_job
-    from electra_jax.reporting.card import write_card
-    from electra_jax.reporting.page import write_report
-    from electra_jax.text import writer
-    from electra_jax.training import facts, loop, partitioning, processes, telemetry
-    from electra_jax.training.trainer import make_trainer
-
     if "://" in _WORKDIR.value:
         raise InputError(f"--workdir={_WORKDIR.value}: expected a local path; object storage cannot be used yet")
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     line = ProgressLine()
+    if config.task == "finetuning":
+        configs.validate(config, jax.device_count())
+        _finetune(config, workdir, line)
+        return
     model = _model_to_start_from(config, workdir, line)
     configs.validate(config, jax.device_count())
+    _pretrain(config, workdir, model, line)
+
+
+def _pretrain(config: Any, workdir: pathlib.Path, model: Any, line: ProgressLine) -> None:
+    import jax
+
+    from electra_jax.interop.initialization import pretraining_params
+    from electra_jax.pretraining.job import pretraining_job
+    from electra_jax.reporting.card import write_card
+    from electra_jax.text import writer
+    from electra_jax.training import facts, loop, partitioning, processes, telemetry
+    from electra_jax.training.trainer import make_trainer
+
     workdir = _opened_workdir(workdir, config)
     processes.use_compile_cache(os.path.expanduser(config.compile_cache))
 
@@ -68,11 +79,40 @@ def main() -> None:
     dataset.tokenizer.save(workdir / "tokenizer")
     environment = {"config": flags.FLAGS["config"].config_filename, **telemetry.environment()}
     telemetry.write_json(workdir / "environment.json", environment)
-    line.print(facts.screen(trainer, dataset.train.num_rows))
-    try:
+    line.print(facts.screen(trainer))
+    with _reported(workdir, line):
         loop.train(trainer, workdir, line)
+
+
+def _finetune(config: Any, workdir: pathlib.Path, line: ProgressLine) -> None:
+    from electra_jax.finetuning import run
+    from electra_jax.reporting.summary import summary_lines
+    from electra_jax.training import processes
+
+    examples = run.read_examples(config, line)
+    beginning = run.start(config, workdir, line)
+    tasks = run.make_tasks(config, examples, beginning.tokenizer, beginning.encoder.positions)
+    trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
+    workdir = _opened_workdir(workdir, config)
+    processes.use_compile_cache(os.path.expanduser(config.compile_cache))
+    trials = run.make_trials(config, trainer, beginning, workdir, flags.FLAGS["config"].config_filename, line)
+    if _MODE.value == "eval":
+        line.print(json.dumps(trials.evaluate()["summary"], indent=2))
+        return
+    line.print(run.screen(trainer))
+    with _reported(workdir, line):
+        line.print("\n".join(summary_lines(trials.run())))
+
+
+@contextlib.contextmanager
+def _reported(workdir: pathlib.Path, line: ProgressLine) -> Iterator[None]:
+    """Writes the report when its block ends: a run that was stopped has something to show, too."""
+    from electra_jax.reporting.page import write_report
+
+    try:
+        yield
     finally:
-        # A run that was stopped has something to show, too; and what ails the report must not hide why it stopped.
+        # What ails the report must not hide why the run stopped.
         try:
             line.print(f"Report: {write_report(workdir)}")
         except (RunError, OSError) as error:

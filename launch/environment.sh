@@ -86,7 +86,8 @@ install_once() {
   # The stamp goes first and comes back last: an interrupted installation is not taken for a complete one.
   rm -f "$stamp"
   echo "Installing $name into .venv ($how_long, once)…" >&2
-  if ! .venv/bin/python -m pip install --disable-pip-version-check --no-input "$@" >.venv/pip.log 2>&1; then
+  # seqeval has no wheel. Python 3.11's pip would build it with whatever setuptools is in .venv, and newer ones cannot.
+  if ! .venv/bin/python -m pip install --disable-pip-version-check --no-input --use-pep517 "$@" >.venv/pip.log 2>&1; then
     cat .venv/pip.log >&2
     cat >&2 <<MESSAGE
 

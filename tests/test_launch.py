@@ -20,7 +20,7 @@ case "$1 $2" in
     case "$*" in *"${FAILING:-}"*) exit "${RUN_STATUS:-0}" ;; esac ;;
 esac
 """
-RUNTIME = ["pip --no-input -r requirements.txt", "pip --no-input --no-deps -e ."]
+RUNTIME = ["pip --no-input --use-pep517 -r requirements.txt", "pip --no-input --use-pep517 --no-deps -e ."]
 
 
 class House:
@@ -193,7 +193,7 @@ def test_tests_run_with_ruff_and_pass_arguments_on(house):
     assert calls == [
         "venv 3.11",
         *RUNTIME,
-        "pip --no-input -c requirements.txt -r requirements-dev.txt",
+        "pip --no-input --use-pep517 -c requirements.txt -r requirements-dev.txt",
         f"-m|ruff|check|.|{place}",
         f"-m|ruff|format|--check|.|{place}",
         f"-m|pytest|-k|a b|{place}",
@@ -213,18 +213,18 @@ def test_options_install_their_stack_and_select_their_tests(house):
     house.run("test.sh")
     place = f"in {house.root}"
     assert house.run("test.sh", "--interop", "-x")[1] == [
-        "pip --no-input -c requirements.txt -r requirements-interop.txt",
+        "pip --no-input --use-pep517 -c requirements.txt -r requirements-interop.txt",
         f"-m|pytest|-m|interop|-x|{place}",
     ]
     assert house.run("test.sh", "--tpu_compiler")[1] == [
-        "pip --no-input --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt",
+        "pip --no-input --use-pep517 --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt",
         f"-m|pytest|-m|tpu_compiler|{place}",
     ]
     assert house.run("test.sh", "--tpu_compiler", "--interop")[1] == [f"-m|pytest|-m|tpu_compiler or interop|{place}"]
     slow = "(slow and not interop and not beam and not tpu_compiler)"
     assert house.run("test.sh", "--slow")[1] == [f"-m|pytest|-m|{slow}|{place}"]
     assert house.run("test.sh", "--beam")[1] == [
-        "pip --no-input -c requirements.txt -r requirements-beam.txt",
+        "pip --no-input --use-pep517 -c requirements.txt -r requirements-beam.txt",
         f"-m|pytest|-m|beam|{place}",
     ]
 

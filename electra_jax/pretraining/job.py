@@ -1,7 +1,8 @@
 """Pre-training as a job: which model, which loss, which rows, and what an evaluation says."""
 
 import dataclasses
-from collections.abc import Iterator
+import functools
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import jax
@@ -16,7 +17,8 @@ from electra_jax.pretraining.corruption import SpecialTokens, num_slots, sample_
 from electra_jax.pretraining.objectives import Objective
 from electra_jax.text import batches, sources
 from electra_jax.text.dataset import Dataset
-from electra_jax.training.job import Job, Params, Sums
+from electra_jax.training.job import Job, Params, Sums, Work
+from electra_jax.wording import quantity
 
 _UNIGRAM_STREAM = 100  # Apart from the streams of `objectives`, whose draws an evaluation repeats.
 
@@ -73,10 +75,30 @@ class PretrainingJob:
         row = jnp.zeros((1, self.row_length), jnp.int32)
         return row, row, row, row[:, : self._slots()]
 
+    def batch_shapes(self) -> Sequence[jax.ShapeDtypeStruct]:
+        """See `Job`: rows of token ids, all of one length."""
+        return [jax.ShapeDtypeStruct((self.batch_size, self.row_length), jnp.int32)]
+
+    def work(self, batch: np.ndarray) -> Work:
+        """See `Job`."""
+        return Work(self.batch_size * self.row_length, self.flops_per_step)
+
     @property
     def paper_flops_per_step(self) -> float:
         """Operations of one update as the ELECTRA paper counts them."""
         return flops.paper_training_flops(self._networks, self.row_length, self.batch_size)
+
+    def facts(self, steps: int) -> dict[str, str]:
+        """See `Job`."""
+        tokens, operations = self.batch_size * self.row_length, self.flops_per_step
+        passes = steps * self.batch_size / self.dataset.train.num_rows
+        return {
+            "a step": f"{self.batch_size:,} rows × {self.row_length} = {tokens:,} tokens, {quantity(operations)}FLOPs",
+            "in all": (
+                f"{quantity(steps * tokens)} tokens, {passes:.3g} passes over the text, "
+                f"{quantity(steps * operations)}FLOPs; {steps * self.paper_flops_per_step:.2e} as the paper counts"
+            ),
+        }
 
     def training_batches(self, start: int) -> Iterator[np.ndarray]:
         """See `Job`."""
@@ -113,6 +135,7 @@ class ElectraJob(PretrainingJob):
     """Replaced-token detection with a jointly trained generator."""
 
     generator: EncoderConfig
+    shown_scores = ("generator_loss", "discriminator_auc", "discriminator_auc_unigram", "unigram_entropy")
 
     @property
     def _networks(self) -> dict[str, EncoderConfig]:
@@ -125,7 +148,7 @@ class ElectraJob(PretrainingJob):
 
     @property
     def flops_per_step(self) -> float:
-        """See `Job`."""
+        """Operations of one update over a global batch, forward and backward, matrix products only."""
         forward = flops.electra_flops(self.encoder, self.generator, self.row_length, self._slots())
         return self.batch_size * flops.training_flops(forward)
 
@@ -178,8 +201,9 @@ class ElectraJob(PretrainingJob):
             "unigram_histogram": histogram(logits_BxL, corrupted_BxL != batch, weights_BxL),
         }
 
-    def summarise(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+    def summarise(self, results: Sequence[Sums]) -> dict[str, float]:
         """See `Job`."""
+        sums = _added_up(results)
         own, unigram = sums["own_histogram"], sums["unigram_histogram"]
         scores = {name: _mean(value) for name, value in sums.items() if not name.endswith("_histogram")}
         loss = (
@@ -236,6 +260,8 @@ class ElectraJob(PretrainingJob):
 class MaskedLanguageModelJob(PretrainingJob):
     """The BERT baseline: one network that predicts masked words."""
 
+    shown_scores = ("mlm_loss", "unigram_entropy")
+
     @property
     def _networks(self) -> dict[str, EncoderConfig]:
         return {"words": self.encoder}
@@ -247,7 +273,7 @@ class MaskedLanguageModelJob(PretrainingJob):
 
     @property
     def flops_per_step(self) -> float:
-        """See `Job`."""
+        """See `ElectraJob`."""
         forward = flops.masked_language_model_flops(self.encoder, self.row_length, self._slots())
         return self.batch_size * flops.training_flops(forward)
 
@@ -264,8 +290,9 @@ class MaskedLanguageModelJob(PretrainingJob):
         """See `Job`."""
         return objectives.mlm_metrics(self.model, self.objective, params, batch, key, deterministic=True)
 
-    def summarise(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
+    def summarise(self, results: Sequence[Sums]) -> dict[str, float]:
         """See `Job`."""
+        sums = _added_up(results)
         scores = {name: _mean(value) for name, value in sums.items()}
         return {"loss": scores["mlm_loss"]} | scores | {"unigram_entropy": self.dataset.heldout_unigram_entropy}
 
@@ -324,6 +351,10 @@ def area_under_curve(histogram: np.ndarray) -> float:
         return 0.5
     below = np.cumsum(negatives) - negatives
     return float((positives * (below + negatives / 2)).sum() / (negatives.sum() * positives.sum()))
+
+
+def _added_up(results: Sequence[Sums]) -> dict[str, np.ndarray]:
+    return functools.reduce(lambda one, other: jax.tree.map(np.add, one, other), results)
 
 
 def _mean(metric: np.ndarray) -> float:

@@ -4,11 +4,11 @@ import dataclasses
 import html
 import math
 import statistics
+from collections.abc import Sequence
 from typing import Any
 
 from electra_jax.reporting.drawing import PAINTS, draw
-
-Histories = dict[str, dict[int, float]]  # Metric name → step → value.
+from electra_jax.reporting.files import Histories
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +33,7 @@ _MASKED_LOSS = (
     "word is."
 )
 _MASKED_ACCURACY = "The share of hidden words for which its first guess is right."
-_CHARTS = (
+PRETRAINING = (
     Chart("Generator loss", {"generator_loss": ""}, _MASKED_LOSS, against_unigram=True),
     Chart("Masked-word loss", {"mlm_loss": ""}, _MASKED_LOSS, against_unigram=True),
     Chart(
@@ -85,13 +85,26 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
-def charts(histories: Histories) -> str:
-    """HTML of the known quantities in their order, then a group of all that is left."""
-    known = {quantity for chart in _CHARTS for quantity in chart.quantities} | {"unigram_entropy"}
-    left = sorted({_quantity(name) for name in histories} - known)
+def charts(
+    histories: Histories, known: Sequence[Chart] = PRETRAINING, heldout: str = "held-out", reported: int | None = None
+) -> str:
+    """HTML of the known quantities in their order, then a group of all that is left.
+
+    Args:
+      histories: at least one metric.
+      known: what is drawn first.
+      heldout: what the text under `eval/` is called.
+      reported: the step to be marked on curves of such text.
+    """
+    quantities = {quantity for chart in known for quantity in chart.quantities} | {"unigram_entropy"}
+    left = sorted({_quantity(name) for name in histories} - quantities)
     last_step = max(max(history) for history in histories.values())
-    figures = "".join(_figure(chart, histories, last_step) for chart in _CHARTS)
-    others = "".join(_figure(Chart(quantity, {quantity: ""}), histories, last_step) for quantity in left)
+
+    def figure(chart: Chart) -> str:
+        return _figure(chart, histories, last_step, heldout, reported)
+
+    figures = "".join(figure(chart) for chart in known)
+    others = "".join(figure(Chart(quantity, {quantity: ""})) for quantity in left)
     parts = [f'<div class="charts">{figures}</div>']
     if any(len(history) > _MOST_POINTS for history in histories.values()):
         parts.insert(0, f'<p class="lead">Long lines are averaged over neighbours, down to {_MOST_POINTS} points.</p>')
@@ -104,7 +117,7 @@ def _quantity(name: str) -> str:
     return name.partition("/")[2] or name
 
 
-def _figure(chart: Chart, histories: Histories, last_step: int) -> str:
+def _figure(chart: Chart, histories: Histories, last_step: int, heldout: str, reported: int | None) -> str:
     """The drawing with its legend and explanation; empty when the run has none of its metrics."""
     lines, keys = [], []
     paints = list(PAINTS)[2:]
@@ -113,52 +126,76 @@ def _figure(chart: Chart, histories: Histories, last_step: int) -> str:
         names.sort(key=lambda name: (name.startswith("eval/"), name))
         for name in names:
             prefix = name.partition("/")[0]
-            heldout = prefix == "eval"
-            split = "held-out" if heldout else prefix if prefix == "train" or len(names) > 1 else ""
-            paint = paints[(order if len(chart.quantities) > 1 else int(heldout)) % len(paints)]
-            lines.append((paint, heldout, histories[name]))
+            dotted = prefix == "eval"
+            split = heldout if dotted else prefix if prefix == "train" or len(names) > 1 else ""
+            paint = paints[(order if len(chart.quantities) > 1 else int(dotted)) % len(paints)]
+            lines.append((paint, dotted, histories[name]))
             label = " ".join(part for part in (word, split) if part) or "last"
-            kind = f"{paint} heldout" if heldout else paint
+            kind = f"{paint} heldout" if dotted else paint
             keys.append(f'<span class="{kind}">{html.escape(label)} <b>{number(last(histories, name))}</b></span>')
     if not lines:
         return ""
     floor = last(histories, "eval/unigram_entropy") if chart.against_unigram else None
     if floor is not None:
         keys.append(f'<span class="floor">word frequencies alone <b>{number(floor)}</b></span>')
-    drawing = _drawing(chart, lines, floor, last_step)
+    evaluated = [history for _, dotted, history in lines if dotted]
+    marked = reported if evaluated else None
+    if marked is not None:
+        value = evaluated[0].get(marked)
+        told = f" <b>{number(value)}</b>" if value is not None and len(evaluated) == 1 else ""
+        keys.append(f'<span class="floor">reported, step {marked:,}{told}</span>')
+    return framed(chart.title, _drawing(chart, lines, floor, last_step, marked), keys, chart.explanation)
+
+
+def framed(title: str, drawing: str, keys: Sequence[str], explanation: str) -> str:
+    """A drawing with its title, its legend of HTML parts, and its explanation."""
     return (
-        f'<figure><h4>{html.escape(chart.title)}</h4>{drawing}<div class="keys">{"".join(keys)}</div>'
-        f"<figcaption>{html.escape(chart.explanation)}</figcaption></figure>"
+        f'<figure><h4>{html.escape(title)}</h4>{drawing}<div class="keys">{"".join(keys)}</div>'
+        f"<figcaption>{html.escape(explanation)}</figcaption></figure>"
     )
 
 
-def _drawing(chart: Chart, lines: list[tuple[str, bool, dict[int, float]]], floor: float | None, last_step: int) -> str:
+def _drawing(
+    chart: Chart,
+    lines: list[tuple[str, bool, dict[int, float]]],
+    floor: float | None,
+    last_step: int,
+    marked: int | None,
+) -> str:
     """Curves as an SVG element."""
-    from matplotlib.ticker import EngFormatter, MaxNLocator
 
     def plot(axes: Any) -> None:
-        for paint, heldout, history in lines:
-            marker = "o" if heldout or len(history) == 1 else None
-            steps, values = _thin(history)
+        for paint, dotted, history in lines:
+            marker = "o" if dotted or len(history) == 1 else None
+            steps, values = thinned(history)
             axes.plot(steps, values, color=PAINTS[paint], marker=marker, markersize=3.2, linewidth=1.4)
         if floor is not None:
             axes.axhline(floor, color=PAINTS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
+        if marked is not None:
+            axes.axvline(marked, color=PAINTS["muted"], linestyle=(0, (4, 3)), linewidth=1.1)
         if chart.from_zero:
             axes.set_ylim(bottom=0)
-        axes.set_xlim(0, last_step * 1.02 or 1)
-        axes.set_xlabel("step", color=PAINTS["muted"])
-        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-        axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
-        axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
-        if max(abs(limit) for limit in axes.get_ylim()) >= 10_000:
-            axes.yaxis.set_major_formatter(EngFormatter(sep=""))
-        else:
-            axes.ticklabel_format(axis="y", scilimits=(-3, 4), useOffset=False)
+        scale_steps(axes, last_step)
 
     return draw(chart.title, plot)
 
 
-def _thin(history: dict[int, float]) -> tuple[list[float], list[float]]:
+def scale_steps(axes: Any, last_step: int) -> None:
+    """Gives both axes their ticks: steps from zero on below, values at the side."""
+    from matplotlib.ticker import EngFormatter, MaxNLocator
+
+    axes.set_xlim(0, last_step * 1.02 or 1)
+    axes.set_xlabel("step", color=PAINTS["muted"])
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10], integer=True))
+    axes.yaxis.set_major_locator(MaxNLocator(5, steps=[1, 2, 5, 10]))
+    if max(abs(limit) for limit in axes.get_ylim()) >= 10_000:
+        axes.yaxis.set_major_formatter(EngFormatter(sep=""))
+    else:
+        axes.ticklabel_format(axis="y", scilimits=(-3, 4), useOffset=False)
+
+
+def thinned(history: dict[int, float]) -> tuple[list[float], list[float]]:
     """Steps and values, averaged over neighbours when there are more than a chart can show."""
     steps, values = list(history), list(history.values())
     width = math.ceil(len(steps) / _MOST_POINTS)

@@ -4,23 +4,26 @@ Reads the files of a workdir only; starts neither JAX nor TensorFlow.
 """
 
 import html
-import json
-import math
 import os
 import pathlib
 import shlex
 import statistics
-import tempfile
 from collections.abc import Iterator
 from typing import Any
 
 from electra_jax.errors import InputError
-from electra_jax.reporting import markup
-from electra_jax.reporting.charts import Histories, charts, last, number
+from electra_jax.reporting import finetuning, markup
+from electra_jax.reporting.charts import charts, last, number
+from electra_jax.reporting.files import (
+    Histories,
+    Json,
+    has_step,
+    read_histories,
+    read_json,
+    read_json_lines,
+    write_page,
+)
 from electra_jax.wording import duration
-
-Json = dict[str, Any]
-
 
 _MOST_EARLIER_STEPS = 6
 
@@ -32,19 +35,33 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
       InputError: the directory or its metrics are missing, or one of its files cannot be read.
     """
     directory = pathlib.Path(workdir)
-    metrics_path = directory / "metrics.jsonl"
-    if not metrics_path.is_file():
+    config = read_json(directory / "config.json")
+    command = shlex.join(["python", "-m", "electra_jax.report", f"--workdir={os.fspath(workdir)}"])
+    page = None
+    if finetuning.is_finetuning(directory, config):
+        page = finetuning.page(directory, config, command)
+    elif (directory / "metrics.jsonl").is_file():
+        page = _pretraining_page(directory, config, command)
+    if page is None:
         found = "a directory without metrics.jsonl" if directory.is_dir() else "no directory"
         raise InputError(
             f"--workdir={workdir}: found {found} at this local path, expected that of a run; "
             f"start one with `python -m electra_jax.main --config=… --workdir={shlex.quote(str(workdir))}`"
         )
-    notes: list[str] = []
-    histories = _read_histories(metrics_path, notes)
-    samples = _read_samples(directory / "samples.jsonl", notes)
-    config, environment = _read_json(directory / "config.json"), _read_json(directory / "environment.json")
+    target = directory / "report.html"
+    write_page(target, page)
+    return target
 
-    page = markup.fill(
+
+def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> str:
+    notes: list[str] = []
+    path = directory / "metrics.jsonl"
+    histories = read_histories(path, notes)
+    if not histories:
+        raise InputError(f"{path}: found no metrics yet, expected lines such as {{'step': 100, 'train/loss': 9.1}}")
+    samples = _read_samples(directory / "samples.jsonl", notes)
+    environment = read_json(directory / "environment.json")
+    return markup.fill(
         "template.html",
         title=html.escape(_title(config, environment, histories, directory)),
         notes=markup.notes(notes),
@@ -53,77 +70,8 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
         samples=_samples(samples),
         config=markup.table(config),
         environment=markup.table(environment),
-        command=html.escape(shlex.join(["python", "-m", "electra_jax.report", f"--workdir={os.fspath(workdir)}"])),
+        command=html.escape(command),
     )
-    target = directory / "report.html"
-    with tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=directory, prefix=".report-", delete=False) as file:
-        try:
-            file.write(page)
-            file.close()
-            os.chmod(file.name, 0o644)  # Temporary files are private; a report is for sharing.
-            os.replace(file.name, target)
-        except BaseException:
-            os.unlink(file.name)
-            raise
-    return target
-
-
-def _read_json(path: pathlib.Path) -> Json:
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: found {error}, expected one JSON object; restore or delete the file") from error
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{path}: found a {type(value).__name__}, expected one JSON object; restore or delete the file"
-        )
-    return value
-
-
-def _read_json_lines(path: pathlib.Path, notes: list[str]) -> Iterator[tuple[str, Json]]:
-    """Yields ("file:line", object); a broken last line, as a killed run leaves it, becomes a note."""
-    lines = path.read_bytes().splitlines()
-    for line_number, line in enumerate(lines, start=1):
-        place = f"{path}:{line_number}"
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line)
-            if not isinstance(record, dict) or not isinstance(record.get("step"), int):
-                raise ValueError("no object with an integer `step`")
-        except ValueError as error:
-            if line_number == len(lines):
-                notes.append(f"The last line of {path.name} is cut off, as after a killed run; it is left out.")
-                return
-            raise InputError(
-                f"{place}: found {error}, expected one JSON object with a step; mend or delete the line"
-            ) from error
-        yield place, record
-
-
-def _read_histories(path: pathlib.Path, notes: list[str]) -> Histories:
-    """A resumed run may write a step twice; the later line counts."""
-    histories: Histories = {}
-    endless, unreadable = set(), set()
-    for _, record in _read_json_lines(path, notes):
-        for name, value in record.items():
-            if name == "step":
-                continue
-            if isinstance(value, bool) or not isinstance(value, int | float):
-                unreadable.add(name)
-                continue
-            if not math.isfinite(value):
-                endless.add(f"{name} at step {record['step']}")
-            histories.setdefault(name, {})[record["step"]] = float(value) if math.isfinite(value) else math.nan
-    if not histories:
-        raise InputError(f"{path}: found no metrics yet, expected lines such as {{'step': 100, 'train/loss': 9.1}}")
-    if endless:
-        notes.append("Not finite: " + ", ".join(sorted(endless)[:5]) + (" and more." if len(endless) > 5 else "."))
-    if unreadable:
-        notes.append("Not drawn, because not numbers: " + ", ".join(sorted(unreadable)) + ".")
-    return {name: dict(sorted(history.items())) for name, history in histories.items()}
 
 
 def _read_samples(path: pathlib.Path, notes: list[str]) -> dict[int, dict[str, Json]]:
@@ -131,7 +79,7 @@ def _read_samples(path: pathlib.Path, notes: list[str]) -> dict[int, dict[str, J
     samples: dict[int, dict[str, Json]] = {}
     if not path.is_file():
         return samples
-    for place, record in _read_json_lines(path, notes):
+    for place, record in read_json_lines(path, notes, has_step, "an integer `step`"):
         columns = [record.get(name) for name in ("tokens", "original", "masked", "replaced", "probability")]
         if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
             raise InputError(

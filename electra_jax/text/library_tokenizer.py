@@ -16,6 +16,7 @@ import tokenizers
 from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.text import special_pieces
+from electra_jax.text.offsets import tightened
 from electra_jax.text.special_pieces import ROLES, SPECIAL_PIECES
 from electra_jax.text.word_memory import WordMemory
 
@@ -85,6 +86,12 @@ class LibraryTokenizer:
     def _encode_words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         # Most of what is new is a known word beside another comma.
         return self._unpunctuated.encode([word.translate(_APART) for word in words])
+
+    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns a text's ids, int32, and of each piece the first character and the one behind its last, int64."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        spans_Tx2 = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        return np.array(encoding.ids, np.int32), *tightened(text, spans_Tx2[:, 0], spans_Tx2[:, 1])
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the pieces as the vocabulary spells them, "##ing" for one inside a word."""

@@ -15,24 +15,31 @@ if TYPE_CHECKING:
 # NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION.
 NAME_PATTERN = r"[a-z]\w*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?"
 
+# Where sources of text are named.
+FIELD = "config.data.sources"
+
 # Examples that TensorFlow hands over at once, which costs as much as handing over one.
 _EXAMPLES = 64
 
 
-def download(name: str) -> None:
+def download(name: str, field: str = FIELD) -> None:
     """Fetches a dataset unless it is on disk: prepared from Google's bucket where it is there, else from its origin.
+
+    Args:
+      name: the dataset.
+      field: of the config, which messages name.
 
     Raises:
       InputError: there is no dataset of that name, or it cannot be fetched or prepared.
     """
-    builder = _builder(name)
+    builder = builder_of(name, field)
     if builder.is_prepared():
         return
     try:
         builder.download_and_prepare()
-    except _failures() as error:
+    except failures() as error:
         raise InputError(
-            f"config.data.sources: tfds:{name} cannot be fetched into {builder.data_dir} ({_said(error)}). Check the "
+            f"{field}: tfds:{name} cannot be fetched into {builder.data_dir} ({said(error)}). Check the "
             "network and the free space; if a Python module is missing, install it with pip; or prepare the dataset "
             f"elsewhere with `tfds build {name}` and set TFDS_DATA_DIR."
         ) from error
@@ -48,7 +55,7 @@ def stretches(name: str, split: str, field: str, piece_bytes: int) -> tuple[str,
     Raises:
       InputError: the dataset is not on disk, or has no such split or no such field of text.
     """
-    builder = _builder(name)
+    builder = builder_of(name)
     info = _checked(builder, split, field).splits[split]
     size = max(info.num_bytes, info.num_examples)
     count = max(1, min(info.num_examples, -(-size // piece_bytes)))
@@ -79,7 +86,7 @@ def texts(name: str, split: str, field: str, start: int, stop: int, read: Callab
     import tensorflow_datasets as tfds
 
     tensorflow = tensorflow_without_devices()
-    builder = _builder(name)
+    builder = builder_of(name)
     options = tensorflow.data.Options()
     options.deterministic = True
     options.threading.private_threadpool_size = 1  # Workers are processes.
@@ -97,28 +104,37 @@ def texts(name: str, split: str, field: str, start: int, stop: int, read: Callab
                 yield _decoded(raw, f"tfds:{name}, split {split}, example {number}")
                 number += 1
             read(sum(map(len, batch)))
-    except _failures() as error:
+    except failures() as error:
         raise InputError(
-            f"tfds:{name}, split {split}: cannot be read after example {number} ({_said(error)}). If files in "
+            f"tfds:{name}, split {split}: cannot be read after example {number} ({said(error)}). If files in "
             f"{builder.data_dir} are damaged, delete that folder and run again."
         ) from error
 
 
-def _builder(name: str) -> "tensorflow_datasets.core.DatasetBuilder":
+def builder_of(name: str, field: str = FIELD) -> "tensorflow_datasets.core.DatasetBuilder":
+    """A dataset of the catalogue, which need not be on disk.
+
+    Args:
+      name: the dataset.
+      field: of the config, which messages name.
+
+    Raises:
+      InputError: there is none, or the name stands for several.
+    """
     import tensorflow_datasets as tfds
 
     try:
         builder = tfds.builder(name)
-    except _failures() as error:
+    except failures() as error:
         raise InputError(
-            f"config.data.sources: tfds:{name} is not known to TensorFlow Datasets {tfds.__version__} "
-            f"({_said(error)}). Its catalogue is at https://www.tensorflow.org/datasets/catalog/overview."
+            f"{field}: tfds:{name} is not known to TensorFlow Datasets {tfds.__version__} "
+            f"({said(error)}). Its catalogue is at https://www.tensorflow.org/datasets/catalog/overview."
         ) from error
     configs = [config.name for config in builder.BUILDER_CONFIGS]
     if len(configs) > 1 and not builder.DEFAULT_BUILDER_CONFIG_NAME and "/" not in name:
         # The library would take the first of them without a word, English where another language was meant.
         raise InputError(
-            f"config.data.sources: tfds:{name} is several datasets; name one of its {len(configs)} configs, such as "
+            f"{field}: tfds:{name} is several datasets; name one of its {len(configs)} configs, such as "
             f"{', '.join(f'tfds:{builder.name}/{config}' for config in configs[:3])}."
         )
     return builder
@@ -165,7 +181,7 @@ def _decoded(raw: bytes, place: str) -> str:
         ) from error
 
 
-def _failures() -> tuple[type[Exception], ...]:
+def failures() -> tuple[type[Exception], ...]:
     """What the library and the programs in its catalogue raise when a dataset cannot be had."""
     import tensorflow
     import tensorflow_datasets as tfds
@@ -180,5 +196,6 @@ def _failures() -> tuple[type[Exception], ...]:
     return (*named, OSError, ImportError, ValueError, KeyError, TypeError, RuntimeError, AssertionError)
 
 
-def _said(error: Exception) -> str:
+def said(error: Exception) -> str:
+    """The first line of what an error says."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -13,6 +13,7 @@ import numpy as np
 from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.text import model_file, special_pieces
+from electra_jax.text.offsets import tightened
 from electra_jax.text.special_pieces import ROLES, SPECIAL_PIECES
 from electra_jax.text.word_memory import WordMemory
 
@@ -78,6 +79,12 @@ class SentencePieceTokenizer:
         ids = self._processor.encode(list(texts), return_type=int, num_threads=1)
         lengths = np.fromiter(map(len, ids), np.int64, len(ids))
         return np.fromiter(itertools.chain.from_iterable(ids), np.int32, lengths.sum()), lengths
+
+    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns a text's ids, int32, and of each piece the first character and the one behind its last, int64."""
+        encoding = self._processor.encode(text, return_type="offset_mapping")
+        spans_Tx2 = np.array(encoding["offsets"], np.int64).reshape(-1, 2)
+        return np.array(encoding["ids"], np.int32), *tightened(text, spans_Tx2[:, 0], spans_Tx2[:, 1])
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the pieces as the vocabulary spells them, "▁" where a blank stands before."""

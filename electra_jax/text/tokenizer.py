@@ -42,6 +42,19 @@ class Tokenizer(Protocol):
         """Returns the ids of all texts, int32 [tokens], and the number of tokens of each, int64 [texts]."""
         ...
 
+    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the ids of a text, and which of its characters each piece stands for.
+
+        Args:
+          text: any; its ids are those that `encode` gives.
+
+        Returns:
+          ids, int32 [tokens], and int64 [tokens] twice: the first character of each piece, and the one behind its
+          last. Blanks around a word do not count. A piece that stands for blanks, or for part of a character, may be
+          empty.
+        """
+        ...
+
     def pieces(self, ids: Iterable[int]) -> list[str]:
         """Returns the pieces as the vocabulary spells them, special ones too."""
         ...

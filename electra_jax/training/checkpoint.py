@@ -7,6 +7,7 @@ A save runs in the background; a process killed meanwhile leaves the step before
 import dataclasses
 import logging
 import pathlib
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -27,7 +28,11 @@ class Progress:
 
 
 class Checkpoints:
-    """The checkpoints of one run."""
+    """The checkpoints of one run.
+
+    Attributes:
+      preferred: a step whose checkpoint stays whatever follows; None for none.
+    """
 
     def __init__(self, directory: pathlib.Path, keep_last: int, keep_every_steps: int) -> None:
         """Opens `directory`, which need not exist.
@@ -40,7 +45,8 @@ class Checkpoints:
         self._directory = directory
         # When a save fails, asyncio prints every one of its unfinished writes; `save` and `wait` raise the reason once.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-        kept = [policies.LatestN(keep_last)]
+        self.preferred: int | None = None
+        kept = [policies.LatestN(keep_last), _Preferred(self)]
         if keep_every_steps:
             kept.append(policies.EveryNSteps(keep_every_steps))
         options = ocp.CheckpointManagerOptions(
@@ -54,6 +60,10 @@ class Checkpoints:
     def latest_step(self) -> int | None:
         """The newest complete checkpoint, or None."""
         return self._manager.latest_step()
+
+    def steps(self) -> list[int]:
+        """All complete checkpoints, ascending."""
+        return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Saves in the background, unless this very step is saved already; raises what an earlier save ran into.
@@ -115,3 +125,14 @@ class Checkpoints:
             f"The newest complete checkpoint is {newest}. Free some space or mend the directory's rights, "
             f"then run the same command again."
         )
+
+
+@dataclasses.dataclass
+class _Preferred:
+    """Keeps the preferred checkpoint; an Orbax preservation policy, asked after every save."""
+
+    checkpoints: Checkpoints
+
+    def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
+        del context
+        return [info.step == self.checkpoints.preferred for info in checkpoints]

@@ -8,31 +8,19 @@ from electra_jax.training.trainer import Trainer
 from electra_jax.wording import quantity
 
 
-def screen(trainer: Trainer, training_rows: int) -> str:
-    """Lines of facts.
-
-    Args:
-      trainer: the planned run.
-      training_rows: rows in the training split.
-    """
+def screen(trainer: Trainer) -> str:
+    """Lines of facts about a planned run."""
     job, steps = trainer.job, trainer.optimizer_config.steps
     params = trainer.abstract.params
     parts = ", ".join(f"{name} {quantity(parameter_count(part))}" for name, part in params.items())
     peak, source = processes.peak_flops_per_second()
     devices = jax.devices()
     mesh = " × ".join(f"{axis} {size}" for axis, size in trainer.mesh.shape.items())
-    tokens = job.batch_size * job.row_length
     facts = {
         "job": f"{job.name}, {steps:,} steps",
         "devices": f"{len(devices)} × {devices[0].device_kind}; mesh {mesh}; weights {trainer.config.sharding}",
         "parameters": f"{quantity(parameter_count(params))} ({parts})",
-        "a step": (
-            f"{job.batch_size:,} rows × {job.row_length} = {tokens:,} tokens, {quantity(job.flops_per_step)}FLOPs"
-        ),
-        "in all": (
-            f"{quantity(steps * tokens)} tokens, {steps * job.batch_size / training_rows:.3g} passes over the text, "
-            f"{quantity(steps * job.flops_per_step)}FLOPs; {steps * job.paper_flops_per_step:.2e} as the paper counts"
-        ),
+        **job.facts(steps),
     }
     if peak:
         facts["at best"] = f"{quantity(peak)}FLOP/s ({source})"

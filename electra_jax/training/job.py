@@ -1,13 +1,26 @@
 """What `training/` knows of the thing that it trains: an objective or a task is a value of this protocol."""
 
-from collections.abc import Iterator
-from typing import Any, Protocol
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
 
 Params = Any  # A tree of arrays.
+Batch = Any  # A tree of arrays whose first axis is the batch's rows.
 Sums = dict[str, jax.Array]
+
+
+class Work(NamedTuple):
+    """What one update takes.
+
+    Attributes:
+      tokens: positions of the global batch, padding included.
+      flops: forward and backward, matrix products only.
+    """
+
+    tokens: int
+    flops: float
 
 
 class Job(Protocol):
@@ -18,26 +31,33 @@ class Job(Protocol):
 
     name: str
     batch_size: int  # Rows in a global batch.
-    row_length: int
-    flops_per_step: float  # Of one update over a global batch, forward and backward, matrix products only.
-    paper_flops_per_step: float  # The same as the ELECTRA paper counts them.
+    shown_scores: tuple[str, ...]  # Of `summarise`, those to say after an evaluation; where there are none, all.
+
+    def batch_shapes(self) -> Sequence[Batch]:
+        """Shapes and types of every kind of global batch that a run has; each is compiled once."""
+
+    def work(self, batch: Batch) -> Work:
+        """Of the update over a global batch, from any process's part of it."""
+
+    def facts(self, steps: int) -> dict[str, str]:
+        """Lines of a run's first screen: what a step reads, and what all steps come to."""
 
     def init(self, key: jax.Array) -> Params:
         """Initial parameters, boxed with their logical axes."""
 
-    def loss(self, params: Params, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, Sums]:
+    def loss(self, params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
         """The scalar to minimise and metrics as float32 pairs (sum, weight); draws follow from `key` alone."""
 
-    def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
-        """Sums over one held-out batch, to be added up over batches; no dropout."""
+    def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> Any:
+        """What an evaluation has to know of one held-out batch, a tree of arrays; no dropout."""
 
-    def summarise(self, sums: dict[str, np.ndarray]) -> dict[str, float]:
-        """Named scores from the sums of a whole evaluation."""
+    def summarise(self, results: Sequence[Any]) -> dict[str, float]:
+        """Named scores from what `evaluate` said of each held-out batch, on the host and in their order."""
 
-    def training_batches(self, start: int) -> Iterator[np.ndarray]:
-        """This process's part of global batches `start`, `start + 1`, …, int32 [rows, length]."""
+    def training_batches(self, start: int) -> Iterator[Batch]:
+        """This process's part of global batches `start`, `start + 1`, …"""
 
-    def evaluation_batches(self) -> Iterator[np.ndarray]:
+    def evaluation_batches(self) -> Iterator[Batch]:
         """This process's part of the held-out batches; rows of padding fill the last one."""
 
     def sample_batch(self) -> np.ndarray:

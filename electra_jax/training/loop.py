@@ -10,8 +10,6 @@ import time
 from collections.abc import Callable
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from electra_jax.errors import InputError, Preempted
 from electra_jax.progress import ProgressLine
@@ -29,14 +27,13 @@ def evaluate(
 
     Every evaluation of a run draws the same masks and samples, so that its curve shows the model and not the draws.
     """
-    key = trainer.evaluation_key
-    totals: dict[str, jax.Array] | None = None
+    results = []
     for index, batch in enumerate(trainer.job.evaluation_batches()):
         if should_stop():
             return None
-        sums = trainer.evaluation_step(state, trainer.put(batch), jax.random.fold_in(key, index))
-        totals = sums if totals is None else jax.tree.map(jnp.add, totals, sums)
-    scores = trainer.job.summarise(jax.tree.map(np.asarray, jax.device_get(totals)))
+        key = jax.random.fold_in(trainer.evaluation_key, index)
+        results.append(trainer.evaluation_step(state, trainer.put(batch), key))
+    scores = trainer.job.summarise(jax.device_get(results))
     return {f"eval/{name}": value for name, value in scores.items()}
 
 
@@ -63,7 +60,8 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine) -> None:
             line.print(f"Resumed from checkpoint {newest:,}.")
 
         recorder = Recorder(trainer, workdir, progress, checkpoints, line)
-        line.print("Compiling the training step …")
+        shapes = len(trainer.job.batch_shapes())
+        line.print(f"Compiling the training step{f' for {shapes} shapes of batches' if shapes > 1 else ''} …")
         with recorder.timed("compile"):
             train_step = trainer.compile()
         batches = trainer.job.training_batches(progress.next_batch)
@@ -76,6 +74,7 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine) -> None:
                     scores = evaluate(trainer, state, should_stop=lambda: bool(stop))
                 if scores is not None:
                     recorder.evaluated(step, scores, trainer.inspected(state))
+            checkpoints.preferred = recorder.best_step(config.best_metric)
             if stop or last or (step and step % config.save_every_steps == 0):
                 recorder.check(step, metrics)
                 with recorder.timed("save"):
@@ -93,7 +92,7 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine) -> None:
             with jax.profiler.StepTraceAnnotation("train", step_num=step):
                 state, metrics = train_step(state, trainer.put(batch), trainer.root_key)
             step = progress.next_batch = step + 1
-            recorder.stepped(step, metrics)
+            recorder.stepped(step, metrics, trainer.job.work(batch))
         checkpoints.wait()
         recorder.finished()
 

@@ -104,8 +104,8 @@ def batch_sharding(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
-def put_batch(batch: np.ndarray, mesh: Mesh) -> jax.Array:
-    """The global batch from this process's rows."""
+def put_batch(batch: Any, mesh: Mesh) -> Any:
+    """The global batch, a tree of arrays, from this process's rows."""
     return jax.make_array_from_process_local_data(batch_sharding(mesh), batch)
 
 

@@ -14,7 +14,7 @@ from electra_jax.progress import ProgressLine
 from electra_jax.training import processes, telemetry
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.guard import check_finite
-from electra_jax.training.job import Sums
+from electra_jax.training.job import Sums, Work
 from electra_jax.training.optimizer import learning_rate
 from electra_jax.training.trainer import Trainer
 from electra_jax.wording import duration, quantity
@@ -42,11 +42,13 @@ class Recorder:
         self._seconds: Counter[str] = Counter()  # By what they were spent on, since the last line.
         self._line_at = self._first_step_at = time.perf_counter()
         self._line_step = self._first_step = step
+        self._tokens = self._flops = 0.0  # Since the last line.
+        self._shown_tokens = 0  # Since the first step.
         self._promised = False
         self._loss = math.nan  # Until the first line is logged.
 
     def holds(self, step: int, name: str) -> bool:
-        """Whether metrics.jsonl had that value when the run was resumed."""
+        """Whether metrics.jsonl has that value, from before the run was resumed, say."""
         return self._metrics.holds(step, name)
 
     @contextlib.contextmanager
@@ -58,10 +60,18 @@ class Recorder:
         yield
         self._seconds[activity] += time.perf_counter() - start
 
-    def stepped(self, step: int, metrics: Sums) -> None:
+    def best_step(self, name: str) -> int | None:
+        """The evaluated step after the start with the highest score of that name; None if there is none."""
+        return self._metrics.best_step(name)
+
+    def stepped(self, step: int, metrics: Sums, work: Work) -> None:
         """Notes that update `step` was dispatched; waits for the one before it."""
         if step == self._first_step + 1:
             self._first_step_at = time.perf_counter()
+        else:
+            self._shown_tokens += work.tokens
+        self._tokens += work.tokens
+        self._flops += work.flops
         self._pending.append((step, metrics))
         if len(self._pending) > 1:
             self._read(*self._pending.popleft())
@@ -77,9 +87,9 @@ class Recorder:
         self._metrics.write(step, scores | self._spent("evaluation"))
         for sample in samples:
             self._samples.append({"step": step, **sample})
-        shown = ("generator_loss", "mlm_loss", "discriminator_auc", "discriminator_auc_unigram", "unigram_entropy")
-        listed = "  ".join(f"{name} {scores[f'eval/{name}']:.3f}" for name in shown if f"eval/{name}" in scores)
-        self._line.print(f"Held out, step {step:,}:  {listed or scores}")
+        shown = self._trainer.job.shown_scores or [name.removeprefix("eval/") for name in scores]
+        listed = "  ".join(f"{name} {scores[f'eval/{name}']:.3f}" for name in shown)
+        self._line.print(f"Held out, step {step:,}:  {listed}")
         if samples:
             self._line.print("\n".join(telemetry.verdict_lines(samples[0])))
 
@@ -116,18 +126,18 @@ class Recorder:
         spent = self._spent(*self._seconds)
         elsewhere = sum(seconds for name, seconds in spent.items() if name != "time/data_wait_seconds")
         seconds = max(now - self._line_at - elsewhere, 1e-9)
-        steps = step - self._line_step
+        steps, tokens, flops = step - self._line_step, self._tokens, self._flops
         self._line_at, self._line_step = now, step
+        self._tokens = self._flops = 0.0
         self._progress.productive_seconds += seconds - spent.get("time/data_wait_seconds", 0.0)
-        job = self._trainer.job
         values = {
-            "performance/tokens_per_second": steps * job.batch_size * job.row_length / seconds,
+            "performance/tokens_per_second": tokens / seconds,
             "performance/goodput": self._progress.productive_seconds / (time.time() - self._progress.started_at),
             "time/step_seconds": seconds / max(steps, 1),
             "time/elapsed_seconds": time.time() - self._progress.started_at,
         }
         if self._peak_flops:
-            values["performance/mfu"] = steps * job.flops_per_step / seconds / self._peak_flops
+            values["performance/mfu"] = flops / seconds / self._peak_flops
         return values | spent
 
     def _spent(self, *activities: str) -> dict[str, float]:
@@ -139,9 +149,9 @@ class Recorder:
         steps_done = step - self._first_step - 1
         if watched < 0.5 or steps_done < 1:
             return
-        config, job = self._trainer.optimizer_config, self._trainer.job
+        config = self._trainer.optimizer_config
         rate = steps_done / watched
-        tokens_per_second = rate * job.batch_size * job.row_length
+        tokens_per_second = self._shown_tokens / watched
         left = (config.steps - step) / rate
         if not self._promised and watched > _FIRST_ESTIMATE_SECONDS:
             self._promised = True

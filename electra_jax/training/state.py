@@ -30,8 +30,7 @@ class TrainState(flax.struct.PyTreeNode):
 def initial_state(job: Job, optimizer: optax.GradientTransformation, key: jax.Array) -> TrainState:
     """The state before the first update; parameters are boxed with their logical axes."""
     params = job.init(key)
-    batch = jax.ShapeDtypeStruct((job.batch_size, job.row_length), jnp.int32)
-    _, metrics = jax.eval_shape(job.loss, nn.unbox(params), batch, key)
+    _, metrics = jax.eval_shape(job.loss, nn.unbox(params), job.batch_shapes()[0], key)
     names = [*metrics, "loss", "gradient_norm"]
     return TrainState(
         step=jnp.zeros((), jnp.int32),

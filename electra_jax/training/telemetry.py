@@ -67,19 +67,27 @@ class JsonLines:
     def __init__(self, path: pathlib.Path, resumed_at: int) -> None:
         """Opens `path`, dropping what a killed process had written of steps after `resumed_at`, or written half."""
         self._path = path
-        self._kept: list[dict[str, Any]] = []
+        self._lines: list[dict[str, Any]] = []
         if path.exists():
-            self._kept = [value for value in map(_parsed, path.read_text().splitlines()) if value["step"] <= resumed_at]
+            self._lines = [
+                value for value in map(_parsed, path.read_text().splitlines()) if value["step"] <= resumed_at
+            ]
             temporary = path.with_name(path.name + ".partial")
-            temporary.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in self._kept))
+            temporary.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in self._lines))
             os.replace(temporary, path)
 
     def holds(self, step: int, name: str) -> bool:
-        """Whether a value of that name and step was there when the file was opened."""
-        return any(value["step"] == step and name in value for value in self._kept)
+        """Whether the file has a value of that name and step."""
+        return any(value["step"] == step and name in value for value in self._lines)
+
+    def best_step(self, name: str) -> int | None:
+        """The step after the start with the highest value of that name, the earliest of equals; None without one."""
+        values = {value["step"]: value[name] for value in self._lines if name in value and value["step"]}
+        return max(sorted(values), key=values.__getitem__) if values else None
 
     def append(self, values: Mapping[str, Any]) -> None:
         """Adds one line, on disk when this returns."""
+        self._lines.append(dict(values))
         with self._path.open("a") as file:
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
             file.flush()
@@ -102,7 +110,7 @@ class MetricsWriter:
         from clu import metric_writers
 
         self._lines = JsonLines(workdir / "metrics.jsonl", resumed_at)
-        self.holds = self._lines.holds
+        self.holds, self.best_step = self._lines.holds, self._lines.best_step
         self._events = metric_writers.SummaryWriter(str(workdir))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -1,21 +1,21 @@
 """A job on a mesh, with its compiled steps: what a run needs and what does not change while it runs."""
 
 import contextlib
+import copy
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh
 
 from electra_jax.training import partitioning
-from electra_jax.training.job import Job, Params
+from electra_jax.training.job import Batch, Job, Params
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import TrainState, initial_state
-from electra_jax.training.step import make_evaluation_step, make_train_step
+from electra_jax.training.step import TrainStep, make_evaluation_step, make_train_step
 
 # Folded into the seed's key for evaluations; no training step has this number.
 _EVALUATION_STREAM = 2**31 - 1
@@ -32,6 +32,7 @@ class LoopConfig:
     keep_last: int
     keep_every_steps: int
     sharding: str
+    best_metric: str = ""  # The checkpoint with the highest score of this name stays; "" keeps none for its score.
 
 
 class Trainer:
@@ -55,6 +56,7 @@ class Trainer:
         """Plans the placement; allocates nothing, so that it also serves a mesh of devices that are not there."""
         self.job, self.optimizer_config, self.config, self.mesh = job, optimizer_config, config, mesh
         self._given_params: Params = {}
+        self._programs: dict[Hashable, jax.stages.Compiled] = {}
         transformation = optimizer(optimizer_config)
 
         def make_state(key: jax.Array) -> TrainState:
@@ -91,38 +93,53 @@ class Trainer:
         given = {part: jax.device_put(tree, self.shardings.params[part]) for part, tree in self._given_params.items()}
         return state.replace(params=state.params | given)
 
+    def for_seed(self, job: Job, seed: int) -> "Trainer":
+        """The same trainer, compiled steps included, for another seed and another order of the same job's batches."""
+        other = copy.copy(self)
+        other.job, other.config = job, dataclasses.replace(self.config, seed=seed)
+        return other
+
     def placed(self) -> contextlib.AbstractContextManager[None]:
         """The mesh and the axis rules, to be in force while steps are traced."""
         return partitioning.placed_on(self.mesh, self.config.sharding)
 
-    def put(self, batch: np.ndarray) -> jax.Array:
+    def put(self, batch: Batch) -> Batch:
         """The global batch from this process's rows."""
         return partitioning.put_batch(batch, self.mesh)
 
-    def lower(self) -> jax.stages.Lowered:
-        """The traced training step, from shapes alone; call within `placed`."""
-        state = jax.tree.map(
-            lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding),
-            self.abstract,
-            self.shardings,
-        )
-        batch = jax.ShapeDtypeStruct(
-            (self.job.batch_size, self.job.row_length), jnp.int32, sharding=partitioning.batch_sharding(self.mesh)
-        )
-        key = jax.ShapeDtypeStruct(
-            (), jax.eval_shape(lambda: jax.random.key(0)).dtype, sharding=partitioning.replicated(self.mesh)
-        )
+    def lower(self, shapes: Batch | None = None) -> jax.stages.Lowered:
+        """The traced training step, from shapes alone; call within `placed`.
+
+        Args:
+          shapes: one of the job's batch shapes; the first unless given.
+        """
+
+        def placed(leaf: jax.ShapeDtypeStruct, sharding: jax.sharding.Sharding) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
+
+        state = jax.tree.map(placed, self.abstract, self.shardings)
+        rows = partitioning.batch_sharding(self.mesh)
+        batch = jax.tree.map(lambda leaf: placed(leaf, rows), shapes or self.job.batch_shapes()[0])
+        key = placed(jax.eval_shape(lambda: jax.random.key(0)), partitioning.replicated(self.mesh))
         return self._train_step.lower(state, batch, key)
 
-    def compile(self) -> jax.stages.Compiled:
-        """The compiled training step, from shapes alone; call within `placed`."""
-        return self.lower().compile()
+    def compile(self) -> TrainStep:
+        """The training step, compiled for every shape of a batch that the job has; call within `placed`."""
+        for shapes in self.job.batch_shapes():
+            if _shape_of(shapes) not in self._programs:
+                self._programs[_shape_of(shapes)] = self.lower(shapes).compile()
+        return lambda state, batch, key: self._programs[_shape_of(batch)](state, batch, key)
 
     def inspected(self, state: TrainState) -> list[dict[str, Any]]:
         """The job's shown rows, as the model sees them now."""
         key = self.evaluation_key
         values = self.inspect(state.params, self.job.sample_batch(), key)
         return self.job.describe(jax.tree.map(np.asarray, jax.device_get(values)))
+
+
+def _shape_of(batch: Batch) -> Hashable:
+    leaves, structure = jax.tree.flatten(batch)
+    return structure, tuple(leaf.shape for leaf in leaves)
 
 
 def make_trainer(config: Any, job: Job, mesh: Mesh, note: Callable[[str], None]) -> Trainer:

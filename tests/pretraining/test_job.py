@@ -85,7 +85,7 @@ def drawn_params(job):
 
 
 def evaluated(job, params, evaluate):
-    """Sums over all held-out batches, as the trainer adds them up."""
+    """Sums over all held-out batches, added up."""
     sums = None
     for number, batch in enumerate(job.evaluation_batches()):
         more = jax.device_get(evaluate(params, batch, jax.random.fold_in(jax.random.key(5), number)))
@@ -109,7 +109,7 @@ def test_a_job_without_a_dataset_can_still_be_traced():
     config = importlib.import_module("configs.small").get_config()
     job = pretraining_job(config, None, "tpu")
     params = nn.unbox(jax.eval_shape(job.init, jax.eval_shape(lambda: jax.random.key(0))))
-    batch = jax.ShapeDtypeStruct((job.batch_size, job.row_length), jnp.int32)
+    (batch,) = job.batch_shapes()
     loss, _ = jax.eval_shape(job.loss, params, batch, jax.eval_shape(lambda: jax.random.key(0)))
     assert loss.shape == ()
     assert loss.dtype == jnp.float32
@@ -118,7 +118,7 @@ def test_a_job_without_a_dataset_can_still_be_traced():
 def test_an_evaluation_gives_finite_scores_of_both_networks(electra):
     job, params, evaluate = electra
     sums = evaluated(job, params, evaluate)
-    scores = job.summarise(sums)
+    scores = job.summarise([sums])
     assert set(scores) == {
         "loss", "generator_loss", "generator_accuracy", "discriminator_loss", "discriminator_accuracy",
         "discriminator_precision", "discriminator_recall", "replaced_fraction", "discriminator_auc",
@@ -220,7 +220,7 @@ def test_the_weights_of_the_sources_reach_the_batches(monkeypatch):
 def test_scores_of_nothing_are_finite(electra):
     job, params, _ = electra
     shapes = jax.eval_shape(job.evaluate, params, job.sample_batch(), jax.random.key(0))
-    scores = job.summarise(jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes))
+    scores = job.summarise([jax.tree.map(lambda leaf: np.zeros(leaf.shape), shapes)])
     assert all(math.isfinite(score) for score in scores.values())
     assert scores["discriminator_auc"] == 0.5
 
@@ -250,7 +250,7 @@ def test_shown_rows_say_what_was_replaced_and_leave_padding_out(electra, quick_j
 def test_the_mlm_baseline_has_its_scores_and_nothing_to_show(quick_jit):
     job = tiny_job("mlm")
     params = drawn_params(job)
-    scores = job.summarise(evaluated(job, params, quick_jit(job.evaluate)))
+    scores = job.summarise([evaluated(job, params, quick_jit(job.evaluate))])
     assert set(scores) == {"loss", "mlm_loss", "mlm_accuracy", "unigram_entropy"}
     assert all(math.isfinite(score) for score in scores.values())
     assert scores["loss"] == scores["mlm_loss"]
@@ -272,11 +272,11 @@ def test_a_tiny_electra_learns_a_text_in_which_each_word_follows_from_the_last(q
     train_step = jax.jit(make_train_step(job, transformation, settings, log_every_steps=steps), donate_argnums=0)
     state = nn.unbox(quick_jit(lambda key: initial_state(job, transformation, key))(jax.random.key(0)))
     evaluate = quick_jit(job.evaluate)
-    before = job.summarise(evaluated(job, state.params, evaluate))
+    before = job.summarise([evaluated(job, state.params, evaluate)])
     text, rng = chained_rows(2000, seed=2), np.random.default_rng(3)
     for _ in range(steps):
         state, _ = train_step(state, text[rng.integers(len(text), size=rows)], jax.random.key(4))
-    after = job.summarise(evaluated(job, state.params, evaluate))
+    after = job.summarise([evaluated(job, state.params, evaluate)])
 
     entropy = after["unigram_entropy"]
     assert abs(before["generator_loss"] - entropy) < 0.5

@@ -4,6 +4,7 @@ import json
 import pathlib
 import random
 
+import numpy as np
 import pytest
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, trainers
@@ -93,6 +94,39 @@ def test_byte_level_bpe_gives_the_ids_of_the_library(byte_level):
     texts = [*SCRIPTS, "<s> </s>, x<mask>y"]
     assert split(*tokenizer.encode(texts)) == library_ids(path, texts)
     assert tokenizer.decode(tokenizer.encode(["Il était là"])[0]).strip() == "Il était là"
+
+
+def stretches(tokenizer, text):
+    """The characters that each piece stands for; ids are those of `encode`."""
+    ids, starts, ends = tokenizer.encode_with_offsets(text)
+    assert (ids.dtype, starts.dtype, ends.dtype) == (np.int32, np.int64, np.int64)
+    assert ids.tolist() == tokenizer.encode([text])[0].tolist()
+    return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+def test_offsets_count_characters_of_the_text_as_it_was_given():
+    tokenizer = train(["ete deja la 中 x"] * 9, 26)
+    # Upper case, accents of both kinds, a character of four bytes, a control character, and one that is its own word.
+    text = " Été  DÉJÀ 😀là,x\x01中la "
+    assert stretches(tokenizer, text) == ["Été", "DÉJÀ", "😀là", ",", "x", "中", "la"]
+    assert stretches(tokenizer, "") == stretches(tokenizer, " ") == []
+
+
+@pytest.mark.parametrize("casing", [{}, {"strip_accents": False}, {"lowercase": False}])
+def test_every_character_that_is_not_blank_lies_in_the_stretch_of_a_piece(casing):
+    tokenizer = train(SHAKESPEARE[:2000] + SCRIPTS * 20, 1500, **casing)
+    for text in SCRIPTS + SHAKESPEARE[2000:2300]:
+        assert "".join(stretches(tokenizer, text)) == "".join(text.split())
+
+
+def test_byte_level_offsets_leave_out_the_blank_before_a_word(byte_level):
+    tokenizer = load(byte_level())
+    text = "the cat, the là"
+    found = stretches(tokenizer, text)
+    assert found[0] == "the"
+    assert not any(stretch != stretch.strip() for stretch in found)
+    # Of a character that is several pieces, each stands for all of it.
+    assert set(found[-2:]) == {"à"}
 
 
 def test_what_is_missing_is_named_with_the_flag_that_appends_it(byte_level, tmp_path):

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import sentencepiece
 
@@ -94,6 +95,32 @@ def test_accents_and_capitals_come_back(kind):
 def test_an_uncased_model_lowers_and_keeps_accents():
     tokenizer = train(lowercase=True)
     assert tokenizer.decode(tokenizer.encode(["DÉJÀ là"])[0]) == "déjà là"
+
+
+def stretches(tokenizer, text):
+    """The characters that each piece stands for; ids are those of `encode`."""
+    ids, starts, ends = tokenizer.encode_with_offsets(text)
+    assert (ids.dtype, starts.dtype, ends.dtype) == (np.int32, np.int64, np.int64)
+    assert ids.tolist() == tokenizer.encode([text])[0].tolist()
+    return [text[start:end] for start, end in zip(starts, ends, strict=True)]
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_offsets_count_characters_of_the_text_as_it_was_given(kind):
+    tokenizer = train(["abc d1⁄2fi"] * 9, kind=kind, size=16)
+    assert stretches(tokenizer, "") == stretches(tokenizer, "  ") == []
+    # Runs of blanks are one, ligatures and fractions several letters; 中 is unknown, and two of four bytes too.
+    text = "  éabc 　 ﬁ½中 😀😀"
+    found = stretches(tokenizer, text)
+    assert "".join(found) == "éabcﬁ½中😀😀"
+    assert not any(" " in stretch for stretch in found)
+
+
+@pytest.mark.parametrize("options", [{"kind": "unigram"}, {"kind": "bpe"}, {"lowercase": True}])
+def test_every_character_that_is_not_blank_lies_in_the_stretch_of_a_piece(options):
+    tokenizer = train(**options)
+    for text in SCRIPTS + SHAKESPEARE[1000:1300]:
+        assert "".join(stretches(tokenizer, text)) == "".join(text.split())
 
 
 def test_decoding_keeps_special_pieces(unigram):

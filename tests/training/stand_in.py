@@ -7,14 +7,24 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from electra_jax.training.job import Work
+
 
 @dataclasses.dataclass(frozen=True)
 class ParityJob:
     name: str = "parity"
     batch_size: int = 8
     row_length: int = 4
-    flops_per_step: float = 1.0
-    paper_flops_per_step: float = 1.0
+    shown_scores: tuple = ("loss",)
+
+    def batch_shapes(self):
+        return [jax.ShapeDtypeStruct((self.batch_size, self.row_length), jnp.int32)]
+
+    def work(self, batch):
+        return Work(batch.size, 1.0)
+
+    def facts(self, steps):
+        return {}
 
     def init(self, key):
         kernel = nn.with_logical_partitioning(nn.initializers.normal(0.1), ("vocab", "embed"))
@@ -34,8 +44,8 @@ class ParityJob:
     def evaluate(self, params, batch, key):
         return self.loss(params, batch, key)[1]
 
-    def summarise(self, sums):
-        total, weight = sums["parity_loss"]
+    def summarise(self, results):
+        total, weight = sum(result["parity_loss"] for result in results)
         return {"loss": float(total / weight)}
 
     def training_batches(self, start):

@@ -12,7 +12,16 @@ def test_resuming_drops_later_lines_and_one_cut_short(tmp_path):
     assert json.loads(path.read_text().splitlines()[-1]) == {"step": 30, "a": 4}
     assert lines.holds(20, "a")
     assert not lines.holds(20, "b")
-    assert not lines.holds(30, "a")
+    assert lines.holds(30, "a")
+
+
+def test_the_best_step_is_the_earliest_of_the_highest(tmp_path):
+    lines = JsonLines(tmp_path / "metrics.jsonl", resumed_at=0)
+    assert lines.best_step("eval/f1") is None
+    for step, score in ((0, 0.9), (10, 0.5), (20, 0.75), (30, 0.75), (40, 0.25)):
+        lines.append({"step": step, "eval/f1": score})
+        lines.append({"step": step, "train/loss": 1.0})
+    assert lines.best_step("eval/f1") == 20
 
 
 def test_verdicts_stand_below_their_words():

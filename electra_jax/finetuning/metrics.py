@@ -1,0 +1,219 @@
+"""How good predictions of labels are: the official scorers of scikit-learn, SciPy and seqeval behind plain names.
+
+All scores are fractions, not percent. None is NaN and none warns: what would be a division by zero is 0, as those
+libraries have it. Answers to questions are scored in `answer_metrics.py`.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+_METRICS = {
+    "classification": ("accuracy", "matthews", "f1", "macro_f1", "micro_f1"),
+    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
+    "regression": ("pearson", "spearman", "mse"),
+    "tagging": ("span_f1", "span_precision", "span_recall", "accuracy"),
+    "answering": (
+        *("exact", "f1", "best_exact", "best_f1"),
+        *("has_answer_exact", "has_answer_f1", "no_answer_exact", "no_answer_f1"),
+    ),
+}
+
+
+def known(kind: str) -> tuple[str, ...]:
+    """Names of the metrics of a kind of task. More is better, of all but "mse".
+
+    Args:
+      kind: "classification", "multilabel", "regression", "tagging" or "answering".
+    """
+    return _METRICS[kind]
+
+
+def classification_scores(
+    labels_N: np.ndarray, predictions_N: np.ndarray, classes: int, wanted: Sequence[str]
+) -> dict[str, float]:
+    """Scores of a task with one class for each example.
+
+    "f1" is that of class 1 among two, as GLUE has it for MRPC and QQP. "macro_f1" is the mean over the classes that
+    occur among labels or predictions, scikit-learn's default. "matthews" is 0 where either is constant.
+
+    Args:
+      labels_N: int, from 0 to `classes` - 1.
+      predictions_N: int, likewise.
+      classes: how many there are.
+      wanted: names of metrics.
+
+    Returns:
+      One score for each wanted name.
+
+    Raises:
+      ValueError: "f1" of other than two classes, no examples, shapes that differ, or an unknown metric.
+    """
+    from sklearn import metrics
+
+    _check("classification", labels_N, predictions_N, wanted)
+    if "f1" in wanted and classes != 2:
+        raise ValueError(f'"f1" is that of class 1 among two; of {classes} classes take "macro_f1" or "micro_f1"')
+    scorers = {
+        "accuracy": metrics.accuracy_score,
+        "matthews": _matthews,
+        "f1": _binary_f1,
+        "macro_f1": functools.partial(metrics.f1_score, average="macro", zero_division=0.0),
+        "micro_f1": functools.partial(metrics.f1_score, average="micro", zero_division=0.0),
+    }
+    return {name: float(scorers[name](labels_N, predictions_N)) for name in wanted}
+
+
+def multilabel_scores(labels_NxC: np.ndarray, predictions_NxC: np.ndarray, wanted: Sequence[str]) -> dict[str, float]:
+    """Scores of a task with any number of classes for each example.
+
+    "micro_f1" is over all decisions, "macro_f1" the mean over classes, of which one that is neither present nor
+    predicted has 0; "subset_accuracy" is how many examples have every class right.
+
+    Args:
+      labels_NxC: bool.
+      predictions_NxC: bool.
+      wanted: names of metrics.
+
+    Returns:
+      One score for each wanted name.
+
+    Raises:
+      ValueError: no examples, shapes that differ, or an unknown metric.
+    """
+    _check("multilabel", labels_NxC, predictions_NxC, wanted)
+    # Column by column: scikit-learn takes an array of one column for a task of two classes, and scores both.
+    scorers = {
+        "subset_accuracy": lambda: np.mean((labels_NxC == predictions_NxC).all(axis=1)),
+        "micro_f1": lambda: _binary_f1(labels_NxC.ravel(), predictions_NxC.ravel()),
+        "macro_f1": lambda: np.mean([*map(_binary_f1, labels_NxC.T, predictions_NxC.T)]),
+    }
+    return {name: float(scorers[name]()) for name in wanted}
+
+
+def regression_scores(labels_N: np.ndarray, predictions_N: np.ndarray, wanted: Sequence[str]) -> dict[str, float]:
+    """Scores of a task with a number for each example.
+
+    The correlations are 0 where labels or predictions are constant.
+
+    Args:
+      labels_N: float.
+      predictions_N: float.
+      wanted: names of metrics.
+
+    Returns:
+      One score for each wanted name.
+
+    Raises:
+      ValueError: no examples, shapes that differ, numbers that are not finite, or an unknown metric.
+    """
+    from scipy import stats
+    from sklearn import metrics
+
+    _check("regression", labels_N, predictions_N, wanted)
+    if not (np.isfinite(labels_N).all() and np.isfinite(predictions_N).all()):
+        raise ValueError("labels or predictions are not finite")
+    labels_N, predictions_N = np.asarray(labels_N, np.float64), np.asarray(predictions_N, np.float64)
+    scorers = {
+        "pearson": lambda: _correlation(stats.pearsonr, labels_N, predictions_N),
+        "spearman": lambda: _correlation(stats.spearmanr, labels_N, predictions_N),
+        "mse": lambda: metrics.mean_squared_error(labels_N, predictions_N),
+    }
+    return {name: float(scorers[name]()) for name in wanted}
+
+
+def tagging_scores(
+    labels: Sequence[Sequence[str]], predictions: Sequence[Sequence[str]], wanted: Sequence[str]
+) -> dict[str, float]:
+    """Scores of a task with a tag for each word.
+
+    Spans are those of conlleval, the scorer of the CoNLL shared tasks, whose rule (`spans.py`) reads ill-formed tags
+    too; conlleval itself knows neither S nor B after E, so its figures are met with IOB tags. "accuracy" is over all
+    words.
+
+    Args:
+      labels: of each sentence the tags of its words, with spans as B-, I-, E-, S- and O.
+      predictions: of the same sentences and words.
+      wanted: names of metrics.
+
+    Returns:
+      One score for each wanted name.
+
+    Raises:
+      ValueError: no words, sentences or words that are not the same, or an unknown metric.
+    """
+    from seqeval.metrics import accuracy_score
+    from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
+
+    _check_names("tagging", wanted)
+    if [len(sentence) for sentence in labels] != [len(sentence) for sentence in predictions]:
+        raise ValueError("predictions are not of the same words as labels")
+    if not any(labels):
+        raise ValueError("no words to score")
+    # seqeval tells sentences apart by their being lists, and would run tuples together.
+    labels, predictions = [list(sentence) for sentence in labels], [list(sentence) for sentence in predictions]
+    scores = {}
+    if any(name != "accuracy" for name in wanted):
+        spans = precision_recall_fscore_support(labels, predictions, average="micro", zero_division=0)
+        scores.update(zip(("span_precision", "span_recall", "span_f1"), spans, strict=False))
+    if "accuracy" in wanted:
+        scores["accuracy"] = accuracy_score(labels, predictions)
+    return {name: float(scores[name]) for name in wanted}
+
+
+def confusion(labels_N: np.ndarray, predictions_N: np.ndarray, classes: int) -> np.ndarray:
+    """How often each class was predicted for each class, int64 [C, C]: rows are labels, columns predictions.
+
+    Args:
+      labels_N: int, from 0 to `classes` - 1.
+      predictions_N: int, likewise.
+      classes: C.
+    """
+    from sklearn import metrics
+
+    return metrics.confusion_matrix(labels_N, predictions_N, labels=np.arange(classes)).astype(np.int64)
+
+
+def _check_names(kind: str, wanted: Sequence[str]) -> None:
+    unknown = [name for name in wanted if name not in _METRICS[kind]]
+    if unknown:
+        raise ValueError(f"no such metric of {kind}: {', '.join(unknown)}; there are {', '.join(_METRICS[kind])}")
+
+
+def _check(kind: str, labels: np.ndarray, predictions: np.ndarray, wanted: Sequence[str]) -> None:
+    _check_names(kind, wanted)
+    if labels.shape != predictions.shape:
+        raise ValueError(f"labels are {labels.shape}, predictions {predictions.shape}")
+    if not labels.size:
+        raise ValueError("no examples to score")
+
+
+def _binary_f1(labels_N: np.ndarray, predictions_N: np.ndarray) -> float:
+    from sklearn import metrics
+
+    return metrics.f1_score(labels_N, predictions_N, pos_label=1, average="binary", zero_division=0.0)
+
+
+def _matthews(labels_N: np.ndarray, predictions_N: np.ndarray) -> float:
+    from sklearn import metrics
+
+    # scikit-learn warns of a single label in both.
+    if np.array_equal(labels_N, predictions_N) and np.ptp(labels_N) == 0:
+        return 0.0
+    return metrics.matthews_corrcoef(labels_N, predictions_N)
+
+
+def _correlation(correlate: Callable[..., Any], labels_N: np.ndarray, predictions_N: np.ndarray) -> float:
+    from scipy import stats
+
+    if np.ptp(labels_N) == 0 or np.ptp(predictions_N) == 0:
+        return 0.0
+    with warnings.catch_warnings():
+        # Predictions that differ in their last digits alone: the correlation is what it is.
+        warnings.simplefilter("ignore", stats.NearConstantInputWarning)
+        return correlate(labels_N, predictions_N).statistic

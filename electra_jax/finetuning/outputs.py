@@ -1,0 +1,62 @@
+"""What a fine-tuning run leaves for others: predictions of every example, GLUE's submission, SQuAD's files."""
+
+from __future__ import annotations
+
+import json
+import os
+import pathlib
+import zipfile
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+PREDICTIONS = "predictions"
+SUBMISSION = "submission.zip"
+# Members of an archive are dated so that the same predictions give the same bytes.
+_ZIP_DATE = (1980, 1, 1, 0, 0, 0)
+
+
+def write_predictions(directory: pathlib.Path, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> None:
+    """Writes predictions/TASK.SPLIT.jsonl, whole or not at all."""
+    lines = (json.dumps(record, ensure_ascii=False) for record in records)
+    _write(directory / PREDICTIONS / f"{task}.{split}.jsonl", "".join(f"{line}\n" for line in lines))
+
+
+def write_answer_files(directory: pathlib.Path, task: str, split: str, files: Mapping[str, Mapping[str, Any]]) -> None:
+    """Writes what the official SQuAD scripts read: predictions/TASK.SPLIT.NAME.json for each of the files."""
+    for name, content in files.items():
+        path = directory / PREDICTIONS / f"{task}.{split}.{name}.json"
+        _write(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+
+
+def submission_lines(records: Iterable[Mapping[str, Any]], highest: float | None = None) -> str:
+    """One of GLUE's result files: a header, then index and prediction.
+
+    Args:
+      records: of an unlabelled split, in its order.
+      highest: of a grade, which is cut to lie between 0 and it; None for classes.
+    """
+    lines = ["index\tprediction"]
+    for index, record in enumerate(records):
+        prediction = record["prediction"]
+        if highest is not None:
+            prediction = f"{min(max(prediction, 0.0), highest):.3f}"
+        lines.append(f"{index}\t{prediction}")
+    return "".join(f"{line}\n" for line in lines)
+
+
+def write_submission(directory: pathlib.Path, files: Mapping[str, str]) -> pathlib.Path:
+    """Writes submission.zip with GLUE's result files by name, as gluebenchmark.com takes it."""
+    path = directory / SUBMISSION
+    temporary = path.with_name(path.name + ".partial")
+    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in sorted(files.items()):
+            archive.writestr(zipfile.ZipInfo(f"{name}.tsv", _ZIP_DATE), content)
+    os.replace(temporary, path)
+    return path
+
+
+def _write(path: pathlib.Path, content: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".partial")
+    temporary.write_text(content, encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,253 @@
+"""A fine-tuning run from its config: read the examples, take the model's encoder, train once for each seed."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import pathlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from electra_jax.errors import InputError
+from electra_jax.finetuning import reading, settings
+from electra_jax.finetuning.answering import AnsweringTask
+from electra_jax.finetuning.classification import ClassificationTask
+from electra_jax.finetuning.examples import Example
+from electra_jax.finetuning.job import FinetuningJob
+from electra_jax.finetuning.tagging import TaggingTask
+from electra_jax.finetuning.task import Task
+from electra_jax.finetuning.trials import Trials
+from electra_jax.interop import checkpoints, initialization
+from electra_jax.interop.model import sizes_as_fields
+from electra_jax.models.encoder import EncoderConfig
+from electra_jax.progress import ProgressLine
+from electra_jax.text import tokenizer as tokenizers
+from electra_jax.text.tokenizer import Tokenizer
+from electra_jax.training import facts, partitioning, telemetry
+from electra_jax.training.optimizer import OptimizerConfig
+from electra_jax.training.trainer import LoopConfig, Trainer
+
+Examples = Mapping[str, Mapping[str, list[Example]]]  # By task and split.
+
+_TASKS = "tasks.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """What a run takes of the model it starts from.
+
+    Attributes:
+      encoder: sizes, and the rates of the config.
+      tokenizer: the model's.
+      params: reads "embeddings" and "encoder", unless the config wants random weights.
+    """
+
+    encoder: EncoderConfig
+    tokenizer: Tokenizer
+    params: Callable[[], Mapping[str, Any]]
+
+
+def read_examples(config: Any, line: ProgressLine) -> Examples:
+    """The labelled examples of all tasks.
+
+    Raises:
+      InputError: lists what is wrong with the files of all tasks.
+    """
+    examples, problems = {}, []
+    for name, task in config.tasks.items():
+        try:
+            found = reading.read_splits(name, task, config.data.directory)
+        except InputError as error:
+            problems.append(str(error))
+            continue
+        examples[name] = found.splits
+        for note in found.notes:
+            line.print(note)
+    if problems:
+        raise InputError("\n".join(problems))
+    return examples
+
+
+def start(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Start:
+    """Opens the model of `config.init_from`, and records its sizes in `config.model`.
+
+    A run that was started before knows the sizes and the tokenizer from its workdir; the model is opened only if a
+    trial has yet to begin.
+
+    Raises:
+      InputError: there is no such model, it has no tokenizer, or it cannot read rows so long.
+    """
+
+    def taken() -> tuple[Mapping[str, Any], EncoderConfig, Tokenizer | None]:
+        model = checkpoints.open_model(config.init_from)
+        params, sizes, said = initialization.finetuning_params(model)
+        line.print("\n".join([f"Starting from {config.init_from}:", *(f"  {text}" for text in said)]))
+        return params, sizes, model.tokenizer
+
+    recorded = workdir / "config.json"
+    if recorded.exists() and (workdir / "tokenizer").exists():
+        sizes = _recorded_sizes(recorded)
+        tokenizer = tokenizers.load(workdir / "tokenizer")
+
+        def params() -> Mapping[str, Any]:
+            return taken()[0]
+
+    else:
+        given, sizes, tokenizer = taken()
+        tokenizer = tokenizers.load(config.data.tokenizer.source) if config.data.tokenizer.source else tokenizer
+
+        def params() -> Mapping[str, Any]:
+            return given
+
+    if tokenizer is None:
+        raise InputError(
+            f"config.init_from: {config.init_from} has no tokenizer beside it; name the one it was trained with: "
+            "--config.data.tokenizer.source=PATH"
+        )
+    if tokenizer.vocabulary_size != sizes.vocabulary_size:
+        raise InputError(
+            f"config.data.tokenizer.source: the tokenizer has {tokenizer.vocabulary_size} pieces, and the word table "
+            f"of {config.init_from} {sizes.vocabulary_size} rows; name the tokenizer that the model was trained with"
+        )
+    if problems := list(settings.check_positions(config, sizes.positions)):
+        raise InputError("\n".join(problems))
+    rates = ("dropout_rate", "attention_dropout_rate")
+    with config.unlocked():
+        config.model.update({name: value for name, value in sizes_as_fields(sizes).items() if name not in rates})
+    return Start(_encoder(config, sizes), tokenizer, (lambda: {}) if config.random_weights else params)
+
+
+def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
+    names = sizes_as_fields(EncoderConfig(*[1] * 7))
+    try:
+        model = json.loads(path.read_text("utf-8"))["model"]
+        return EncoderConfig(**{name: model[name] for name in names})
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: is not that of a fine-tuning run ({error!r}); give another --workdir") from error
+
+
+def _encoder(config: Any, sizes: EncoderConfig) -> EncoderConfig:
+    dtype = config.model.compute_dtype
+    if dtype == "auto":
+        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
+    return dataclasses.replace(
+        sizes,
+        dropout_rate=config.model.dropout_rate,
+        attention_dropout_rate=config.model.attention_dropout_rate,
+        unrolled_layers=config.model.unrolled_layers,
+        dtype=jnp.dtype(dtype),
+    )
+
+
+def make_tasks(config: Any, examples: Examples, tokenizer: Tokenizer, positions: int) -> tuple[Task, ...]:
+    """The tasks of a config with their rows."""
+    made: list[Task] = []
+    for name, fields in config.tasks.items():
+        shared = (name, fields, examples[name], tokenizer, config.model.classifier_dropout_rate)
+        match fields.kind:
+            case "tagging":
+                made.append(TaggingTask(*shared))
+            case "answering":
+                made.append(AnsweringTask(*shared, positions))
+            case _:
+                made.append(ClassificationTask(*shared))
+    return tuple(made)
+
+
+def make_job(config: Any, tasks: tuple[Task, ...], beginning: Start) -> FinetuningJob:
+    """The job of the first trial."""
+    return FinetuningJob(
+        tasks=tasks,
+        encoder=beginning.encoder,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        temperature=config.data.mixture_temperature,
+        most_lengths=config.data.lengths,
+        reduction=config.loss_reduction,
+        pad_id=beginning.tokenizer.pad_id,
+    )
+
+
+def make_trainer(config: Any, job: FinetuningJob, line: ProgressLine) -> Trainer:
+    """The trainer of the first trial.
+
+    Raises:
+      InputError: there are too few examples for one update.
+    """
+    rounds = job.training_rows // config.batch_size
+    steps = int(rounds * config.epochs)  # As Google's code counts them.
+    if not steps:
+        raise InputError(
+            f"config.epochs: {config.epochs:g} of {job.training_rows} training rows in batches of {config.batch_size} "
+            "make no update; lower --config.batch_size or raise --config.epochs"
+        )
+    optimizer = dict(config.optimizer.items())
+    optimizer_config = OptimizerConfig(
+        steps=steps, warmup_steps=int(optimizer.pop("warmup_fraction") * steps), **optimizer
+    )
+    every = max(1, round(rounds / config.evaluation.per_epoch))
+    loop_config = LoopConfig(
+        seed=config.seed,
+        log_every_steps=config.log.every_steps,
+        evaluate_every_steps=every,
+        save_every_steps=every,
+        keep_last=1,
+        keep_every_steps=0,
+        sharding=config.mesh.sharding,
+        best_metric=f"eval/{job.metric}" if config.evaluation.chosen == "best" else "",
+    )
+    mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
+    return Trainer(job, optimizer_config, loop_config, mesh, line.print)
+
+
+def make_trials(
+    config: Any, trainer: Trainer, beginning: Start, workdir: pathlib.Path, config_path: str, line: ProgressLine
+) -> Trials:
+    """The trials of a config; `config_path` is what environment.json names."""
+    job: FinetuningJob = trainer.job
+    fields = json.loads(config.to_json_best_effort())
+
+    def trainer_for(seed: int, from_the_model: bool) -> Trainer:
+        made = trainer.for_seed(dataclasses.replace(job, seed=seed), seed)
+        if from_the_model:
+            made.start_from(beginning.params())
+        return made
+
+    def prepare(directory: pathlib.Path, seed: int) -> None:
+        directory.mkdir(parents=True, exist_ok=True)
+        if directory != workdir:
+            telemetry.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
+        beginning.tokenizer.save(directory / "tokenizer")
+        telemetry.write_json(directory / _TASKS, {task.name: task.description() for task in job.tasks})
+        telemetry.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
+
+    return Trials(
+        workdir=workdir,
+        seed=config.seed,
+        count=config.trials,
+        reseeds=config.reseeds,
+        chosen=config.evaluation.chosen,
+        submissions={name: dict(task.get("submission", {})) for name, task in config.tasks.items()},
+        make_trainer=trainer_for,
+        prepare=prepare,
+        line=line,
+    )
+
+
+def notes(job: FinetuningJob) -> list[str]:
+    """What a reader of the log should know of the rows: texts that were cut."""
+    return [
+        f"{task.name}, {split}: {rows.truncated:,} of {len(rows.examples):,} examples are cut, as they are longer than "
+        f"config.tasks.{task.name}.max_length allows"
+        for task in job.tasks
+        for split, rows in task.splits.items()
+        if rows.truncated
+    ]
+
+
+def screen(trainer: Trainer) -> str:
+    """The first screen of a run."""
+    return "\n".join([facts.screen(trainer), *notes(trainer.job)])

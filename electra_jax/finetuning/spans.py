@@ -1,0 +1,128 @@
+"""Spans written as one tag for each word: which scheme a file has, to BIOES for training, and back to IOB2.
+
+A tag is O, or a letter, or a letter, "-" and a type: B-PER. The schemes (Ramshaw and Marcus 1995; Sang and Veenstra
+1999; Ratinov and Roth 2009):
+
+  bio2   B begins each span, I goes on (IOB2, CoNLL-2000 and -2002)
+  bio1   I for all words; B only where a span follows another of its type without a gap (IOB1, CoNLL-2003 as it came)
+  bio    neither of the two throughout
+  bioes  as bio2, with E on the last word and S on a span of one word (IOBES)
+  bilou  bioes with the letters L and U (BILUO)
+
+All of them, and whatever a model predicts, are read by one rule, that of the CoNLL shared tasks' scorer conlleval, with
+seqeval's addition of S: a word goes on with the span of the word before it if it is I or E, that word is B or I, and
+the types are the same. Every other tagged word begins a span. So nothing tagged is thrown away: an E or I without a
+beginning begins one, and a B or I without an E ends where the next word does not go on.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+
+_BILOU_TO_BIOES = str.maketrans("LU", "ES")
+
+
+class ImpossibleTagsError(ValueError):
+    """Tags that no scheme has.
+
+    Attributes:
+      problems: one sentence for each different tag: what it is, where it stands first and how often.
+    """
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
+    """Which scheme the tags of a split follow: "bio1", "bio2", "bio", "bioes" or "bilou".
+
+    Letters decide first: E and S are of bioes, L and U of bilou. Without spans it is "bio2". "bio" is what files with
+    slips are; it is read as the two others.
+
+    Args:
+      sentences: the tags of each.
+
+    Raises:
+      ImpossibleTagsError: tags without one of the letters, such as parts of speech, or letters of two schemes.
+    """
+    bio1 = bio2 = True
+    letters: set[str] = set()
+    impossible: dict[str, list[tuple[int, int]]] = {}
+    for number, tags in enumerate(sentences):
+        before = "O"
+        for position, tag in enumerate(tags):
+            if not _is_possible(tag):
+                impossible.setdefault(tag, []).append((number, position))
+                continue
+            letters.add(tag[0])
+            touches = before != "O" and before[1:] == tag[1:]
+            bio1 &= tag[0] != "B" or touches
+            bio2 &= tag[0] != "I" or touches
+            before = tag
+    problems = [
+        f"{tag!r} (sentence {places[0][0] + 1}, word {places[0][1] + 1}; {len(places)} in all) marks no span: "
+        "expected O, or B-, I-, E-, S-, L- or U- and a type"
+        for tag, places in impossible.items()
+    ]
+    if letters & set("ES") and letters & set("LU"):
+        found = ", ".join(sorted(letters))
+        problems.append(f"the letters {found} are of two schemes: BIOES has E and S, BILOU has L and U")
+    if problems:
+        raise ImpossibleTagsError(problems)
+    if letters & set("ES"):
+        return "bioes"
+    if letters & set("LU"):
+        return "bilou"
+    return "bio2" if bio2 else "bio1" if bio1 else "bio"
+
+
+def to_bioes(tags: Sequence[str], scheme: str) -> list[str]:
+    """Writes a sentence's spans as BIOES.
+
+    Args:
+      tags: of each word.
+      scheme: what `scheme_of` says of the file.
+    """
+    if scheme == "bilou":
+        tags = [tag[0].translate(_BILOU_TO_BIOES) + tag[1:] for tag in tags]
+    bioes = ["O"] * len(tags)
+    for start, end in _spans(tags):
+        kind = tags[start][1:]
+        if end - start == 1:
+            bioes[start] = "S" + kind
+        else:
+            bioes[start:end] = ["B" + kind, *["I" + kind] * (end - start - 2), "E" + kind]
+    return bioes
+
+
+def from_bioes(tags: Sequence[str]) -> list[str]:
+    """Writes a sentence's spans as IOB2: those that conlleval's rule sees in it, however ill-formed.
+
+    Args:
+      tags: of each word, with the letters B, I, E, S and O in any order.
+    """
+    bio2 = ["O"] * len(tags)
+    for start, end in _spans(tags):
+        kind = tags[start][1:]
+        bio2[start:end] = ["B" + kind, *["I" + kind] * (end - start - 1)]
+    return bio2
+
+
+def _is_possible(tag: str) -> bool:
+    letter, kind = tag[:1], tag[1:]
+    if letter == "O":
+        return not kind
+    return letter in tuple("BIESLU") and (not kind or (kind[0] == "-" and len(kind) > 1))
+
+
+def _spans(tags: Sequence[str]) -> Iterator[tuple[int, int]]:
+    """The spans of a sentence in its order, as (first word, one behind the last)."""
+    start = None
+    for position, (before, tag) in enumerate(itertools.pairwise(["O", *tags, "O"])):
+        if tag[0] in "IE" and before[0] in "BI" and tag[1:] == before[1:]:
+            continue
+        if start is not None:
+            yield start, position
+        start = None if tag == "O" else position

@@ -1,0 +1,261 @@
+"""Fine-tuning once for each seed, and what comes of it: scores, predictions, and which runs have failed.
+
+One trial lives in the workdir itself; several have a workdir each below it, called after their seed. A run that learned
+nothing, as small data sets now and then let happen, is put aside under failed/ and repeated with a seed that no other
+trial has. All that is decided is read from the files, so that a stopped command goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import dataclasses
+import json
+import pathlib
+import shutil
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jax
+
+from electra_jax.finetuning import outputs
+from electra_jax.finetuning.examples import is_answered
+from electra_jax.finetuning.job import DEV, FinetuningJob
+from electra_jax.finetuning.task import Predicted, Task
+from electra_jax.progress import ProgressLine
+from electra_jax.training import loop, telemetry
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.state import TrainState
+from electra_jax.training.trainer import Trainer
+
+RESULT, RESULTS = "result.json", "results.json"
+_FAILED = "failed"
+# Seeds of repeated runs begin so far above the first one that no trial has them.
+_RESEED_DISTANCE = 1000
+# Larger tables of confusions are no pictures any more.
+_MOST_CONFUSED = 60
+
+
+@dataclasses.dataclass(frozen=True)
+class Trials:
+    """The runs of one command.
+
+    Attributes:
+      workdir: of the command.
+      seed: of the first trial.
+      count: how many trials there are.
+      reseeds: how many runs in all may be repeated.
+      chosen: which checkpoint of a trial counts, "last" or "best".
+      make_trainer: for a seed; knows how to give it the pre-trained weights, if the trial has not begun yet.
+      submissions: the name of GLUE's result file by task and split.
+      prepare: is given the directory and the seed of a trial before it begins.
+      line: where to say what happens.
+    """
+
+    workdir: pathlib.Path
+    seed: int
+    count: int
+    reseeds: int
+    chosen: str
+    submissions: Mapping[str, Mapping[str, str]]
+    make_trainer: Callable[[int, bool], Trainer]
+    prepare: Callable[[pathlib.Path, int], None]
+    line: ProgressLine
+
+    def run(self) -> dict[str, Any]:
+        """Runs what is missing, and returns what it writes into results.json."""
+        trials = [self._trial(self.seed + slot) for slot in range(self.count)]
+        results = _results(trials, self._failed())
+        telemetry.write_json(self.workdir / RESULTS, results)
+        return results
+
+    def evaluate(self) -> dict[str, Any]:
+        """Scores the chosen checkpoints of trials that were run before, and writes their predictions anew."""
+        trials = []
+        for result in (_read(path) for path in sorted(self.workdir.rglob(RESULT)) if _FAILED not in path.parts):
+            directory = self.workdir / result["directory"]
+            trials.append(self._finish(directory, result["seed"], self.make_trainer(result["seed"], False)))
+        return _results(trials, self._failed())
+
+    def _directory(self, seed: int) -> pathlib.Path:
+        return self.workdir if self.count == 1 else self.workdir / f"seed_{seed}"
+
+    def _failed(self) -> list[dict[str, Any]]:
+        """The results of runs that were put aside, in the order in which they failed."""
+        found = [_read(path) for path in (self.workdir / _FAILED).glob(f"*/{RESULT}")]
+        return sorted(found, key=lambda result: result["failed_as"])
+
+    def _trial(self, first_seed: int) -> dict[str, Any]:
+        """The result of a trial, after as many repetitions as it takes and there may be."""
+        failed = {result["seed"]: result["failed_as"] for result in self._failed()}
+        seed = first_seed
+        while seed in failed:
+            seed = self.seed + _RESEED_DISTANCE + failed[seed]
+        while True:
+            directory = self._directory(seed)
+            result = self._run(directory, seed)
+            used = len(self._failed())
+            if not result["collapsed"] or used >= self.reseeds:
+                if result["collapsed"]:
+                    self.line.print(
+                        f"Seed {seed} has failed, too: {result['collapsed']}. It counts, as config.reseeds="
+                        f"{self.reseeds} runs were repeated already."
+                    )
+                return result
+            self._put_aside(directory, result | {"failed_as": used})
+            next_seed = self.seed + _RESEED_DISTANCE + used
+            self.line.print(
+                f"Seed {seed} has failed: {result['collapsed']}. Repeated with seed {next_seed}; the failed run is "
+                f"kept in {self.workdir / _FAILED / f'seed_{seed}'}, and counted in the results."
+            )
+            seed = next_seed
+
+    def _run(self, directory: pathlib.Path, seed: int) -> dict[str, Any]:
+        if (directory / RESULT).exists():
+            return _read(directory / RESULT)
+        if self.count > 1:
+            self.line.print(f"== Trial with seed {seed}")
+        self.prepare(directory, seed)
+        started = time.time()
+        begun = any((directory / "checkpoints").glob("[0-9]*"))
+        trainer = self.make_trainer(seed, not begun)
+        loop.train(trainer, directory, self.line)
+        result = self._finish(directory, seed, trainer) | {"seconds": round(time.time() - started, 1)}
+        telemetry.write_json(directory / RESULT, result)
+        return result
+
+    def _put_aside(self, directory: pathlib.Path, result: Mapping[str, Any]) -> None:
+        """Moves all that a trial wrote out of the way; what several trials share stays."""
+        seed = result["seed"]
+        target = self.workdir / _FAILED / f"seed_{seed}"
+        target.mkdir(parents=True, exist_ok=True)
+        telemetry.write_json(directory / RESULT, {**result, "directory": f"{_FAILED}/seed_{seed}"})
+        if directory == self.workdir:
+            shared = {"config.json", "environment.json", "tokenizer", "tasks.json", _FAILED}
+            moved = [path for path in directory.iterdir() if path.name not in shared]
+        else:
+            moved = list(directory.iterdir())
+        # Last of all what says that the trial is complete: a move that was interrupted goes on where it was.
+        for path in sorted(moved, key=lambda path: path.name == RESULT):
+            shutil.move(path, target / path.name)
+        if directory != self.workdir:
+            directory.rmdir()
+
+    def _finish(self, directory: pathlib.Path, seed: int, trainer: Trainer) -> dict[str, Any]:
+        """Scores and predictions of the chosen checkpoint on all splits."""
+        job: FinetuningJob = trainer.job
+        step = self._chosen_step(directory, trainer)
+        with _restored(trainer, directory, step) as state:
+            predicted = {
+                (task.name, split): predictions_of(trainer, state, task, split)
+                for task in job.tasks
+                for split in task.splits
+                if split != "train"
+            }
+        result: dict[str, Any] = {
+            "seed": seed,
+            "directory": "." if directory == self.workdir else directory.name,
+            "step": step,
+            "chosen": self.chosen,
+            "metric": job.metric,
+            "scores": {},
+            "confusion": {},
+            "truncated": {},
+        }
+        submission: dict[str, str] = {}
+        for task in job.tasks:
+            for split, rows in task.splits.items():
+                place = split if len(job.tasks) == 1 else f"{task.name}/{split}"
+                if rows.truncated:
+                    result["truncated"][place] = rows.truncated
+                if split == "train":
+                    continue
+                own = predicted[task.name, split]
+                records = _write_split(directory, task, split, own)
+                if name := self.submissions.get(task.name, {}).get(split):
+                    highest = task.description()["label_scale"] if task.kind == "regression" else None
+                    submission[name] = outputs.submission_lines(records, highest)
+                if all(map(is_answered, rows.examples)):
+                    result["scores"][place] = {name: float(value) for name, value in task.score(rows, own).items()}
+                    counts = task.confusion(rows, own)
+                    if counts is not None and len(counts) <= _MOST_CONFUSED:
+                        result["confusion"][place] = {
+                            "labels": task.description()["labels"],
+                            "counts": counts.tolist(),
+                        }
+        if submission:
+            outputs.write_submission(directory, submission)
+        reasons = {task.name: task.collapsed(task.splits[DEV], predicted[task.name, DEV]) for task in job.tasks}
+        result["collapsed"] = "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
+        return result
+
+    def _chosen_step(self, directory: pathlib.Path, trainer: Trainer) -> int:
+        steps = trainer.optimizer_config.steps
+        if self.chosen == "last":
+            return steps
+        lines = telemetry.JsonLines(directory / "metrics.jsonl", resumed_at=steps)
+        return lines.best_step(trainer.config.best_metric)
+
+
+def _write_split(directory: pathlib.Path, task: Task, split: str, predicted: Predicted) -> list[dict[str, Any]]:
+    """Writes a split's predictions, in SQuAD's format too if they are answers, and returns them."""
+    rows = task.splits[split]
+    records = list(task.records(rows, predicted))
+    outputs.write_predictions(directory, task.name, split, records)
+    if task.kind == "answering":
+        outputs.write_answer_files(directory, task.name, split, task.answer_files(rows, predicted))
+    return records
+
+
+def predictions_of(trainer: Trainer, state: TrainState, task: Task, split: str) -> Predicted:
+    """What a model predicts for each row of a split."""
+    results = [
+        trainer.evaluation_step(state, trainer.put(batch), trainer.evaluation_key)
+        for batch in trainer.job.batches_of(task, split)
+    ]
+    return trainer.job.predictions(task, split, jax.device_get(results))
+
+
+@contextlib.contextmanager
+def _restored(trainer: Trainer, directory: pathlib.Path, step: int) -> Iterator[TrainState]:
+    config = trainer.config
+    checkpoints = Checkpoints(directory / "checkpoints", config.keep_last, config.keep_every_steps)
+    with contextlib.closing(checkpoints), trainer.placed():
+        state, _ = checkpoints.restore(step, trainer.abstract, trainer.shardings)
+        yield state
+
+
+def _read(path: pathlib.Path) -> dict[str, Any]:
+    return json.loads(path.read_text("utf-8"))
+
+
+def _results(trials: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """What stands in results.json: the trials, the failed runs, and statistics by split and metric."""
+    values: dict[str, dict[str, list[float]]] = {}
+    for trial in trials:
+        for split, scores in trial["scores"].items():
+            for name, value in scores.items():
+                values.setdefault(split, {}).setdefault(name, []).append(value)
+    return {
+        "metric": trials[0]["metric"],
+        "higher_is_better": True,
+        "trials": copy.deepcopy(list(trials)),
+        "failed": list(failed),
+        "summary": {
+            split: {name: _statistics(name, numbers) for name, numbers in metrics.items()}
+            for split, metrics in values.items()
+        },
+    }
+
+
+def _statistics(name: str, values: list[float]) -> dict[str, Any]:
+    return {
+        "n": len(values),
+        "mean": statistics.fmean(values),
+        "median": statistics.median(values),
+        "sd": statistics.stdev(values) if len(values) > 1 else None,
+        "best": min(values) if name == "mse" else max(values),
+        "values": values,
+    }

@@ -1,0 +1,64 @@
+"""Heads that are trained on a task: one vector a row, or one a token, to logits. Axis letters: see `layers.py`.
+
+C is a number of classes or tags. The last kernels have TensorFlow's default initialiser, as Google's heads.
+"""
+
+from collections.abc import Mapping
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from electra_jax.models.layers import Dropout, dense, gelu, glorot_uniform
+
+Outputs = dict[str, jax.Array]
+
+
+class ClassificationHead(nn.Module):
+    """Logits from the hidden state of [CLS]: dropout, then one linear layer (Google's `classification_tasks.py`).
+
+    Attributes:
+      classes: C.
+      dropout_rate: of the head's input.
+      hidden_layer: puts dropout, a linear layer as wide as its input, and GELU in front, as transformers'
+        `ElectraClassificationHead` does; its weights are the ones that transformers calls "dense" and "out_proj".
+    """
+
+    classes: int
+    dropout_rate: float
+    hidden_layer: bool = False
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, hidden_BxLxD: jax.Array, batch: Mapping[str, jax.Array], *, deterministic: bool) -> Outputs:
+        """Returns "logits", float32 [B, C]; of the batch nothing is read."""
+        del batch
+        width = hidden_BxLxD.shape[-1]
+        hidden_Bx1xD = Dropout(self.dropout_rate)(hidden_BxLxD[:, :1], deterministic=deterministic)
+        if self.hidden_layer:
+            inner = dense(width, width, ("embed", None), glorot_uniform, self.dtype, "dense")
+            hidden_Bx1xD = Dropout(self.dropout_rate)(gelu(inner(hidden_Bx1xD)), deterministic=deterministic)
+        predict = dense(width, self.classes, ("embed", None), glorot_uniform, self.dtype, "prediction")
+        return {"logits": predict(hidden_Bx1xD)[:, 0].astype(jnp.float32)}
+
+
+class TaggingHead(nn.Module):
+    """Logits of each token's tag: dropout, then one linear layer, as in transformers' `ElectraForTokenClassification`.
+
+    Attributes:
+      tags: C.
+      dropout_rate: of the head's input.
+    """
+
+    tags: int
+    dropout_rate: float
+    dtype: jnp.dtype = jnp.float32
+
+    @nn.compact
+    def __call__(self, hidden_BxLxD: jax.Array, batch: Mapping[str, jax.Array], *, deterministic: bool) -> Outputs:
+        """Returns "logits", float32 [B, L, C]; of the batch nothing is read."""
+        del batch
+        width = hidden_BxLxD.shape[-1]
+        hidden_BxLxD = Dropout(self.dropout_rate)(hidden_BxLxD, deterministic=deterministic)
+        predict = dense(width, self.tags, ("embed", None), glorot_uniform, self.dtype, "prediction")
+        return {"logits": predict(hidden_BxLxD).astype(jnp.float32)}

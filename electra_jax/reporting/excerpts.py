@@ -1,0 +1,101 @@
+"""Texts with marks in them: wrong tags in a sentence, answers in their context."""
+
+import html
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+
+_LONGEST_TEXT = 1200  # Characters.
+_AROUND = 180  # Characters on both sides of an answer.
+_GIVEN, _TRUE = 1, 2
+
+
+def whole(text: str) -> str:
+    """HTML of a text; the middle of a very long one is left out."""
+    if len(text) > _LONGEST_TEXT:
+        half = _LONGEST_TEXT // 2
+        text = f"{text[:half]} […] {text[-half:]}"
+    return f'<p class="text" dir="auto">{html.escape(text)}</p>'
+
+
+def tagged(words: Sequence[str], predicted: Sequence[str], true: Sequence[str]) -> str:
+    """HTML of a sentence; words with a wrong tag have the true one above and the predicted one below."""
+    parts = []
+    for word, guess, tag in zip(words, predicted, true, strict=True):
+        text = html.escape(str(word))
+        if str(guess) != str(tag):
+            # The page moves the guess below the word: as the last line, the word gives the height of its neighbours.
+            above, below = html.escape(str(tag)), html.escape(str(guess))
+            text = (
+                f'<span class="tagged"><small class="truth">{above}</small><small class="wrong guess">{below}</small>'
+                f'<b class="wrong">{text}</b></span>'
+            )
+        parts.append(text)
+    return f'<p class="text tags" dir="auto">{" ".join(parts)}</p>'
+
+
+def in_context(context: str, given: str, truths: Sequence[str], given_start: int | None) -> str:
+    """HTML of the stretches of a context around the given answer and the right ones, each marked.
+
+    Args:
+      context: what was asked about.
+      given: the model's answer; "" is none.
+      truths: the right answers.
+      given_start: where the given one stands, in characters; None marks wherever the same words stand.
+    """
+    marks = bytearray(len(context))
+    places = []
+    for answers, mark in (([given], _GIVEN), (truths, _TRUE)):
+        for answer in answers:
+            found = list(_occurrences(context, answer))
+            if mark == _GIVEN and given_start is not None:
+                found = [place for place in found if place[0] == given_start] or found
+            places += found[:1]
+            for start, end in found:
+                for index in range(start, end):
+                    marks[index] |= mark
+    windows = [_at_words(context, start, end) for start, end in _windows(len(context), places)]
+    text = " […] ".join("".join(_marked(context, marks, start, end)) for start, end in windows)
+    before, after = "… " if windows[0][0] else "", " …" if windows[-1][1] < len(context) else ""
+    return f'<p class="text" dir="auto">{before}{text}{after}</p>'
+
+
+def _marked(context: str, marks: bytearray, start: int, end: int) -> Iterator[str]:
+    names = {_GIVEN: "wrong", _TRUE: "truth", _GIVEN | _TRUE: "wrong truth"}
+    for mark, indices in itertools.groupby(range(start, end), key=lambda index: marks[index]):
+        text = html.escape("".join(context[index] for index in indices))
+        yield f'<mark class="{names[mark]}">{text}</mark>' if mark else text
+
+
+def _occurrences(context: str, answer: str) -> Iterator[tuple[int, int]]:
+    """Where an answer stands, as whole words if it does anywhere."""
+    if not answer:
+        return
+    found = list(re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", context))
+    for match in found or re.finditer(re.escape(answer), context):
+        yield match.span()
+
+
+def _windows(length: int, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Stretches around the places, joined where they meet; the beginning where there is no place."""
+    if length <= 4 * _AROUND:
+        return [(0, length)]
+    windows: list[tuple[int, int]] = []
+    for start, end in sorted(places) or [(0, _AROUND)]:
+        start, end = max(start - _AROUND, 0), min(end + _AROUND, length)
+        if windows and start <= windows[-1][1]:
+            windows[-1] = windows[-1][0], max(windows[-1][1], end)
+        else:
+            windows.append((start, end))
+    return windows
+
+
+def _at_words(context: str, start: int, end: int) -> tuple[int, int]:
+    """The stretch without the pieces of words at its ends."""
+    if start:
+        space = context.find(" ", start, start + _AROUND // 4)
+        start = space + 1 if space >= 0 else start
+    if end < len(context):
+        space = context.rfind(" ", end - _AROUND // 4, end)
+        end = space if space >= 0 else end
+    return start, end

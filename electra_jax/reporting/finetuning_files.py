@@ -1,0 +1,145 @@
+"""The files of a fine-tuning run, or of several trials, as one value."""
+
+from __future__ import annotations
+
+import dataclasses
+import pathlib
+from collections.abc import Mapping, Sequence
+
+from electra_jax.errors import InputError
+from electra_jax.reporting.files import Histories, Json, read_histories, read_json
+from electra_jax.reporting.results import Results, Trial, read_results, read_trial
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """One run: of one seed.
+
+    Attributes:
+      trial: what it came to; None before its end.
+      histories: its metrics; empty where there are none yet.
+    """
+
+    directory: pathlib.Path
+    trial: Trial | None
+    histories: Histories
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuningFiles:
+    """What a workdir of fine-tuning holds.
+
+    Attributes:
+      tasks: the config's tasks by name, at least one; {"": {}} where nothing tells a name.
+      results: of several trials, when all have ended; None of one run.
+      runs: one, or one for each trial that has begun.
+      failed: runs that learned nothing and were repeated with another seed.
+      notes: what is missing.
+    """
+
+    config: Json
+    tasks: Mapping[str, Json]
+    results: Results | None
+    runs: Sequence[Run]
+    failed: Sequence[Trial]
+    notes: list[str]
+
+    @property
+    def several_tasks(self) -> bool:
+        """Whether names of scores begin with that of a task."""
+        return len(self.tasks) > 1
+
+    def key(self, task: str, split: str) -> str:
+        """What the scores of a split are filed under; of curves, those of a metric."""
+        return f"{task}/{split}" if self.several_tasks else split
+
+    def metric(self, task: str) -> str:
+        """The main metric of a task."""
+        metrics = self.tasks[task].get("metrics")
+        if isinstance(metrics, list) and metrics:
+            return str(metrics[0])
+        named = [run.trial.metric for run in self.runs if run.trial]
+        return named[0] if named else ""
+
+    def main_score(self, run: Run) -> float | None:
+        """What a run is compared by: its task's main metric on dev, of several tasks their common score."""
+        if self.several_tasks:
+            scores = run.histories.get("eval/score", {})
+            step = run.trial.step if run.trial and run.trial.step in scores else max(scores, default=None)
+            return scores[step] if step is not None else None
+        task = next(iter(self.tasks))
+        return run.trial.scores.get("dev", {}).get(self.metric(task)) if run.trial else None
+
+    def best_run(self) -> Run | None:
+        """Of the runs that ended, the one with the best main score."""
+        ended = [run for run in self.runs if run.trial is not None]
+        if not ended:
+            return None
+        sign = 1 if self.results is None or self.results.higher_is_better else -1
+        scores = [self.main_score(run) for run in ended]
+        worst = float("-inf")
+        # NaN is never the best: no comparison with it is true.
+        ranks = [sign * score if score is not None and score == score else worst for score in scores]
+        return ended[ranks.index(max(ranks))]
+
+
+def read_files(directory: pathlib.Path, config: Json) -> FinetuningFiles | None:
+    """Reads a workdir; None where no run has begun in it.
+
+    Raises:
+      InputError: one of the files is damaged.
+    """
+    notes: list[str] = []
+    path = directory / "results.json"
+    results = read_results(read_json(path), str(path)) if path.is_file() else None
+    if results is not None:
+        runs = [_read_run(directory / trial.directory, notes, trial) for trial in results.trials]
+        failed = results.failed
+    elif any((directory / name).is_file() for name in ("metrics.jsonl", "result.json")):
+        runs, failed = [_read_run(directory, notes)], _read_failed(directory)
+        if runs[0].trial is None:
+            notes.append("The run is not at its end: result.json, with the scores of all splits, is not there yet.")
+    else:
+        runs = [_read_run(path.parent, notes) for path in sorted(directory.glob("seed_*/metrics.jsonl"))]
+        failed = _read_failed(directory)
+        if not runs:
+            return None
+        ended = sum(run.trial is not None for run in runs)
+        notes.append(
+            f"The trials are not at their end: results.json is not there yet. {len(runs)} have begun, {ended} of them "
+            "ended."
+        )
+    if not any(run.trial or run.histories for run in runs):
+        raise InputError(
+            f"{runs[0].directory if runs else directory}: found no metrics yet and no results, expected lines such as "
+            "{'step': 20, 'train/loss': 0.7} in metrics.jsonl; look again when the run has come further"
+        )
+    bare = [run.directory.name for run in runs if not run.histories]
+    if bare:
+        notes.append(f"No learning curves of {', '.join(bare)}: metrics.jsonl is missing or empty.")
+    several = results if len(runs) > 1 else None
+    return FinetuningFiles(config, _tasks(config, runs), several, runs, failed, notes)
+
+
+def _read_failed(directory: pathlib.Path) -> list[Trial]:
+    """Of runs that are not at their end; afterwards results.json has them."""
+    return [read_trial(read_json(path), str(path)) for path in sorted(directory.glob("failed/*/result.json"))]
+
+
+def _read_run(directory: pathlib.Path, notes: list[str], trial: Trial | None = None) -> Run:
+    path = directory / "result.json"
+    if trial is None and path.is_file():
+        trial = read_trial(read_json(path), str(path))
+    metrics = directory / "metrics.jsonl"
+    return Run(directory, trial, read_histories(metrics, notes) if metrics.is_file() else {})
+
+
+def _tasks(config: Json, runs: Sequence[Run]) -> Mapping[str, Json]:
+    """From the config; where that is missing, from the names of scores and of files with predictions."""
+    tasks = config.get("tasks")
+    if isinstance(tasks, dict) and tasks:
+        return {name: task if isinstance(task, dict) else {} for name, task in tasks.items()}
+    keys = {key for run in runs if run.trial for key in run.trial.scores}
+    names = {key.rpartition("/")[0] for key in keys if "/" in key}
+    names |= {path.name.partition(".")[0] for run in runs for path in run.directory.glob("predictions/*.*.jsonl")}
+    return {name: {} for name in sorted(names)} or {"": {}}

@@ -1,0 +1,237 @@
+"""What a model gets wrong, with the text: the predictions of a split, and the worst of them as HTML."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import html
+import math
+import pathlib
+from collections import Counter
+from typing import Any
+
+from electra_jax.errors import InputError
+from electra_jax.reporting import excerpts, metric_names
+from electra_jax.reporting.files import Json, read_json_lines
+
+_MOST_MISTAKES = 20
+_OPEN_MISTAKES = 5  # The others are folded away.
+_MOST_LABELS = 30
+
+
+@dataclasses.dataclass
+class Predictions:
+    """What a file of predictions says as a whole.
+
+    Attributes:
+      total: examples.
+      known: those whose answer is known.
+      wrong: those of them that are not right; of grades, which are hardly ever met, none.
+      graded: whether predictions are numbers.
+      labels: how often each label was predicted; of answers, whether there is one.
+      grades: smallest, sum and largest of predicted numbers.
+      worst: the wrong ones with the largest loss, or the grades with the largest error; worst first.
+    """
+
+    total: int = 0
+    known: int = 0
+    wrong: int = 0
+    graded: bool = False
+    labels: Counter[str] = dataclasses.field(default_factory=Counter)
+    grades: tuple[float, float, float] = (math.inf, 0.0, -math.inf)
+    worst: list[Json] = dataclasses.field(default_factory=list)
+
+
+def read_predictions(path: pathlib.Path, notes: list[str]) -> Predictions:
+    """Reads a file of predictions, line by line, and keeps the worst.
+
+    Args:
+      path: one JSON object a line, as `Task.records` in `finetuning/task.py` makes them.
+      notes: gets a remark on a cut-off last line.
+
+    Raises:
+      InputError: a line before the last one is damaged.
+    """
+    found = Predictions()
+    heap: list[tuple[float, int, Json]] = []
+    for place, record in read_json_lines(path, notes, _is_prediction, "a prediction"):
+        _check(record, place)
+        found.total += 1
+        said = record.get("prediction")
+        truth = _truth(record)
+        if "words" in record:
+            found.labels.update(str(tag) for tag in record["predictions"])
+        elif "question" in record:
+            found.labels["an answer" if said else "no answer"] += 1
+        elif _is_number(said):
+            found.graded = True
+            low, total, high = found.grades
+            found.grades = min(low, said), total + said, max(high, said)
+        else:
+            found.labels.update(str(label) for label in (said if isinstance(said, list) else [said]))
+        if truth is None:
+            continue
+        found.known += 1
+        if found.graded:
+            badness = abs(said - truth) if _is_number(truth) else 0.0
+        elif record.get("right") is False:
+            found.wrong += 1
+            badness = _loss(record)
+        else:
+            continue
+        entry = (badness, -found.total, record)  # Of equals, the first in the file stays.
+        if len(heap) < _MOST_MISTAKES:
+            heapq.heappush(heap, entry)
+        else:
+            heapq.heappushpop(heap, entry)
+    found.worst = [record for _, _, record in sorted(heap, key=lambda entry: (-entry[0], -entry[1]))]
+    return found
+
+
+def _is_prediction(record: Json) -> bool:
+    return "prediction" in record or isinstance(record.get("predictions"), list)
+
+
+def _truth(record: Json) -> Any:
+    """What is right; None where that is not known."""
+    return record.get("labels", record.get("label"))
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _loss(record: Json) -> float:
+    """NaN, as of a model that diverged, is worse than anything."""
+    loss = record.get("loss")
+    if not _is_number(loss):
+        return 0.0
+    return math.inf if math.isnan(loss) else loss
+
+
+def _check(record: Json, place: str) -> None:
+    """Raises an `InputError` where a record cannot be shown."""
+    problem = ""
+    if "words" in record:
+        columns = [record["words"], record.get("predictions"), record.get("labels") or record["words"]]
+        if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
+            problem = "lists of one length named words, predictions and labels"
+    elif "question" in record:
+        if not isinstance(record.get("context"), str) or not isinstance(_truth(record), list | None):
+            problem = "a context, and a list of labels where they are known"
+    elif not isinstance(record.get("texts"), list):
+        problem = "a list named texts"
+    if problem:
+        raise InputError(f"{place}: expected {problem}; mend or delete the line")
+
+
+def split_section(predictions: Predictions) -> str:
+    """HTML of a split: its worst mistakes, or where no answer is known what was predicted."""
+    if not predictions.known:
+        return _unlabelled(predictions)
+    if not predictions.worst:
+        return f"<p>All {predictions.known:,} are right.</p>"
+    shown = len(predictions.worst)
+    if predictions.graded:
+        of = f"The {shown} largest errors of {predictions.known:,}." if shown > 1 else "One example."
+    else:
+        share = predictions.wrong / predictions.known
+        which = "all of them" if shown == predictions.wrong else f"the {shown} with the largest loss"
+        of = f"{predictions.wrong:,} of {predictions.known:,} are not right ({share:.1%}); here {which}."
+    articles = [_mistake(record) for record in predictions.worst]
+    folded = articles[_OPEN_MISTAKES:]
+    rest = f"<details><summary>{len(folded)} more</summary>{''.join(folded)}</details>" if folded else ""
+    return f'<p class="lead">{of}</p>{"".join(articles[:_OPEN_MISTAKES])}{rest}'
+
+
+def _unlabelled(predictions: Predictions) -> str:
+    head = f"{predictions.total:,} predictions; the answers are not known."
+    if predictions.graded:
+        low, total, high = predictions.grades
+        mean = total / predictions.total
+        return f"<p>{head} From {low:.4g} to {high:.4g}, in the mean {mean:.4g}.</p>"
+    count = sum(predictions.labels.values())
+    rows = "".join(
+        f"<tr><td>{html.escape(label)}</td><td>{times:,}</td><td>{times / count:.1%}</td></tr>"
+        for label, times in predictions.labels.most_common(_MOST_LABELS)
+    )
+    left = len(predictions.labels) - _MOST_LABELS
+    rest = f"<p>And {left} rarer labels.</p>" if left > 0 else ""
+    table = (
+        f'<table class="pairs"><thead><tr><th>predicted</th><th>times</th><th>share</th></tr></thead>{rows}</table>'
+        if rows
+        else ""
+    )
+    return f"<p>{head}</p>{table}{rest}"
+
+
+def _mistake(record: Json) -> str:
+    if "words" in record:
+        pairs = list(zip(record["predictions"], record["labels"], strict=True))
+        said = f"<span>{sum(guess != tag for guess, tag in pairs)} of {len(pairs)} tags wrong</span>"
+        text = excerpts.tagged(record["words"], record["predictions"], record["labels"])
+    elif "question" in record:
+        said = _answers(record)
+        text = f'<p class="question" dir="auto">{html.escape(str(record["question"]))}</p>{_context(record)}'
+    else:
+        said, text = _labels(record), "".join(excerpts.whole(str(part)) for part in record["texts"])
+    remarks = [f"example {record['key']}"] if "key" in record else []
+    if _is_number(record.get("loss")):
+        remarks.append(f"loss {metric_names.value(record['loss'], 2)}")
+    remark = html.escape(" · ".join(remarks))
+    return f'<article><p class="verdict">{said}<small>{remark}</small></p>{text}</article>'
+
+
+def _truths(record: Json) -> list[str]:
+    return list(dict.fromkeys(str(label) for label in _truth(record)))
+
+
+def _context(record: Json) -> str:
+    """The first of the candidates is what was said, and knows where it stands."""
+    given, candidates = str(record["prediction"] or ""), record.get("candidates")
+    first = candidates[0] if isinstance(candidates, list) and candidates else None
+    start = first.get("start") if isinstance(first, dict) and first.get("text") == given else None
+    start = start if isinstance(start, int) else None
+    return excerpts.in_context(record["context"], given, _truths(record), start)
+
+
+def _answers(record: Json) -> str:
+    given = f"“{record['prediction']}”" if record["prediction"] else "no answer"
+    given = _said(given + _percent(record.get("probability")))
+    truths = [f"“{truth}”" for truth in _truths(record)] or ["not answered in the context"]
+    overlap = f"<span>F1 {record['f1']:.2f}</span>" if _is_number(record.get("f1")) else ""
+    return f"{given}{_right(' or '.join(truths))}{overlap}"
+
+
+def _labels(record: Json) -> str:
+    said, truth = record["prediction"], record["label"]
+    if _is_number(said) and _is_number(truth):
+        return f"{_said(f'{said:.4g}')}{_right(f'{truth:.4g}')}<span>off by {_signed(said - truth)}</span>"
+    probabilities = record.get("probabilities")
+
+    def named(labels: Any) -> str:
+        labels = labels if isinstance(labels, list) else [labels]
+        return ", ".join(_with_probability(label, probabilities) for label in labels) or "none"
+
+    return f"{_said(named(said))}{_right(named(truth))}"
+
+
+def _signed(difference: float) -> str:
+    return f"{difference:+.3g}".replace("-", "−")
+
+
+def _with_probability(label: Any, probabilities: Any) -> str:
+    probability = probabilities.get(str(label)) if isinstance(probabilities, dict) else None
+    return f"{label}{_percent(probability)}"
+
+
+def _percent(probability: Any) -> str:
+    return f" {probability:.0%}" if _is_number(probability) else ""
+
+
+def _said(text: str) -> str:
+    return f'<span>said <b class="wrong">{html.escape(text)}</b></span>'
+
+
+def _right(text: str) -> str:
+    return f'<span>right <b class="truth">{html.escape(text)}</b></span>'
