@@ -38,8 +38,9 @@ def validate(config: Any, device_count: int) -> None:
     Raises:
       InputError: lists every problem, each with its field, what was found, and what was expected.
     """
-    if config.task not in _TASKS:
-        raise InputError(f"config.task: {config.task!r}, expected one of {', '.join(_TASKS)}")
+    if _TASKS.get(config.task) not in config:
+        fitting = [task for task, section in _TASKS.items() if section in config]
+        raise _error([f"config.task: {config.task!r}, expected {' or '.join(fitting)} with this config file"])
     pretraining = config.task == "pretraining"
     problems = [*_numbers(config), *_choices(config)]
     problems += plan.field_problems(config.data) if pretraining else settings.problems(config)
@@ -51,8 +52,12 @@ def validate(config: Any, device_count: int) -> None:
     if pretraining and (not storage.is_remote(config.data.directory) or not problems):
         problems += _text(config)
     if problems:
-        count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
-        raise InputError(f"The config has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))
+        raise _error(problems)
+
+
+def _error(problems: list[str]) -> InputError:
+    count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
+    return InputError(f"The config has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))
 
 
 def _text(config: Any) -> list[str]:
@@ -61,7 +66,7 @@ def _text(config: Any) -> list[str]:
 
 
 # The two tasks share most fields; each rule is asked of the fields that a config has.
-_TASKS = ("pretraining", "finetuning")
+_TASKS = {"pretraining": "objective", "finetuning": "tasks"}  # With the section that only its configs have.
 _POSITIVE = (
     "steps", "batch_size", "trials", "epochs",
     "data.lengths", "data.mixture_temperature",

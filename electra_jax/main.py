@@ -91,7 +91,7 @@ def _finetune(config: Any, workdir: pathlib.Path, line: ProgressLine) -> None:
 
     examples = run.read_examples(config, line)
     beginning = run.start(config, workdir, line)
-    tasks = run.make_tasks(config, examples, beginning.tokenizer, beginning.encoder.positions)
+    tasks = run.make_tasks(config, examples, beginning.tokenizer)
     trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
     workdir = _opened_workdir(workdir, config)
     processes.use_compile_cache(os.path.expanduser(config.compile_cache))
@@ -99,7 +99,7 @@ def _finetune(config: Any, workdir: pathlib.Path, line: ProgressLine) -> None:
     if _MODE.value == "eval":
         line.print(json.dumps(trials.evaluate()["summary"], indent=2))
         return
-    line.print(run.screen(trainer))
+    line.print(run.screen(config, trainer))
     with _reported(workdir, line):
         line.print("\n".join(summary_lines(trials.run())))
 

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Of a metrics line; these measure the machine and not the model.
@@ -35,6 +36,27 @@ def quicktest_flags(config, workdir, shared):
         f"--config.data.directory={shared}/{config}",
         f"--config.compile_cache={shared}/compiled",
     )
+
+
+def started(arguments):
+    """electra_jax.main as a process that runs."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "electra_jax.main", *arguments],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process, seconds=240):
+    """Returns when the condition holds; fails if the process ends before that."""
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
 
 
 def learned(workdir):

@@ -67,7 +67,7 @@ def test_every_preset_is_valid(name, variant):
         ("model.generator_width", 0.0, "0.0, expected a factor above 0 and up to 1"),
         ("model.generator_depth", 1.5, "1.5, expected a factor above 0 and up to 1"),
         ("objective.name", "elektra", "'elektra', expected one of electra, mlm"),
-        ("task", "finetuning", "'finetuning', expected one of pretraining"),
+        ("task", "finetuning", "'finetuning', expected pretraining with this config file"),
         ("data.rows", "folded", "found 'folded', expected one of segment_pairs, packed"),
         ("model.attention_bias", "rotary", "'rotary', expected one of none, distance_decay"),
         ("model.compute_dtype", "float16", "'float16', expected one of auto, float32, bfloat16"),

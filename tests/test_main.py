@@ -1,17 +1,13 @@
 """The main door, run as a user runs it. `:quicktest` is the real recipe shrunk, so these are real runs."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
 
-from tests.running import ROOT, learned, main, quicktest_flags
+from tests.running import ROOT, learned, main, quicktest_flags, started, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -41,25 +37,6 @@ def assert_equal_runs(first, second, step):
     assert learned(first) == learned(second)
     assert (first / "samples.jsonl").read_text() == (second / "samples.jsonl").read_text()
     jax.tree.map(np.testing.assert_array_equal, parameters(first, step), parameters(second, step))
-
-
-def started(arguments):
-    return subprocess.Popen(
-        [sys.executable, "-m", "electra_jax.main", *arguments],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-
-
-def wait_for(condition, process, seconds=240):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.mark.slow

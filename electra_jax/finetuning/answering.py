@@ -15,7 +15,8 @@ from electra_jax.errors import InputError
 from electra_jax.finetuning.answer_metrics import answer_scores, exact_and_f1
 from electra_jax.finetuning.answer_search import Found, search
 from electra_jax.finetuning.examples import QuestionExample
-from electra_jax.finetuning.task import Arrays, Predicted
+from electra_jax.finetuning.rows import Rows
+from electra_jax.finetuning.task import Arrays, Predicted, pair
 from electra_jax.finetuning.windows import QuestionRows, question_rows
 from electra_jax.models.answer_heads import JointAnswerHead, SpanHead
 from electra_jax.models.encoder import EncoderConfig
@@ -30,6 +31,7 @@ class AnsweringTask:
     """Implements `task.Task`."""
 
     kind = "answering"
+    curves = ("loss", "start_accuracy", "end_accuracy")
 
     def __init__(
         self,
@@ -38,7 +40,6 @@ class AnsweringTask:
         splits: Mapping[str, Sequence[QuestionExample]],
         tokenizer: Tokenizer,
         classifier_dropout_rate: float,
-        positions: int,
     ) -> None:
         """Turns questions into rows.
 
@@ -48,16 +49,13 @@ class AnsweringTask:
           splits: questions by split.
           tokenizer: of the model.
           classifier_dropout_rate: not used; see `answer_heads.py`.
-          positions: the longest row that the model reads.
 
         Raises:
-          InputError: rows too long for the model or too short for their questions, or a question without an answer in
-            a task whose questions all have one.
+          InputError: a question without an answer in a task whose questions all have one.
         """
         del classifier_dropout_rate
         self.name, self.metric, self.weight = name, settings.metrics[0], settings.weight
         self._settings = settings
-        _check_lengths(f"config.tasks.{name}", settings, positions)
         if not settings.unanswerable:
             _check_answers(f"config.tasks.{name}", splits)
         self.splits = {
@@ -87,12 +85,12 @@ class AnsweringTask:
             logits_BxL, labels_B = outputs[f"{place}_logits"], batch[place]
             losses_B += optax.softmax_cross_entropy_with_integer_labels(logits_BxL, labels_B) / 2
             right_B = jnp.argmax(logits_BxL, axis=-1) == labels_B
-            sums[f"{place}_accuracy"] = _pair(right_B, batch["weight"])
+            sums[f"{place}_accuracy"] = pair(right_B, batch["weight"])
         if "impossible_logits" in outputs:
             losses_B += _IMPOSSIBLE_WEIGHT * optax.sigmoid_binary_cross_entropy(
                 outputs["impossible_logits"], batch["impossible"]
             )
-        return {"loss": _pair(losses_B, batch["weight"]), **sums}
+        return {"loss": pair(losses_B, batch["weight"]), **sums}
 
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
         """See `Task`: what `answer_search.search` reads."""
@@ -178,6 +176,10 @@ class AnsweringTask:
         files = {"predictions.json": answers}
         return files | {"null_odds.json": null_odds} if self._settings.unanswerable else files
 
+    def confusion(self, rows: Rows, predicted: Predicted) -> None:
+        """See `Task`: answers are no classes."""
+        return None
+
     def description(self) -> dict[str, Any]:
         """See `Task`."""
         names = (
@@ -191,25 +193,6 @@ class AnsweringTask:
             "beams",
         )
         return {"kind": self.kind, **{name: self._settings[name] for name in names}}
-
-
-def _pair(values_B: jax.Array, weights_B: jax.Array) -> jax.Array:
-    return jnp.stack([jnp.sum(values_B * weights_B), jnp.sum(weights_B)])
-
-
-def _check_lengths(field: str, settings: Any, positions: int) -> None:
-    if settings.max_length > positions:
-        raise InputError(
-            f"{field}.max_length: found {settings.max_length}, but the model reads {positions} tokens at most; set "
-            f"--{field}.max_length={positions}."
-        )
-    least = settings.longest_question + 4
-    if settings.max_length < least:
-        raise InputError(
-            f"{field}.max_length: found {settings.max_length}; expected at least {least}, for questions of "
-            f"longest_question = {settings.longest_question} tokens, three special ones and some context. Set "
-            f"--{field}.max_length or --{field}.longest_question."
-        )
 
 
 def _check_answers(field: str, splits: Mapping[str, Sequence[QuestionExample]]) -> None:

@@ -15,7 +15,7 @@ from electra_jax.errors import InputError
 from electra_jax.finetuning import metrics
 from electra_jax.finetuning.examples import TextExample, is_answered
 from electra_jax.finetuning.rows import Rows
-from electra_jax.finetuning.task import Arrays, Predicted
+from electra_jax.finetuning.task import Arrays, Predicted, pair
 from electra_jax.models.encoder import EncoderConfig
 from electra_jax.models.task_heads import ClassificationHead
 from electra_jax.text.tokenizer import Tokenizer
@@ -92,10 +92,10 @@ class ClassificationTask:
         """See `Task`: cross-entropy, its mean over the classes of a multi-label task, or squared error."""
         weights_B = batch["weight"]
         losses_B = self._losses(outputs["logits"], batch["label"])
-        sums = {"loss": _pair(losses_B, weights_B)}
+        sums = {"loss": pair(losses_B, weights_B)}
         if self.kind == "classification":
             right_B = jnp.argmax(outputs["logits"], axis=-1) == batch["label"]
-            sums["accuracy"] = _pair(right_B.astype(jnp.float32), weights_B)
+            sums["accuracy"] = pair(right_B.astype(jnp.float32), weights_B)
         return sums
 
     def _losses(self, logits_BxC: jax.Array, labels: jax.Array) -> jax.Array:
@@ -183,10 +183,6 @@ class ClassificationTask:
             "label_scale": settings.label_scale,
             "max_length": settings.max_length,
         }
-
-
-def _pair(values_B: jax.Array, weights_B: jax.Array) -> jax.Array:
-    return jnp.stack([jnp.sum(values_B * weights_B), jnp.sum(weights_B)])
 
 
 def _labels_of(examples: Sequence[TextExample]) -> tuple[str, ...]:

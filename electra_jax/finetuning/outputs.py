@@ -22,9 +22,9 @@ def write_predictions(directory: pathlib.Path, task: str, split: str, records: I
 
 
 def write_answer_files(directory: pathlib.Path, task: str, split: str, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes what the official SQuAD scripts read: predictions/TASK.SPLIT.NAME.json for each of the files."""
+    """Writes what the official SQuAD scripts read: predictions/TASK.SPLIT.NAME for each of the files."""
     for name, content in files.items():
-        path = directory / PREDICTIONS / f"{task}.{split}.{name}.json"
+        path = directory / PREDICTIONS / f"{task}.{split}.{name}"
         _write(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -33,6 +34,7 @@ from electra_jax.training.trainer import LoopConfig, Trainer
 Examples = Mapping[str, Mapping[str, list[Example]]]  # By task and split.
 
 _TASKS = "tasks.json"
+_WIDTHS = {"small": 256, "base": 768, "large": 1024}  # Hidden sizes, by the sizes that have a recipe.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,6 +119,8 @@ def start(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Start:
     rates = ("dropout_rate", "attention_dropout_rate")
     with config.unlocked():
         config.model.update({name: value for name, value in sizes_as_fields(sizes).items() if name not in rates})
+    if config.random_weights:
+        line.print("config.random_weights: the encoder starts from random weights; sizes and tokenizer are the model's")
     return Start(_encoder(config, sizes), tokenizer, (lambda: {}) if config.random_weights else params)
 
 
@@ -142,7 +146,7 @@ def _encoder(config: Any, sizes: EncoderConfig) -> EncoderConfig:
     )
 
 
-def make_tasks(config: Any, examples: Examples, tokenizer: Tokenizer, positions: int) -> tuple[Task, ...]:
+def make_tasks(config: Any, examples: Examples, tokenizer: Tokenizer) -> tuple[Task, ...]:
     """The tasks of a config with their rows."""
     made: list[Task] = []
     for name, fields in config.tasks.items():
@@ -151,7 +155,7 @@ def make_tasks(config: Any, examples: Examples, tokenizer: Tokenizer, positions:
             case "tagging":
                 made.append(TaggingTask(*shared))
             case "answering":
-                made.append(AnsweringTask(*shared, positions))
+                made.append(AnsweringTask(*shared))
             case _:
                 made.append(ClassificationTask(*shared))
     return tuple(made)
@@ -237,9 +241,15 @@ def make_trials(
     )
 
 
-def notes(job: FinetuningJob) -> list[str]:
-    """What a reader of the log should know of the rows: texts that were cut."""
-    return [
+def notes(config: Any, job: FinetuningJob) -> list[str]:
+    """What a reader of the log should know: texts that were cut, and a recipe that is meant for another model."""
+    width = job.encoder.hidden_size
+    nearest = min(_WIDTHS, key=lambda size: abs(math.log(width / _WIDTHS[size])))
+    unsuited = [
+        f"The recipe is that of {config.size.capitalize()}, and a model {width} wide is nearer to "
+        f"{nearest.capitalize()}: add +{nearest} to the variant of --config to have its learning rate and layer decay."
+    ]
+    return (unsuited if nearest != config.size else []) + [
         f"{task.name}, {split}: {rows.truncated:,} of {len(rows.examples):,} examples are cut, as they are longer than "
         f"config.tasks.{task.name}.max_length allows"
         for task in job.tasks
@@ -248,6 +258,6 @@ def notes(job: FinetuningJob) -> list[str]:
     ]
 
 
-def screen(trainer: Trainer) -> str:
+def screen(config: Any, trainer: Trainer) -> str:
     """The first screen of a run."""
-    return "\n".join([facts.screen(trainer), *notes(trainer.job)])
+    return "\n".join([facts.screen(trainer), *notes(config, trainer.job)])

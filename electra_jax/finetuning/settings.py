@@ -65,6 +65,11 @@ def _task_problems(name: str, task: Any) -> Iterable[str]:
             f"{place}.longest_question: {task.longest_question} leaves no room for a context in "
             f"{place}.max_length={task.max_length}"
         )
+    if task.kind == "answering" and task.unanswerable and task.head == "huggingface" and task.null_threshold < 0:
+        yield (
+            f"{place}.null_threshold: {task.null_threshold} is Google's for the paper's head; transformers' compares "
+            f"the scores of answer and no answer, set --config.tasks.{name}.null_threshold=0.0"
+        )
     yield from reading.problems_of_fields(name, task)
 
 

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from electra_jax.finetuning.rows import Rows
@@ -76,3 +77,8 @@ class Task(Protocol):
 
     def description(self) -> dict[str, Any]:
         """What a reader of the weights needs: "kind", "head", the names of classes or tags, scales. JSON-ready."""
+
+
+def pair(values_B: jax.Array, weights_B: jax.Array) -> jax.Array:
+    """A sum over the rows of a batch and their number, as `Task.loss` returns them."""
+    return jnp.stack([jnp.sum(values_B * weights_B), jnp.sum(weights_B)])

@@ -20,6 +20,7 @@ from typing import Any
 
 import jax
 
+from electra_jax.errors import MismatchError
 from electra_jax.finetuning import outputs
 from electra_jax.finetuning.examples import is_answered
 from electra_jax.finetuning.job import DEV, FinetuningJob
@@ -65,7 +66,21 @@ class Trials:
     line: ProgressLine
 
     def run(self) -> dict[str, Any]:
-        """Runs what is missing, and returns what it writes into results.json."""
+        """Runs what is missing, and returns what it writes into results.json.
+
+        Raises:
+          MismatchError: the workdir holds one trial and several are wanted, or the other way round.
+        """
+        if self.count > 1 and (self.workdir / "checkpoints").exists():
+            raise MismatchError(
+                f"--workdir={self.workdir}: holds a single trial, and config.trials is {self.count}; give another "
+                "--workdir for several trials"
+            )
+        if self.count == 1 and any(self.workdir.glob("seed_*")):
+            raise MismatchError(
+                f"--workdir={self.workdir}: holds several trials, and config.trials is 1; give their number or more, "
+                "or another --workdir"
+            )
         trials = [self._trial(self.seed + slot) for slot in range(self.count)]
         results = _results(trials, self._failed())
         telemetry.write_json(self.workdir / RESULTS, results)

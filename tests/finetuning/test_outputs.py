@@ -30,7 +30,9 @@ def test_a_submission_is_a_zip_of_glue_s_files_and_the_same_each_time(tmp_path):
 
 
 def test_squad_s_files_are_json(tmp_path):
-    outputs.write_answer_files(tmp_path, "squad", "dev", {"predictions": {"q1": "Paris"}, "null_odds": {"q1": -3.5}})
+    outputs.write_answer_files(
+        tmp_path, "squad", "dev", {"predictions.json": {"q1": "Paris"}, "null_odds.json": {"q1": -3.5}}
+    )
     folder = tmp_path / "predictions"
     assert json.loads((folder / "squad.dev.predictions.json").read_text()) == {"q1": "Paris"}
     assert json.loads((folder / "squad.dev.null_odds.json").read_text()) == {"q1": -3.5}

@@ -5,6 +5,7 @@ import zipfile
 import jax
 import pytest
 
+from electra_jax.errors import MismatchError
 from electra_jax.finetuning.job import FinetuningJob
 from electra_jax.finetuning.trials import Trials
 from electra_jax.progress import ProgressLine
@@ -90,6 +91,15 @@ def test_the_same_command_again_repeats_nothing_and_more_trials_go_on_with_the_n
     assert not said.getvalue()
     more, _ = canned(tmp_path, 3, scores=scores)
     assert [trial["seed"] for trial in more.run()["trials"]] == [1008, 8, 9]
+
+
+@pytest.mark.parametrize(("first", "second"), [(1, 2), (2, 1)])
+def test_a_workdir_of_one_trial_is_not_used_for_several_nor_the_other_way_round(tmp_path, first, second):
+    trials, _ = canned(tmp_path, first, scores={7: 0.5, 8: 0.8})
+    trials.run()
+    (tmp_path / "checkpoints").mkdir() if first == 1 else None
+    with pytest.raises(MismatchError, match=f"config.trials is {second}"):
+        canned(tmp_path, second, scores={})[0].run()
 
 
 def test_when_no_more_runs_may_be_repeated_a_failed_one_counts_and_that_is_said(tmp_path):

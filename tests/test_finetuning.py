@@ -1,0 +1,158 @@
+"""Fine-tuning through the main door, as a user runs it: every family of tasks, shrunk, from a model of our own."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import zipfile
+
+import pytest
+
+from tests.running import ROOT, learned, main, quicktest_flags, started, wait_for
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    return tmp_path_factory.mktemp("shared")
+
+
+@pytest.fixture(scope="module")
+def pretrained(shared):
+    """The workdir of a pre-training run."""
+    main(*quicktest_flags("small", shared / "pretrained", shared))
+    return shared / "pretrained"
+
+
+@pytest.fixture(scope="module")
+def flags(pretrained, shared):
+    def made(variant, workdir, *more):
+        family, _, names = variant.partition(":")
+        return (
+            f"--config=configs/finetune/{family}.py:{names}{'+' if names else ''}quicktest",
+            f"--config.init_from={pretrained}",
+            f"--config.compile_cache={shared}/compiled",
+            f"--workdir={workdir}",
+            *more,
+        )
+
+    return made
+
+
+@pytest.fixture(scope="module")
+def straight(flags, shared):
+    """A run on a pair task that nobody disturbed, and what it printed."""
+    workdir = shared / "straight"
+    return workdir, main(*flags("glue:rte", workdir))
+
+
+def result(workdir):
+    return json.loads((workdir / "result.json").read_text())
+
+
+def test_a_run_leaves_scores_predictions_and_a_report(straight):
+    workdir, printed = straight
+    assert {path.name for path in workdir.iterdir()} >= {
+        "config.json", "environment.json", "metrics.jsonl", "checkpoints", "tokenizer", "tasks.json", "result.json",
+        "results.json", "predictions", "submission.zip", "report.html",
+    }  # fmt: skip
+    for fact in ("taken: encoder", "not used: generator", "rte", "Held out, step", "accuracy", "Report:"):
+        assert fact in printed
+    names = set().union(*learned(workdir))
+    assert {"train/loss", "train/accuracy", "eval/accuracy", "eval/loss", "optimizer/learning_rate"} <= names
+    last = [line for line in learned(workdir) if "eval/accuracy" in line][-1]
+    assert result(workdir)["scores"]["dev"]["accuracy"] == last["eval/accuracy"]
+    records = [json.loads(line) for line in (workdir / "predictions" / "rte.dev.jsonl").read_text().splitlines()]
+    share = sum(record["right"] for record in records) / len(records)
+    assert share == pytest.approx(result(workdir)["scores"]["dev"]["accuracy"])
+    with zipfile.ZipFile(workdir / "submission.zip") as archive:
+        lines = archive.read("RTE.tsv").decode().splitlines()
+    assert lines[0] == "index\tprediction"
+    assert all(re.fullmatch(r"\d+\t(entailment|not_entailment)", line) for line in lines[1:])
+
+
+@pytest.mark.parametrize(
+    ("variant", "metric"),
+    [
+        ("glue:cola", "matthews"),
+        ("glue:sts", "spearman"),
+        ("squad:v2", "f1"),
+        ("tagging:conll2000", "span_f1"),
+        ("tagging:ud", "accuracy"),
+        ("text", "accuracy"),
+        ("text:multilabel", "micro_f1"),
+    ],
+)
+def test_every_family_of_tasks_runs_shrunk(flags, tmp_path, variant, metric):
+    main(*flags(variant, tmp_path / "run"))
+    assert metric in result(tmp_path / "run")["scores"]["dev"]
+    if variant.startswith("squad"):
+        predictions = tmp_path / "run" / "predictions"
+        answers = json.loads((predictions / "squad.dev.predictions.json").read_text())
+        assert answers.keys() == json.loads((predictions / "squad.dev.null_odds.json").read_text()).keys()
+
+
+def test_several_tasks_share_an_encoder_and_several_seeds_make_a_table(flags, tmp_path):
+    printed = main(*flags("glue:mrpc,sts", tmp_path / "run", "--config.trials=2"))
+    results = json.loads((tmp_path / "run" / "results.json").read_text())
+    assert [trial["seed"] for trial in results["trials"]] == [42, 43]
+    assert set(results["summary"]) >= {"mrpc/dev", "sts/dev"}
+    assert results["metric"] == "score"
+    assert re.search(r"mrpc/dev\s+accuracy", printed)
+    assert printed.count("Compiling the training step") == 2
+    assert (tmp_path / "run" / "report.html").exists()
+    # The table is made of the files; the same command again trains nothing.
+    assert "Held out" not in main(*flags("glue:mrpc,sts", tmp_path / "run", "--config.trials=2"))
+
+
+def test_a_killed_run_goes_on_bit_for_bit(straight, flags, tmp_path):
+    # Two evaluations, and so two checkpoints, in the one epoch of a quicktest.
+    more = ("--config.evaluation.per_epoch=2",)
+    undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
+    main(*flags("glue:rte", undisturbed, *more))
+    process = started(flags("glue:rte", killed, *more))
+    wait_for(lambda: any((killed / "checkpoints").glob("[1-9]*")), process)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    main(*flags("glue:rte", killed, *more))
+    assert learned(killed) == learned(undisturbed)
+    name = os.path.join("predictions", "rte.dev.jsonl")
+    assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
+
+
+def test_an_evaluation_says_what_the_run_said(straight, flags):
+    workdir, _ = straight
+    printed = main(*flags("glue:rte", workdir), "--mode=eval")
+    summary = json.loads(printed[printed.index("{") :])
+    assert summary["dev"]["accuracy"]["mean"] == result(workdir)["scores"]["dev"]["accuracy"]
+
+
+def test_random_weights_keep_sizes_and_tokenizer_and_nothing_else(flags, tmp_path):
+    printed = main(*flags("text", tmp_path / "run", "--config.random_weights=True"))
+    assert "random" in printed
+    assert (tmp_path / "run" / "tokenizer").exists()
+
+
+def test_what_is_wrong_is_said_at_once_and_all_of_it(flags, tmp_path):
+    shutil.copytree(ROOT / "tests/data/finetuning/glue/RTE", tmp_path / "glue" / "RTE")
+    dev = tmp_path / "glue" / "RTE" / "dev.tsv"
+    lines = dev.read_text().splitlines()
+    lines[2] = lines[2].rsplit("\t", 1)[0] + "\tmaybe"
+    lines[3] = lines[3].rsplit("\t", 2)[0]
+    dev.write_text("\n".join(lines) + "\n")
+    printed = main(
+        *flags("glue:rte", tmp_path / "run", f"--config.data.directory={tmp_path / 'glue'}"), check=64
+    )  # fmt: skip
+    assert "dev.tsv:3" in printed
+    assert "maybe" in printed
+    assert "dev.tsv:4" in printed
+    assert not (tmp_path / "run").exists()
+    printed = main(
+        *flags("glue:rte", tmp_path / "run", "--config.epochs=0", "--config.tasks.rte.head=papyrus"), check=64
+    )  # fmt: skip
+    assert "The config has 2 problems" in printed
+    assert "config.init_from" in main(
+        "--config=configs/finetune/glue.py:rte", f"--workdir={tmp_path / 'run'}", check=64
+    )
