@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from electra_jax.interop.model import Model
 
 _SOURCE = flags.DEFINE_string(
-    "source", None, "A workdir or checkpoint of ours, a Hugging Face folder, or a TensorFlow 1 checkpoint of Google's."
+    "source",
+    None,
+    "A workdir or checkpoint of ours, fine-tuned too, a Hugging Face folder, or a TensorFlow 1 checkpoint of Google's.",
 )
 _TARGET = flags.DEFINE_string("target", None, "The folder to make.")
+_HEAD = flags.DEFINE_string("head", "", "Of a fine-tuning run with several tasks: the one whose head to take.")
 _TO = flags.DEFINE_enum("to", None, ["huggingface", "google", "electra_jax"], "The format to write.")
 
 # More rows would hide the others.
@@ -33,10 +36,10 @@ def main() -> None:
             "Three flags are needed, for example --source=runs/small --target=exported/small --to=huggingface"
         )
     # Imported here so that a mistyped flag answers at once.
-    from electra_jax.interop import checkpoints, copies
+    from electra_jax.interop import checkpoints, copies, finetuned
 
     copies.check_target(_TARGET.value)
-    model = checkpoints.open_model(_SOURCE.value)
+    model = finetuned.choose_head(checkpoints.open_model(_SOURCE.value), _HEAD.value)
     written = copies.write(model, _TARGET.value, _TO.value)
     print("\n".join(_lines(model, written)))
     print(f"\n{_TO.value}: {_TARGET.value}")
@@ -54,12 +57,15 @@ def _lines(model: Model, written: Copy) -> list[str]:
         shape = f", {sizes.layers} layers of {sizes.hidden_size}, {sizes.heads} heads" if sizes else ""
         rows.append(("taken", f"{part}: {size} parameters{shape}"))
     if model.task_head and not written.skipped:
-        rows.append(("taken", f"head of {model.task_head.architecture}: {len(model.task_head.tensors)} tensors"))
+        labels = len(model.task_head.fields.get("id2label", ()))
+        rows.append(("taken", f"head of {model.task_head.architecture}" + (f": {labels} labels" if labels else "")))
     if model.tokenizer:
         rows.append(("taken", f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocabulary_size} pieces"))
     else:
         rows.append(("not there", "tokenizer: the copy has none either, and only whoever has it can use the model"))
-    for part in (part for network in NETWORKS for part in (network, f"{network}_head") if part not in model.params):
+    # What pre-training had beside it, nobody misses in a fine-tuned model.
+    networks = () if model.task_head else NETWORKS
+    for part in (part for network in networks for part in (network, f"{network}_head") if part not in model.params):
         rows.append(("not there", f"{part}: training that needs it starts from initial values"))
     skipped = [*model.skipped, *written.skipped]
     rows += [("skipped", f"{name}: {reason}") for name, reason in skipped[:_SHOWN_SKIPPED]]

@@ -6,7 +6,7 @@ import pytest
 
 from electra_jax.interop import exported
 from electra_jax.interop.checkpoints import open_model
-from tests.interop import made, peer
+from tests.interop import made, made_finetuned, peer
 from tests.interop.made_run import pair_of, quicktest, write_run
 from tests.running import main
 
@@ -75,3 +75,17 @@ def test_a_damaged_checkpoint_ends_with_77(tmp_path):
     printed = convert(f"--source={tmp_path}/run", f"--target={tmp_path}/x", "--to=huggingface", check=77)
     # Threads of Orbax may complain beside it that their event loop is closed.
     assert f"{tmp_path}/run/checkpoints/10: is damaged" in printed
+
+
+@pytest.mark.slow
+def test_a_fine_tuned_run_goes_to_hugging_face_with_the_head_that_is_named(tmp_path):
+    job = made_finetuned.job(made_finetuned.task("rte", "classification"), made_finetuned.task("chunk", "tagging"))
+    made_finetuned.write_run(tmp_path / "run", job, made_finetuned.params_of(job), steps=(10,), reported=10)
+    flags = (f"--source={tmp_path}/run", f"--target={tmp_path}/hf", "--to=huggingface")
+    assert "--head: the run was trained on several tasks; choose one of rte, chunk" in convert(*flags, check=64)
+    printed = convert(*flags, "--head=rte")
+    assert "read       electra_jax run run, fine-tuned from exported/small, step 10" in printed
+    assert "taken      head of ElectraForSequenceClassification: 3 labels" in printed
+    assert "note       tokenizer: cuts texts at 24 tokens" in printed
+    assert "not there" not in printed
+    assert open_model(f"{tmp_path}/hf").task_head.architecture == "ElectraForSequenceClassification"

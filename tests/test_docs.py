@@ -21,6 +21,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
         ["python", "-m", "electra_jax.main"],
         ["python", "-m", "electra_jax.main"],
         ["python", "-m", "electra_jax.report"],
+        ["python", "-m", "electra_jax.main"],
+        ["python", "-m", "electra_jax.convert"],
         ["python", "-m", "electra_jax.convert"],
         ["python", "-m", "electra_jax.main"],
     ]
@@ -29,6 +31,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
         words = shlex.split(command)
         arguments = [
             re.sub(r"=(configs/\w+\.py)$", r"=\1:quicktest", word)
+            .replace("text.py:small", "text.py:classification+small+quicktest")
+            .replace("directory=reviews", "directory=tests/data/finetuning/classification")
             .replace("corpus/*.txt", "tests/data/shakes*.txt")
             .replace("=runs/", f"={tmp_path}/")
             .replace("=exported/", f"={tmp_path}/exported/")
@@ -50,4 +54,6 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
         assert finished.returncode == 0, f"{command}\n{finished.stdout}{finished.stderr}"
     assert (tmp_path / "small" / "report.html").exists()
     assert (tmp_path / "exported" / "small" / "discriminator" / "model.safetensors").exists()
+    assert len(list((tmp_path / "exported" / "reviews").rglob("model.safetensors"))) == 1
+    assert (tmp_path / "reviews" / "results.json").exists()
     assert (tmp_path / "continued" / "report.html").exists()

@@ -69,7 +69,7 @@ class TaggingTask:
         if not self._scheme:
             return tuple(sorted(found))
         kinds = sorted({tag.partition("-")[2] for tag in found - {_OUTSIDE}})
-        return (_OUTSIDE, *(f"{part}-{kind}" for kind in kinds for part in "BIES"))
+        return (_OUTSIDE, *(f"{part}-{kind}" if kind else part for kind in kinds for part in "BIES"))
 
     def _rows(self, examples: Sequence[SentenceExample], tokenizer: Tokenizer) -> Rows:
         """[CLS] pieces of the words [SEP]."""

@@ -11,11 +11,22 @@ _WHAT = {
     "discriminator": "The discriminator of an ELECTRA pair: the network to fine-tune.",
 }
 _ALONE = "A masked language model in ELECTRA's architecture."
+_FINETUNED = "An ELECTRA that was fine-tuned for a task."
+# What the hub calls the task, and how transformers' pipeline of that name repeats what the run predicted.
+_PIPELINES = {
+    "ElectraForSequenceClassification": ("text-classification", "With `truncation=True` long texts are cut."),
+    "ElectraForTokenClassification": (
+        "token-classification",
+        'A word has the tag of its first piece: `aggregation_strategy="first"`.',
+    ),
+    "ElectraForQuestionAnswering": ("question-answering", "Questions come first, their contexts second."),
+}
 
 
 def text(model: Model, network: str, architecture: str) -> str:
     """The card of one network, Markdown."""
     config = model.networks[network]
+    head = model.task_head if network == "discriminator" else None
     what = _ALONE if network == "generator" and model.discriminator is None else _WHAT[network]
     parts = ("embeddings", network, f"{network}_head")
     count = sum(
@@ -35,9 +46,15 @@ def text(model: Model, network: str, architecture: str) -> str:
         "steps of training": "not known" if model.step is None else model.step,
         "text": ", ".join(f"`{source}`" for source in model.sources) or "not known",
     }
+    title, pipeline_tag = network, ""
+    if head:
+        pipeline, advice = _PIPELINES[architecture]
+        title, pipeline_tag, what = "fine-tuned", f"pipeline_tag: {pipeline}\n", f"{_FINETUNED} {advice}"
+        facts["labels"] = ", ".join(dict.fromkeys(head.fields.get("id2label", {}).values())) or "none"
+        facts["longest row of its training"] = f"{head.max_length} tokens" if head.max_length else "not known"
     rows = "\n".join(f"| {name} | {value} |" for name, value in facts.items())
     return (
-        f"---\nlibrary_name: transformers\ntags:\n- electra\n---\n\n# ELECTRA, {network}\n\n{what} "
+        f"---\nlibrary_name: transformers\n{pipeline_tag}tags:\n- electra\n---\n\n# ELECTRA, {title}\n\n{what} "
         f"Written by electra_jax.\n\n| | |\n|---|---|\n{rows}\n\n"
         "Licence: not stated; whoever publishes these weights says under which one.\n"
     )

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.interop import exported, google_checkpoint, huggingface_folder, tokenizer_files
+from electra_jax.interop import exported, finetuned, google_checkpoint, huggingface_folder, tokenizer_files
 from electra_jax.interop.checkpoints import open_model
 from electra_jax.interop.mapping import flatten
 from electra_jax.interop.model import Model, outputs
@@ -77,6 +78,7 @@ def write(model: Model, target: str, form: str) -> Copy:
         skipped = ()
         if model.task_head and form == "google":
             skipped = ((f"head of {model.task_head.architecture}", "Google's code has heads of other kinds"),)
+            model = dataclasses.replace(model, task_head=None)
         difference = _compare(model, open_model(temporary), temporary)
         os.chmod(temporary, 0o755)
         os.rename(temporary, target)
@@ -88,7 +90,8 @@ def write(model: Model, target: str, form: str) -> Copy:
 
 def _compare(model: Model, copy: Model, place: str) -> dict[str, float]:
     """Largest difference of the networks' outputs on random rows; raises MismatchError where one counts."""
-    before, after = flatten(model.params), flatten(copy.params)
+    model, copy = finetuned.in_first_token_type(model), finetuned.in_first_token_type(copy)
+    before, after = _arrays(model), _arrays(copy)
     changed = [
         path
         for path in sorted(before.keys() | after.keys())
@@ -98,6 +101,10 @@ def _compare(model: Model, copy: Model, place: str) -> dict[str, float]:
         raise MismatchError(f"{place}: these weights were not read back as they were written: {', '.join(changed)}")
     if model.tokenizer and copy.tokenizer and not tokenizer_files.same_ids(model.tokenizer, copy.tokenizer):
         raise MismatchError(f"{place}: the tokenizer was not read back as it was written")
+    if _said_of_head(model) != _said_of_head(copy):
+        raise MismatchError(
+            f"{place}: of the task's head {_said_of_head(copy)} was read back, written was {_said_of_head(model)}"
+        )
     draw = np.random.default_rng(0)
     length = min(_LENGTH, *(config.positions for config in model.networks.values()))
     tokens_BxL = draw.integers(0, model.vocabulary_size, (_ROWS, length), dtype=np.int32)
@@ -113,3 +120,13 @@ def _compare(model: Model, copy: Model, place: str) -> dict[str, float]:
             f"{place}: the copy computes something else in {', '.join(bad)}: {difference}, expected {_TOLERANCE}"
         )
     return difference
+
+
+def _arrays(model: Model) -> dict[str, np.ndarray]:
+    """All weights by path, those of a task's head too."""
+    head = model.task_head.tensors if model.task_head else {}
+    return flatten(model.params) | {f"task_head/{name}": np.asarray(array) for name, array in head.items()}
+
+
+def _said_of_head(model: Model) -> tuple[str, dict[str, Any]] | None:
+    return model.task_head and (model.task_head.architecture, dict(model.task_head.fields))

@@ -31,8 +31,13 @@ def manifest(model: Model) -> dict[str, Any]:
         "sources": list(model.sources),
         "tokenizer_sha256": model.tokenizer.sha256 if model.tokenizer else None,
         "casing": tokenizer_files.casing(model.tokenizer) if model.tokenizer else None,
-        "task_head": model.task_head and {"architecture": model.task_head.architecture, **model.task_head.fields},
+        "task_head": model.task_head and _task_head_fields(model.task_head),
     }
+
+
+def _task_head_fields(head: TaskHead) -> dict[str, Any]:
+    about = {name: getattr(head, name) for name in ("architecture", "token_type", "max_length")}
+    return about | dict(head.fields)
 
 
 def write(model: Model, directory: str) -> None:
@@ -68,7 +73,9 @@ def read(directory: str) -> Model:
     if head := fields["task_head"]:
         names = [name for name in flat if name.startswith(_TASK_HEAD)]
         tensors = {name.removeprefix(_TASK_HEAD): flat.pop(name) for name in names}
-        task_head = TaskHead(head.pop("architecture"), tensors, head)
+        # The last two came later.
+        about = (head.pop("token_type", 0), head.pop("max_length", None))
+        task_head = TaskHead(head.pop("architecture"), tensors, head, *about)
     tokenizer = tokenizer_files.load_saved(storage.join(directory, _TOKENIZER))
     if (tokenizer and tokenizer.sha256) != fields["tokenizer_sha256"]:
         raise InputError(

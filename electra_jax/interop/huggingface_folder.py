@@ -11,7 +11,7 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import card, huggingface, mapping, safetensors, tokenizer_files
+from electra_jax.interop import card, finetuned, huggingface, mapping, safetensors, tokenizer_files
 from electra_jax.interop.model import Model, TaskHead
 from electra_jax.models.encoder import EncoderConfig
 
@@ -30,7 +30,7 @@ _BERT = (
 # A field of config.json, which transformers keeps and passes over.
 _PROVENANCE = "electra_jax"
 _TASK_TENSORS = ("classifier.", "qa_outputs.")
-_TASK_FIELDS = ("id2label", "label2id", "problem_type")
+_TASK_FIELDS = ("id2label", "label2id", "problem_type", "classifier_dropout")
 # The encoder's tensors begin so; a file of the bare encoder leaves out the model's own prefix.
 _ENCODER_PARTS = ("embeddings.", "encoder.", "embeddings_project.")
 # Counters that old files carry beside the weights.
@@ -81,15 +81,20 @@ def read(path: str) -> Model:
 
 
 def write(model: Model, directory: str) -> tuple[str, ...]:
-    """Writes a folder for each network; returns what the user should know.
+    """Writes a folder for each network; a fine-tuned one that is alone goes into the directory itself.
+
+    Returns:
+      what the user should know.
 
     Raises:
       InputError: transformers' ELECTRA cannot compute what this model computes.
       OSError: it cannot be written.
     """
-    notes: list[str] = []
+    notes = _notes_on_task(model.task_head)
+    model = finetuned.in_first_token_type(model)
+    alone = model.task_head is not None and list(model.networks) == ["discriminator"]
     for network, config in model.networks.items():
-        folder = storage.join(directory, network)
+        folder = directory if alone else storage.join(directory, network)
         head = model.task_head if network == "discriminator" else None
         states = {"generator": huggingface.generator_state, "discriminator": huggingface.discriminator_state}
         # Fails where there is no equivalent, before anything is written.
@@ -117,9 +122,39 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
         safetensors.write(storage.join(folder, safetensors.FILE), state)
         _write_json(storage.join(folder, CONFIG), fields)
         if tokenizer:
-            notes += tokenizer_files.write_huggingface(tokenizer, folder, config.positions)
+            longest = (head and head.max_length) or config.positions
+            notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
         storage.write(storage.join(folder, "README.md"), card.text(model, network, architecture).encode())
     return tuple(dict.fromkeys(notes))
+
+
+def _notes_on_task(head: TaskHead | None) -> list[str]:
+    """What the user of a task's head should know.
+
+    Raises:
+      InputError: transformers has no such head.
+    """
+    if head is None:
+        return []
+    if head.architecture not in _TASKS:
+        raise InputError(
+            f"The task's head is {head.architecture}, the paper's for questions, and transformers has none that "
+            "computes the same; for a model to take there train with --config.tasks.NAME.head=huggingface"
+        )
+    notes = []
+    if head.token_type:
+        notes.append(
+            "embeddings: the two token types have changed places, since the run tagged in type 1 and transformers "
+            "gives a text type 0"
+        )
+    if head.max_length:
+        notes.append(
+            f"tokenizer: cuts texts at {head.max_length} tokens, as the run did, where it is told truncation=True"
+        )
+        # Beside [CLS] and two [SEP] an odd number is left, and the library halves it the other way round.
+        if head.architecture == _TASKS[0] and head.max_length % 2 == 0:
+            notes.append("tokenizer: where both texts of a pair are cut, it may leave the other one a token more")
+    return notes
 
 
 def _write_json(path: str, fields: Mapping[str, Any]) -> None:

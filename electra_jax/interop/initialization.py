@@ -10,6 +10,7 @@ import numpy as np
 from electra_jax.errors import InputError
 from electra_jax.interop.mapping import flatten, unflatten
 from electra_jax.interop.model import Model
+from electra_jax.models.encoder import EncoderConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
 
@@ -87,6 +88,31 @@ def pretraining_params(model: Model, expected: Mapping[str, Any]) -> tuple[dict[
             flat[f"{part}/{path}"] = array
     unused = tuple(part for part in model.params if part not in taken.values())
     return unflatten(flat), Report(taken, initial, unused)
+
+
+def finetuning_params(model: Model) -> tuple[dict[str, Any], EncoderConfig, list[str]]:
+    """The encoder that a fine-tuning run takes from a model: its main one, never a small generator beside it.
+
+    Args:
+      model: as `checkpoints.open_model` returns it; one that was fine-tuned before will do.
+
+    Returns:
+      "embeddings" and "encoder" as a nested tree of float32 arrays, the encoder's sizes, and what was taken and what
+      is not used, for people.
+    """
+    network = "discriminator" if model.discriminator else "generator"
+    parts = {"embeddings": "embeddings", "encoder": network}
+    params = {
+        part: unflatten({path: np.asarray(array, np.float32) for path, array in flatten(model.params[source]).items()})
+        for part, source in parts.items()
+    }
+    report = Report(parts, (), tuple(part for part in model.params if part not in parts.values()))
+    heads = [f"head of task {name}" for name in model.task_heads]
+    if model.task_head and not heads:
+        heads = [f"head of {model.task_head.architecture}"]
+    lines = [*report.lines(), *(f"not used: {head}" for head in heads)]
+    lines += [f"not used: {name} ({reason})" for name, reason in model.skipped]
+    return params, model.networks[network], lines + [f"note: {note}" for note in model.notes]
 
 
 def _networks_taken(model: Model, wanted: Shapes, expected: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:

@@ -15,6 +15,7 @@ import numpy as np
 from electra_jax.interop.mapping import flatten
 from electra_jax.models.encoder import Embeddings, Encoder, EncoderConfig
 from electra_jax.models.heads import MaskedLanguageModelHead, ReplacedTokenHead
+from electra_jax.models.layers import gelu
 
 if TYPE_CHECKING:
     from electra_jax.text.tokenizer import Tokenizer
@@ -25,17 +26,22 @@ _OF_THE_MACHINE = ("dtype", "unrolled_layers")
 
 @dataclasses.dataclass(frozen=True)
 class TaskHead:
-    """The head of a model that was fine-tuned elsewhere, kept as it is.
+    """The head of a fine-tuned model, as transformers has it.
 
     Attributes:
-      architecture: transformers' name of the model, as `ElectraForSequenceClassification`.
-      tensors: by their names in transformers.
-      fields: what config.json says of the head: "id2label", "label2id", "problem_type".
+      architecture: transformers' name of the model, as `ElectraForSequenceClassification`; or `JointAnswerHead`, which
+        transformers does not have.
+      tensors: by their names there; of `JointAnswerHead` by their paths here.
+      fields: what config.json says of the head: "id2label", "label2id", "problem_type", "classifier_dropout".
+      token_type: of the tokens of a single text.
+      max_length: tokens of the rows that it was trained on; None where nobody says.
     """
 
     architecture: str
     tensors: Mapping[str, np.ndarray]
     fields: Mapping[str, Any]
+    token_type: int = 0
+    max_length: int | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +59,8 @@ class Model:
       sources: the text that it was trained on, as its config says.
       skipped: what was read and left out, each with the reason.
       notes: what a reader had to assume.
-      task_head: of a fine-tuned model.
+      task_head: of a fine-tuned model; None where there are several to choose from.
+      task_heads: of a fine-tuning run, by the names of its tasks.
     """
 
     discriminator: EncoderConfig | None
@@ -66,6 +73,7 @@ class Model:
     skipped: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     task_head: TaskHead | None = None
+    task_heads: Mapping[str, TaskHead] = dataclasses.field(default_factory=dict)
 
     @property
     def networks(self) -> dict[str, EncoderConfig]:
@@ -88,6 +96,16 @@ def sizes_as_fields(config: EncoderConfig) -> dict[str, Any]:
     """A network's sizes as JSON."""
     fields = dataclasses.asdict(config)
     return {name: value for name, value in fields.items() if name not in _OF_THE_MACHINE}
+
+
+def sizes_of_fields(fields: Mapping[str, Any]) -> EncoderConfig:
+    """A network's sizes from a config that holds them among other fields, computed in float32.
+
+    Raises:
+      KeyError: one is missing.
+    """
+    names = (field.name for field in dataclasses.fields(EncoderConfig))
+    return EncoderConfig(**{name: fields[name] for name in names if name not in _OF_THE_MACHINE})
 
 
 def shape_problems(model: Model) -> list[str]:
@@ -120,7 +138,8 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
       segments_BxL: int32, 0 or 1.
 
     Returns:
-      by network, the logits of its head, [B, L, V] or [B, L]; without a head the last hidden states, [B, L, D].
+      by network, the logits of its head, [B, L, V] or [B, L], of a task's head [B, C] or [B, L, C]; without a head, and
+      of one that transformers does not have, the last hidden states, [B, L, D].
     """
     parts = _parts(model)
     documents_BxL = np.ones_like(tokens_BxL)
@@ -132,12 +151,28 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
         embedded_BxLxE = apply("embeddings", tokens_BxL, segments_BxL)
         hidden_BxLxD = apply(network, embedded_BxLxE, documents_BxL)
         if f"{network}_head" not in params:
-            return hidden_BxLxD
+            return _task_logits(model.task_head, hidden_BxLxD) if network == "discriminator" else hidden_BxLxD
         table = (params["embeddings"]["word_embeddings"],) if network == "generator" else ()
         return apply(f"{network}_head", hidden_BxLxD, *table)
 
     compute = jax.jit(network_outputs, static_argnums=1)
     return {network: np.asarray(compute(model.params, network)) for network in model.networks}
+
+
+def _task_logits(head: TaskHead | None, hidden_BxLxD: jax.Array) -> jax.Array:
+    """What transformers' heads compute; the hidden states where there is none of theirs."""
+
+    def linear(name: str, inputs: jax.Array) -> jax.Array:
+        return inputs @ head.tensors[f"{name}.weight"].T + head.tensors[f"{name}.bias"]
+
+    match head and head.architecture:
+        case "ElectraForSequenceClassification":
+            return linear("classifier.out_proj", gelu(linear("classifier.dense", hidden_BxLxD[:, 0])))
+        case "ElectraForTokenClassification":
+            return linear("classifier", hidden_BxLxD)
+        case "ElectraForQuestionAnswering":
+            return linear("qa_outputs", hidden_BxLxD)
+    return hidden_BxLxD
 
 
 class _Part(NamedTuple):

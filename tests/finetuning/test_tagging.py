@@ -39,6 +39,13 @@ def test_the_older_scheme_in_which_spans_begin_with_i_is_understood():
     assert [task.tags[number] for number in numbers] == ["B-X", "E-X", "S-X", "O"]
 
 
+def test_spans_of_one_unnamed_type_are_understood():
+    task = tagging(TOKENIZER, sentences(("a b c", "B I O")))
+    assert task.tags == ("O", "B", "I", "E", "S")
+    numbers = task.splits["train"].by_token["tag"][0][1:-1]
+    assert [task.tags[number] for number in numbers] == ["B", "E", "O"]
+
+
 def test_each_word_counts_once_in_the_loss_and_other_pieces_and_padding_do_not():
     task = tagging(TOKENIZER, sentences(("a zz", "N V")), spans=False, metrics=("accuracy",))
     batch = task.splits["train"].batch(np.array([0, -1]), 8, 0)

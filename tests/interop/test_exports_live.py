@@ -126,9 +126,7 @@ def test_a_dense_head_gives_the_same_logits_in_transformers(tmp_path, classes):
     huggingface_folder.write(made.discriminator_alone(task_head=head), str(tmp_path))
     tokens, segments, _ = peer.rows(peer.TINY, 20)
     hidden_BxLxD = outputs(made.discriminator_alone(), tokens, segments)["discriminator"]
-    model, report = AutoModelForSequenceClassification.from_pretrained(
-        tmp_path / "discriminator", output_loading_info=True
-    )
+    model, report = AutoModelForSequenceClassification.from_pretrained(tmp_path, output_loading_info=True)
     assert not any(report.values())
     with torch.inference_mode():
         theirs = model.eval()(torch.from_numpy(tokens).long(), token_type_ids=torch.from_numpy(segments).long()).logits
@@ -147,9 +145,7 @@ def test_a_fine_tuned_model_of_transformers_comes_and_goes_unchanged(tmp_path, n
     theirs = getattr(transformers, name)(config)
     theirs.save_pretrained(tmp_path / "theirs")
     huggingface_folder.write(checkpoints.open_model(str(tmp_path / "theirs")), str(tmp_path / "ours"))
-    back, report = getattr(transformers, name).from_pretrained(
-        tmp_path / "ours" / "discriminator", output_loading_info=True
-    )
+    back, report = getattr(transformers, name).from_pretrained(tmp_path / "ours", output_loading_info=True)
     assert not any(report.values())
     assert back.config.id2label == theirs.config.id2label
     for parameter, tensor in theirs.state_dict().items():

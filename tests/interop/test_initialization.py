@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from electra_jax.errors import InputError
-from electra_jax.interop.initialization import pretraining_params
+from electra_jax.interop import checkpoints
+from electra_jax.interop.initialization import finetuning_params, pretraining_params
 from electra_jax.models.electra import Electra, MaskedLanguageModel
-from tests.interop import made, peer
+from tests.interop import made, made_finetuned, peer
 
 
 def expected(module):
@@ -107,3 +108,48 @@ def test_every_size_of_the_config_is_mended():
         ("embedding_size", 16), ("hidden_size", 32), ("heads", 4), ("feed_forward_size", 48), ("positions", 24),
     ):  # fmt: skip
         assert f"--config.model.{field}={value}" in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "network", "unused"),
+    [
+        (made.model, "discriminator", ["generator", "generator_head", "discriminator_head"]),
+        (made.masked_language_model, "generator", ["generator_head"]),
+        (
+            lambda: made.discriminator_alone(task_head=made.task_head()),
+            "discriminator",
+            ["head of ElectraForSequenceClass"],
+        ),
+    ],
+    ids=["pair", "masked language model", "fine-tuned elsewhere"],
+)
+def test_fine_tuning_takes_the_main_encoder_and_says_what_it_leaves(make, network, unused):
+    model = make()
+    params, sizes, lines = finetuning_params(model)
+    assert params.keys() == {"embeddings", "encoder"}
+    jax.tree.map(np.testing.assert_array_equal, params["encoder"], model.params[network])
+    jax.tree.map(np.testing.assert_array_equal, params["embeddings"], model.params["embeddings"])
+    assert sizes == peer.TINY
+    assert lines[:2] == ["taken: embeddings", f"taken: encoder from {network}"]
+    assert len(lines) == 2 + len(unused)
+    for part in unused:
+        assert any(line.startswith(f"not used: {part}") for line in lines[2:])
+
+
+def test_a_run_of_several_tasks_gives_its_encoder_to_the_next_one(tmp_path):
+    job = made_finetuned.job(made_finetuned.task("mnli", "classification"), made_finetuned.task("squad", "answering"))
+    params = made_finetuned.params_of(job)
+    made_finetuned.write_run(tmp_path / "run", job, params, steps=(10,))
+    taken, sizes, lines = finetuning_params(checkpoints.open_model(str(tmp_path / "run")))
+    assert sizes == job.encoder
+    jax.tree.map(np.testing.assert_array_equal, taken, {part: params[part] for part in ("embeddings", "encoder")})
+    assert {"not used: head of task mnli", "not used: head of task squad"} <= set(lines)
+    assert "note: the run is not at its end: its newest checkpoint is taken" in lines
+
+
+def test_fine_tuning_takes_float32_and_hears_what_was_skipped():
+    model = made.discriminator_alone(skipped=(("pooler", "ELECTRA has no pooler"),))
+    narrow = jax.tree.map(lambda leaf: leaf.astype(np.float16), dict(model.params))
+    params, _, lines = finetuning_params(dataclasses.replace(model, params=narrow))
+    assert {leaf.dtype for leaf in jax.tree.leaves(params)} == {np.dtype(np.float32)}
+    assert "not used: pooler (ELECTRA has no pooler)" in lines

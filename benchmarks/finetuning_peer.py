@@ -1,0 +1,343 @@
+"""Fine-tuning with PyTorch and transformers: what our scores and our speed are compared with.
+
+    python -m benchmarks.finetuning_peer --config=configs/finetune/glue.py:rte --config.init_from=FOLDER --seeds=3
+    python -m benchmarks.finetuning_peer --config=configs/finetune/glue.py:rte --config.init_from=FOLDER --speed
+
+It reads the same config as `python -m electra_jax.main`, so that recipe, subset and limits are the same, and the same
+files. Its own are the tokenizer, the batches, the encoder, the head and the optimizer. FOLDER is a Hugging Face folder
+of a BERT or an ELECTRA; --config.random_weights=True takes only its sizes.
+
+Built are single tasks with one class, a grade or a tag for each word, the head of the paper, the mean loss and the
+linear schedule. A batch is padded to a multiple of 8, and its rows are of similar length, as with transformers'
+length-grouped sampler. --speed measures updates of both sides in turn, in one process, on the same rows of a fixed
+length, of which a part is padding; the time of the tokenizer and of the batches is not in it, nor on either side's.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import transformers
+from absl import app, flags
+from ml_collections import config_flags
+
+from benchmarks.finetuning_peer_model import Peer, Recipe, network_folder, open_encoder
+from electra_jax.finetuning import metrics, spans
+from electra_jax.finetuning.examples import Example
+from electra_jax.finetuning.reading import read_splits
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="A file of configs/finetune/.")
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds config.seed, config.seed + 1, …", lower_bound=1)
+_OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the results.")
+_SPEED = flags.DEFINE_bool("speed", False, "Measure updates a second of both sides instead.")
+_LENGTHS = flags.DEFINE_multi_integer("length", [64, 128], "Of rows, for --speed; may be given several times.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of --speed: how often the sides take turns.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 5, "Of --speed: updates of a side in its turn.", lower_bound=1)
+
+_STRETCH = 16  # Batches that are sorted by length together.
+_MULTIPLE = 8  # Of padded lengths.
+_WARMUP_STEPS = 5  # Not timed: allocations, and the first use of every kernel.
+
+Row = Mapping[str, Any]
+Score = Callable[[Sequence[np.ndarray]], dict[str, float]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Prepared:
+    """A task with its rows.
+
+    Attributes:
+      kind: "classification", "regression" or "tagging".
+      outputs: of the head.
+      train, dev: rows; "tokens" and "segments" are lists, "label" is a number, "first" and "tag" are lists.
+      score: from the logits of each dev row.
+      pad_id: of the tokenizer.
+    """
+
+    kind: str
+    outputs: int
+    train: Sequence[Row]
+    dev: Sequence[Row]
+    score: Score
+    pad_id: int
+
+
+def prepare(config: Any, folder: pathlib.Path) -> Prepared:
+    """Reads and tokenises the task of a config.
+
+    Raises:
+      ValueError: the config asks for what the peer does not have.
+    """
+    if len(config.tasks) != 1 or config.loss_reduction != "mean":
+        raise ValueError(f"expected one task, found {len(config.tasks)}; and the mean loss, {config.loss_reduction!r}")
+    ((name, task),) = config.tasks.items()
+    if task.kind not in ("classification", "regression", "tagging") or task.head != "paper":
+        raise ValueError(f"config.tasks.{name}: a peer of kind {task.kind!r} with head {task.head!r} is not built")
+    splits = read_splits(name, task, config.data.directory).splits
+    tokenizer = transformers.AutoTokenizer.from_pretrained(config.data.tokenizer.source or folder)
+    make = _tagging if task.kind == "tagging" else _classification
+    return make(task, splits["train"], splits["dev"], tokenizer)
+
+
+def _classification(
+    task: Any, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
+) -> Prepared:
+    classes = [] if task.kind == "regression" else list(task.labels) or sorted({example.label for example in train})
+    scale = task.label_scale
+
+    def rows(examples: Sequence[Example]) -> list[Row]:
+        encoded = tokenizer(
+            *([example.texts[place] for example in examples] for place in range(len(examples[0].texts))),
+            truncation="longest_first",
+            max_length=task.max_length,
+            return_token_type_ids=True,
+        )
+        labels = [classes.index(example.label) if classes else example.label / scale for example in examples]
+        columns = zip(encoded["input_ids"], encoded["token_type_ids"], labels, strict=True)
+        return [{"tokens": tokens, "segments": segments, "label": label} for tokens, segments, label in columns]
+
+    def score(logits: Sequence[np.ndarray]) -> dict[str, float]:
+        logits_NxC = np.stack(logits)
+        labels_N = np.array([row["label"] for row in dev_rows])
+        if classes:
+            return metrics.classification_scores(labels_N, logits_NxC.argmax(axis=-1), len(classes), task.metrics)
+        return metrics.regression_scores(labels_N * scale, logits_NxC[:, 0] * scale, task.metrics)
+
+    dev_rows = rows(dev)
+    return Prepared(task.kind, len(classes) or 1, rows(train), dev_rows, score, tokenizer.pad_token_id)
+
+
+def _tagging(
+    task: Any, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
+) -> Prepared:
+    scheme = spans.scheme_of([example.tags for example in train]) if task.spans else None
+
+    def trained(example: Example) -> Sequence[str]:
+        return spans.to_bioes(example.tags, scheme) if scheme else example.tags
+
+    tags = sorted({tag for example in train for tag in trained(example)})
+    numbers = {tag: number for number, tag in enumerate(tags)}
+
+    def rows(examples: Sequence[Example]) -> list[Row]:
+        encoded = tokenizer(
+            [list(example.words) for example in examples],
+            is_split_into_words=True,
+            truncation=True,
+            max_length=task.max_length,
+        )
+        made = []
+        for number, example in enumerate(examples):
+            words = encoded.word_ids(number)
+            # Places of first pieces by word: a word that did not fit, or that is nothing to the tokenizer, has none.
+            places = {word: place for place, word in reversed(list(enumerate(words))) if word is not None}
+            own, first, tag = trained(example), np.zeros(len(words), int), np.zeros(len(words), int)
+            for word, place in places.items():
+                first[place], tag[place] = 1, numbers.get(own[word], 0)
+            segments = [task.segment] * len(words)
+            row = {"tokens": encoded["input_ids"][number], "segments": segments, "first": first, "tag": tag}
+            made.append(row | {"places": places})
+        return made
+
+    def said(words: Sequence[str]) -> list[str]:
+        return list(spans.from_bioes(words) if scheme else words)
+
+    def score(logits: Sequence[np.ndarray]) -> dict[str, float]:
+        predictions = []
+        for example, row, logits_LxC in zip(dev, dev_rows, logits, strict=True):
+            found = {word: tags[logits_LxC[place].argmax()] for word, place in row["places"].items()}
+            predictions.append(said([found.get(word, "O") for word in range(len(example.words))]))
+        return metrics.tagging_scores([said(trained(example)) for example in dev], predictions, task.metrics)
+
+    dev_rows = rows(dev)
+    return Prepared("tagging", len(tags), rows(train), dev_rows, score, tokenizer.pad_token_id)
+
+
+def collate(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
+    """A batch of rows, padded to a multiple of 8: int64 [B, L], and "label" [B]."""
+    length = -(-max(len(row["tokens"]) for row in rows) // _MULTIPLE) * _MULTIPLE
+    batch = {}
+    for name in rows[0].keys() & {"tokens", "segments", "first", "tag"}:
+        padded_BxL = torch.full((len(rows), length), pad_id if name == "tokens" else 0)
+        for padded_L, row in zip(padded_BxL, rows, strict=True):
+            padded_L[: len(row[name])] = torch.as_tensor(row[name])
+        batch[name] = padded_BxL
+    if "label" in rows[0]:
+        batch["label"] = torch.tensor([row["label"] for row in rows])
+    return batch
+
+
+def training_order(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[np.ndarray]:
+    """Yields the row numbers of batches without end; each row comes once in an epoch, beside rows of its length."""
+    draw = np.random.default_rng(seed)
+    stream = itertools.chain.from_iterable(draw.permutation(len(lengths)) for _ in itertools.count())
+    while True:
+        stretch = np.fromiter(itertools.islice(stream, _STRETCH * batch_size), int)
+        by_length = stretch[np.argsort(np.asarray(lengths)[stretch], kind="stable")]
+        yield from draw.permutation(by_length.reshape(_STRETCH, batch_size))
+
+
+def train(config: Any, prepared: Prepared, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+    """One run: scores of the dev split, and what it took."""
+    model = make_model(config, prepared, folder, seed)
+    steps = int(len(prepared.train) // config.batch_size * config.epochs)
+    recipe = Recipe(model, config.optimizer, steps)
+    order = training_order([len(row["tokens"]) for row in prepared.train], config.batch_size, seed)
+    begun, times, losses = time.perf_counter(), [], []
+    for step, chosen in enumerate(itertools.islice(order, steps)):
+        started = time.perf_counter()
+        batch = collate([prepared.train[number] for number in chosen], prepared.pad_id)
+        losses.append(recipe.update(model, batch, step))
+        times.append(time.perf_counter() - started)
+    seconds = time.perf_counter() - begun
+    return {
+        "seed": seed,
+        "scores": prepared.score(predict(model, prepared, config.batch_size)),
+        "steps": steps,
+        "seconds": seconds,
+        "steps_per_second": 1 / statistics.median(times[_WARMUP_STEPS:] or times),
+        "last_loss": statistics.fmean(losses[-20:]),
+    }
+
+
+def make_model(config: Any, prepared: Prepared, folder: pathlib.Path, seed: int) -> Peer:
+    """The model before its first update, in training mode; the seed also decides dropout."""
+    torch.manual_seed(seed)
+    encoder = open_encoder(folder, config.model, config.random_weights)
+    return Peer(encoder, prepared.kind, prepared.outputs, config.model.classifier_dropout_rate).train()
+
+
+@torch.no_grad()
+def predict(model: Peer, prepared: Prepared, batch_size: int) -> list[np.ndarray]:
+    """The logits of each dev row, in their order."""
+    model.eval()
+    ascending = sorted(range(len(prepared.dev)), key=lambda number: len(prepared.dev[number]["tokens"]))
+    logits: dict[int, np.ndarray] = {}
+    for start in range(0, len(ascending), batch_size):
+        chosen = ascending[start : start + batch_size]
+        batch = collate([prepared.dev[number] for number in chosen], prepared.pad_id)
+        logits.update(zip(chosen, model(batch).numpy(), strict=True))
+    return [logits[number] for number in range(len(ascending))]
+
+
+def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
+    """Mean and standard deviation of each metric; the deviation of one run is 0."""
+    values = {name: [run["scores"][name] for run in runs] for name in runs[0]["scores"]}
+    return {
+        name: {"mean": statistics.fmean(scores), "sd": statistics.stdev(scores) if len(scores) > 1 else 0.0}
+        for name, scores in values.items()
+    }
+
+
+def our_updates(config: Any) -> Callable[[int], tuple[Mapping[str, np.ndarray], Callable[[], None]]]:
+    """Returns a function from a row length to a batch of random rows and our update on it, compiled."""
+    import jax
+
+    from electra_jax.finetuning import run
+    from electra_jax.progress import ProgressLine
+
+    line = ProgressLine()
+    examples = run.read_examples(config, line)
+    beginning = run.start(config, pathlib.Path("/nonexistent"), line)
+    tasks = run.make_tasks(config, examples, beginning.tokenizer, beginning.encoder.positions)
+    trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
+    trainer.start_from(beginning.params())
+    (name, rows), pad_id = next(iter(trainer.job.order.rows.items())), beginning.tokenizer.pad_id
+
+    def updates(length: int) -> tuple[Mapping[str, np.ndarray], Callable[[], None]]:
+        draw = np.random.default_rng(length)
+        arrays = rows.batch(np.arange(config.batch_size) % len(rows), int(rows.lengths_N.max()), pad_id)
+        shape = (config.batch_size, length)
+        real_BxL = np.arange(length) < draw.integers(length * 3 // 4, length + 1, shape[0])[:, None]
+        for array_name in {"segments", "first", "tag"} & arrays.keys():
+            arrays[array_name] = np.resize(arrays[array_name], shape) * real_BxL
+        tokens_BxL = draw.integers(pad_id + 1, beginning.tokenizer.vocabulary_size, shape, dtype=np.int32)
+        arrays["tokens"] = np.where(real_BxL, tokens_BxL, pad_id)
+        with trainer.placed():
+            batch = {name: arrays}
+            program = trainer.lower(jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), batch)).compile()
+            placed, state = trainer.put(batch), [trainer.initial_state()]
+
+        def update() -> None:
+            state[0], measured = program(state[0], placed, trainer.root_key)
+            jax.block_until_ready((state[0], measured))
+
+        return arrays, update
+
+    return updates
+
+
+def measure_speed(config: Any, prepared: Prepared, folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Updates a second of both sides for each length, measured in turn."""
+    ours, results = our_updates(config), []
+    for length in _LENGTHS.value:
+        begun = time.perf_counter()
+        arrays, our_update = ours(length)
+        compiled = time.perf_counter() - begun
+        model = make_model(config, prepared, folder, config.seed)
+        recipe = Recipe(model, config.optimizer, steps=10_000)
+        batch = {name: torch.as_tensor(array) for name, array in arrays.items()}
+        sides = {"electra_jax": our_update, "pytorch": lambda m=model, r=recipe, b=batch: r.update(m, b, step=0)}
+        times: dict[str, list[float]] = {side: [] for side in sides}
+        for update in sides.values():
+            update()
+        for _ in range(_ROUNDS.value):
+            for side, update in sides.items():
+                for _ in range(_STEPS.value):
+                    started = time.perf_counter()
+                    update()
+                    times[side].append(time.perf_counter() - started)
+        medians = {side: statistics.median(seconds) for side, seconds in times.items()}
+        for side, seconds in times.items():
+            print(
+                f"length {length}, batch {config.batch_size}: {side} {1 / medians[side]:.3f} updates/s, "
+                f"{medians[side] * 1e3:.0f} ms ({min(seconds) * 1e3:.0f} to {max(seconds) * 1e3:.0f})"
+            )
+        ratio = medians["pytorch"] / medians["electra_jax"]
+        print(f"length {length}: electra_jax has {ratio:.2f} times the speed; to its first update {compiled:.1f} s")
+        results.append({"length": length, "seconds": medians, "ratio": ratio, "first_update_after": compiled})
+    return results
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Trains or measures as the flags say."""
+    del arguments
+    config = _CONFIG.value
+    folder = network_folder(config.init_from)
+    prepared = prepare(config, folder)
+    threads = torch.get_num_threads()
+    print(f"{len(prepared.train):,} training and {len(prepared.dev):,} dev examples; {threads} threads")
+    if _SPEED.value:
+        results: dict[str, Any] = {"speed": measure_speed(config, prepared, folder)}
+    else:
+        runs = []
+        for seed in range(config.seed, config.seed + _SEEDS.value):
+            runs.append(run := train(config, prepared, folder, seed))
+            print(
+                f"seed {seed}: {_worded(run['scores'])}; {run['steps']} steps in {run['seconds']:.0f} s, "
+                f"{run['steps_per_second']:.3f} steps/s; loss {run['last_loss']:.4f}",
+                flush=True,
+            )
+        results = {"runs": runs, "summary": summary(runs)}
+        for name, values in results["summary"].items():
+            print(f"{name}: mean {values['mean']:.4f}, sd {values['sd']:.4f}, of {len(runs)}")
+    if _OUTPUT.value:
+        results |= {"config": json.loads(config.to_json_best_effort()), "threads": threads}
+        results |= {"torch": torch.__version__, "transformers": transformers.__version__}
+        pathlib.Path(_OUTPUT.value).write_text(json.dumps(results, indent=2) + "\n", "utf-8")
+
+
+def _worded(scores: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} {value:.4f}" for name, value in scores.items())
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,171 @@
+"""What a fine-tuning run of ours left: which trial is the best, and the heads of its tasks as transformers has them."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.interop import huggingface, mapping
+from electra_jax.interop.model import Model, TaskHead
+
+# The paper's head for questions, which transformers does not have.
+JOINT_ANSWERS = "JointAnswerHead"
+
+_PROBLEM_TYPES = {
+    "classification": "single_label_classification",
+    "multilabel": "multi_label_classification",
+    "regression": "regression",
+}
+# Of a span's tags as they are trained, BIOES, those that transformers' pipeline does not know how to join.
+_JOINED = {"S": "B", "E": "I"}
+_TYPE_TABLE = "token_type_embeddings"
+
+
+def best_trial(results: Mapping[str, Any], metrics: Mapping[str, str]) -> tuple[str, str]:
+    """The directory of the trial that is best on the dev splits, and a sentence that says so.
+
+    Args:
+      results: what stands in results.json.
+      metrics: of each task the score that it is compared by; more is better.
+
+    Raises:
+      KeyError: scores are missing.
+    """
+
+    def score(trial: Mapping[str, Any]) -> float:
+        several = len(metrics) > 1
+        return statistics.fmean(
+            trial["scores"][f"{task}/dev" if several else "dev"][metric] for task, metric in metrics.items()
+        )
+
+    best = max(results["trials"], key=score)
+    what = "mean of " + ", ".join(f"{task} {name}" for task, name in metrics.items())
+    if len(metrics) == 1:
+        (what,) = metrics.values()
+    directory = best["directory"]
+    return directory, f"{directory}: the best of {len(results['trials'])} trials on dev, {what} {score(best):.4g}"
+
+
+def task_heads(
+    descriptions: Mapping[str, Mapping[str, Any]], params: Mapping[str, Any], dropout_rate: float, place: str
+) -> dict[str, TaskHead]:
+    """The heads of a run's tasks, by the tasks' names.
+
+    Args:
+      descriptions: of the tasks by name, `finetuning/task.py: Task.description`.
+      params: of the heads, "NAME_head" each.
+      dropout_rate: of what a head reads.
+      place: the file of the descriptions, for messages.
+
+    Raises:
+      InputError: a description lacks something.
+      MismatchError: a head has not the shape that its description asks for.
+    """
+    heads = {}
+    for name, description in descriptions.items():
+        try:
+            heads[name] = _task_head(name, description, params[f"{name}_head"], dropout_rate)
+        except KeyError as error:
+            raise InputError(f"{place}: task {name} has no {error}; expected what the run wrote there") from error
+        labels, outputs = len(heads[name].fields.get("id2label", "")), len(_last_bias(heads[name]))
+        if labels and labels != outputs:
+            raise MismatchError(
+                f"{place}: task {name} has {labels} labels, and its head {outputs} outputs; the file is of another run"
+            )
+    return heads
+
+
+def choose_head(model: Model, name: str) -> Model:
+    """The model with the head of one task.
+
+    Args:
+      model: perhaps of a run with several tasks.
+      name: of the task; "" where there is no choice.
+
+    Raises:
+      InputError: there are several and none is named, or there is no such task.
+    """
+    known = ", ".join(model.task_heads)
+    if not name:
+        if model.task_heads and model.task_head is None:
+            raise InputError(f"--head: the run was trained on several tasks; choose one of {known}, as --head=NAME")
+        return model
+    if name not in model.task_heads:
+        raise InputError(f"--head={name}: " + (f"expected one of {known}" if known else "the model is of no such run"))
+    return dataclasses.replace(model, task_head=model.task_heads[name])
+
+
+def in_first_token_type(model: Model) -> Model:
+    """The same function of rows that are all of token type 0, the one that transformers gives to a single text.
+
+    Google's code tags in token type 1. There the two rows of the table of token types change places.
+    """
+    head = model.task_head
+    if head is None or not head.token_type:
+        return model
+    embeddings = {**model.params["embeddings"]}
+    embeddings[_TYPE_TABLE] = np.ascontiguousarray(embeddings[_TYPE_TABLE][::-1])
+    return dataclasses.replace(
+        model,
+        params={**model.params, "embeddings": embeddings},
+        task_head=dataclasses.replace(head, token_type=0),
+    )
+
+
+def _task_head(name: str, description: Mapping[str, Any], params: Mapping[str, Any], dropout_rate: float) -> TaskHead:
+    kind, labels, length = description["kind"], description.get("labels", []), description["max_length"]
+    if kind == "answering":
+        if description["head"] == "paper":
+            return TaskHead(JOINT_ANSWERS, mapping.flatten(params), {}, max_length=length)
+        tensors = _linear("qa_outputs", params["output"])
+        return TaskHead("ElectraForQuestionAnswering", tensors, {}, max_length=length)
+    prediction = params["prediction"]
+    if kind == "tagging":
+        shown = [_joined(label) for label in labels] if description["spans"] else labels
+        # The second one keeps all names apart.
+        fields = {**_labels(shown), **_label_numbers(labels), "classifier_dropout": dropout_rate}
+        tensors = _linear("classifier", prediction)
+        return TaskHead(
+            "ElectraForTokenClassification", tensors, fields, token_type=description["segment"], max_length=length
+        )
+    # Grades were divided by it for the loss.
+    scale = np.float32(description["label_scale"] if kind == "regression" else 1)
+    prediction = {part: array * scale for part, array in prediction.items()}
+    if description["head"] == "paper":
+        tensors = huggingface.classification_head_state(prediction["kernel"], prediction["bias"])
+    else:
+        tensors = _linear("classifier.dense", params["dense"]) | _linear("classifier.out_proj", prediction)
+    labels = [name] if kind == "regression" else labels
+    fields = {
+        **_labels(labels),
+        **_label_numbers(labels),
+        "problem_type": _PROBLEM_TYPES[kind],
+        "classifier_dropout": dropout_rate,
+    }
+    return TaskHead("ElectraForSequenceClassification", tensors, fields, max_length=length)
+
+
+def _last_bias(head: TaskHead) -> np.ndarray:
+    names = ("classifier.out_proj.bias", "classifier.bias")
+    return next((head.tensors[name] for name in names if name in head.tensors), np.zeros(0))
+
+
+def _linear(name: str, params: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{name}.weight": np.ascontiguousarray(params["kernel"].T), f"{name}.bias": np.array(params["bias"])}
+
+
+def _joined(label: str) -> str:
+    return _JOINED.get(label[:1], label[:1]) + label[1:]
+
+
+def _labels(names: list[str]) -> dict[str, Any]:
+    return {"id2label": {str(number): name for number, name in enumerate(names)}}
+
+
+def _label_numbers(names: list[str]) -> dict[str, Any]:
+    return {"label2id": {name: number for number, name in enumerate(names)}}
