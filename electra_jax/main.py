@@ -13,8 +13,8 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
+from electra_jax import allocator, doors
 from electra_jax import config as configs
-from electra_jax import doors
 from electra_jax.errors import InputError, MismatchError, RunError
 from electra_jax.progress import ProgressLine
 
@@ -31,6 +31,7 @@ def main() -> None:
     config = _CONFIG.value
     if config is None or not _WORKDIR.value:
         raise InputError("Two flags are needed, for example --config=configs/quickstart.py --workdir=runs/quickstart")
+    allocator.keep_freed_memory()
     # Imported here so that a mistyped flag answers at once.
     import jax
 
