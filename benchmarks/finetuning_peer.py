@@ -20,6 +20,7 @@ import itertools
 import json
 import pathlib
 import statistics
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -246,8 +247,9 @@ def our_updates(config: Any) -> Callable[[int], tuple[Mapping[str, np.ndarray], 
 
     line = ProgressLine()
     examples = run.read_examples(config, line)
-    beginning = run.start(config, pathlib.Path("/nonexistent"), line)
-    tasks = run.make_tasks(config, examples, beginning.tokenizer, beginning.encoder.positions)
+    with tempfile.TemporaryDirectory() as empty:
+        beginning = run.start(config, pathlib.Path(empty), line)
+    tasks = run.make_tasks(config, examples, beginning.tokenizer)
     trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
     trainer.start_from(beginning.params())
     (name, rows), pad_id = next(iter(trainer.job.order.rows.items())), beginning.tokenizer.pad_id

@@ -125,7 +125,6 @@ class Recipe:
                 raise ValueError(f"config.optimizer.{name}: {settings[name]!r}, and the peer knows only {built!r}")
         self._settings, self._steps = settings, steps
         self._warmup_steps = int(settings.warmup_fraction * steps)
-        # Not the pooler and the like: what has no gradient.
         named = dict(model.named_parameters())
         self._params = list(named.values())
         layers = model.encoder.config.num_hidden_layers

@@ -46,6 +46,7 @@ class Recorder:
         self._shown_tokens = 0  # Since the first step.
         self._promised = False
         self._loss = math.nan  # Until the first line is logged.
+        self._held_out = ""  # The first score of the last evaluation, for the live line.
 
     def holds(self, step: int, name: str) -> bool:
         """Whether metrics.jsonl has that value, from before the run was resumed, say."""
@@ -89,6 +90,7 @@ class Recorder:
             self._samples.append({"step": step, **sample})
         shown = self._trainer.job.shown_scores or [name.removeprefix("eval/") for name in scores]
         listed = "  ".join(f"{name} {scores[f'eval/{name}']:.3f}" for name in shown)
+        self._held_out = f"held out {shown[0]} {scores[f'eval/{shown[0]}']:.3f}  "
         self._line.print(f"Held out, step {step:,}:  {listed}")
         if samples:
             self._line.print("\n".join(telemetry.verdict_lines(samples[0])))
@@ -161,7 +163,7 @@ class Recorder:
             )
         loss = "" if math.isnan(self._loss) else f"loss {self._loss:.3f}  "
         self._line.update(
-            f"step {step:,} of {config.steps:,} ({step / config.steps:.0%})  {loss}"
+            f"step {step:,} of {config.steps:,} ({step / config.steps:.0%})  {loss}{self._held_out}"
             f"{quantity(tokens_per_second)} tokens/s  {duration(left)} left"
         )
 
