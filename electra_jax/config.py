@@ -15,7 +15,10 @@ from electra_jax.text import dataset, plan
 FREE_FIELDS = (
     "mesh",
     "log",
-    "evaluation",
+    "evaluation.every_steps",
+    "evaluation.rows",
+    "evaluation.shown_rows",
+    "evaluation.per_epoch",
     "checkpoint",
     "compile_cache",
     "data.download_cache",

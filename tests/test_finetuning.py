@@ -129,10 +129,37 @@ def test_an_evaluation_says_what_the_run_said(straight, flags):
     assert summary["dev"]["accuracy"]["mean"] == result(workdir)["scores"]["dev"]["accuracy"]
 
 
+def test_four_devices_with_sharded_weights_train_as_one(straight, flags, tmp_path):
+    mesh = ("--config.mesh.fsdp=2", "--config.mesh.tensor=2", "--config.mesh.sharding=fsdp_tp")
+    printed = main(*flags("glue:rte", tmp_path / "run", *mesh), XLA_FLAGS="--xla_force_host_platform_device_count=4")
+    assert "mesh data 1 × fsdp 2 × tensor 2" in printed
+    for one, four in zip(learned(straight[0]), learned(tmp_path / "run"), strict=True):
+        assert four == pytest.approx(one, rel=1e-4, abs=1e-5)
+
+
+def test_google_s_recipe_runs_on_several_devices(flags, tmp_path):
+    devices = "--xla_force_host_platform_device_count=4"
+    main(*flags("glue:sts+google_compat", tmp_path / "run"), XLA_FLAGS=devices)
+    assert result(tmp_path / "run")["scores"]["dev"]["spearman"] > -1
+
+
 def test_random_weights_keep_sizes_and_tokenizer_and_nothing_else(flags, tmp_path):
     printed = main(*flags("text", tmp_path / "run", "--config.random_weights=True"))
     assert "random" in printed
     assert (tmp_path / "run" / "tokenizer").exists()
+
+
+def test_a_run_does_not_go_on_with_other_examples(flags, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(ROOT / "tests/data/finetuning/classification", data)
+    own = (f"--config.data.directory={data}", "--config.trials=2")
+    main(*flags("text", tmp_path / "run", *own))
+    text = (data / "dev.tsv").read_text()
+    (data / "dev.tsv").write_text(text.replace("\n", "\nAnd one more. ", 1))
+    shutil.rmtree(tmp_path / "run" / "seed_43" / "predictions")
+    (tmp_path / "run" / "seed_43" / "result.json").unlink()
+    printed = main(*flags("text", tmp_path / "run", *own), check=77)
+    assert "config.tasks.text: the examples of dev are not those that the run" in printed
 
 
 def test_what_is_wrong_is_said_at_once_and_all_of_it(flags, tmp_path):

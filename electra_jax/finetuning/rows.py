@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -37,6 +39,17 @@ class Rows:
     def __len__(self) -> int:
         """How many rows there are."""
         return len(self.lengths_N)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all that is trained on or scored with."""
+        state = hashlib.sha256()
+        by_token = {name: array for name, (array, _) in self.by_token.items()}
+        for name, array in sorted({**self.by_row, **by_token}.items()):
+            state.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        for array in (self.lengths_N, self.tokens_T, self.segments_T):
+            state.update(array.tobytes())
+        return state.hexdigest()
 
     @property
     def starts_N(self) -> np.ndarray:

@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from electra_jax.errors import InputError
+from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import reading, settings
 from electra_jax.finetuning.answering import AnsweringTask
 from electra_jax.finetuning.classification import ClassificationTask
@@ -213,6 +213,10 @@ def make_trials(
     """The trials of a config; `config_path` is what environment.json names."""
     job: FinetuningJob = trainer.job
     fields = json.loads(config.to_json_best_effort())
+    described = {
+        task.name: task.description() | {"sha256": {split: rows.sha256 for split, rows in task.splits.items()}}
+        for task in job.tasks
+    }
 
     def trainer_for(seed: int, from_the_model: bool) -> Trainer:
         made = trainer.for_seed(dataclasses.replace(job, seed=seed), seed)
@@ -225,7 +229,8 @@ def make_trials(
         if directory != workdir:
             telemetry.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
         beginning.tokenizer.save(directory / "tokenizer")
-        telemetry.write_json(directory / _TASKS, {task.name: task.description() for task in job.tasks})
+        _check_examples(directory / _TASKS, described)
+        telemetry.write_json(directory / _TASKS, described)
         telemetry.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
 
     return Trials(
@@ -239,6 +244,20 @@ def make_trials(
         prepare=prepare,
         line=line,
     )
+
+
+def _check_examples(path: pathlib.Path, described: Mapping[str, Any]) -> None:
+    """Raises MismatchError when a run that has begun was begun with other examples."""
+    if not path.exists():
+        return
+    before = json.loads(path.read_text("utf-8"))
+    for name, task in described.items():
+        for split, sha256 in task["sha256"].items():
+            if before[name]["sha256"].get(split, sha256) != sha256:
+                raise MismatchError(
+                    f"config.tasks.{name}: the examples of {split} are not those that the run in {path.parent} began "
+                    "with. Bring the old files back, or give another --workdir."
+                )
 
 
 def notes(config: Any, job: FinetuningJob) -> list[str]:

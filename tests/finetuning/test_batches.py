@@ -1,3 +1,4 @@
+import dataclasses
 import itertools
 
 import numpy as np
@@ -61,6 +62,19 @@ def test_a_batch_is_padded_and_rows_of_minus_one_weigh_nothing():
     assert {name: array.dtype.name for name, array in batch.items()} == {
         "tokens": "int32", "segments": "int32", "tag": "int32", "weight": "float32", "row": "int32", "label": "int32",
     }  # fmt: skip
+
+
+def test_rows_are_told_apart_by_all_that_is_trained_on():
+    rows = rows_of([2, 3])
+    assert rows.sha256 == rows_of([2, 3]).sha256
+    changed = (
+        {"tokens_T": rows.tokens_T + 1},
+        {"segments_T": rows.segments_T * 0},
+        {"lengths_N": rows.lengths_N[::-1]},
+        {"by_row": {"label": rows.by_row["label"] + 1}},
+        {"by_token": {"tag": (rows.by_token["tag"][0] + 1, -1)}},
+    )
+    assert len({rows.sha256, *(dataclasses.replace(rows, **change).sha256 for change in changed)}) == 6
 
 
 def test_every_row_comes_once_an_epoch_whatever_the_length():
