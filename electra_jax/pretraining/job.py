@@ -214,8 +214,8 @@ class ElectraJob(PretrainingJob):
             {"loss": loss}
             | scores
             | {
-                "discriminator_auc": area_under_curve(own),
-                "discriminator_auc_unigram": area_under_curve(unigram),
+                "discriminator_auc": objectives.area_under_curve(own),
+                "discriminator_auc_unigram": objectives.area_under_curve(unigram),
                 "unigram_entropy": self.dataset.heldout_unigram_entropy,
             }
         )
@@ -335,22 +335,6 @@ def pretraining_job(config: Any, dataset: Dataset | None, platform: str) -> Job:
         return MaskedLanguageModelJob(**shared)
     model = config.model
     return ElectraJob(generator=encoder.scaled(model.generator_width, model.generator_depth), **shared)
-
-
-def area_under_curve(histogram: np.ndarray) -> float:
-    """The share of (replaced, original) pairs that the logits order rightly, ties counted half.
-
-    Args:
-      histogram: what `objectives.separation_histogram` summed up, [2, bins].
-
-    Returns:
-      The area under the ROC curve, or 0.5 when either class is empty.
-    """
-    negatives, positives = histogram.astype(np.float64)
-    if not negatives.sum() or not positives.sum():
-        return 0.5
-    below = np.cumsum(negatives) - negatives
-    return float((positives * (below + negatives / 2)).sum() / (negatives.sum() * positives.sum()))
 
 
 def _added_up(results: Sequence[Sums]) -> dict[str, np.ndarray]:

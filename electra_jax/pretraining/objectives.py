@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from electra_jax.models.electra import Electra, MaskedLanguageModel
@@ -220,3 +221,19 @@ def separation_histogram(logits_BxL: jax.Array, positives_BxL: jax.Array, weight
     bin_BxL = jnp.clip((logits_BxL + 16.0) * (bins / 32.0), 0, bins - 1).astype(jnp.int32)
     index_BxL = bin_BxL + bins * positives_BxL.astype(jnp.int32)
     return jnp.zeros(2 * bins).at[index_BxL].add(weights_BxL).reshape(2, bins)
+
+
+def area_under_curve(histogram: np.ndarray) -> float:
+    """The share of (replaced, original) pairs that the logits order rightly, ties counted half.
+
+    Args:
+      histogram: what `separation_histogram` summed up, [2, bins].
+
+    Returns:
+      The area under the ROC curve, or 0.5 when either class is empty.
+    """
+    negatives, positives = histogram.astype(np.float64)
+    if not negatives.sum() or not positives.sum():
+        return 0.5
+    below = np.cumsum(negatives) - negatives
+    return float((positives * (below + negatives / 2)).sum() / (negatives.sum() * positives.sum()))

@@ -9,10 +9,10 @@ from electra_jax.models.electra import Electra
 from electra_jax.models.encoder import EncoderConfig
 from electra_jax.pretraining import objectives
 from electra_jax.pretraining.corruption import Masked, Row, SpecialTokens
-from electra_jax.pretraining.job import area_under_curve
 from electra_jax.pretraining.objectives import (
     ElectraOutputs,
     Objective,
+    area_under_curve,
     electra_loss,
     electra_metrics,
     electra_outputs,
