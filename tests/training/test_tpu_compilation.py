@@ -38,7 +38,7 @@ def trainer_for(devices, config, sizes=(-1, 1, 1), sharding="dp"):
 
 def compiled(trainer):
     with trainer.placed():
-        return trainer.compile()
+        return trainer.lower().compile()
 
 
 def collectives(executable):
