@@ -42,7 +42,7 @@ def task(name, kind, tokenizer=None, examples=None, **changes):
         settings = base.answering_task(**{"stride": 8, "longest_question": 8, "beams": 4} | changes)
         train = [QuestionExample("-", "0", "ab?", "cd ef gh", (Answer("ef", 3),))]
         splits = {"train": train, "dev": examples or train}
-        return AnsweringTask(name, settings, splits, tokenizer, HEAD_RATE, settings.max_length)
+        return AnsweringTask(name, settings, splits, tokenizer, HEAD_RATE)
     scale = {"label_scale": 5.0} if kind == "regression" else {}
     metric = {"classification": "accuracy", "multilabel": "micro_f1", "regression": "pearson"}[kind]
     settings = base.classification_task(**{"kind": kind, "metrics": (metric,)} | scale | changes)
