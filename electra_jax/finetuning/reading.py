@@ -133,7 +133,8 @@ def read_splits(name: str, task: Any, directory: str) -> Reading:
     task = types.SimpleNamespace(**dict(task.items()))  # Fields of a ConfigDict take long to read.
     files = [SplitFile(name, task, split, path) for split, path in _paths(task).items()]
     splits = {file.split: _read(file, directory) for file in files}
-    if not any(file.problems for file in files):
+    # What training has is known only where all of it could be read.
+    if not any(file.problems for file in files if file.split == "train"):
         whole = splits["train"]
         for split, count in (("train", task.train_examples), ("dev", task.dev_examples)):
             splits[split] = subset(splits.get(split, []), count)
