@@ -103,6 +103,7 @@ def test_several_tasks_share_an_encoder_and_several_seeds_make_a_table(flags, tm
     assert re.search(r"mrpc/dev\s+accuracy", printed)
     assert printed.count("Compiling the training step") == 2
     assert (tmp_path / "run" / "report.html").exists()
+    assert (tmp_path / "run" / "tokenizer").exists()
     # The table is made of the files; the same command again trains nothing.
     again = main(*flags("glue:mrpc,sts", tmp_path / "run", "--config.trials=2", "--config.reseeds=0"))
     assert "Held out" not in again

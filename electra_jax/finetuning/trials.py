@@ -20,7 +20,7 @@ from typing import Any
 
 import jax
 
-from electra_jax.errors import MismatchError
+from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import outputs
 from electra_jax.finetuning.examples import is_answered
 from electra_jax.finetuning.job import DEV, FinetuningJob
@@ -87,9 +87,16 @@ class Trials:
         return results
 
     def evaluate(self) -> dict[str, Any]:
-        """Scores the chosen checkpoints of trials that were run before, and writes their predictions anew."""
+        """Scores the chosen checkpoints of trials that were run before, and writes their predictions anew.
+
+        Raises:
+          InputError: no trial has come to its end.
+        """
+        ended = sorted([*self.workdir.glob(RESULT), *self.workdir.glob(f"seed_*/{RESULT}")])
+        if not ended:
+            raise InputError(f"--workdir={self.workdir}: no trial has ended there; train first, with --mode=train")
         trials = []
-        for result in (_read(path) for path in sorted(self.workdir.rglob(RESULT)) if _FAILED not in path.parts):
+        for result in map(_read, ended):
             directory = self.workdir / result["directory"]
             trials.append(self._finish(directory, result["seed"], self.make_trainer(result["seed"], False)))
         return _results(trials, self._failed())

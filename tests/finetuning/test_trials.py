@@ -5,7 +5,7 @@ import zipfile
 import jax
 import pytest
 
-from electra_jax.errors import MismatchError
+from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning.job import FinetuningJob
 from electra_jax.finetuning.trials import Trials
 from electra_jax.progress import ProgressLine
@@ -167,11 +167,20 @@ def test_the_best_checkpoint_stays_and_is_the_one_that_is_reported(tmp_path):
 
 @pytest.mark.slow
 def test_an_evaluation_of_a_finished_run_says_the_same(tmp_path):
-    trials = real_trials(tmp_path, 2, steps=8)
+    # Put-aside runs lie in a folder of this name, and a workdir may, too.
+    workdir = tmp_path / "failed"
+    trials = real_trials(workdir, 2, steps=8)
     results = trials.run()
-    before = (tmp_path / "seed_7" / "predictions" / "films.dev.jsonl").read_bytes()
+    before = (workdir / "seed_7" / "predictions" / "films.dev.jsonl").read_bytes()
     assert trials.evaluate()["summary"] == results["summary"]
-    assert (tmp_path / "seed_7" / "predictions" / "films.dev.jsonl").read_bytes() == before
+    assert (workdir / "seed_7" / "predictions" / "films.dev.jsonl").read_bytes() == before
+
+
+def test_an_evaluation_of_a_run_that_has_not_ended_says_so_wherever_the_workdir_lies(tmp_path):
+    workdir = tmp_path / "failed" / "run"
+    workdir.mkdir(parents=True)
+    with pytest.raises(InputError, match="no trial has ended there; train first"):
+        canned(workdir, scores={})[0].evaluate()
 
 
 def test_trainers_of_several_seeds_share_their_compiled_steps_and_nothing_that_is_drawn(tmp_path):
