@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import reading, settings
@@ -23,7 +22,7 @@ from electra_jax.finetuning.task import Task
 from electra_jax.finetuning.trials import Trials
 from electra_jax.interop import checkpoints, initialization
 from electra_jax.interop.model import sizes_as_fields
-from electra_jax.models.encoder import EncoderConfig
+from electra_jax.models.encoder import EncoderConfig, compute_dtype
 from electra_jax.progress import ProgressLine
 from electra_jax.text import tokenizer as tokenizers
 from electra_jax.text.tokenizer import Tokenizer
@@ -134,15 +133,12 @@ def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
 
 
 def _encoder(config: Any, sizes: EncoderConfig) -> EncoderConfig:
-    dtype = config.model.compute_dtype
-    if dtype == "auto":
-        dtype = "float32" if jax.default_backend() == "cpu" else "bfloat16"
     return dataclasses.replace(
         sizes,
         dropout_rate=config.model.dropout_rate,
         attention_dropout_rate=config.model.attention_dropout_rate,
         unrolled_layers=config.model.unrolled_layers,
-        dtype=jnp.dtype(dtype),
+        dtype=compute_dtype(config.model.compute_dtype, jax.default_backend()),
     )
 
 
@@ -228,7 +224,9 @@ def make_trials(
         directory.mkdir(parents=True, exist_ok=True)
         if directory != workdir:
             telemetry.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
-        beginning.tokenizer.save(directory / "tokenizer")
+        # Beside several trials, too: the same command then goes on without the model.
+        for place in {workdir, directory}:
+            beginning.tokenizer.save(place / "tokenizer")
         _check_examples(directory / _TASKS, described)
         telemetry.write_json(directory / _TASKS, described)
         telemetry.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})

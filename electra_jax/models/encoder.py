@@ -59,6 +59,18 @@ class EncoderConfig:
         )
 
 
+def compute_dtype(name: str, platform: str) -> jnp.dtype:
+    """The type that "float32", "bfloat16" or "auto" stands for: the last is bfloat16 on an accelerator.
+
+    Args:
+      name: `config.model.compute_dtype`.
+      platform: "cpu", "gpu" or "tpu".
+    """
+    if name == "auto":
+        name = "float32" if platform == "cpu" else "bfloat16"
+    return jnp.dtype(name)
+
+
 class Embeddings(nn.Module):
     """Word, token-type and position tables, summed, then LayerNorm and dropout.
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from electra_jax.models import flops
 from electra_jax.models.electra import Electra, MaskedLanguageModel
-from electra_jax.models.encoder import EncoderConfig
+from electra_jax.models.encoder import EncoderConfig, compute_dtype
 from electra_jax.pretraining import objectives
 from electra_jax.pretraining.corruption import SpecialTokens, num_slots, sample_unigrams, write_tokens
 from electra_jax.pretraining.objectives import Objective
@@ -24,11 +24,8 @@ _UNIGRAM_STREAM = 100  # Apart from the streams of `objectives`, whose draws an 
 
 
 def encoder_config(config: Any, platform: str) -> EncoderConfig:
-    """The discriminator's (or the baseline's) sizes from `config.model`; "auto" means bfloat16 on an accelerator."""
+    """The discriminator's (or the baseline's) sizes from `config.model`; for `platform` see `compute_dtype`."""
     model = config.model
-    dtype = model.compute_dtype
-    if dtype == "auto":
-        dtype = "float32" if platform == "cpu" else "bfloat16"
     return EncoderConfig(
         vocabulary_size=config.data.tokenizer.vocabulary_size,
         embedding_size=model.embedding_size,
@@ -42,7 +39,7 @@ def encoder_config(config: Any, platform: str) -> EncoderConfig:
         attention_bias=model.attention_bias,
         initializer_range=model.initializer_range,
         unrolled_layers=model.unrolled_layers,
-        dtype=jnp.dtype(dtype),
+        dtype=compute_dtype(model.compute_dtype, platform),
     )
 
 

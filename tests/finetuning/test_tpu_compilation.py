@@ -5,7 +5,6 @@ import dataclasses
 import jax
 import jax.numpy as jnp
 import pytest
-from jax.experimental import topologies
 
 from configs.finetune import base
 from electra_jax.finetuning.answering import AnsweringTask
@@ -22,14 +21,6 @@ pytestmark = pytest.mark.tpu_compiler
 CONTEXT = "the cat sat on the mat and the dog sat on the log"
 
 
-@pytest.fixture(scope="module")
-def devices():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TPU_SKIP_MDS_QUERY", "1")  # No TPU here: do not ask the cloud for its address.
-        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # Its lock guards a TPU, and somebody may be compiling too.
-        yield topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
-
-
 def task_of(kind):
     words = WordTokenizer("a b c d e f g h")
     if kind == "classification":
@@ -44,11 +35,11 @@ def task_of(kind):
 
 @pytest.mark.parametrize("sharding", ["dp", "fsdp_tp"])
 @pytest.mark.parametrize("kind", ["classification", "tagging", "answering"])
-def test_steps_and_evaluations_compile_for_four_chips(devices, kind, sharding):
+def test_steps_and_evaluations_compile_for_four_chips(v5e_devices, kind, sharding):
     sizes = dataclasses.replace(encoder(), vocabulary_size=64, dtype=jnp.dtype(jnp.bfloat16))
     job = FinetuningJob((task_of(kind),), sizes, 8, 0, 1.0, 2, "mean", 0)
     optimizer = OptimizerConfig(10, 1e-4, 1, 1.0, 0.0, 0.9, 0.999, 1e-6, 1.0, layer_decay=0.8)
-    mesh = partitioning.make_mesh((-1, 1, 1) if sharding == "dp" else (1, 2, 2), devices=devices)
+    mesh = partitioning.make_mesh((-1, 1, 1) if sharding == "dp" else (1, 2, 2), devices=v5e_devices)
     trainer = Trainer(job, optimizer, LoopConfig(0, 5, 5, 5, 1, 0, sharding), mesh, lambda note: None)
     rows = partitioning.batch_sharding(mesh)
     with trainer.placed():

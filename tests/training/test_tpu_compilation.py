@@ -7,7 +7,6 @@ and talks between chips as the sharding means it to.
 import re
 
 import pytest
-from jax.experimental import topologies
 
 from configs import base, camembert_base, small
 from electra_jax.pretraining.job import pretraining_job
@@ -19,18 +18,10 @@ pytestmark = pytest.mark.tpu_compiler
 V5E_MEMORY = 16 * 2**30  # Bytes on one chip.
 
 
-@pytest.fixture(scope="module")
-def devices():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TPU_SKIP_MDS_QUERY", "1")  # No TPU here: do not ask the cloud for its address.
-        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # Its lock guards a TPU, and somebody may be compiling too.
-        yield topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2").devices
-
-
-def trainer_for(devices, config, sizes=(-1, 1, 1), sharding="dp"):
+def trainer_for(v5e_devices, config, sizes=(-1, 1, 1), sharding="dp"):
     config.mesh.sharding = sharding
     replaced = []
-    mesh = partitioning.make_mesh(sizes, devices=devices)
+    mesh = partitioning.make_mesh(sizes, devices=v5e_devices)
     trainer = make_trainer(config, pretraining_job(config, None, "tpu"), mesh, replaced.append)
     assert not replaced, "the mesh does not divide these axes"
     return trainer
@@ -45,8 +36,8 @@ def collectives(executable):
     return set(re.findall(r" (all-reduce|all-gather)(?:-start)?\(", executable.as_text()))
 
 
-def test_hidden_states_are_constrained_to_the_mesh(devices):
-    trainer = trainer_for(devices, base.get_config("quicktest"))
+def test_hidden_states_are_constrained_to_the_mesh(v5e_devices):
+    trainer = trainer_for(v5e_devices, base.get_config("quicktest"))
     with trainer.placed():
         constraints = re.findall(r"sdy\.sharding_constraint .*", trainer.lower().as_text())
     assert len(constraints) >= 4  # Both networks, ahead of their layers and behind each of them.
@@ -58,18 +49,18 @@ def test_hidden_states_are_constrained_to_the_mesh(devices):
     [(base, "quicktest"), (camembert_base, "quicktest"), (base, "google_compat+quicktest")],
     ids=["segment_pairs", "packed", "google_compat"],
 )
-def test_replicated_weights_are_kept_equal_by_all_reduce(devices, preset, variant):
-    executable = compiled(trainer_for(devices, preset.get_config(variant)))
+def test_replicated_weights_are_kept_equal_by_all_reduce(v5e_devices, preset, variant):
+    executable = compiled(trainer_for(v5e_devices, preset.get_config(variant)))
     assert collectives(executable) == {"all-reduce"}
 
 
-def test_sharded_weights_are_gathered(devices):
-    executable = compiled(trainer_for(devices, base.get_config("quicktest"), (1, 2, 2), "fsdp_tp"))
+def test_sharded_weights_are_gathered(v5e_devices):
+    executable = compiled(trainer_for(v5e_devices, base.get_config("quicktest"), (1, 2, 2), "fsdp_tp"))
     assert collectives(executable) == {"all-reduce", "all-gather"}
 
 
-def test_full_small_fits_a_chip_and_gives_its_state_away(devices):
-    executable = compiled(trainer_for(devices, small.get_config()))
+def test_full_small_fits_a_chip_and_gives_its_state_away(v5e_devices):
+    executable = compiled(trainer_for(v5e_devices, small.get_config()))
     memory = executable.memory_analysis()
     state = memory.argument_size_in_bytes
     needed = state + memory.output_size_in_bytes - memory.alias_size_in_bytes + memory.temp_size_in_bytes
