@@ -28,11 +28,13 @@
 #   --delete_when_done        gives the TPUs back after exit code 0 (train)
 #
 # Exit codes: those of electra_jax.main, and 64 for bad options, 1 when gcloud fails.
-# It runs on the Bash 3.2 of macOS, too: no associative arrays, and "${a[@]+…}" where an array may be empty.
 set -euo pipefail
+started_in=$PWD
 cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null
 
-readonly WORKER="bash electra_jax/code/launch/worker.sh"
+# For the Bash 3.2 of macOS, too: no associative arrays, and "${a[@]+…}" where an array may be empty.
+
+readonly WORKER="electra_jax/code/launch/worker.sh"
 # How many looks in a row may fail, and how many a worker may go on after another one has ended.
 readonly MAX_FAILED_LOOKS=20
 readonly MAX_LATE_LOOKS=20
@@ -107,7 +109,8 @@ read_option() {
     --accelerator_type=*) accelerator_type=$value ;;
     --runtime_version=*) runtime_version=$value ;;
     --slices=*) slices=$value ;;
-    --setup=*) setup=$value ;;
+    --setup=/*) setup=$value ;;
+    --setup=*) setup=$started_in/$value ;;
     --poll=*) poll=$value ;;
     --retries=*) retries=$value ;;
     --worker=*) worker=$value ;;
@@ -366,39 +369,63 @@ wait_until_active() {
 
 # Whether some of the TPUs are gone: the request can say ACTIVE for a while after that.
 is_preempted() {
-  local number node states=""
-  for ((number = 0; number < slices; number++)); do
-    node=$name
-    if [[ $slices -gt 1 ]]; then
-      node+=-$number
-    fi
-    states+=" $(call gcloud compute tpus tpu-vm describe "$node" "${place[@]}" --format="value(state)")" || return 1
+  local node found
+  for node in $(nodes); do
+    found=$(call gcloud compute tpus tpu-vm describe "$node" "${place[@]}" --format="value(state)") || return 1
+    case $found in
+      PREEMPTED | TERMINATED | STOPPED | DELETING) return 0 ;;
+    esac
   done
-  case $states in
-    *PREEMPTED* | *TERMINATED* | *STOPPED* | *DELETING*) return 0 ;;
-    *) return 1 ;;
-  esac
+  return 1
 }
 
 # --- The workers -----------------------------------------------------------------------------------------------------
 
-# Runs one command line on all workers.
-on_workers() {
-  # Over an array of several slices, all of them; one slice by the older command, which has no --node.
+# Prints the slices' names, which Google numbers when there are several.
+nodes() {
+  local number
   if [[ $slices == 1 ]]; then
-    call gcloud compute tpus tpu-vm ssh "$name" "${place[@]}" ${ssh_flags[@]+"${ssh_flags[@]}"} \
-      --worker=all --command="$1"
+    echo "$name"
   else
-    call gcloud compute tpus queued-resources ssh "$name" "${place[@]}" ${ssh_flags[@]+"${ssh_flags[@]}"} \
-      --node=all --worker=all --command="$1"
+    for ((number = 0; number < slices; number++)); do
+      echo "$name-$number"
+    done
   fi
+}
+
+# Runs gcloud compute tpus tpu-vm COMMAND… on all workers of all slices at once; @ stands for the slice's name.
+# "queued-resources ssh --node=all" would do so too, but passes over slices that are gone and calls it a success.
+on_slices() {
+  local node pids="" pid status=0
+  for node in $(nodes); do
+    if [[ -n $dry_run || $slices == 1 ]]; then
+      call gcloud compute tpus tpu-vm "${@/#@/$node}" "${place[@]}" ${ssh_flags[@]+"${ssh_flags[@]}"} --worker=all ||
+        status=$?
+    else
+      call gcloud compute tpus tpu-vm "${@/#@/$node}" "${place[@]}" ${ssh_flags[@]+"${ssh_flags[@]}"} --worker=all &
+      pids+=" $!"
+    fi
+  done
+  for pid in $pids; do
+    wait "$pid" || status=$?
+  done
+  return "$status"
+}
+
+# Prints the command line that calls worker.sh where it is, and tells where it is not: new machines come without it.
+worker_line() {
+  echo "if [ -f $WORKER ]; then bash $WORKER $1; else echo electra_jax new: absent, not installed; fi"
+}
+
+# Calls worker.sh on all workers.
+on_workers() {
+  on_slices ssh @ --command="$(worker_line "$1")"
 }
 
 # Sets $states to one line for each worker. Fails when a worker cannot be reached.
 look_at_workers() {
   local output
-  output=$(on_workers "if [ -f electra_jax/code/launch/worker.sh ]; then $WORKER state; else echo electra_jax new: absent; fi") ||
-    return
+  output=$(on_workers state) || return
   states=$(sed -n 's/^electra_jax [^:]*: //p' <<<"$output")
   if [[ -n $dry_run ]]; then
     states=$assumed_states
@@ -414,13 +441,14 @@ has_state() {
 folder=""
 
 sync() {
-  local archive changes target copy=(gcloud compute tpus)
+  local archive changes files
   if ! look_at_workers; then
     say "The workers of $name cannot be reached; gcloud's message is above. Is it ACTIVE (status)?"
     return 1
   fi
   if has_state running; then
-    fail 64 "A run is going on at $name; its code cannot be changed under it. First: stop"
+    say "A run is going on at $name; its code cannot be changed under it. First: stop"
+    return 64
   fi
   changes=$(git status --porcelain)
   if [[ -n $changes ]]; then
@@ -432,34 +460,30 @@ sync() {
   fi
   archive=${folder:-/tmp}/electra_jax_code.tar.gz
   call git archive --format=tar.gz --output="$archive" HEAD || return
-  copy+=("$([[ $slices == 1 ]] && echo tpu-vm || echo queued-resources)" scp "$archive")
+  files=("$archive")
   if [[ -n $setup ]]; then
     call cp -- "$setup" "${folder:-/tmp}/electra_jax_setup.sh" || return
-    copy+=("${folder:-/tmp}/electra_jax_setup.sh")
-  fi
-  target=("$name:" "${place[@]}" ${ssh_flags[@]+"${ssh_flags[@]}"} --worker=all)
-  if [[ $slices -gt 1 ]]; then
-    target+=(--node=all)
+    files+=("${folder:-/tmp}/electra_jax_setup.sh")
   fi
   say "Copying $(git rev-parse --short HEAD) to the workers and installing it there"
-  if ! call "${copy[@]}" "${target[@]}"; then
+  if ! on_slices scp "${files[@]}" @:; then
     say "The code could not be copied; gcloud's message is above."
     return 1
   fi
   # Only what came with an earlier commit is removed: .venv, data and runs beside it stay.
-  if ! on_workers "set -e; mkdir -p electra_jax/code; rm -f electra_jax/setup.sh; \
+  if ! on_slices ssh @ --command="set -e; mkdir -p electra_jax/code; rm -f electra_jax/setup.sh; \
 if [ -f electra_jax_setup.sh ]; then mv electra_jax_setup.sh electra_jax/setup.sh; fi; cd electra_jax/code; \
 if [ -f ../files ]; then xargs -d '\\n' rm -f <../files; fi; tar -tzf ~/electra_jax_code.tar.gz | grep -v '/\$' >../files; \
-tar -xzf ~/electra_jax_code.tar.gz; cd; $WORKER install"; then
+tar -xzf ~/electra_jax_code.tar.gz; cd; bash $WORKER install"; then
     say "Installing failed on at least one worker; its message is above. The same command tries again."
     return 1
   fi
 }
 
+# Starts the run; $1: the command of worker.sh, "compare" to start nothing.
 run() {
-  local line output
-  line="$WORKER start $(command_line "${run_flags[@]}")"
-  if ! output=$(on_workers "$line"); then
+  local output
+  if ! output=$(on_workers "${1:-start} $(command_line "${run_flags[@]}")"); then
     say "The run could not be started on all workers; gcloud's message is above."
     return 1
   fi
@@ -468,36 +492,34 @@ run() {
   fi
   assumed_states="exit 0"
   case $output in
-    *": not installed"*) fail 64 "Nothing is installed on $name. First: sync" ;;
+    *"not installed"*) fail 64 "Nothing is installed on $name. First: sync" ;;
     *": occupied by a run"*) fail 64 "Another run is going on at $name. First: stop" ;;
   esac
 }
 
 # For another start; unlike after "stop", the run then goes on by itself.
 stop_the_rest() {
-  on_workers "$WORKER stop again" >&2 || true
+  on_workers "stop again" >&2 || true
 }
 
 stop() {
-  on_workers "$WORKER stop" || fail 1 "The run could not be stopped on all workers; gcloud's message is above."
+  on_workers stop || fail 1 "The run could not be stopped on all workers; gcloud's message is above."
 }
 
 logs() {
-  local look=(gcloud compute tpus)
-  if [[ $slices == 1 ]]; then
-    look+=(tpu-vm ssh "$name")
-  else
-    look+=(queued-resources ssh "$name" --node="$slice")
+  local node=$name
+  if [[ $slices -gt 1 ]]; then
+    node+=-$slice
   fi
-  call "${look[@]}" "${place[@]}" ${ssh_flags[@]+"${ssh_flags[@]}"} --worker="$worker" \
-    --command="$WORKER logs $lines${follow:+ follow}"
+  call gcloud compute tpus tpu-vm ssh "$node" "${place[@]}" ${ssh_flags[@]+"${ssh_flags[@]}"} --worker="$worker" \
+    --command="$(worker_line "logs $lines${follow:+ follow}")"
 }
 
 status() {
   look_at_queue || fail 1 "gcloud cannot list queued resources; its message is above."
   echo "$name: ${queue:-not there}"
   if [[ $queue == ACTIVE ]]; then
-    on_workers "$WORKER state" || fail 1 "The workers could not all be asked; gcloud's message is above."
+    on_workers state || fail 1 "The workers could not all be asked; gcloud's message is above."
   elif [[ -n $queue ]]; then
     call gcloud compute tpus queued-resources describe "$name" "${place[@]}"
   fi
@@ -563,7 +585,7 @@ bring_up() {
   look_at_workers || return
   if has_state running && ! grep -qv '^running' <<<"$states"; then
     say "A run is going on at $name: watching it"
-    run
+    run compare
     return
   fi
   if has_state running; then

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
-# What happens on a machine of a cluster: launch/worker.sh install|start|state|stop|logs. launch/tpu_vm.sh calls it there.
+# What happens on a machine of a cluster: launch/worker.sh install|start|compare|state|stop|logs. launch/tpu_vm.sh calls it there.
 #   install         makes .venv with the requirements for TPUs, then runs ~/electra_jax/setup.sh if there is one
-#   start FLAGS...  starts electra_jax.main, which goes on when whoever started it leaves
+#   start FLAGS…    starts electra_jax.main, which goes on when whoever started it leaves
+#   compare FLAGS…  tells whether the run that goes on here has these flags
 #   state           prints one line: absent, running, exit CODE, or lost (it vanished without an exit code)
 #   stop [again]    asks the run to save its state and end, and waits for it; "again" if it is to be started again
 #   logs LINES [follow]
@@ -51,7 +52,7 @@ install() {
 
 # The lock is held by the run and by all that it starts, so it tells of a run even when a process number is used again.
 is_locked() {
-  [[ -e $run/lock ]] && ! flock --nonblock "$run/lock" true
+  [[ -e $run/lock ]] && ! (flock --nonblock 7) 7<"$run/lock"
 }
 
 state() {
@@ -70,9 +71,16 @@ state() {
   fi
 }
 
+# Tells whether the run here has these flags.
+compare() {
+  if [[ $(cat "$run/flags") == "$(printf '%q ' "$@")" ]]; then
+    report "running already"
+  else
+    report "occupied by a run with these flags: $(cat "$run/flags")"
+  fi
+}
+
 start() {
-  local flags
-  flags=$(printf '%q ' "$@")
   if [[ ! -f $installed ]]; then
     report "not installed"
     return
@@ -81,15 +89,11 @@ start() {
   exec 9>>"$run/lock"
   # What a run that has ended started may take a moment to end, too.
   if ! flock --nonblock 9 && { [[ ! -f $run/exit_code ]] || ! flock --timeout 60 9; }; then
-    if [[ $(state) == running && $(cat "$run/flags") == "$flags" ]]; then
-      report "running already"
-    else
-      report "occupied by a run with these flags: $(cat "$run/flags")"
-    fi
+    compare "$@"
     return
   fi
   rm -f "$run/exit_code" "$run/stopped" "$run/pid"
-  printf '%s\n' "$flags" >"$run/flags"
+  printf '%q ' "$@" >"$run/flags"
   # A session of its own, without a terminal: it outlives the connection. The lock goes with it as descriptor 9.
   setsid --fork bash launch/worker.sh supervise "$@" </dev/null >>"$run/log" 2>&1
   report started
@@ -143,6 +147,7 @@ enter_repository 0
 case $command in
   install) install ;;
   start) start "$@" ;;
+  compare) compare "$@" ;;
   supervise) supervise "$@" ;;
   state) report "$(state)" ;;
   stop)
@@ -159,7 +164,7 @@ case $command in
     fi
     ;;
   *)
-    echo "launch/worker.sh: expected install, start, state, stop or logs, found: ${command:-nothing}" >&2
+    echo "launch/worker.sh: expected install, start, compare, state, stop or logs, found: ${command:-nothing}" >&2
     exit 64
     ;;
 esac
