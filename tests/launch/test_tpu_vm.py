@@ -1,14 +1,27 @@
 """Launching on TPU VMs: what gcloud is asked, what happens on the workers, and when a run is tried again."""
 
+import os
 import re
 import shlex
+import shutil
 import signal
+import subprocess
 
 import pytest
+
+from tests.launch.stand_in import Cloud
+from tests.running import ROOT
 
 SLICE = "--topology=v5e:4x4"
 FLAGS = ("--config=configs/base.py", "--workdir=/mnt/shared/base")
 PLACE = ["--zone=us-west4-a", "--quiet"]
+
+
+@pytest.fixture
+def cloud(tmp_path):
+    cloud = Cloud(tmp_path)
+    yield cloud
+    cloud.close()
 
 
 def verbs(calls):
@@ -19,7 +32,15 @@ def verbs(calls):
 
 
 def test_all_problems_are_told_at_once_before_gcloud_is_asked(cloud):
-    options = ("--name=Big", "--zone=here", "--slices=two", "--topology=v5e:16", "--spott", "--setup=nowhere.sh", "--poll=1.5")
+    options = (
+        "--name=Big",
+        "--zone=here",
+        "--slices=two",
+        "--topology=v5e:16",
+        "--spott",
+        "--setup=nowhere.sh",
+        "--poll=1.5",
+    )
     code, output, messages, calls = cloud.run("train", *options)
     assert code == 64
     assert output == ""
@@ -30,7 +51,7 @@ def test_all_problems_are_told_at_once_before_gcloud_is_asked(cloud):
         "--slices=two: expected a whole number",
         "--topology=v5e:16: expected v4, v5e",
         "--spott: there is no such option",
-        "--setup=nowhere.sh: there is no such file",
+        "/nowhere.sh: there is no such file",
         "--poll=1.5: expected a whole number",
         "needs --config=FILE and --workdir=DIR",
     ):
@@ -293,7 +314,10 @@ def test_with_several_slices_all_of_them_are_reached(cloud):
     for command, flags in (("sync", ()), ("run", FLAGS), ("stop", ())):
         code, _, messages, calls = cloud.run(command, *options, flags=flags)
         assert code == 0, messages
-        assert sorted({word.rstrip(":") for call in calls for word in call if word.startswith("el-")}) == ["el-0", "el-1"]
+        assert sorted({word.rstrip(":") for call in calls for word in call if word.startswith("el-")}) == [
+            "el-0",
+            "el-1",
+        ]
         assert all({"--worker=all", "--internal-ip"} <= set(call) for call in calls)
     assert cloud.run("status", *options)[1].count(": exit ") == 4
     _, _, _, calls = cloud.run("logs", *options, "--slice=1", "--worker=1", "--lines=5")
@@ -439,7 +463,9 @@ def test_a_request_that_keeps_failing_ends_with_its_reason(cloud):
 
 
 def test_a_workdir_on_the_workers_own_disk_is_warned_of(cloud):
-    _, _, messages, _ = cloud.run("train", SLICE, "--dry_run", flags=("--config=configs/base.py", "--workdir=runs/base"))
+    _, _, messages, _ = cloud.run(
+        "train", SLICE, "--dry_run", flags=("--config=configs/base.py", "--workdir=runs/base")
+    )
     assert "--workdir=runs/base is relative" in messages
     assert "relative" not in cloud.run("train", SLICE, "--dry_run", flags=FLAGS)[2]
 
@@ -483,9 +509,56 @@ def test_a_dry_run_prints_exactly_the_commands_of_a_run_and_runs_none(cloud, com
         # A real run looks as often as it takes, and packs the commit into a folder of its own.
         calls = [[re.sub(r"^/.*/", "", word) for word in call] for call in calls]
         # Slices are called at the same time, so in any order.
-        return [call for n, call in enumerate(calls) if call not in calls[:n]] if not slices else sorted(map(str, calls))
+        return (
+            [call for n, call in enumerate(calls) if call not in calls[:n]] if not slices else sorted(map(str, calls))
+        )
 
     if slices:
         made = [call for n, call in enumerate(made) if call not in made[:n]]
         planned = [call for n, call in enumerate(planned) if call not in planned[:n]]
     assert comparable(planned) == comparable(made)
+
+
+def test_the_commands_of_the_readme_are_understood(cloud):
+    found = re.findall(r"`\./launch/tpu_vm\.sh ([^`]+)`", (ROOT / "launch/README.md").read_text("utf-8"))
+    assert {command.split()[0] for command in found} == {
+        *("train", "create", "sync", "run", "logs", "status", "stop", "delete"),
+    }
+    cloud.write("mounts.sh", "")
+    for command in found:
+        words = shlex.split(command.replace("=ZONE", "=us-west4-a").replace("=NAME", "=electra"))
+        flags = words[words.index("--") + 1 :] if "--" in words else ()
+        options = words[1 : words.index("--") if "--" in words else None]
+        code, output, messages, _ = cloud.run(words[0], *options, "--dry_run", flags=flags)
+        assert code == 0, f"{command}\n{messages}"
+        assert "relative" not in messages or "…" in command
+        assert "gcloud compute tpus" in output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("gcloud"), reason="asks an installed gcloud for its help; none is here")
+def test_the_real_gcloud_knows_every_command_and_flag(cloud, tmp_path):
+    asked = {}
+    for command, options, flags in (
+        ("train", (SLICE, "--spot", "--project=p", "--delete_when_done"), FLAGS),
+        ("train", (SLICE, "--slices=2", "--delete_when_done"), FLAGS),
+        ("logs", (), ()),
+    ):
+        for line in cloud.run(command, *options, "--dry_run", flags=flags)[1].splitlines():
+            words = shlex.split(line)
+            if words[0] == "gcloud":
+                given = {word.split("=")[0] for word in words if word.startswith("--")}
+                asked.setdefault(tuple(words[1:5]), set()).update(
+                    given - {"--quiet", "--project", "--filter", "--format"}
+                )
+    for verb in ("list", "create", "delete"):
+        assert ("compute", "tpus", "queued-resources", verb) in asked
+    for verb in ("ssh", "scp"):
+        assert ("compute", "tpus", "tpu-vm", verb) in asked
+    environment = os.environ | {"CLOUDSDK_CONFIG": str(tmp_path / "no one"), "TERM": "dumb"}
+    for words, flags in asked.items():
+        shown = subprocess.run(
+            ["gcloud", *words, "--help"], env=environment, capture_output=True, text=True, check=True
+        )
+        known = set(re.findall(r"--[a-z-]+", re.sub(r".\x08|\x1b\[\d*m", "", shown.stdout)))
+        assert flags <= known, words

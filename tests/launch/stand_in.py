@@ -4,16 +4,14 @@ folder in which commands really run, as they would through ssh, with a Python th
 import contextlib
 import json
 import os
-import pathlib
 import shutil
 import signal
 import subprocess
 import sys
 import time
 
-import pytest
+from tests.running import ROOT
 
-ROOT = pathlib.Path(__file__).parents[2]
 REQUIREMENTS = ("requirements.txt", "requirements-tpu.txt", "requirements-gpu.txt", "pyproject.toml")
 
 # Installs at once; a run does what line n of $CLOUD/runs says of its n-th start on this worker.
@@ -126,8 +124,39 @@ else:
 
 # Nothing else is on PATH, a real gcloud least of all.
 TOOLS = (
-    *("bash", "cat", "cp", "cut", "date", "dirname", "env", "flock", "git", "grep", "gzip", "head", "hostname", "mkdir"),
-    *("mktemp", "mv", "rm", "sed", "setsid", "sh", "sleep", "sort", "tail", "tar", "touch", "tr", "uniq", "wc", "xargs"),
+    *(
+        "bash",
+        "cat",
+        "cp",
+        "cut",
+        "date",
+        "dirname",
+        "env",
+        "flock",
+        "git",
+        "grep",
+        "gzip",
+        "head",
+        "hostname",
+        "mkdir",
+    ),
+    *(
+        "mktemp",
+        "mv",
+        "rm",
+        "sed",
+        "setsid",
+        "sh",
+        "sleep",
+        "sort",
+        "tail",
+        "tar",
+        "touch",
+        "tr",
+        "uniq",
+        "wc",
+        "xargs",
+    ),
 )
 
 
@@ -219,10 +248,3 @@ class Cloud:
         for path in self.files.glob("workers/*/electra_jax/run/pid"):
             with contextlib.suppress(ProcessLookupError, ValueError):
                 os.kill(int(path.read_text()), signal.SIGKILL)
-
-
-@pytest.fixture
-def cloud(tmp_path):
-    cloud = Cloud(tmp_path)
-    yield cloud
-    cloud.close()
