@@ -233,7 +233,10 @@ def test_the_setup_script_runs_on_every_worker_until_it_is_left_out(cloud):
 
 
 def test_a_failed_installation_is_told_and_nothing_starts_on_it(cloud):
-    active(cloud, synced=False)
+    active(cloud)
+    # What was installed for the commit before does not count.
+    (cloud.root / "requirements-tpu.txt").write_text("of another version\n")
+    cloud.commit()
     cloud.write("pip_status", "1")
     code, _, messages, _ = cloud.run("sync")
     assert code == 1
@@ -242,6 +245,32 @@ def test_a_failed_installation_is_told_and_nothing_starts_on_it(cloud):
     assert code == 64
     assert "Nothing is installed on el. First: sync" in messages
     assert not cloud.starts()
+
+
+def test_an_image_with_an_old_python_gets_a_later_one(cloud):
+    # python3 is 3.10, as on TPU images; its uv brings the stand-in for 3.12.
+    python = cloud.bin / "python3"
+    python.write_text(
+        """#!/bin/bash
+case "$1 $2 $3" in
+  "-c import sys"*) echo 3.10 ;;
+  "-m uv --version") [ -e "$HOME/uv" ] ;;
+  "-m pip install") echo "$WORKER: ${@: -1}" >> "$CLOUD/uv"; touch "$HOME/uv" ;;
+  "-m uv venv") mkdir -p .venv/bin; cp "$CLOUD/later python" .venv/bin/python; echo "$WORKER: $*" >> "$CLOUD/uv" ;;
+  *) exit 1 ;;
+esac
+"""
+    )
+    python.chmod(0o755)
+    (cloud.bin / "python3.12").rename(cloud.files / "later python")
+    active(cloud)
+    asked = cloud.read("uv").splitlines()
+    assert [line for line in asked if "venv" in line] == [
+        f"{number}: -m uv venv --quiet --clear --seed --python 3.12 .venv" for number in (0, 1)
+    ]
+    assert all(re.fullmatch(r"[01]: uv==[\d.]+", line) for line in asked if "venv" not in line)
+    assert cloud.run("sync")[0] == 0
+    assert cloud.read("uv").splitlines() == asked, "once is enough"
 
 
 def test_flags_reach_the_run_unchanged(cloud):
@@ -390,7 +419,9 @@ def test_a_code_that_another_try_would_not_change_is_passed_on(cloud, code):
 @pytest.mark.slow
 def test_crashes_are_tried_again_a_few_times(cloud):
     cloud.write("runs", "1\n0,139\nlost\n0\n")
-    assert train(cloud)[0] == 0
+    code, messages, _ = train(cloud)
+    assert code == 0, messages
+    assert "2 × lost" in messages
     assert cloud.starts() == 4
     cloud.write("runs", "0\n" * 4 + "3\n75\n3\n3\n")
     code, messages, _ = train(cloud, "--retries=1")
