@@ -422,10 +422,27 @@ on_workers() {
   on_slices ssh @ --command="$(worker_line "$1")"
 }
 
+# A folder for what is sent and what gcloud says; a dry run needs none.
+folder=""
+make_folder() {
+  if [[ -z $folder && -z $dry_run ]]; then
+    folder=$(mktemp -d) || return
+    trap 'rm -rf "$folder"' EXIT
+  fi
+}
+
 # Sets $states to one line for each worker. Fails when a worker cannot be reached.
 look_at_workers() {
-  local output
-  output=$(on_workers state) || return
+  local output messages=/dev/null
+  make_folder || return
+  if [[ -n $folder ]]; then
+    messages=$folder/messages
+  fi
+  # gcloud reports every connection to every worker, which is of interest only where one fails.
+  if ! output=$(on_workers state 2>"$messages"); then
+    cat "$messages" >&2
+    return 1
+  fi
   states=$(sed -n 's/^electra_jax [^:]*: //p' <<<"$output")
   if [[ -n $dry_run ]]; then
     states=$assumed_states
@@ -436,9 +453,6 @@ look_at_workers() {
 has_state() {
   grep -q "^$1" <<<"$states"
 }
-
-# Where what is sent is put together.
-folder=""
 
 sync() {
   local archive changes files
@@ -454,10 +468,7 @@ sync() {
   if [[ -n $changes ]]; then
     say "Not sent, since not committed:"$'\n'"$changes"
   fi
-  if [[ -z $folder && -z $dry_run ]]; then
-    folder=$(mktemp -d) || return
-    trap 'rm -rf "$folder"' EXIT
-  fi
+  make_folder || return
   archive=${folder:-/tmp}/electra_jax_code.tar.gz
   call git archive --format=tar.gz --output="$archive" HEAD || return
   files=("$archive")

@@ -104,6 +104,7 @@ elif (group, verb) in (("tpu-vm", "ssh"), ("tpu-vm", "scp")):
     name = arguments[colon or 4].rstrip(":")
     if state() != ["ACTIVE"] or node_state(name) != "READY":
         sys.exit("ERROR: cannot connect")
+    print("Attempting to connect", file=sys.stderr)
     first = size * int(name.partition("-")[2] or 0)
     chosen = homes[first : first + size]
     if options["--worker"] != "all":

@@ -368,6 +368,7 @@ def test_train_goes_from_nothing_to_a_finished_run(cloud):
     assert course == ["queue create", "vm scp"]
     assert "el: WAITING_FOR_RESOURCES\nel: PROVISIONING\nel: ACTIVE" in messages
     assert "The TPUs are still there, and cost money" in messages
+    assert messages.count("Attempting to connect") == 3, "when copying, installing and starting, but not at every look"
     assert (cloud.starts(0), cloud.starts(1)) == (1, 1)
 
 
@@ -478,6 +479,7 @@ def test_a_lost_connection_is_waited_out_but_not_forever(cloud):
     cloud.wait_for(lambda: cloud.read("broken") == "0")
     cloud.write("finish", "")
     assert watching.wait(timeout=20) == 0
+    assert "ERROR: no network" in watching.stderr.read()
     cloud.write("broken", "1000")
     code, messages, _ = train(cloud)
     assert code == 1
