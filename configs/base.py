@@ -60,7 +60,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     model.attention_dropout_rate = 0.1
     model.attention_bias = "none"  # "distance_decay" helps tiny models off the ground; no published model has it.
     model.initializer_range = 0.02  # Standard deviation of initial weights; suits widths of several hundred.
-    model.unrolled_layers = 1  # In one turn of the loop over layers: more run faster and compile longer.
+    model.attention = "auto"  # The fastest that does what is said here: plain, fused, splash or cudnn; docs/tpu.md.
+    model.saved_activations = "all"  # For the backward pass; "products", then "layer_inputs", take less memory.
+    model.unrolled_layers = 0  # In one turn of the loop over layers: more run faster; 0 is all on TPU, 1 elsewhere.
     model.compute_dtype = "auto"  # bfloat16 on TPU and GPU, float32 on CPU; parameters and losses are float32.
 
     objective = config.objective = ml_collections.ConfigDict()

@@ -23,6 +23,8 @@ FREE_FIELDS = (
     "compile_cache",
     "data.download_cache",
     "data.directory",
+    "model.attention",
+    "model.saved_activations",
     "model.unrolled_layers",
     "trials",
     "reseeds",
@@ -74,7 +76,7 @@ _POSITIVE = (
     "steps", "batch_size", "trials", "epochs",
     "data.lengths", "data.mixture_temperature",
     "model.layers", "model.hidden_size", "model.heads", "model.feed_forward_size", "model.embedding_size",
-    "model.positions", "model.initializer_range", "model.unrolled_layers", "optimizer.learning_rate",
+    "model.positions", "model.initializer_range", "optimizer.learning_rate",
     "optimizer.epsilon", "optimizer.clip_norm",
     "objective.temperature",
     "log.every_steps", "evaluation.every_steps", "evaluation.rows", "evaluation.per_epoch", "checkpoint.every_steps",
@@ -83,7 +85,7 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     "seed", "reseeds",
     "optimizer.warmup_steps", "optimizer.decay_power", "optimizer.weight_decay", "objective.generator_weight",
-    "objective.discriminator_weight", "checkpoint.keep_every_steps", "evaluation.shown_rows",
+    "objective.discriminator_weight", "checkpoint.keep_every_steps", "evaluation.shown_rows", "model.unrolled_layers",
 )  # fmt: skip
 _FRACTIONS = (
     "objective.mask_fraction", "objective.kept_fraction", "model.dropout_rate", "model.attention_dropout_rate",
@@ -98,6 +100,8 @@ _CHOICES = {
     "objective.sampling": ("exact", "google_gumbel"),
     "mesh.sharding": SHARDINGS,
     "optimizer.schedule": ("linear", "warmup_times_decay"),
+    "model.attention": ("auto", "plain", "fused", "splash", "cudnn"),
+    "model.saved_activations": ("all", "products", "layer_inputs"),
     "optimizer.gradient_scope": ("global", "per_device"),
     "optimizer.top_layer_exponent": (1, 2),
     "loss_reduction": ("mean", "sum"),

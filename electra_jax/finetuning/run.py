@@ -22,7 +22,7 @@ from electra_jax.finetuning.task import Task
 from electra_jax.finetuning.trials import Trials
 from electra_jax.interop import checkpoints, initialization
 from electra_jax.interop.model import sizes_as_fields
-from electra_jax.models.encoder import EncoderConfig, compute_dtype
+from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.progress import ProgressLine
 from electra_jax.text import tokenizer as tokenizers
 from electra_jax.text.tokenizer import Tokenizer
@@ -133,13 +133,15 @@ def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
 
 
 def _encoder(config: Any, sizes: EncoderConfig) -> EncoderConfig:
-    return dataclasses.replace(
+    model, platform = config.model, jax.default_backend()
+    encoder = dataclasses.replace(
         sizes,
-        dropout_rate=config.model.dropout_rate,
-        attention_dropout_rate=config.model.attention_dropout_rate,
-        unrolled_layers=config.model.unrolled_layers,
-        dtype=compute_dtype(config.model.compute_dtype, jax.default_backend()),
+        dropout_rate=model.dropout_rate,
+        attention_dropout_rate=model.attention_dropout_rate,
+        saved_activations=model.saved_activations,
+        dtype=compute_dtype(model.compute_dtype, platform),
     )
+    return for_machine(encoder, platform, attention=model.attention, unrolled_layers=model.unrolled_layers, length=None)
 
 
 def make_tasks(config: Any, examples: Examples, tokenizer: Tokenizer) -> tuple[Task, ...]:

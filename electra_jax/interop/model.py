@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from electra_jax.text.tokenizer import Tokenizer
 
 # Of an encoder's fields these do not belong to the trained model but to the machine it runs on.
-_OF_THE_MACHINE = ("dtype", "unrolled_layers")
+_OF_THE_MACHINE = ("dtype", "attention", "saved_activations", "unrolled_layers")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ class Model:
 
 def in_float32(config: EncoderConfig) -> EncoderConfig:
     """The same sizes, computed in float32."""
-    return dataclasses.replace(config, dtype=jnp.dtype(jnp.float32), unrolled_layers=1)
+    return dataclasses.replace(config, dtype=jnp.dtype(jnp.float32), attention="plain", unrolled_layers=1)
 
 
 def sizes_as_fields(config: EncoderConfig) -> dict[str, Any]:

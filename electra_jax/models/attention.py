@@ -1,10 +1,79 @@
-"""Self-attention over a batch of rows. Axis letters: see the legend in `layers.py`."""
+"""Self-attention over a batch of rows, in several implementations. Axis letters: see the legend in `layers.py`.
+
+    plain    einsums and a softmax that XLA compiles as it sees fit; any device, any sizes
+    fused    one kernel for TPUs, of this house (`attention_kernel.py`); with dropout
+    splash   JAX's kernel for TPUs, for rows whose scores do not fit into fast memory; no dropout
+    cudnn    NVIDIA's kernel; no dropout
+
+All give the same values at every position that is not padding.
+"""
+
+import math
+from collections.abc import Callable
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
+from jax.sharding import PartitionSpec
 
-from electra_jax.models.layers import Dropout, Initializer, Projection
+from electra_jax.errors import InputError
+from electra_jax.models import attention_kernel
+from electra_jax.models.layers import Dropout, Initializer, Projection, add_bias, mesh_axes
+
+_PLATFORMS = {"plain": ("cpu", "gpu", "tpu"), "fused": ("tpu",), "splash": ("tpu",), "cudnn": ("gpu",)}
+_SPLASH_BLOCK = 128  # Positions; what its rows must be a multiple of.
+
+
+def choose_implementation(
+    name: str,
+    platform: str,
+    heads: int,
+    head_size: int,
+    *,
+    length: int | None,
+    dropout_rate: float,
+    bias: str,
+) -> str:
+    """The implementation that "auto" stands for, or `name` itself where it can do what is asked of it.
+
+    "auto" never gives up what the config says: dropout on attention rules out the kernels that have none.
+
+    Args:
+      name: `config.model.attention`.
+      platform: "cpu", "gpu" or "tpu".
+      heads: of the encoder.
+      head_size: width of one of them.
+      length: of all rows, in tokens; None where they differ. Rows that "fused" cannot have are then left to "plain".
+      dropout_rate: on the attention's weights.
+      bias: `config.model.attention_bias`.
+
+    Raises:
+      InputError: `name` cannot do it; says why.
+    """
+
+    def objections(candidate: str) -> list[str]:
+        found = []
+        if platform not in _PLATFORMS[candidate]:
+            found.append(f"runs on {' and '.join(_PLATFORMS[candidate])} alone, and this is a {platform}")
+        if candidate != "plain" and bias != "none":
+            found.append(f"has no bias; set --config.model.attention_bias=none (is {bias})")
+        if candidate in ("splash", "cudnn") and dropout_rate:
+            found.append(
+                f"has no dropout on attention; set --config.model.attention_dropout_rate=0 (is {dropout_rate}), "
+                f"or another implementation"
+            )
+        if candidate == "fused" and not attention_kernel.fits(heads, head_size, length or attention_kernel.LANES):
+            found.append(f"cannot have {heads} heads of {head_size}, or rows of {length} tokens")
+        if candidate == "splash" and (length is None or length % _SPLASH_BLOCK):
+            found.append(f"needs rows of a multiple of {_SPLASH_BLOCK} tokens, all alike; these have {length}")
+        return found
+
+    if name == "auto":
+        return next(candidate for candidate in ("fused", "splash", "cudnn", "plain") if not objections(candidate))
+    if problems := objections(name):
+        raise InputError("\n".join(f"config.model.attention: {name} {problem}" for problem in problems))
+    return name
 
 
 def distance_decay(slopes_H: jax.Array, length: int) -> jax.Array:
@@ -23,6 +92,8 @@ class SelfAttention(nn.Module):
     Attributes:
       bias: "none" as in ELECTRA, or "distance_decay": a slope for each head, learned, starting at 1, 1/2, 1/4 …
         It lets a tiny model leave the word-frequency plateau within minutes; published checkpoints have no such thing.
+      implementation: see the head of this file.
+      interpret: has kernels run by JAX's interpreter, which any device can, for tests.
     """
 
     heads: int
@@ -31,6 +102,8 @@ class SelfAttention(nn.Module):
     kernel_init: Initializer
     bias: str = "none"
     dtype: jnp.dtype = jnp.float32
+    implementation: str = "plain"
+    interpret: bool = False
 
     @nn.compact
     def __call__(self, hidden_BxLxD: jax.Array, document_ids_BxL: jax.Array, *, deterministic: bool) -> jax.Array:
@@ -42,30 +115,48 @@ class SelfAttention(nn.Module):
           deterministic: no dropout if true; otherwise the "dropout" random stream is used.
         """
         width = hidden_BxLxD.shape[-1]
-        to_heads = dict(
-            equation="bld,dhk->blhk",
-            kernel_shape=(width, self.heads, self.head_size),
-            kernel_axes=("embed", "heads", "kv"),
-            kernel_init=self.kernel_init,
-            bias_axes=2,
-            dtype=self.dtype,
+        to_heads = [
+            Projection(
+                equation="bld,dhk->blhk",
+                kernel_shape=(width, self.heads, self.head_size),
+                kernel_axes=("embed", "heads", "kv"),
+                kernel_init=self.kernel_init,
+                bias_axes=2,
+                dtype=self.dtype,
+                name=name,
+            )
+            for name in ("query", "key", "value")
+        ]
+        # One product for all three: the input is read once, and its gradient is summed up inside the product.
+        # Groups of heads lie side by side, each with its queries, keys and values, so that a mesh can deal them out.
+        is_fused = self.implementation == "fused" and attention_kernel.fits(
+            self.heads, self.head_size, hidden_BxLxD.shape[1]
         )
-        query_BxLxHxK = Projection(**to_heads, name="query")(hidden_BxLxD) * self.head_size**-0.5
-        key_BxLxHxK = Projection(**to_heads, name="key")(hidden_BxLxD)
-        value_BxLxHxK = Projection(**to_heads, name="value")(hidden_BxLxD)
+        group = self.head_size * (attention_kernel.heads_in_group(self.heads, self.head_size) if is_fused else 1)
+        kernels, biases = zip(*(projection.weights() for projection in to_heads), strict=True)
+        kernel_DxP = jnp.stack([kernel.reshape(width, -1, group) for kernel in kernels], axis=2).reshape(width, -1)
+        bias_P = jnp.stack([bias.reshape(-1, group) for bias in biases], axis=1).reshape(-1)
+        projected_BxLxP = jnp.einsum("bld,dp->blp", hidden_BxLxD.astype(self.dtype), kernel_DxP)
+        projected_BxLxP = checkpoint_name(projected_BxLxP, "product")
 
-        # Scores and softmax in float32: bfloat16 keeps only eight bits of a probability.
-        scores_BxHxLxL = jnp.einsum("bqhk,bshk->bhqs", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
-        if self.bias == "distance_decay":
-            slopes_H = self.param("slopes", nn.with_logical_partitioning(_halving, ("heads",)), (self.heads,))
-            scores_BxHxLxL += distance_decay(slopes_H, hidden_BxLxD.shape[1])
-        same_document_Bx1xLxL = (document_ids_BxL[:, None, :, None] == document_ids_BxL[:, None, None, :]) & (
-            document_ids_BxL[:, None, None, :] > 0
-        )
-        weights_BxHxLxL = nn.softmax(jnp.where(same_document_Bx1xLxL, scores_BxHxLxL, -1e9)).astype(self.dtype)
-        weights_BxHxLxL = Dropout(self.dropout_rate)(weights_BxHxLxL, deterministic=deterministic)
-
-        attended_BxLxHxK = jnp.einsum("bhqs,bshk->bqhk", weights_BxHxLxL, value_BxLxHxK)
+        rate = 0.0 if deterministic else self.dropout_rate
+        if is_fused:
+            attended_BxLxHxK = self._fused(projected_BxLxP, bias_P, document_ids_BxL, rate)
+        else:
+            projected_BxLxP = add_bias(projected_BxLxP, bias_P)
+            parts = projected_BxLxP.reshape(*document_ids_BxL.shape, -1, 3, group)
+            heads = [
+                parts[..., part, :].reshape(*document_ids_BxL.shape, self.heads, self.head_size) for part in range(3)
+            ]
+            if self.implementation == "splash":
+                attended_BxLxHxK = _splash(*heads, document_ids_BxL, self.interpret)
+            elif self.implementation == "cudnn":
+                same_document_Bx1xLxL = _same_document(document_ids_BxL)
+                attended_BxLxHxK = jax.nn.dot_product_attention(
+                    *heads, mask=same_document_Bx1xLxL, implementation="cudnn"
+                )
+            else:
+                attended_BxLxHxK = self._plain(*heads, document_ids_BxL, rate)
         return Projection(
             equation="blhk,hkd->bld",
             kernel_shape=(self.heads, self.head_size, width),
@@ -73,7 +164,128 @@ class SelfAttention(nn.Module):
             kernel_init=self.kernel_init,
             dtype=self.dtype,
             name="output",
-        )(attended_BxLxHxK)
+        )(checkpoint_name(attended_BxLxHxK, "product"))
+
+    def _plain(
+        self,
+        query_BxLxHxK: jax.Array,
+        key_BxLxHxK: jax.Array,
+        value_BxLxHxK: jax.Array,
+        document_ids_BxL: jax.Array,
+        rate: float,
+    ) -> jax.Array:
+        query_BxLxHxK = query_BxLxHxK * self.head_size**-0.5
+        # Scores and softmax in float32: bfloat16 keeps only eight bits of a probability.
+        scores_BxHxLxL = jnp.einsum("bqhk,bshk->bhqs", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
+        if self.bias == "distance_decay":
+            slopes_H = self.param("slopes", nn.with_logical_partitioning(_halving, ("heads",)), (self.heads,))
+            scores_BxHxLxL += distance_decay(slopes_H, document_ids_BxL.shape[1])
+        scores_BxHxLxL = jnp.where(_same_document(document_ids_BxL), scores_BxHxLxL, attention_kernel.MASKED)
+        weights_BxHxLxL = nn.softmax(scores_BxHxLxL).astype(self.dtype)
+        weights_BxHxLxL = Dropout(rate)(weights_BxHxLxL, deterministic=False)
+        return jnp.einsum("bhqs,bshk->bqhk", weights_BxHxLxL, value_BxLxHxK)
+
+    def _fused(
+        self, projected_BxLxP: jax.Array, bias_P: jax.Array, document_ids_BxL: jax.Array, rate: float
+    ) -> jax.Array:
+        settings = attention_kernel.KernelSettings(self.heads, self.head_size, rate, self.interpret)
+        key_words = jax.random.key_data(Dropout(rate).key()) if rate else jnp.zeros(2, jnp.uint32)
+
+        def attend(first_row: jax.Array | int, first_group: jax.Array | int, *arrays: jax.Array) -> jax.Array:
+            projected_BxLxP, bias_P, document_ids_BxL, key_words = arrays
+            first_head = first_group * attention_kernel.heads_in_group(self.heads, self.head_size)
+            words = jax.lax.bitcast_convert_type(key_words, jnp.int32)
+            draws = jnp.stack([*words, jnp.int32(first_row), jnp.int32(first_head)])
+            return attention_kernel.fused_attention(settings, projected_BxLxP, bias_P, document_ids_BxL, draws)
+
+        groups = self.heads // attention_kernel.heads_in_group(self.heads, self.head_size)
+        attended_BxLxHK = _on_each_device(
+            attend,
+            (projected_BxLxP, ("batch", None, "heads")),
+            (bias_P, ("heads",)),
+            (document_ids_BxL, ("batch",)),
+            (key_words, ()),
+            result=("batch", None, "heads"),
+            groups=groups,
+        )
+        return attended_BxLxHK.reshape(*document_ids_BxL.shape, self.heads, self.head_size)
+
+
+def _same_document(document_ids_BxL: jax.Array) -> jax.Array:
+    """[B, 1, L, L]: whether a position (third axis) may see another (fourth axis)."""
+    keys_Bx1x1xL = document_ids_BxL[:, None, None, :]
+    return (document_ids_BxL[:, None, :, None] == keys_Bx1x1xL) & (keys_Bx1x1xL > 0)
+
+
+def _splash(
+    query_BxLxHxK: jax.Array,
+    key_BxLxHxK: jax.Array,
+    value_BxLxHxK: jax.Array,
+    document_ids_BxL: jax.Array,
+    interpret: bool,
+) -> jax.Array:
+    # Imported here: it is experimental, and most runs do without.
+    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
+
+    _, length, heads, head_size = query_BxLxHxK.shape
+
+    def attend(first_row: jax.Array | int, first_head: jax.Array | int, *arrays: jax.Array) -> jax.Array:
+        del first_row, first_head
+        *query_key_value, document_ids_BxL = arrays
+        everywhere = splash_attention_mask.FullMask((length, length))
+        masks = splash_attention_mask.MultiHeadMask([everywhere] * arrays[0].shape[2])
+        kernel = splash_attention_kernel.make_splash_mha_single_device(masks, interpret=interpret)
+
+        def one_row(
+            query_HxLxK: jax.Array, key_HxLxK: jax.Array, value_HxLxK: jax.Array, ids_L: jax.Array
+        ) -> jax.Array:
+            segments = splash_attention_kernel.SegmentIds(q=ids_L, kv=ids_L)
+            return kernel(query_HxLxK * head_size**-0.5, key_HxLxK, value_HxLxK, segments)
+
+        by_head = [jnp.swapaxes(array, 1, 2) for array in query_key_value]
+        return jnp.swapaxes(jax.vmap(one_row)(*by_head, document_ids_BxL), 1, 2)
+
+    layout = ("batch", None, "heads")
+    return _on_each_device(
+        attend,
+        (query_BxLxHxK, layout),
+        (key_BxLxHxK, layout),
+        (value_BxLxHxK, layout),
+        (document_ids_BxL, ("batch",)),
+        result=layout,
+        groups=heads,
+    )
+
+
+def _on_each_device(
+    attend: Callable, *placed: tuple[jax.Array, tuple[str | None, ...]], result: tuple[str | None, ...], groups: int
+) -> jax.Array:
+    """Calls a kernel, which XLA cannot cut, on each device's rows and groups of heads.
+
+    Args:
+      attend: takes the numbers of the first row and of the first group that a device has, then its arrays.
+      placed: the first with all rows on its first axis; arrays with the logical names of their axes.
+      result: names of the result's axes.
+      groups: of heads, those that must stay together being in one.
+    """
+    axes = {"batch": mesh_axes("batch", placed[0][0].shape[0]), "heads": mesh_axes("heads", groups)}
+    if not any(axes.values()):
+        return attend(0, 0, *(array for array, _ in placed))
+    rows, mesh = placed[0][0].shape[0], jax.sharding.get_abstract_mesh()
+
+    def first(name: str, size: int) -> jax.Array | int:
+        parts = math.prod(mesh.shape[axis] for axis in axes[name])
+        return jax.lax.axis_index(axes[name]) * (size // parts) if axes[name] else 0
+
+    def specification(names: tuple[str | None, ...]) -> PartitionSpec:
+        return PartitionSpec(*(axes.get(name) or None for name in names))
+
+    return jax.shard_map(
+        lambda *arrays: attend(first("batch", rows), first("heads", groups), *arrays),
+        in_specs=tuple(specification(names) for _, names in placed),
+        out_specs=specification(result),
+        check_vma=False,  # Kernels do not say over which axes their results differ.
+    )(*(array for array, _ in placed))
 
 
 def _halving(_: jax.Array, shape: tuple[int, ...], dtype: jnp.dtype = jnp.float32) -> jax.Array:

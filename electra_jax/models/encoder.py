@@ -5,8 +5,9 @@ import dataclasses
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 
-from electra_jax.models.attention import SelfAttention
+from electra_jax.models.attention import SelfAttention, choose_implementation
 from electra_jax.models.layers import (
     Dropout,
     Initializer,
@@ -16,6 +17,13 @@ from electra_jax.models.layers import (
     glorot_uniform,
     layer_norm,
 )
+
+# What the forward pass of a layer keeps for the backward pass, beside the layer's input; the rest is computed again.
+SAVED_ACTIVATIONS = {
+    "all": jax.checkpoint_policies.everything_saveable,
+    "products": jax.checkpoint_policies.save_only_these_names("product"),
+    "layer_inputs": jax.checkpoint_policies.nothing_saveable,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +43,8 @@ class EncoderConfig:
     attention_bias: str = "none"
     layer_norm_epsilon: float = 1e-12
     initializer_range: float = 0.02  # Standard deviation of most initial weights, before the cut at two of them.
+    attention: str = "plain"  # Implementation; see `attention.py`.
+    saved_activations: str = "all"  # For the backward pass; see `SAVED_ACTIVATIONS`.
     unrolled_layers: int = 1  # In one turn of the loop over layers; their parameters are stacked all the same.
     dtype: jnp.dtype = jnp.float32  # Of the computation; parameters are float32.
 
@@ -57,6 +67,35 @@ class EncoderConfig:
             heads=max(1, round(self.heads * width)),
             layers=max(1, round(self.layers * depth)),
         )
+
+
+def for_machine(
+    config: EncoderConfig, platform: str, *, attention: str, unrolled_layers: int, length: int | None
+) -> EncoderConfig:
+    """The encoder as a machine is to run it; what it computes stays the same.
+
+    Args:
+      config: its sizes.
+      platform: "cpu", "gpu" or "tpu".
+      attention: `config.model.attention`.
+      unrolled_layers: `config.model.unrolled_layers`; 0 is all on a TPU, where a loop would copy what its turns leave
+        for the backward pass, and 1 elsewhere.
+      length: of all rows; None where they differ.
+
+    Raises:
+      InputError: this attention cannot be had.
+    """
+    implementation = choose_implementation(
+        attention,
+        platform,
+        config.heads,
+        config.head_size,
+        length=length,
+        dropout_rate=config.attention_dropout_rate,
+        bias=config.attention_bias,
+    )
+    unrolled_layers = unrolled_layers or (config.layers if platform == "tpu" else 1)
+    return dataclasses.replace(config, attention=implementation, unrolled_layers=unrolled_layers)
 
 
 def compute_dtype(name: str, platform: str) -> jnp.dtype:
@@ -144,18 +183,20 @@ class Layer(nn.Module):
             dropout_rate=config.attention_dropout_rate,
             kernel_init=config.initializer,
             bias=config.attention_bias,
+            implementation=config.attention,
             dtype=config.dtype,
             name="attention",
         )(hidden_BxLxD, document_ids_BxL, deterministic=deterministic)
-        attended_BxLxD = dropout(attended_BxLxD, deterministic=deterministic)
+        attended_BxLxD = dropout(checkpoint_name(attended_BxLxD, "product"), deterministic=deterministic)
         hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "attention_layer_norm")(
             hidden_BxLxD + attended_BxLxD
         )
 
         width, inner, settings = config.hidden_size, config.feed_forward_size, (config.initializer, config.dtype)
-        inner_BxLxF = gelu(dense(width, inner, ("embed", "mlp"), *settings, "intermediate")(hidden_BxLxD))
+        inner_BxLxF = dense(width, inner, ("embed", "mlp"), *settings, "intermediate")(hidden_BxLxD)
+        inner_BxLxF = gelu(checkpoint_name(inner_BxLxF, "product"))
         output_BxLxD = dense(inner, width, ("mlp", "embed"), *settings, "output")(inner_BxLxF)
-        output_BxLxD = dropout(output_BxLxD, deterministic=deterministic)
+        output_BxLxD = dropout(checkpoint_name(output_BxLxD, "product"), deterministic=deterministic)
         hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "output_layer_norm")(
             hidden_BxLxD + output_BxLxD
         )
@@ -188,8 +229,14 @@ class Encoder(nn.Module):
                 config.dtype,
                 "embeddings_project",
             )(hidden_BxLxD)
+
+        def one_layer(layer: Layer, hidden: jax.Array, documents: jax.Array) -> tuple[jax.Array, None]:
+            return layer(hidden, documents, deterministic), None
+
+        if config.saved_activations != "all":
+            one_layer = nn.remat(one_layer, prevent_cse=False, policy=SAVED_ACTIVATIONS[config.saved_activations])
         layers = nn.scan(
-            lambda layer, hidden, documents: (layer(hidden, documents, deterministic), None),
+            one_layer,
             variable_axes={"params": 0},
             split_rngs={"params": True, "dropout": True},
             in_axes=nn.broadcast,

@@ -11,7 +11,7 @@ import numpy as np
 
 from electra_jax.models import flops
 from electra_jax.models.electra import Electra, MaskedLanguageModel
-from electra_jax.models.encoder import EncoderConfig, compute_dtype
+from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.pretraining import objectives
 from electra_jax.pretraining.corruption import SpecialTokens, num_slots, sample_unigrams, write_tokens
 from electra_jax.pretraining.objectives import Objective
@@ -38,7 +38,7 @@ def encoder_config(config: Any, platform: str) -> EncoderConfig:
         attention_dropout_rate=model.attention_dropout_rate,
         attention_bias=model.attention_bias,
         initializer_range=model.initializer_range,
-        unrolled_layers=model.unrolled_layers,
+        saved_activations=model.saved_activations,
         dtype=compute_dtype(model.compute_dtype, platform),
     )
 
@@ -314,7 +314,15 @@ def pretraining_job(config: Any, dataset: Dataset | None, platform: str) -> Job:
     if dataset is not None:
         tokenizer = dataset.tokenizer
         special = SpecialTokens(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
-    encoder = encoder_config(config, platform)
+    model = config.model
+    machine = dict(
+        platform=platform,
+        attention=model.attention,
+        unrolled_layers=model.unrolled_layers,
+        length=config.data.sequence_length,
+    )
+    sizes = encoder_config(config, platform)
+    encoder = for_machine(sizes, **machine)
     shared = dict(
         name=config.objective.name,
         objective=objective(config, special),
@@ -330,8 +338,8 @@ def pretraining_job(config: Any, dataset: Dataset | None, platform: str) -> Job:
     )
     if config.objective.name == "mlm":
         return MaskedLanguageModelJob(**shared)
-    model = config.model
-    return ElectraJob(generator=encoder.scaled(model.generator_width, model.generator_depth), **shared)
+    generator = for_machine(sizes.scaled(model.generator_width, model.generator_depth), **machine)
+    return ElectraJob(generator=generator, **shared)
 
 
 def _added_up(results: Sequence[Sums]) -> dict[str, np.ndarray]:
