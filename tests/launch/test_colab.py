@@ -1,10 +1,13 @@
 """The notebook for newcomers runs from top to bottom, in its quick form, and names only what is there."""
 
 import base64
+import importlib.metadata
 import importlib.util
-import os
 import re
 import shutil
+import subprocess
+import sys
+import types
 
 import nbformat
 import pytest
@@ -70,6 +73,112 @@ def test_configs_variants_and_fields_it_names_exist(notebook):
     assert found >= 5
 
 
+class Runtime:
+    """The notebook's cells up to the installation, in a session that records commands instead of running them."""
+
+    def __init__(self, notebook, folder, monkeypatch):
+        self.cells = {cell.id: cell.source for cell in notebook.cells}
+        self.names = {}
+        self.commands = []
+        self.folder = folder
+        monkeypatch.chdir(folder)
+        monkeypatch.delenv("COLAB_RELEASE_TAG", raising=False)
+
+    def install(self, repository="", does=lambda *command: None):
+        for name in ("settings", "running"):
+            exec(self.cells[name], self.names)
+        self.names["REPOSITORY"] = repository
+
+        def run(*command):
+            self.commands.append(" ".join(command).replace(sys.executable, "python"))
+            does(*command)
+
+        self.names["run"] = run
+        exec(self.cells["install"], self.names)
+
+    def make_checkout(self, requirements, folder="electra_jax"):
+        (self.folder / folder / "electra_jax").mkdir(parents=True)
+        (self.folder / folder / "electra_jax" / "main.py").write_text("")
+        (self.folder / folder / "requirements.txt").write_text(requirements)
+        (self.folder / folder / "requirements-tpu.txt").write_text("libtpu==0.0.1\n")
+
+
+@pytest.fixture
+def runtime(notebook, tmp_path, monkeypatch):
+    return Runtime(notebook, tmp_path, monkeypatch)
+
+
+UNINSTALL = "python -m pip uninstall -y -q tensorflow jax-cuda12-plugin jax-cuda12-pjrt"
+INSTALL = "python -m pip install -q --no-input --use-pep517 -r requirements.txt"
+OLD = "jax==0.1.0  # no such version is installed\nnumpy==1.0; python_version < '3'\n"
+
+
+def test_without_a_checkout_it_says_where_to_start_it(runtime, monkeypatch):
+    with pytest.raises(
+        RuntimeError, match="in no checkout of electra_jax: start this notebook from its folder launch/"
+    ):
+        runtime.install()
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    with pytest.raises(RuntimeError, match="REPOSITORY is empty"):
+        runtime.install()
+    assert runtime.commands == []
+
+
+def test_other_versions_than_the_pinned_ones_are_refused_outside_colab(runtime):
+    runtime.make_checkout(OLD)
+    with pytest.raises(RuntimeError, match=r"(?s)jax==0\.1\.0: found \d.*launch/local\.sh makes"):
+        runtime.install()
+    assert runtime.commands == []
+
+
+def test_colab_clones_and_installs_what_is_pinned_and_checks_it(runtime, monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+
+    def does(*command):
+        if command[0] == "git":
+            runtime.make_checkout(OLD)
+
+    with pytest.raises(RuntimeError, match=r"jax==0\.1\.0: found"):  # Nothing was really installed.
+        runtime.install("https://example.org/electra_jax", does)
+    clone = f"git clone --depth=1 https://example.org/electra_jax {runtime.folder / 'electra_jax'}"
+    assert runtime.commands == [clone, UNINSTALL, INSTALL]
+
+
+@pytest.mark.parametrize("device", ["gpu", "tpu"])
+def test_colab_installs_what_its_device_needs(runtime, monkeypatch, device):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setattr(shutil, "which", lambda name: "/bin/nvidia-smi" if device == "gpu" else None)
+    monkeypatch.setattr(subprocess, "run", lambda *_, **__: types.SimpleNamespace(returncode=0))
+    monkeypatch.setattr("glob.glob", lambda pattern: ["/dev/accel0"] if device == "tpu" and "accel" in pattern else [])
+    runtime.make_checkout(OLD)
+    with pytest.raises(RuntimeError, match="libtpu==0.0.1" if device == "tpu" else "jax-cuda12-plugin==0.1.0"):
+        runtime.install()
+    extra = "-r requirements-tpu.txt" if device == "tpu" else "jax[cuda12]==0.1.0"
+    assert runtime.commands == [UNINSTALL, f"{INSTALL} {extra}"]
+
+
+def test_a_session_that_had_loaded_another_version_must_be_restarted(runtime, monkeypatch):
+    monkeypatch.setenv("COLAB_RELEASE_TAG", "release")
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    runtime.make_checkout(f"jax=={importlib.metadata.version('jax')}\nflax=={importlib.metadata.version('flax')}\n")
+    monkeypatch.setitem(sys.modules, "numpy", types.SimpleNamespace(__version__="1.0"))
+    with pytest.raises(RuntimeError, match=r"loaded numpy 1\.0 before: choose Runtime → Restart session"):
+        runtime.install()
+    assert runtime.commands == []
+
+
+@pytest.mark.parametrize(
+    ("status", "told"), [(75, "run this cell again to go on"), (3, "exit code 3; the lines above")]
+)
+def test_a_failed_command_fails_its_cell(runtime, capsys, status, told):
+    for name in ("settings", "running"):
+        exec(runtime.cells[name], runtime.names)
+    with pytest.raises(RuntimeError, match=told):
+        runtime.names["run"](sys.executable, "-c", f"print('why'); raise SystemExit({status})")
+    assert capsys.readouterr().out.endswith("why\n")
+
+
 @pytest.mark.slow
 def test_every_cell_runs_and_shows_what_it_promises(notebook, tmp_path, monkeypatch):
     from nbclient import NotebookClient
@@ -109,7 +218,6 @@ def test_every_cell_runs_and_shows_what_it_promises(notebook, tmp_path, monkeypa
     assert printed["finetune"].count("its last checkpoint:") == 2
     for cell in ("curves", "sentences", "results"):
         (picture,) = shown_by(notebook, cell, "image/png")
-        keep_picture(cell, base64.b64decode(picture))
         assert base64.b64decode(picture).startswith(b"\x89PNG")
     (scores,) = shown_by(notebook, "results", "text/html")
     assert re.findall(r"<td[^>]*>(pre-trained|random weights|always the most frequent label)</td>", scores) == [
@@ -128,7 +236,7 @@ def test_every_cell_runs_and_shows_what_it_promises(notebook, tmp_path, monkeypa
         assert re.fullmatch(r"\d+%", sure)
     runs = tmp_path / "temporary" / "electra_jax_notebook" / "20_steps"
     assert (runs / "pretrained" / "report.html").is_file()
-    assert (runs / "fine-tuned, pre-trained" / "report.html").is_file()
+    assert (runs / "from_pretrained" / "report.html").is_file()
 
 
 def contents(folder):
@@ -143,10 +251,3 @@ def printed_by(cell):
 def shown_by(notebook, cell_id, kind):
     (cell,) = [cell for cell in notebook.cells if cell.id == cell_id]
     return [output.data[kind] for output in cell.outputs if kind in output.get("data", {})]
-
-
-def keep_picture(name, data):
-    """Writes a picture to the folder that NOTEBOOK_PICTURES names, for somebody to look at."""
-    if folder := os.environ.get("NOTEBOOK_PICTURES"):
-        with open(os.path.join(folder, f"{name}.png"), "wb") as file:
-            file.write(data)
