@@ -151,7 +151,7 @@ class _Call:
 
         Args:
           kernel: one of those below.
-          products: operations of the kernel for each score and unit of a head's width.
+          products: operations of the kernel for each score and lane.
           outputs: shapes of its results.
           draws: as of `fused_attention`.
           bias_P: as of `fused_attention`.
@@ -177,9 +177,9 @@ class _Call:
                 out_specs=[block(output) for output in outputs],
             ),
             compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",), vmem_limit_bytes=_FAST_MEMORY),
-            # The compiler takes a kernel for as long as this says.
+            # What the matrix unit does, zeroed lanes included: plans take the kernel's time from here.
             cost_estimate=pl.CostEstimate(
-                flops=products * scores * self.settings.head_size,
+                flops=products * scores * self.lanes,
                 bytes_accessed=sum(a.size * a.dtype.itemsize for a in (bias_1xP, ids_Bx1xL, *arrays, *outputs)),
                 transcendentals=scores,
             ),
