@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from electra_jax.errors import InputError, MismatchError
+from electra_jax.training import processes
 from electra_jax.training.state import TrainState
 
 
@@ -56,6 +57,10 @@ class Checkpoints:
             enable_async_checkpointing=True,
         )
         self._manager = ocp.CheckpointManager(directory, options=options, item_names=("state", "progress"))
+
+    def resumable_step(self) -> int | None:
+        """The newest complete checkpoint that process 0 sees, from which all go on."""
+        return processes.cluster().from_first(self.latest_step)
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint, or None."""
