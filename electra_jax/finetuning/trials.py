@@ -265,8 +265,8 @@ def predictions_of(trainer: Trainer, state: TrainState, task: Task, split: str) 
 @contextlib.contextmanager
 def _restored(trainer: Trainer, directory: pathlib.Path, step: int) -> Iterator[TrainState]:
     config = trainer.config
-    checkpoints = Checkpoints(directory / "checkpoints", config.keep_last, config.keep_every_steps)
-    with contextlib.closing(checkpoints), trainer.placed():
+    opened = Checkpoints(directory / "checkpoints", config.keep_last, config.keep_every_steps)
+    with opened as checkpoints, trainer.placed():
         state, _ = checkpoints.restore(step, trainer.abstract, trainer.shardings)
         yield state
 

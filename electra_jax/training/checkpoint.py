@@ -14,7 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from electra_jax.errors import InputError, MismatchError
+from electra_jax.errors import Diverged, InputError, MismatchError, Preempted
 from electra_jax.training import processes
 from electra_jax.training.state import TrainState
 
@@ -118,6 +118,14 @@ class Checkpoints:
                 f"Go on with the config it was made with, or give another --workdir."
             ) from error
         return restored["state"], Progress(**restored["progress"])
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Closes, unless an error came that the other processes may not have: they would be waited for in vain."""
+        if error is None or isinstance(error, (Preempted, Diverged)) or processes.cluster().count == 1:
+            self.close()
 
     def close(self) -> None:
         """Waits for what is being saved and lets go of the directory."""

@@ -56,8 +56,8 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine, profiled:
       MismatchError: the newest checkpoint does not fit this config.
     """
     config, steps = trainer.config, trainer.optimizer_config.steps
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep_last, config.keep_every_steps)
-    with contextlib.closing(checkpoints), trainer.placed(), stop_on_signals() as stop:
+    opened = Checkpoints(workdir / "checkpoints", config.keep_last, config.keep_every_steps)
+    with opened as checkpoints, trainer.placed(), stop_on_signals() as stop:
         newest = checkpoints.resumable_step()
         if newest is not None and newest >= steps:
             line.print(f"This run is complete: {newest:,} of {steps:,} steps. To train anew, give another --workdir.")
@@ -138,8 +138,8 @@ def evaluate_newest(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]
       InputError: there is no checkpoint.
       MismatchError: it does not fit this config.
     """
-    checkpoints = Checkpoints(workdir / "checkpoints", trainer.config.keep_last, trainer.config.keep_every_steps)
-    with contextlib.closing(checkpoints), trainer.placed():
+    opened = Checkpoints(workdir / "checkpoints", trainer.config.keep_last, trainer.config.keep_every_steps)
+    with opened as checkpoints, trainer.placed():
         newest = checkpoints.resumable_step()
         if newest is None:
             raise InputError(f"{workdir}: no checkpoint to evaluate; train first, with --mode=train")
