@@ -18,7 +18,7 @@ import jax
 from electra_jax.errors import ProcessLost, RunError
 
 # From the last sign of life. JAX's own limit is higher, so that it comes into play only where this thread does not.
-LOST_SECONDS = 60.0
+LOST_SECONDS = 30.0
 _SUSPECTED_SECONDS = 8.0  # The same, once a computation broke off as if somebody were gone.
 _PERIOD_SECONDS = 0.25
 _SIGN_SECONDS = 1.0  # Between two signs of life.
