@@ -13,7 +13,7 @@ import jax
 
 from electra_jax.errors import InputError, Preempted
 from electra_jax.progress import ProgressLine
-from electra_jax.training import processes
+from electra_jax.training import partitioning, processes
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.guard import StopRequest, stop_on_signals
 from electra_jax.training.profiling import ProfiledSteps, Profiler
@@ -56,6 +56,7 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine, profiled:
       MismatchError: the newest checkpoint does not fit this config.
     """
     config, steps = trainer.config, trainer.optimizer_config.steps
+    processes.check_rows(partitioning.batch_sharding(trainer.mesh), trainer.job.batch_size)
     opened = Checkpoints(workdir / "checkpoints", config.keep_last, config.keep_every_steps)
     with opened as checkpoints, trainer.placed(), stop_on_signals() as stop:
         newest = checkpoints.resumable_step()

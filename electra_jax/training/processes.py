@@ -122,6 +122,25 @@ def first_line() -> str:
     return f"process {_cluster.index}/{_cluster.count} on {_cluster.hosts[_cluster.index]}: {devices}"
 
 
+def check_rows(sharding: jax.sharding.Sharding, batch_size: int) -> None:
+    """Checks that each process's devices take as many rows of a batch as it reads, and no other process's rows.
+
+    Which rows they are is up to the mesh: where neighbours on a TPU's torus are not neighbours in a process, a batch
+    holds the same rows in another order.
+
+    Raises:
+      InputError: devices of several processes take the same rows.
+    """
+    rows: dict[int, set[int]] = {}
+    for device, (part, *_) in sharding.devices_indices_map((batch_size,)).items():
+        rows.setdefault(device.process_index, set()).update(range(*part.indices(batch_size)))
+    if any(len(own) * len(rows) != batch_size for own in rows.values()):
+        raise InputError(
+            "config.mesh: devices of several processes would take the same rows of a batch; use a smaller "
+            "--config.mesh.tensor, and --config.mesh.fsdp to split more weights"
+        )
+
+
 @contextlib.contextmanager
 def telling_why() -> Iterator[None]:
     """Finds the reason for an error that another process is the cause of, and keeps this process's for the others.

@@ -1,5 +1,6 @@
 """Runs of two processes with two devices each, as a user starts them, against one process with four devices."""
 
+import collections
 import json
 import os
 import re
@@ -125,6 +126,31 @@ def test_a_machine_by_itself_is_told_from_a_cluster(monkeypatch):
         if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_")):
             monkeypatch.delenv(name)
     assert processes.join(None, None, None, 1).count == 1
+
+
+Device = collections.namedtuple("Device", "process_index id")
+
+
+class Placement:
+    """A sharding of 8 rows over devices, each a pair of its process and the rows that it takes."""
+
+    def __init__(self, *pairs):
+        self.pairs = pairs
+
+    def devices_indices_map(self, shape):
+        assert shape == (8,)
+        return {Device(process, number): (rows,)
+                for number, (process, rows) in enumerate(self.pairs)}  # fmt: skip
+
+
+def test_rows_that_devices_of_two_processes_take_are_refused():
+    everything, first, second = slice(None), slice(0, 4), slice(4, 8)
+    processes.check_rows(Placement((0, first), (0, first), (1, second)), 8)
+    processes.check_rows(Placement((0, slice(0, 2)), (1, slice(2, 4)), (0, slice(6, 8)), (1, slice(4, 6))), 8)
+    with pytest.raises(InputError, match=r"config\.mesh"):
+        processes.check_rows(Placement((0, everything), (1, everything)), 8)
+    with pytest.raises(InputError, match=r"config\.mesh"):
+        processes.check_rows(Placement((0, first), (0, second), (1, first), (1, second)), 8)
 
 
 @pytest.mark.slow
