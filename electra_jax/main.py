@@ -9,7 +9,7 @@ import hashlib
 import json
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import flags
@@ -35,7 +35,7 @@ _ALLOW = flags.DEFINE_list(
 )
 
 _PREPARING_SECONDS = 7 * 86400.0  # For process 0 to prepare the text; that it is alive is watched meanwhile.
-_SHARED_STORAGE_SECONDS = 60.0  # Until a file that one host wrote is seen by another.
+_SHARED_STORAGE_SECONDS = 30.0  # Until a file that one host wrote is seen by another.
 
 
 def main() -> None:
@@ -155,7 +155,7 @@ def _shared_dataset(config: Any, line: ProgressLine) -> Any:
 
     cluster.from_first(prepare, seconds=_PREPARING_SECONDS)
     if not opened:
-        if not dataset.is_prepared(config.data.directory):
+        if not _seen(lambda: dataset.is_prepared(config.data.directory)):
             raise InputError(
                 f"config.data.directory: {config.data.directory} is prepared where {cluster.name(0)} looks, and not "
                 f"there where {cluster.name()} does; use storage that all hosts share, or prepare it on each host: "
@@ -262,16 +262,20 @@ def _shared_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:
     cluster = processes.cluster()
     cluster.barrier("the opening of the workdir")
     cluster.from_first(lambda: str(_opened_workdir(workdir, config)))
-    path = workdir / "config.json"
-    deadline = time.monotonic() + _SHARED_STORAGE_SECONDS
-    while not path.exists():
-        if time.monotonic() > deadline:
-            raise InputError(
-                f"--workdir={workdir}: {cluster.name()} does not see what {cluster.name(0)} wrote there; use storage "
-                "that all hosts share"
-            )
-        time.sleep(0.2)
+    if not _seen((workdir / "config.json").exists):
+        raise InputError(
+            f"--workdir={workdir}: {cluster.name()} does not see what {cluster.name(0)} wrote there; use storage that "
+            "all hosts share"
+        )
     return workdir
+
+
+def _seen(is_there: Callable[[], bool]) -> bool:
+    """Whether something that another host wrote can be seen here, at the latest after a while."""
+    deadline = time.monotonic() + _SHARED_STORAGE_SECONDS
+    while not (found := is_there()) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    return found
 
 
 def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:

@@ -22,7 +22,7 @@ LOST_SECONDS = 30.0
 _SUSPECTED_SECONDS = 8.0  # The same, once a computation broke off as if somebody were gone.
 _PERIOD_SECONDS = 0.25
 _SIGN_SECONDS = 1.0  # Between two signs of life.
-_GRACE_SECONDS = 5.0  # For the main thread to end by itself, when another process has.
+_GRACE_SECONDS = 10.0  # For the main thread to end by itself and write its report, when another process has ended.
 _PROCESSES_PER_SECOND = 400  # Askings that process 0 has to answer for, at most.
 _LOST_EXIT_CODE = ProcessLost.exit_code
 
