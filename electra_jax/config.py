@@ -33,12 +33,13 @@ FREE_FIELDS = (
 SHARDINGS = ("dp", "fsdp", "fsdp_tp")
 
 
-def validate(config: Any, device_count: int) -> None:
+def validate(config: Any, device_count: int, process_count: int = 1) -> None:
     """Checks a config, of either task, before any slow work.
 
     Args:
       config: the config with its overrides applied.
       device_count: how many devices the run will have.
+      process_count: in how many processes.
 
     Raises:
       InputError: lists every problem, each with its field, what was found, and what was expected.
@@ -51,7 +52,7 @@ def validate(config: Any, device_count: int) -> None:
     problems += plan.field_problems(config.data) if pretraining else settings.problems(config)
     broken = {problem.split(":")[0].removeprefix("config.") for problem in problems}
     # What one number says of another is checked where both are sound.
-    for names, relation in _relations(config, device_count):
+    for names, relation in _relations(config, device_count, process_count):
         if broken.isdisjoint(names):
             problems += relation
     if pretraining and (not storage.is_remote(config.data.directory) or not problems):
@@ -139,9 +140,10 @@ def _choices(config: Any) -> Iterable[str]:
             yield f"config.{name}: {field(config, name)!r}, expected one of {', '.join(map(str, values))}"
 
 
-def _relations(config: Any, device_count: int) -> Iterable[tuple[tuple[str, ...], Iterable[str]]]:
+def _relations(config: Any, device_count: int, process_count: int) -> Iterable[tuple[tuple[str, ...], Iterable[str]]]:
     """The names that a rule reads, and the problems that it finds, worked out only when they are asked for."""
     yield ("batch_size",), _mesh(config, device_count)
+    yield ("batch_size",), _processes(config, device_count, process_count)
     yield ("optimizer.gradient_scope", "mesh.sharding"), _gradient_scope(config)
     if config.task != "pretraining":
         return
@@ -228,6 +230,25 @@ def _mesh(config: Any, device_count: int) -> Iterable[str]:
         yield (
             f"config.batch_size: {config.batch_size} rows cannot be dealt out evenly over {shards} devices "
             f"(config.mesh: data × fsdp); use a multiple of {shards}"
+        )
+
+
+def _processes(config: Any, device_count: int, process_count: int) -> Iterable[str]:
+    """Each process reads rows of its own, as many as the others."""
+    if process_count == 1:
+        return
+    devices, tensor = device_count // process_count, config.mesh.tensor
+    if tensor == -1:
+        tensor = device_count // max(1, config.mesh.data * config.mesh.fsdp)
+    if tensor > 0 and devices % tensor:
+        yield (
+            f"config.mesh.tensor: {tensor} devices would share rows across the {process_count} processes, "
+            f"which have {devices} each; use a divisor of {devices}, and config.mesh.fsdp to split more weights"
+        )
+    elif config.batch_size % process_count:
+        yield (
+            f"config.batch_size: {config.batch_size} rows cannot be dealt out evenly over {process_count} processes; "
+            f"use a multiple of {process_count}"
         )
 
 

@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import app, flags, logging
 
@@ -17,13 +18,13 @@ from electra_jax.errors import InputError, RunError
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 
-def enter(main: Callable[[], None]) -> None:
-    """Parses the flags and calls `main`; ends the process with the exit code of what happened."""
+def enter(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> None:
+    """Parses the flags and calls `main`; ends the process, through `leave`, with the exit code of what happened."""
     # Orbax reports each file that it renames, TensorFlow its build; --verbosity=0 brings Orbax's lines back.
     logging.set_verbosity(logging.WARNING)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
-    app.run(lambda _: sys.exit(_guarded(main)), flags_parser=_parse)
+    app.run(lambda _: leave(_guarded(main)), flags_parser=_parse)
 
 
 def _guarded(main: Callable[[], None]) -> int:

@@ -22,6 +22,12 @@ class Preempted(RunError):
     exit_code = 75
 
 
+class ProcessLost(RunError):
+    """A process of the run never came, or is gone; what was saved stays, and the same command goes on from there."""
+
+    exit_code = 75
+
+
 class Diverged(RunError):
     """A loss or a gradient is no longer finite; running again would give the same."""
 

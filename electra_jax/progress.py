@@ -5,6 +5,8 @@ import sys
 import time
 from typing import TextIO
 
+from absl import logging
+
 
 class ProgressLine:
     """A line that rewrites itself on a terminal, and a plain line now and then in a log file."""
@@ -35,3 +37,14 @@ class ProgressLine:
         self._stream.write(("\r\033[K" if self._open else "") + text + "\n")
         self._stream.flush()
         self._open = False
+
+
+class QuietLine(ProgressLine):
+    """The line of a process whose like speaks already: heard only with --verbosity=0."""
+
+    def update(self, text: str, *, now: float | None = None) -> None:
+        """Says nothing."""
+
+    def print(self, text: str) -> None:
+        """Logs the lines for those who ask."""
+        logging.info("%s", text)

@@ -131,6 +131,20 @@ def test_a_mesh_of_every_kind_takes_all_devices():
         configs.validate(config, 8)
 
 
+def test_each_process_must_read_as_many_rows_as_the_others():
+    config = preset("small")
+    config.batch_size, config.mesh.data, config.mesh.tensor = 6, 2, 4
+    configs.validate(config, 8, 2)
+    with pytest.raises(InputError, match="4 devices would share rows across the 4 processes, which have 2 each"):
+        configs.validate(config, 8, 4)
+    config.mesh.data, config.mesh.tensor = 1, -1
+    with pytest.raises(InputError, match="8 devices would share rows across the 2 processes, which have 4 each"):
+        configs.validate(config, 8, 2)
+    config.mesh.data, config.mesh.tensor = -1, 1
+    with pytest.raises(InputError, match="6 rows cannot be dealt out evenly over 4 processes; use a multiple of 4"):
+        configs.validate(config, 4, 4)
+
+
 def test_only_devices_that_share_a_batch_must_divide_it():
     config = preset()
     config.batch_size, config.mesh.data, config.mesh.tensor = 2, 2, 4

@@ -67,7 +67,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.evaluation = ml_collections.ConfigDict()
     config.evaluation.per_epoch = 1.0  # How often the dev split is scored; 0.5 is every second epoch.
     config.evaluation.chosen = "last"  # Which checkpoint is reported: "last" as in the paper, or "best" on dev.
-    config.compile_cache = "~/.cache/electra_jax/compiled"  # Compiled programs.
+    config.compile_cache = "~/.cache/electra_jax/compiled"  # Compiled programs; "workdir": the run's own.
     return config
 
 

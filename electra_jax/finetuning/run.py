@@ -205,6 +205,12 @@ def make_trainer(config: Any, job: FinetuningJob, line: ProgressLine) -> Trainer
     return Trainer(job, optimizer_config, loop_config, mesh, line.print)
 
 
+def data_facts(job: FinetuningJob, beginning: Start) -> dict[str, str]:
+    """What the processes of a run must have read alike: the examples of each split, and the tokenizer."""
+    facts = {f"{task.name}, {split}": rows.sha256 for task in job.tasks for split, rows in task.splits.items()}
+    return facts | {"tokenizer": beginning.tokenizer.sha256}
+
+
 def make_trials(
     config: Any, trainer: Trainer, beginning: Start, workdir: pathlib.Path, config_path: str, line: ProgressLine
 ) -> Trials:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -26,8 +27,9 @@ from electra_jax.finetuning.examples import is_answered
 from electra_jax.finetuning.job import DEV, FinetuningJob
 from electra_jax.finetuning.task import Predicted, Task
 from electra_jax.progress import ProgressLine
-from electra_jax.training import loop, telemetry
+from electra_jax.training import loop, processes, telemetry
 from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.profiling import ProfiledSteps
 from electra_jax.training.state import TrainState
 from electra_jax.training.trainer import Trainer
 
@@ -53,6 +55,9 @@ class Trials:
       submissions: the name of GLUE's result file by task and split.
       prepare: is given the directory and the seed of a trial before it begins.
       line: where to say what happens.
+      profiled: updates of each trial to trace.
+
+    Of several processes, process 0 alone reads and writes files, and tells the others what they have to know.
     """
 
     workdir: pathlib.Path
@@ -64,6 +69,7 @@ class Trials:
     make_trainer: Callable[[int, bool], Trainer]
     prepare: Callable[[pathlib.Path, int], None]
     line: ProgressLine
+    profiled: ProfiledSteps | None = None
 
     def run(self) -> dict[str, Any]:
         """Runs what is missing, and returns what it writes into results.json.
@@ -83,7 +89,7 @@ class Trials:
             )
         trials = [self._trial(self.seed + slot) for slot in range(self.count)]
         results = _results(trials, self._failed())
-        telemetry.write_json(self.workdir / RESULTS, results)
+        processes.cluster().from_first(lambda: telemetry.write_json(self.workdir / RESULTS, results))
         return results
 
     def evaluate(self) -> dict[str, Any]:
@@ -92,11 +98,15 @@ class Trials:
         Raises:
           InputError: no trial has come to its end.
         """
-        ended = sorted([*self.workdir.glob(RESULT), *self.workdir.glob(f"seed_*/{RESULT}")])
-        if not ended:
-            raise InputError(f"--workdir={self.workdir}: no trial has ended there; train first, with --mode=train")
+
+        def read() -> list[dict[str, Any]]:
+            ended = sorted([*self.workdir.glob(RESULT), *self.workdir.glob(f"seed_*/{RESULT}")])
+            if not ended:
+                raise InputError(f"--workdir={self.workdir}: no trial has ended there; train first, with --mode=train")
+            return [_read(path) for path in ended]
+
         trials = []
-        for result in map(_read, ended):
+        for result in processes.cluster().from_first(read):
             directory = self.workdir / result["directory"]
             trials.append(self._finish(directory, result["seed"], self.make_trainer(result["seed"], False)))
         return _results(trials, self._failed())
@@ -106,8 +116,12 @@ class Trials:
 
     def _failed(self) -> list[dict[str, Any]]:
         """The results of runs that were put aside, in the order in which they failed."""
-        found = [_read(path) for path in (self.workdir / _FAILED).glob(f"*/{RESULT}")]
-        return sorted(found, key=lambda result: result["failed_as"])
+
+        def read() -> list[dict[str, Any]]:
+            found = [_read(path) for path in (self.workdir / _FAILED).glob(f"*/{RESULT}")]
+            return sorted(found, key=lambda result: result["failed_as"])
+
+        return processes.cluster().from_first(read)
 
     def _trial(self, first_seed: int) -> dict[str, Any]:
         """The result of a trial, after as many repetitions as it takes and there may be."""
@@ -126,7 +140,8 @@ class Trials:
                         f"{self.reseeds} runs were repeated already."
                     )
                 return result
-            self._put_aside(directory, result | {"failed_as": used})
+            aside = functools.partial(self._put_aside, directory, result | {"failed_as": used})
+            processes.cluster().from_first(aside)
             next_seed = self.seed + _RESEED_DISTANCE + used
             self.line.print(
                 f"Seed {seed} has failed: {result['collapsed']}. Repeated with seed {next_seed}; the failed run is "
@@ -135,17 +150,18 @@ class Trials:
             seed = next_seed
 
     def _run(self, directory: pathlib.Path, seed: int) -> dict[str, Any]:
-        if (directory / RESULT).exists():
-            return _read(directory / RESULT)
+        first = processes.cluster().from_first
+        if result := first(lambda: _read(directory / RESULT) if (directory / RESULT).exists() else None):
+            return result
         if self.count > 1:
             self.line.print(f"== Trial with seed {seed}")
-        self.prepare(directory, seed)
+        first(lambda: self.prepare(directory, seed))
         started = time.time()
-        begun = any((directory / "checkpoints").glob("[0-9]*"))
+        begun = first(lambda: any((directory / "checkpoints").glob("[0-9]*")))
         trainer = self.make_trainer(seed, not begun)
-        loop.train(trainer, directory, self.line)
+        loop.train(trainer, directory, self.line, self.profiled)
         result = self._finish(directory, seed, trainer) | {"seconds": round(time.time() - started, 1)}
-        telemetry.write_json(directory / RESULT, result)
+        first(lambda: telemetry.write_json(directory / RESULT, result))
         return result
 
     def _put_aside(self, directory: pathlib.Path, result: Mapping[str, Any]) -> None:
@@ -207,7 +223,7 @@ class Trials:
                             "labels": task.description()["labels"],
                             "counts": counts.tolist(),
                         }
-        if submission:
+        if submission and processes.cluster().is_first:
             outputs.write_submission(directory, submission)
         reasons = {task.name: task.collapsed(task.splits[DEV], predicted[task.name, DEV]) for task in job.tasks}
         result["collapsed"] = "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
@@ -217,14 +233,20 @@ class Trials:
         steps = trainer.optimizer_config.steps
         if self.chosen == "last":
             return steps
-        lines = telemetry.JsonLines(directory / "metrics.jsonl", resumed_at=steps)
-        return lines.best_step(trainer.config.best_metric)
+
+        def best() -> int | None:
+            lines = telemetry.JsonLines(directory / "metrics.jsonl", resumed_at=steps)
+            return lines.best_step(trainer.config.best_metric)
+
+        return processes.cluster().from_first(best)
 
 
 def _write_split(directory: pathlib.Path, task: Task, split: str, predicted: Predicted) -> list[dict[str, Any]]:
     """Writes a split's predictions, in SQuAD's format too if they are answers, and returns them."""
     rows = task.splits[split]
     records = list(task.records(rows, predicted))
+    if not processes.cluster().is_first:
+        return records
     outputs.write_predictions(directory, task.name, split, records)
     if task.kind == "answering":
         outputs.write_answer_files(directory, task.name, split, task.answer_files(rows, predicted))
@@ -243,8 +265,8 @@ def predictions_of(trainer: Trainer, state: TrainState, task: Task, split: str) 
 @contextlib.contextmanager
 def _restored(trainer: Trainer, directory: pathlib.Path, step: int) -> Iterator[TrainState]:
     config = trainer.config
-    checkpoints = Checkpoints(directory / "checkpoints", config.keep_last, config.keep_every_steps)
-    with contextlib.closing(checkpoints), trainer.placed():
+    opened = Checkpoints(directory / "checkpoints", config.keep_last, config.keep_every_steps)
+    with opened as checkpoints, trainer.placed():
         state, _ = checkpoints.restore(step, trainer.abstract, trainer.shardings)
         yield state
 

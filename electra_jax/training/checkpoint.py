@@ -14,7 +14,8 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from electra_jax.errors import InputError, MismatchError
+from electra_jax.errors import Diverged, InputError, MismatchError, Preempted
+from electra_jax.training import processes
 from electra_jax.training.state import TrainState
 
 
@@ -56,6 +57,10 @@ class Checkpoints:
             enable_async_checkpointing=True,
         )
         self._manager = ocp.CheckpointManager(directory, options=options, item_names=("state", "progress"))
+
+    def resumable_step(self) -> int | None:
+        """The newest complete checkpoint that process 0 sees, from which all go on."""
+        return processes.cluster().from_first(self.latest_step)
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint, or None."""
@@ -113,6 +118,14 @@ class Checkpoints:
                 f"Go on with the config it was made with, or give another --workdir."
             ) from error
         return restored["state"], Progress(**restored["progress"])
+
+    def __enter__(self) -> "Checkpoints":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Closes, unless an error came that the other processes may not have: they would be waited for in vain."""
+        if error is None or isinstance(error, (Preempted, Diverged)) or processes.cluster().count == 1:
+            self.close()
 
     def close(self) -> None:
         """Waits for what is being saved and lets go of the directory."""

@@ -6,16 +6,34 @@ import signal
 from collections.abc import Iterator, Mapping
 
 from electra_jax.errors import Diverged
+from electra_jax.training import processes
 
 
 class StopRequest:
-    """Set by SIGTERM or Ctrl-C, read by the loop between two steps."""
+    """Set by SIGTERM or Ctrl-C, here or at another process of the run."""
 
     def __init__(self) -> None:
-        self.signal_name = ""
+        self.signal_name = ""  # Of the signal that came to this process.
+        self._cluster = processes.cluster()
+        self._agreement = self._cluster.agreement_to_stop()
 
     def __bool__(self) -> bool:
         return bool(self.signal_name)
+
+    def note(self, signal_name: str) -> None:
+        """Takes a signal down."""
+        self.signal_name = signal_name
+        if self._agreement:
+            self._agreement.requested = f"{signal_name} ({self._cluster.name()})"
+
+    def reached(self) -> bool:
+        """Whether to stop here; the loop asks between two steps, and as often at each process as at the others."""
+        return self._agreement.poll() if self._agreement else bool(self)
+
+    @property
+    def reason(self) -> str:
+        """What came, and where it is not this process alone, to which."""
+        return self._agreement.reason if self._agreement else self.signal_name
 
 
 @contextlib.contextmanager
@@ -24,7 +42,7 @@ def stop_on_signals() -> Iterator[StopRequest]:
     request = StopRequest()
 
     def note(number: int, _: object) -> None:
-        request.signal_name = signal.Signals(number).name
+        request.note(signal.Signals(number).name)
         for name, handler in before.items():
             signal.signal(name, handler)
 

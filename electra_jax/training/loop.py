@@ -13,10 +13,13 @@ import jax
 
 from electra_jax.errors import InputError, Preempted
 from electra_jax.progress import ProgressLine
+from electra_jax.training import partitioning, processes
 from electra_jax.training.checkpoint import Checkpoints, Progress
-from electra_jax.training.guard import stop_on_signals
+from electra_jax.training.guard import StopRequest, stop_on_signals
+from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
 from electra_jax.training.state import TrainState
+from electra_jax.training.step import TrainStep
 from electra_jax.training.trainer import Trainer
 
 
@@ -37,19 +40,26 @@ def evaluate(
     return {f"eval/{name}": value for name, value in scores.items()}
 
 
-def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine) -> None:
+def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine, profiled: ProfiledSteps | None = None) -> None:
     """Trains to the last step, from the newest checkpoint of `workdir` if there is one.
 
+    Args:
+      trainer: what to train.
+      workdir: where the run lives.
+      line: where to say what happens.
+      profiled: updates to trace.
+
     Raises:
-      Preempted: SIGTERM or Ctrl-C came; the state is saved.
+      Preempted: SIGTERM or Ctrl-C came, to whichever process of the run; the state is saved.
       Diverged: a metric is not finite; nothing of it is saved.
       InputError: a checkpoint could not be written.
       MismatchError: the newest checkpoint does not fit this config.
     """
     config, steps = trainer.config, trainer.optimizer_config.steps
-    checkpoints = Checkpoints(workdir / "checkpoints", config.keep_last, config.keep_every_steps)
-    with contextlib.closing(checkpoints), trainer.placed(), stop_on_signals() as stop:
-        newest = checkpoints.latest_step()
+    processes.check_rows(partitioning.batch_sharding(trainer.mesh), trainer.job.batch_size)
+    opened = Checkpoints(workdir / "checkpoints", config.keep_last, config.keep_every_steps)
+    with opened as checkpoints, trainer.placed(), stop_on_signals() as stop:
+        newest = checkpoints.resumable_step()
         if newest is not None and newest >= steps:
             line.print(f"This run is complete: {newest:,} of {steps:,} steps. To train anew, give another --workdir.")
             return
@@ -58,43 +68,68 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine) -> None:
         else:
             state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
             line.print(f"Resumed from checkpoint {newest:,}.")
-
         recorder = Recorder(trainer, workdir, progress, checkpoints, line)
-        shapes = len(trainer.job.batch_shapes())
-        line.print(f"Compiling the training step{f' for {shapes} shapes of batches' if shapes > 1 else ''} …")
-        with recorder.timed("compile"):
-            train_step = trainer.compile()
-        batches = trainer.job.training_batches(progress.next_batch)
-        step, metrics = progress.next_batch, state.metrics
-        # The order matters: what is saved with step s must find the log and the scores of step s written.
-        while True:
-            last = step == steps
-            if (step % config.evaluate_every_steps == 0 or last) and not recorder.holds(step, "eval/loss"):
-                with recorder.timed("evaluation"):
-                    scores = evaluate(trainer, state, should_stop=lambda: bool(stop))
-                if scores is not None:
-                    recorder.evaluated(step, scores, trainer.inspected(state))
-            checkpoints.preferred = recorder.best_step(config.best_metric)
-            if stop or last or (step and step % config.save_every_steps == 0):
-                recorder.check(step, metrics)
-                with recorder.timed("save"):
-                    checkpoints.save(state, progress)
-            if last:
-                break
-            if stop:
-                checkpoints.wait()
-                raise Preempted(
-                    f"{stop.signal_name}: stopped after step {step:,} of {steps:,}; it is saved. "
-                    f"Run the same command again to go on."
-                )
-            with recorder.timed("data_wait"):
-                batch = next(batches)
-            with jax.profiler.StepTraceAnnotation("train", step_num=step):
-                state, metrics = train_step(state, trainer.put(batch), trainer.root_key)
-            step = progress.next_batch = step + 1
-            recorder.stepped(step, metrics, trainer.job.work(batch))
+        with contextlib.closing(Profiler(profiled, workdir, line, progress.next_batch)) as profiler:
+            _update(trainer, state, progress, checkpoints, recorder, stop, profiler, line)
         checkpoints.wait()
         recorder.finished()
+
+
+def _update(
+    trainer: Trainer,
+    state: TrainState,
+    progress: Progress,
+    checkpoints: Checkpoints,
+    recorder: Recorder,
+    stop: StopRequest,
+    profiler: Profiler,
+    line: ProgressLine,
+) -> None:
+    """The loop itself."""
+    config, steps = trainer.config, trainer.optimizer_config.steps
+    train_step = _compiled(trainer, recorder, line)
+    batches = trainer.job.training_batches(progress.next_batch)
+    step, metrics = progress.next_batch, state.metrics
+    # The order matters: what is saved with step s must find the log and the scores of step s written.
+    while True:
+        last = step == steps
+        if (step % config.evaluate_every_steps == 0 or last) and not recorder.holds(step, "eval/loss"):
+            with recorder.timed("evaluation"):
+                scores = evaluate(trainer, state, should_stop=stop.reached)
+            if scores is not None:
+                recorder.evaluated(step, scores, trainer.inspected(state))
+        checkpoints.preferred = recorder.best_step(config.best_metric)
+        # Asked once for all that depends on it: a signal may come at any moment.
+        stopping = stop.reached()
+        if stopping or last or (step and step % config.save_every_steps == 0):
+            recorder.check(step, metrics)
+            with recorder.timed("save"):
+                checkpoints.save(state, progress)
+        if last:
+            return
+        if stopping:
+            checkpoints.wait()
+            raise Preempted(
+                f"{stop.reason}: stopped after step {step:,} of {steps:,}; it is saved. "
+                f"Run the same command again to go on."
+            )
+        with recorder.timed("data_wait"):
+            batch = next(batches)
+        profiler.before(step + 1)
+        with jax.profiler.StepTraceAnnotation("train", step_num=step):
+            state, metrics = train_step(state, trainer.put(batch), trainer.root_key)
+        step = progress.next_batch = step + 1
+        profiler.after(step, metrics)
+        recorder.stepped(step, metrics, trainer.job.work(batch))
+
+
+def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:
+    shapes = len(trainer.job.batch_shapes())
+    line.print(f"Compiling the training step{f' for {shapes} shapes of batches' if shapes > 1 else ''} …")
+    with processes.CompiledPrograms() as programs, recorder.timed("compile"):
+        train_step = trainer.compile()
+    recorder.compiled(programs)
+    return train_step
 
 
 def evaluate_newest(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
@@ -104,9 +139,9 @@ def evaluate_newest(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]
       InputError: there is no checkpoint.
       MismatchError: it does not fit this config.
     """
-    checkpoints = Checkpoints(workdir / "checkpoints", trainer.config.keep_last, trainer.config.keep_every_steps)
-    with contextlib.closing(checkpoints), trainer.placed():
-        newest = checkpoints.latest_step()
+    opened = Checkpoints(workdir / "checkpoints", trainer.config.keep_last, trainer.config.keep_every_steps)
+    with opened as checkpoints, trainer.placed():
+        newest = checkpoints.resumable_step()
         if newest is None:
             raise InputError(f"{workdir}: no checkpoint to evaluate; train first, with --mode=train")
         state, _ = checkpoints.restore(newest, trainer.abstract, trainer.shardings)

@@ -36,7 +36,8 @@ class Recorder:
         self._trainer, self._progress, self._checkpoints, self._line = trainer, progress, checkpoints, line
         step = progress.next_batch
         self._metrics = telemetry.MetricsWriter(workdir, resumed_at=step)
-        self._samples = telemetry.JsonLines(workdir / "samples.jsonl", resumed_at=step)
+        first = processes.cluster().is_first
+        self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if first else None, resumed_at=step)
         self._peak_flops, _ = processes.peak_flops_per_second()
         self._pending: deque[tuple[int, Sums]] = deque()
         self._seconds: Counter[str] = Counter()  # By what they were spent on, since the last line.
@@ -46,6 +47,7 @@ class Recorder:
         self._shown_tokens = 0  # Since the first step.
         self._promised = False
         self._loss = math.nan  # Until the first line is logged.
+        self._once: dict[str, float] = {}  # To be added to the next line.
         self._held_out = ""  # The first score of the last evaluation, for the live line.
 
     def holds(self, step: int, name: str) -> bool:
@@ -60,6 +62,14 @@ class Recorder:
         start = time.perf_counter()
         yield
         self._seconds[activity] += time.perf_counter() - start
+
+    def compiled(self, programs: processes.CompiledPrograms) -> None:
+        """Says how much of the compiling the cache has saved."""
+        self._once |= programs.values()
+        seconds = self._seconds["compile"]
+        self._line.print(
+            f"Compiled in {seconds:.1f} s: {programs.from_cache} from the cache, {programs.compiled} anew."
+        )
 
     def best_step(self, name: str) -> int | None:
         """The evaluated step after the start with the highest score of that name; None if there is none."""
@@ -140,7 +150,8 @@ class Recorder:
         }
         if self._peak_flops:
             values["performance/mfu"] = flops / seconds / self._peak_flops
-        return values | spent
+        once, self._once = self._once, {}
+        return values | spent | once
 
     def _spent(self, *activities: str) -> dict[str, float]:
         return {f"time/{name}_seconds": self._seconds.pop(name) for name in activities if name in self._seconds}

@@ -1,5 +1,6 @@
 """What a run tells: metrics.jsonl, TensorBoard, samples.jsonl, environment.json, and a sample as text."""
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -11,27 +12,44 @@ from typing import Any
 
 import jax
 
+from electra_jax.training import processes
+
+_PACKAGE = pathlib.Path(__file__).parents[1]
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "numpy", "libtpu")
 
 
 def environment() -> dict[str, Any]:
     """Versions, devices and the git revision that this process runs with."""
-    versions = {}
-    for name in _VERSIONED:
-        try:
-            versions[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            continue
     devices = jax.devices()
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "versions": versions,
+        "versions": versions(),
         "device_kind": devices[0].device_kind,
         "device_count": len(devices),
         "process_count": jax.process_count(),
         "git_revision": _git_revision(),
     }
+
+
+def versions() -> dict[str, str]:
+    """Of the libraries that numbers follow from, those that are installed."""
+    found = {}
+    for name in _VERSIONED:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def program_facts() -> dict[str, str]:
+    """What the processes of a run must have in common: Python, libraries, and a hash of each file of the package."""
+    facts = {"python": platform.python_version()}
+    facts |= {f"version of {name}": version for name, version in versions().items()}
+    for path in sorted(_PACKAGE.rglob("*.py")):
+        facts[f"code of {path.relative_to(_PACKAGE.parent)}"] = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return facts
 
 
 def _git_revision() -> str | None:
@@ -64,11 +82,14 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 class JsonLines:
     """An append-only file of one JSON object a line, each with its `step`."""
 
-    def __init__(self, path: pathlib.Path, resumed_at: int) -> None:
-        """Opens `path`, dropping what a killed process had written of steps after `resumed_at`, or written half."""
+    def __init__(self, path: pathlib.Path | None, resumed_at: int) -> None:
+        """Opens `path`, dropping what a killed process had written of steps after `resumed_at`, or written half.
+
+        Without a path the lines are only remembered.
+        """
         self._path = path
         self._lines: list[dict[str, Any]] = []
-        if path.exists():
+        if path is not None and path.exists():
             self._lines = [
                 value for value in map(_parsed, path.read_text().splitlines()) if value["step"] <= resumed_at
             ]
@@ -85,9 +106,15 @@ class JsonLines:
         values = {value["step"]: value[name] for value in self._lines if name in value and value["step"]}
         return max(sorted(values), key=values.__getitem__) if values else None
 
+    def scores(self) -> list[dict[str, Any]]:
+        """The lines of evaluations, which decide how a resumed run goes on."""
+        return [value for value in self._lines if any(name.startswith("eval/") for name in value)]
+
     def append(self, values: Mapping[str, Any]) -> None:
         """Adds one line, on disk when this returns."""
         self._lines.append(dict(values))
+        if self._path is None:
+            return
         with self._path.open("a") as file:
             file.write(json.dumps(values, ensure_ascii=False) + "\n")
             file.flush()
@@ -103,25 +130,34 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 class MetricsWriter:
-    """metrics.jsonl and TensorBoard events, from one process of the run."""
+    """metrics.jsonl and TensorBoard events, from process 0; the others only remember the scores."""
 
     def __init__(self, workdir: pathlib.Path, resumed_at: int) -> None:
+        cluster = processes.cluster()
+        self._lines = JsonLines(workdir / "metrics.jsonl" if cluster.is_first else None, resumed_at)
+        scores = cluster.from_first(self._lines.scores)
+        self.holds, self.best_step = self._lines.holds, self._lines.best_step
+        self._events = None
+        if not cluster.is_first:
+            for line in scores:
+                self._lines.append(line)
+            return
         # Imported here: it brings in TensorFlow, which whoever only compiles or predicts need not wait for.
         from clu import metric_writers
 
-        self._lines = JsonLines(workdir / "metrics.jsonl", resumed_at)
-        self.holds, self.best_step = self._lines.holds, self._lines.best_step
         self._events = metric_writers.SummaryWriter(str(workdir))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Records the values of a step under their slash names."""
         self._lines.append({"step": step, **values})
-        self._events.write_scalars(step, values)
-        self._events.flush()
+        if self._events:
+            self._events.write_scalars(step, values)
+            self._events.flush()
 
     def close(self) -> None:
         """Closes the event file."""
-        self._events.close()
+        if self._events:
+            self._events.close()
 
 
 def verdict_lines(sample: Mapping[str, Sequence[Any]], width: int = 110) -> list[str]:

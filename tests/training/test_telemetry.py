@@ -24,6 +24,18 @@ def test_the_best_step_is_the_earliest_of_the_highest(tmp_path):
     assert lines.best_step("eval/f1") == 20
 
 
+def test_scores_alone_are_remembered_where_nothing_is_written(tmp_path):
+    lines = JsonLines(tmp_path / "metrics.jsonl", resumed_at=9)
+    lines.append({"step": 5, "train/loss": 2.0})
+    lines.append({"step": 5, "eval/loss": 1.0})
+    elsewhere = JsonLines(None, resumed_at=9)
+    for line in lines.scores():
+        elsewhere.append(line)
+    assert elsewhere.scores() == [{"step": 5, "eval/loss": 1.0}]
+    assert elsewhere.holds(5, "eval/loss")
+    assert not elsewhere.holds(5, "train/loss")
+
+
 def test_verdicts_stand_below_their_words():
     original, corrupted, verdict = verdict_lines(
         {"tokens": ["the", "dog", "sat"], "original": ["the", "cat", "sat"], "probability": [0.01, 0.8, 0.6]}

@@ -1,0 +1,82 @@
+"""A trace of chosen steps, for those who want to see where a step's time goes."""
+
+import dataclasses
+import pathlib
+import re
+
+import jax
+
+from electra_jax.errors import InputError
+from electra_jax.progress import ProgressLine
+from electra_jax.training import processes
+
+
+@dataclasses.dataclass(frozen=True)
+class ProfiledSteps:
+    """Updates to trace, the first one of a run being number 1."""
+
+    first: int
+    last: int
+
+    @classmethod
+    def parse(cls, text: str | None) -> "ProfiledSteps | None":
+        """Reads "A:B", which stands for the updates from A to B, both included; None for no text.
+
+        Raises:
+          InputError: it is something else.
+        """
+        if not text:
+            return None
+        if not (found := re.fullmatch(r"(\d+):(\d+)", text)):
+            raise InputError(f"--profile_steps={text}: expected A:B, the numbers of two updates, for example 10:12")
+        steps = cls(*map(int, found.groups()))
+        if not 1 <= steps.first <= steps.last:
+            raise InputError(
+                f"--profile_steps={text}: expected A:B with A from 1 to B; the first update of a run is number 1"
+            )
+        return steps
+
+    def check(self, steps: int) -> None:
+        """Raises InputError when a run of so many updates does not come so far."""
+        if self.last > steps:
+            raise InputError(f"--profile_steps={self.first}:{self.last}: the run has {steps:,} updates")
+
+
+class Profiler:
+    """Writes the trace of some of a run's steps, at process 0."""
+
+    def __init__(self, steps: ProfiledSteps | None, workdir: pathlib.Path, line: ProgressLine, resumed_at: int) -> None:
+        """Notes what to do; says so when the run is past those steps."""
+        self._steps = steps if processes.cluster().is_first else None
+        self._directory, self._line = workdir / "profile", line
+        self._tracing = False
+        if self._steps and resumed_at >= self._steps.first:
+            line.print(
+                f"--profile_steps={self._steps.first}:{self._steps.last}: nothing is traced, as the run has "
+                f"{resumed_at:,} updates already"
+            )
+            self._steps = None
+
+    def before(self, step: int) -> None:
+        """To be called before update `step`."""
+        if self._steps and step == self._steps.first:
+            jax.profiler.start_trace(str(self._directory))
+            self._tracing = True
+
+    def after(self, step: int, results: object) -> None:
+        """To be called after update `step` was dispatched, with what it returns."""
+        if self._tracing and step == self._steps.last:
+            jax.block_until_ready(results)
+            self.close()
+
+    def close(self) -> None:
+        """Ends a trace that is being written."""
+        if not self._tracing:
+            return
+        self._tracing = False
+        jax.profiler.stop_trace()
+        self._line.print(
+            f"Profile, updates {self._steps.first} to {self._steps.last}: {self._directory}\n"
+            f"To look at it: pip install xprof && xprof --port 8791 {self._directory}; or open its *.trace.json.gz at "
+            f"https://ui.perfetto.dev"
+        )

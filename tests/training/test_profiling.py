@@ -1,0 +1,41 @@
+import gzip
+import io
+import json
+
+import pytest
+
+from electra_jax.errors import InputError
+from electra_jax.progress import ProgressLine
+from electra_jax.training import loop
+from electra_jax.training.profiling import ProfiledSteps
+
+
+@pytest.mark.parametrize("text", ["3", "a:b", "3:", "0:2", "5:4", "-1:2", "1:2:3", "1.5:2"])
+def test_what_is_no_range_of_updates_is_refused(text):
+    with pytest.raises(InputError, match=f"--profile_steps={text}: expected A:B"):
+        ProfiledSteps.parse(text)
+
+
+def test_steps_beyond_the_run_are_refused():
+    ProfiledSteps.parse("3:20").check(20)
+    with pytest.raises(InputError, match="--profile_steps=3:21: the run has 20 updates"):
+        ProfiledSteps.parse("3:21").check(20)
+
+
+def test_a_trace_holds_the_chosen_updates_and_no_others(make_trainer, tmp_path):
+    said = io.StringIO()
+    loop.train(make_trainer(steps=8), tmp_path, ProgressLine(said), ProfiledSteps(3, 5))
+    (path,) = (tmp_path / "profile").rglob("*.trace.json.gz")
+    events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
+    traced = {event["args"]["step_num"] for event in events if event.get("name") == "train"}
+    # The annotation counts updates before the step, and the flag's numbers those after it.
+    assert traced == {"2", "3", "4"}
+    assert str(tmp_path / "profile") in said.getvalue()
+
+
+def test_a_run_that_is_past_the_chosen_updates_says_so(make_trainer, tmp_path):
+    said = io.StringIO()
+    loop.train(make_trainer(steps=4), tmp_path, ProgressLine(said))
+    loop.train(make_trainer(steps=6), tmp_path, ProgressLine(said), ProfiledSteps(2, 3))
+    assert "nothing is traced, as the run has 4 updates already" in said.getvalue()
+    assert not (tmp_path / "profile").exists()
