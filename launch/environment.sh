@@ -108,3 +108,12 @@ install_electra_jax() {
   install_once requirements "about 2 minutes" requirements.txt -r requirements.txt
   install_once electra_jax "a few seconds" pyproject.toml --no-deps -e .
 }
+
+# The TPU compiler for machines without a TPU. Apart from the other packages: where libtpu is installed, JAX looks for a
+# TPU at every start and complains.
+install_tpu_compiler() {
+  install_once tpu-compiler "about a minute" "requirements-tpu.txt requirements.txt" \
+    --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt
+  export PYTHONPATH="$PWD/.venv/tpu_compiler${PYTHONPATH:+:$PYTHONPATH}"
+  export TPU_SKIP_MDS_QUERY=1 # No TPU here: do not ask the cloud for its address.
+}

@@ -31,11 +31,7 @@ if [[ $marks == *"or beam"* ]]; then
   install_once beam "about a minute" "requirements-beam.txt requirements.txt" -c requirements.txt -r requirements-beam.txt
 fi
 if [[ $marks == *"or tpu_compiler"* ]]; then
-  # Apart from the other packages: where libtpu is installed, JAX looks for a TPU at every start and complains.
-  install_once tpu-compiler "about a minute" "requirements-tpu.txt requirements.txt" \
-    --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt
-  export PYTHONPATH="$PWD/.venv/tpu_compiler${PYTHONPATH:+:$PYTHONPATH}"
-  export TPU_SKIP_MDS_QUERY=1  # No TPU here: do not ask the cloud for its address.
+  install_tpu_compiler
 fi
 
 export JAX_PLATFORMS=cpu

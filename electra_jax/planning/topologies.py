@@ -44,6 +44,17 @@ CHIPS = {
 }
 
 
+# For the TPU's library where there is no TPU.
+_COMPILER_ALONE = {
+    "TPU_SKIP_MDS_QUERY": "1",  # Do not ask the cloud for an address.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Its lock guards a TPU, and somebody may compile, too.
+    "TPU_WORKER_HOSTNAMES": "localhost",  # It complains where it finds none.
+    "TPU_ACCELERATOR_TYPE": "v5litepod-4",
+    "TPU_STDERR_LOG_LEVEL": "3",
+    "TPU_MIN_LOG_LEVEL": "3",
+}
+
+
 @dataclasses.dataclass(frozen=True)
 class Slice:
     """A slice, or several alike.
@@ -84,8 +95,8 @@ def make_slice(name: str, count: int = 1) -> Slice:
             "The TPU compiler is not installed. ./launch/plan.sh with the same flags brings it along, apart from the "
             "other packages; on a TPU VM: pip install -r requirements-tpu.txt"
         )
-    os.environ.setdefault("TPU_SKIP_MDS_QUERY", "1")  # No TPU here: do not ask the cloud for its address.
-    os.environ.setdefault("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")  # Its lock guards a TPU, and somebody may compile, too.
+    for name_of_setting, value in _COMPILER_ALONE.items():
+        os.environ.setdefault(name_of_setting, value)
     import jax
     from jax.experimental import topologies
 

@@ -1,0 +1,79 @@
+"""The door to plans: `python -m electra_jax.plan --config=configs/large.py --topology=v5e:4x4`.
+
+Compiles the real training step for a TPU slice that is not there, and says whether it fits, and how fast it should go:
+
+  step time = cycles that the TPU compiler estimates for its fusions (a kernel of ours: the longer of its declared
+              operations at the chip's peak and its declared bytes at the memory's rate) / the chip's clock
+  MFU       = the model's FLOPs a device (matrix products, forward and backward, nothing twice) / step time / peak
+"""
+
+import json
+import os
+import pathlib
+from typing import Any
+
+from absl import flags
+from ml_collections import config_flags
+
+from electra_jax import doors
+from electra_jax.errors import InputError
+
+_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
+_TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice: v5e:4x4, v5p:2x2x2, v6e:4x4, v4:2x2x4, tpu7x:2x2x1.")
+_JSON = flags.DEFINE_string("json", None, "A file that the plan is written to, as well.")
+
+
+def main() -> None:
+    """Prints the plan; exits with 64 where the batch does not fit, naming one that does."""
+    config = _CONFIG.value
+    if config is None or not _TOPOLOGY.value:
+        raise InputError("Two flags are needed, for example --config=configs/large.py --topology=v5e:4x4")
+    target = pathlib.Path(_JSON.value).expanduser() if _JSON.value else None
+    if target and not target.absolute().parent.is_dir():
+        raise InputError(f"--json={target}: there is no directory {target.absolute().parent}")
+    os.environ["JAX_PLATFORMS"] = "cpu"  # The TPU is only compiled for.
+    # Imported here so that a mistyped flag answers at once.
+    from electra_jax.planning import plan as planning
+    from electra_jax.planning import topologies, wording
+
+    slices = config.mesh.get("slices", 1)
+    slice_ = topologies.make_slice(_TOPOLOGY.value, slices)
+    print(f"Compiling {flags.FLAGS['config'].config_filename} for {slice_}; minutes for a large model …", flush=True)
+    try:
+        plan = planning.make_plan(config, slice_, print)
+    except planning.DoesNotFit as error:
+        fitting = planning.largest_batch(config, slice_, error, lambda text: print(text, flush=True))
+        raise InputError(_refusal(config, slice_, error, fitting)) from error
+    print("\n".join(wording.plan_lines(plan)))
+    if target:
+        target.write_text(json.dumps(plan.as_fields(), indent=2) + "\n")
+
+
+def _refusal(config: Any, slice_: Any, error: Any, fitting: Any) -> str:
+    from electra_jax.planning.wording import memory_size
+
+    rows = config.batch_size // len(slice_.devices)
+    needed = f"need {memory_size(error.needed)} or more" if error.needed else "do not fit"
+    lines = [
+        f"config.batch_size: {config.batch_size:,} rows, {rows:,} on each device of {slice_}, {needed}; there are "
+        f"{memory_size(error.available)}.",
+    ]
+    if fitting:
+        lines.append(
+            f"Compiled and found to fit: --config.batch_size={fitting.rows * fitting.devices}, {fitting.rows} on each, "
+            f"{memory_size(fitting.memory.needed)}."
+        )
+    else:
+        lines.append(
+            "Not even one row a device fits: deal out the weights, with --config.mesh.sharding=fsdp "
+            "--config.mesh.data=1 --config.mesh.fsdp=-1."
+        )
+    saved = config.model.saved_activations
+    if saved != "layer_inputs":
+        less = "products" if saved == "all" else "layer_inputs"
+        lines.append(f"To fit more: --config.model.saved_activations={less}, or a larger slice.")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    doors.enter(main)
