@@ -102,7 +102,8 @@ def scope_of(operation: str) -> str:
     "jit(train_step)/transpose(jvp(discriminator))/Electra.discriminate/discriminator/…/layers/output/bli,io->blo/…"
     is "discriminator, backward: layers/output".
     """
-    parts = [part for part in operation.split("/") if not part.startswith(("jit(", "closed_call", "while", "body"))]
+    passing = ("jit(", "closed_call", "while", "body")
+    parts = [part for part in operation.split("/") if part and not part.startswith(passing)]
     if not parts:
         return "other"
     phase = re.sub(r"^(?:transpose\()?(?:jvp\()?([\w ]*)\)*$", r"\1", parts[0]) or "losses"
