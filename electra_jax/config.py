@@ -33,13 +33,14 @@ FREE_FIELDS = (
 SHARDINGS = ("dp", "fsdp", "fsdp_tp")
 
 
-def validate(config: Any, device_count: int, process_count: int = 1) -> None:
+def validate(config: Any, device_count: int, process_count: int = 1, *, reads_text: bool = True) -> None:
     """Checks a config, of either task, before any slow work.
 
     Args:
       config: the config with its overrides applied.
       device_count: how many devices the run will have.
       process_count: in how many processes.
+      reads_text: whether the text must be there.
 
     Raises:
       InputError: lists every problem, each with its field, what was found, and what was expected.
@@ -55,7 +56,7 @@ def validate(config: Any, device_count: int, process_count: int = 1) -> None:
     for names, relation in _relations(config, device_count, process_count):
         if broken.isdisjoint(names):
             problems += relation
-    if pretraining and (not storage.is_remote(config.data.directory) or not problems):
+    if reads_text and pretraining and (not storage.is_remote(config.data.directory) or not problems):
         problems += _text(config)
     if problems:
         raise _error(problems)

@@ -205,10 +205,7 @@ def _trainer(config: ml_collections.ConfigDict, slice_: Slice, note: Callable[[s
             f"config.task: {config.task}; only pre-training is planned. A fine-tuning run fits where pre-training of "
             f"its model did, at a batch of 32 rows"
         )
-    if not config.data.sources:
-        config = ml_collections.ConfigDict(config)
-        config.data.sources = ("text, of which a plan reads nothing",)
-    configs.validate(config, len(slice_.devices))
+    configs.validate(config, len(slice_.devices), reads_text=False)
     job = pretraining_job(config, None, "tpu")
     sizes = (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     return make_trainer(config, job, partitioning.make_mesh(sizes, devices=slice_.devices), note)
