@@ -211,13 +211,11 @@ class _Call:
 
     def kept(self, draws: Any, row: jax.Array, head: int) -> jax.Array:
         """[L, L]: 1 / (1 - rate) where dropout leaves a weight, otherwise 0."""
-        rate, shape = self.settings.dropout_rate, (self.length, self.length)
-        query = jax.lax.broadcasted_iota(jnp.int32, (self.length, 1), 0)
-        keys = jax.lax.broadcasted_iota(jnp.int32, shape, 1)
-        row += draws[2]
-        plane = row * self.settings.heads + draws[3] + head
-        index = (plane * self.length + query) * self.length + keys
-        bits = dropout_bits_at(*(number.astype(jnp.uint32) for number in (index, row, draws[0], draws[1])))
+        rate = self.settings.dropout_rate
+        plane = (draws[2] + row) * self.settings.heads + draws[3] + head
+        queries_Lx1 = plane * self.length + jax.lax.broadcasted_iota(jnp.int32, (self.length, 1), 0)
+        keys_1xL = jax.lax.broadcasted_iota(jnp.int32, (1, self.length), 1)
+        bits = dropout_bits_at(*(number.astype(jnp.uint32) for number in (queries_Lx1, keys_1xL, draws[0], draws[1])))
         # A signed comparison, as the vector unit has no other, of numbers moved by half the range.
         moved = jax.lax.bitcast_convert_type(bits ^ jnp.uint32(2**31), jnp.int32)
         dropped = moved < jnp.int32(dropout_threshold(rate) - 2**31)

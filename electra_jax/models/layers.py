@@ -22,6 +22,10 @@ import numpy as np
 
 Initializer = Callable[..., jax.Array]
 
+# Odd numbers with half their bits set, by which neighbours come far from each other; 2^32 over the golden ratio, and
+# a prime of xxHash (Collet 2012).
+_GOLDEN, _PRIME = np.uint32(0x9E3779B9), np.uint32(0xC2B2AE3D)
+
 # Encoder kernels and tables are truncated normals (Google's `create_initializer`); three kernels keep TensorFlow's
 # default, which is this.
 glorot_uniform = nn.initializers.glorot_uniform()
@@ -174,33 +178,41 @@ def gelu(inputs: jax.Array) -> jax.Array:
 
 
 def dropout_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Random bits for dropout, uint32: the element's index, scrambled with the key.
+    """Random bits for dropout, uint32, from the element's place and the key.
 
-    MurmurHash3's finaliser (Appleby 2011), the key entering twice. A tenth of the work of JAX's threefry, which takes
-    three quarters of a step's compile time on CPU; good enough to choose what to drop, and nothing
-    else. Element by element, so that any sharding gives the same bits.
+    JAX's threefry takes three quarters of a step's compile time on CPU, and its operations on each element are most of
+    what dropout costs. Here rows (all but the last axis) and columns are scrambled apart from each other, and little is
+    left to do for each element. Good enough to choose what to drop, and nothing else. By place, so that any sharding
+    gives the same bits.
     """
     key_words = jax.random.key_data(key)
-    index = jnp.zeros(shape, jnp.uint32)
-    for axis, size in enumerate(shape):
-        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-    row = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
-    return dropout_bits_at(index, row, key_words[0], key_words[1])
+    rows = jnp.zeros((*shape[:-1], 1), jnp.uint32)
+    for axis, size in enumerate(shape[:-1]):
+        rows = rows * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, rows.shape, axis)
+    columns = jax.lax.broadcasted_iota(jnp.uint32, (1,) * (len(shape) - 1) + shape[-1:], len(shape) - 1)
+    return dropout_bits_at(rows, columns, key_words[0], key_words[1])
 
 
-def dropout_bits_at(index: jax.Array, row: jax.Array, first_word: jax.Array, second_word: jax.Array) -> jax.Array:
+def dropout_bits_at(rows: jax.Array, columns: jax.Array, first_word: jax.Array, second_word: jax.Array) -> jax.Array:
     """The bits of `dropout_bits` at some places, all uint32.
 
     Args:
-      index: an element's number in the whole array, modulo 2^32.
-      row: the element's place along the first axis; broadcasts against `index`.
+      rows: numbers of rows; broadcast against `columns`.
+      columns: places along the last axis.
       first_word: of the key.
       second_word: of the key.
     """
-    bits = index * jnp.uint32(0x9E3779B9) + first_word
+    # Two factors, so that rows are not drawn as columns are where the words are equal, as those of `key(0)`.
+    bits = _scrambled(rows * _GOLDEN + first_word) + _scrambled(columns * _PRIME + second_word)
+    # Sums of rows' and columns' numbers depend on each other in fours; part of the finaliser breaks that up.
+    bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
+    return bits ^ (bits >> 13)
+
+
+def _scrambled(bits: jax.Array) -> jax.Array:
+    """MurmurHash3's finaliser (Appleby 2011)."""
     bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
-    # The row enters once more, since the index of a large batch's attention weights goes past 2^32.
-    bits = (bits ^ (bits >> 13) ^ (second_word + row * jnp.uint32(0x9E3779B9))) * jnp.uint32(0xC2B2AE35)
+    bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
     return bits ^ (bits >> 16)
 
 
