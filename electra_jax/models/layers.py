@@ -5,7 +5,7 @@ Axis letters, used as suffixes of array names and as letters in einsum equations
     B rows · L positions · M masked slots · D model width · E embedding width · H heads · K width of one head
     F feed-forward width · V vocabulary · N layers · T token types
 
-Logical axis names of parameters and activations, mapped to mesh axes by one table in `training/partitioning.py`:
+Logical axis names of parameters and activations, mapped to mesh axes by one table in `training/rules.py`:
 
     embed, mlp, heads, kv, vocab, layers, table   axes of weights (`table`: rows of a position or token-type table)
     batch, length, embed_act                      axes of activations
@@ -19,6 +19,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from electra_jax.models import draws
 
 Initializer = Callable[..., jax.Array]
 
@@ -182,9 +184,10 @@ def dropout_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     """
     key_words = jax.random.key_data(key)
     index = jnp.zeros(shape, jnp.uint32)
+    row = draws.row_numbers(shape)
     for axis, size in enumerate(shape):
-        index = index * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, shape, axis)
-    row = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
+        number = jax.lax.broadcasted_iota(jnp.uint32, shape, axis) if axis else row
+        index = index * jnp.uint32(size) + number
     return dropout_bits_at(index, row, key_words[0], key_words[1])
 
 
