@@ -19,6 +19,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.init_from = ""  # A model to start from, of any format: its weights, sizes and tokenizer, not its optimizer.
     config.steps = 766_000  # Optimizer updates.
     config.batch_size = 256  # Rows in a global batch; divisible by the devices that share a batch.
+    config.accumulation = 1  # Parts of a batch, one after another: less memory for activations, equal gradients.
 
     data = config.data = ml_collections.ConfigDict()
     data.directory = "data/base"  # The prepared dataset; made from `sources` when it is not there yet.
@@ -94,7 +95,10 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     mesh.data = -1  # Devices that split the batch; -1 takes what the other axes leave.
     mesh.fsdp = 1  # Devices that split batch and weights.
     mesh.tensor = 1  # Devices that split heads, feed-forward units and words.
-    mesh.sharding = "dp"  # Which weights follow the mesh: dp (none), fsdp, fsdp_tp.
+    mesh.sharding = "dp"  # Which weights follow the mesh: dp (none), fsdp, fsdp_tp; docs/sharding.md.
+    mesh.rules = ""  # Changes to that, from logical to mesh axes: "embed:fsdp,mlp:tensor,vocab:none".
+    mesh.shard_optimizer = False  # Deal the optimizer's moments out over data and fsdp too, for less memory.
+    mesh.slices = 1  # TPU slices, tied by a slower network; the data axis runs over them.
 
     config.log = ml_collections.ConfigDict()
     config.log.every_steps = 100  # Metrics are means over these steps.

@@ -10,10 +10,12 @@ from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.finetuning import settings
 from electra_jax.text import dataset, plan
+from electra_jax.training import rules
 
 # What may change between two starts of one run, because no trained number follows from it.
 FREE_FIELDS = (
     "mesh",
+    "accumulation",
     "log",
     "evaluation.every_steps",
     "evaluation.rows",
@@ -30,7 +32,7 @@ FREE_FIELDS = (
     "reseeds",
 )
 
-SHARDINGS = ("dp", "fsdp", "fsdp_tp")
+SHARDINGS = tuple(rules.RULES)
 
 
 def validate(config: Any, device_count: int, process_count: int = 1, *, reads_text: bool = True) -> None:
@@ -75,7 +77,7 @@ def _text(config: Any) -> list[str]:
 # The two tasks share most fields; each rule is asked of the fields that a config has.
 _TASKS = {"pretraining": "objective", "finetuning": "tasks"}  # With the section that only its configs have.
 _POSITIVE = (
-    "steps", "batch_size", "trials", "epochs",
+    "steps", "batch_size", "accumulation", "mesh.slices", "trials", "epochs",
     "data.lengths", "data.mixture_temperature",
     "model.layers", "model.hidden_size", "model.heads", "model.feed_forward_size", "model.embedding_size",
     "model.positions", "model.initializer_range", "optimizer.learning_rate",
@@ -143,8 +145,12 @@ def _choices(config: Any) -> Iterable[str]:
 
 def _relations(config: Any, device_count: int, process_count: int) -> Iterable[tuple[tuple[str, ...], Iterable[str]]]:
     """The names that a rule reads, and the problems that it finds, worked out only when they are asked for."""
-    yield ("batch_size",), _mesh(config, device_count)
+    yield ("batch_size", "accumulation", "mesh.slices"), _mesh(config, device_count)
     yield ("batch_size",), _processes(config, device_count, process_count)
+    yield (
+        ("mesh.sharding",),
+        (f"config.mesh.rules: {text}" for text in rules.problems(config.mesh.sharding, config.mesh.rules)),
+    )
     yield ("optimizer.gradient_scope", "mesh.sharding"), _gradient_scope(config)
     if config.task != "pretraining":
         return
@@ -201,10 +207,11 @@ def _warmup(config: Any) -> Iterable[str]:
 
 
 def _gradient_scope(config: Any) -> Iterable[str]:
-    if config.optimizer.gradient_scope == "per_device" and (config.mesh.sharding != "dp" or config.mesh.tensor != 1):
+    mesh = config.mesh
+    if config.optimizer.gradient_scope == "per_device" and (mesh.sharding != "dp" or mesh.tensor != 1 or mesh.rules):
         yield (
             "config.optimizer.gradient_scope: per_device needs whole weights on each device; set "
-            "--config.mesh.sharding=dp --config.mesh.tensor=1, or gradient_scope=global"
+            "--config.mesh.sharding=dp --config.mesh.tensor=1 --config.mesh.rules=, or gradient_scope=global"
         )
 
 
@@ -226,8 +233,22 @@ def _mesh(config: Any, device_count: int) -> Iterable[str]:
             f"set one axis to -1 to let it take what is left"
         )
         return
-    shards = math.prod(device_count // fixed if axes[axis] == -1 else axes[axis] for axis in ("data", "fsdp"))
-    if config.batch_size % shards:
+    axes = {axis: device_count // fixed if size == -1 else size for axis, size in axes.items()}
+    slices = config.mesh.slices
+    if axes["data"] % slices:
+        yield (
+            f"config.mesh.slices: {slices} slices do not split data={axes['data']}, and fsdp={axes['fsdp']} × "
+            f"tensor={axes['tensor']} devices must lie within one slice; make --config.mesh.data a multiple of {slices}"
+        )
+        return
+    shards, parts = axes["data"] * axes["fsdp"], config.accumulation
+    if config.batch_size % shards == 0 and config.batch_size % (parts * shards):
+        yield (
+            f"config.accumulation: {config.batch_size} rows on {shards} devices cannot be cut into {parts} equal parts "
+            f"on each; use a divisor of {config.batch_size // shards}, or a batch_size that is a multiple of "
+            f"{parts * shards}"
+        )
+    elif config.batch_size % shards:
         yield (
             f"config.batch_size: {config.batch_size} rows cannot be dealt out evenly over {shards} devices "
             f"(config.mesh: data × fsdp); use a multiple of {shards}"

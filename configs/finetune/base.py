@@ -24,6 +24,7 @@ def get_config() -> ml_collections.ConfigDict:
     config.size = "base"  # Of the model that learning rate and layer decay are for; the variant sets all three.
     config.epochs = 3.0  # Passes over the training examples; of several tasks, over all of them together.
     config.batch_size = 32  # Rows in a global batch.
+    config.accumulation = 1  # Parts of a batch, one after another: less memory for activations, equal gradients.
 
     config.data = ml_collections.ConfigDict()
     config.data.directory = ""  # Paths of the tasks' files start here.
@@ -60,7 +61,10 @@ def get_config() -> ml_collections.ConfigDict:
     mesh.data = -1  # Devices that split the batch; -1 takes what the other axes leave.
     mesh.fsdp = 1  # Devices that split batch and weights.
     mesh.tensor = 1  # Devices that split heads, feed-forward units and words.
-    mesh.sharding = "dp"  # Which weights follow the mesh: dp (none), fsdp, fsdp_tp.
+    mesh.sharding = "dp"  # Which weights follow the mesh: dp (none), fsdp, fsdp_tp; docs/sharding.md.
+    mesh.rules = ""  # Changes to that, from logical to mesh axes: "embed:fsdp,mlp:tensor,vocab:none".
+    mesh.shard_optimizer = False  # Deal the optimizer's moments out over data and fsdp too, for less memory.
+    mesh.slices = 1  # TPU slices, tied by a slower network; the data axis runs over them.
 
     config.log = ml_collections.ConfigDict()
     config.log.every_steps = 20  # Metrics are means over these steps.

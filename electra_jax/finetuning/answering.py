@@ -92,6 +92,10 @@ class AnsweringTask:
             )
         return {"loss": pair(losses_B, batch["weight"]), **sums}
 
+    def loss_weight(self, batch: Arrays) -> jax.Array:
+        """See `Task`: rows."""
+        return jnp.sum(batch["weight"])
+
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
         """See `Task`: what `answer_search.search` reads."""
         if "impossible_logits" in outputs:

@@ -106,6 +106,10 @@ class ClassificationTask:
             return optax.sigmoid_binary_cross_entropy(logits_BxC, labels).mean(axis=-1)
         return optax.softmax_cross_entropy_with_integer_labels(logits_BxC, jnp.maximum(labels, 0))
 
+    def loss_weight(self, batch: Arrays) -> jax.Array:
+        """See `Task`: rows."""
+        return jnp.sum(batch["weight"])
+
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
         """See `Task`."""
         return {"logits": outputs["logits"], "loss": self._losses(outputs["logits"], batch["label"])}

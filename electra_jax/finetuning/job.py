@@ -16,7 +16,7 @@ from electra_jax.finetuning.batches import Batch, Order
 from electra_jax.finetuning.task import Predicted, Task
 from electra_jax.models import flops
 from electra_jax.models.encoder import Embeddings, Encoder, EncoderConfig
-from electra_jax.training.job import Params, Sums, Work
+from electra_jax.training.job import Params, Sums, Weights, Work
 from electra_jax.wording import quantity
 
 # Streams folded into the step's key, so that no two draws of a step share bits.
@@ -170,12 +170,22 @@ class FinetuningJob:
         with jax.named_scope(f"{task.name}_head"):
             return apply(head, params["heads"][f"{task.name}_head"], _HEAD, hidden_BxLxD, arrays)
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
+    def loss_weights(self, batch: Batch, key: jax.Array) -> Weights:
+        """See `Job`."""
+        del key
+        ((name, arrays),) = batch.items()
+        return {"loss": self._by_name[name].loss_weight(arrays)}
+
+    def loss(
+        self, params: Params, batch: Batch, key: jax.Array, weights: Weights | None = None
+    ) -> tuple[jax.Array, Sums]:
         """See `Job`; the metrics of tasks that the batch is not of have weight 0."""
         ((name, arrays),) = batch.items()
         task = self._by_name[name]
         sums = task.loss(self._outputs(params, task, arrays, key, deterministic=False), arrays)
         total, weight = sums["loss"]
+        if weights is not None:
+            weight = weights["loss"]
         loss = total if self.reduction == "sum" else total / jnp.maximum(weight, 1.0)
         return loss, {
             f"{self._prefix(other)}{curve}": sums[curve] if other is task else jnp.zeros(2)

@@ -28,7 +28,7 @@ from electra_jax.text import tokenizer as tokenizers
 from electra_jax.text.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
 from electra_jax.training.optimizer import OptimizerConfig
-from electra_jax.training.trainer import LoopConfig, Trainer
+from electra_jax.training.trainer import LoopConfig, Trainer, placement
 
 Examples = Mapping[str, Mapping[str, list[Example]]]  # By task and split.
 
@@ -198,10 +198,11 @@ def make_trainer(config: Any, job: FinetuningJob, line: ProgressLine) -> Trainer
         save_every_steps=every,
         keep_last=1,
         keep_every_steps=0,
-        sharding=config.mesh.sharding,
+        **placement(config),
         best_metric=f"eval/{job.metric}" if config.evaluation.chosen == "best" else "",
     )
-    mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
+    sizes = config.mesh.data, config.mesh.fsdp, config.mesh.tensor
+    mesh = partitioning.make_mesh(sizes, slices=config.mesh.slices)
     return Trainer(job, optimizer_config, loop_config, mesh, line.print)
 
 

@@ -126,8 +126,15 @@ class TaggingTask:
         }
 
     def _losses(self, outputs: Arrays, batch: Arrays) -> tuple[jax.Array, jax.Array]:
-        weights_BxL = batch["first"] * batch["weight"][:, None]
-        return optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], batch["tag"]), weights_BxL
+        losses_BxL = optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], batch["tag"])
+        return losses_BxL, self._weights(batch)
+
+    def _weights(self, batch: Arrays) -> jax.Array:
+        return batch["first"] * batch["weight"][:, None]
+
+    def loss_weight(self, batch: Arrays) -> jax.Array:
+        """See `Task`: words."""
+        return jnp.sum(self._weights(batch))
 
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
         """See `Task`."""

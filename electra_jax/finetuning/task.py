@@ -50,6 +50,9 @@ class Task(Protocol):
         Rows of padding, whose `batch["weight"]` is 0, count nothing.
         """
 
+    def loss_weight(self, batch: Arrays) -> jax.Array:
+        """The weight of "loss" over a batch, a scalar; traced."""
+
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
         """What the host needs to know of each row, first axis B, in as few numbers as possible; traced."""
 

@@ -18,7 +18,7 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from electra_jax.errors import InputError
-from electra_jax.models import attention_kernel
+from electra_jax.models import attention_kernel, draws
 from electra_jax.models.layers import Dropout, Initializer, Projection, add_bias, mesh_axes
 
 _PLATFORMS = {"plain": ("cpu", "gpu", "tpu"), "fused": ("tpu",), "splash": ("tpu",), "cudnn": ("gpu",)}
@@ -190,13 +190,15 @@ class SelfAttention(nn.Module):
     ) -> jax.Array:
         settings = attention_kernel.KernelSettings(self.heads, self.head_size, rate, self.interpret)
         key_words = jax.random.key_data(Dropout(rate).key()) if rate else jnp.zeros(2, jnp.uint32)
+        part = draws.part()
 
         def attend(first_row: jax.Array | int, first_group: jax.Array | int, *arrays: jax.Array) -> jax.Array:
-            projected_BxLxP, bias_P, document_ids_BxL, key_words = arrays
+            projected_BxLxP, bias_P, document_ids_BxL, key_words, number = arrays
             first_head = first_group * attention_kernel.heads_in_group(self.heads, self.head_size)
             words = jax.lax.bitcast_convert_type(key_words, jnp.int32)
-            draws = jnp.stack([*words, jnp.int32(first_row), jnp.int32(first_head)])
-            return attention_kernel.fused_attention(settings, projected_BxLxP, bias_P, document_ids_BxL, draws)
+            first_row = first_row * part.count + number
+            numbers = jnp.stack([*words, jnp.int32(first_row), jnp.int32(first_head), jnp.int32(part.count)])
+            return attention_kernel.fused_attention(settings, projected_BxLxP, bias_P, document_ids_BxL, numbers)
 
         groups = self.heads // attention_kernel.heads_in_group(self.heads, self.head_size)
         attended_BxLxHK = _on_each_device(
@@ -205,6 +207,7 @@ class SelfAttention(nn.Module):
             (bias_P, ("heads",)),
             (document_ids_BxL, ("batch",)),
             (key_words, ()),
+            (jnp.int32(part.number), ()),
             result=("batch", None, "heads"),
             groups=groups,
         )

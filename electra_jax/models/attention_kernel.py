@@ -69,8 +69,8 @@ def fused_attention(
       projected_BxLxP: for each group of `heads_in_group` heads its queries, its keys, its values.
       bias_P: float32, added to them here: its gradient then is a by-product.
       document_ids_BxL: int32, 0 on padding.
-      draws: int32 [4]: the two words of the dropout's key, the first row's and the first head's number in the whole
-        batch, which are not 0 on a device that has a part of it.
+      draws: int32 [5]: the two words of the dropout's key, the first row's and the first head's number in the whole
+        batch, which are not 0 on a device that has a part of it, and how far its rows lie apart there.
 
     Returns:
       The attended values, [B, L, H·K], of the dtype of the input.
@@ -212,7 +212,7 @@ class _Call:
     def kept(self, draws: Any, row: jax.Array, head: int) -> jax.Array:
         """[L, L]: 1 / (1 - rate) where dropout leaves a weight, otherwise 0."""
         rate = self.settings.dropout_rate
-        plane = (draws[2] + row) * self.settings.heads + draws[3] + head
+        plane = (row * draws[4] + draws[2]) * self.settings.heads + draws[3] + head
         queries_Lx1 = plane * self.length + jax.lax.broadcasted_iota(jnp.int32, (self.length, 1), 0)
         keys_1xL = jax.lax.broadcasted_iota(jnp.int32, (1, self.length), 1)
         bits = dropout_bits_at(*(number.astype(jnp.uint32) for number in (queries_Lx1, keys_1xL, draws[0], draws[1])))

@@ -5,7 +5,7 @@ Axis letters, used as suffixes of array names and as letters in einsum equations
     B rows · L positions · M masked slots · D model width · E embedding width · H heads · K width of one head
     F feed-forward width · V vocabulary · N layers · T token types
 
-Logical axis names of parameters and activations, mapped to mesh axes by one table in `training/partitioning.py`:
+Logical axis names of parameters and activations, mapped to mesh axes by one table in `training/rules.py`:
 
     embed, mlp, heads, kv, vocab, layers, table   axes of weights (`table`: rows of a position or token-type table)
     batch, length, embed_act                      axes of activations
@@ -19,6 +19,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from electra_jax.models import draws
 
 Initializer = Callable[..., jax.Array]
 
@@ -186,8 +188,8 @@ def dropout_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     gives the same bits.
     """
     key_words = jax.random.key_data(key)
-    rows = jnp.zeros((*shape[:-1], 1), jnp.uint32)
-    for axis, size in enumerate(shape[:-1]):
+    rows = draws.row_numbers((*shape[:-1], 1))
+    for axis, size in list(enumerate(shape[:-1]))[1:]:
         rows = rows * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, rows.shape, axis)
     columns = jax.lax.broadcasted_iota(jnp.uint32, (1,) * (len(shape) - 1) + shape[-1:], len(shape) - 1)
     return dropout_bits_at(rows, columns, key_words[0], key_words[1])

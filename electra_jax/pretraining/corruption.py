@@ -5,6 +5,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from electra_jax.models.draws import drawn
+
 SAMPLING_BLOCK = 128  # Vocabulary entries summed at once by `sample_tokens`; a TPU register's lanes.
 
 
@@ -82,7 +84,8 @@ def choose_positions(
     Returns:
       positions_BxM (int32) and weights_BxM (float32; 0 on unused slots, whose position is arbitrary).
     """
-    draws_BxL = jnp.where(maskable_BxL, jax.random.uniform(key, maskable_BxL.shape), -1.0)
+    uniform_BxL = drawn(lambda shape: jax.random.uniform(key, shape), maskable_BxL.shape)
+    draws_BxL = jnp.where(maskable_BxL, uniform_BxL, -1.0)
     _, positions_BxM = jax.lax.top_k(draws_BxL, slots)
     return positions_BxM, (jnp.arange(slots) < counts_B[:, None]).astype(jnp.float32)
 
@@ -91,8 +94,9 @@ def choose_positions_again(
     key: jax.Array, maskable_BxL: jax.Array, counts_B: jax.Array, slots: int
 ) -> tuple[jax.Array, jax.Array]:
     """Draws as `choose_positions` does, but with replacement, Google's way: a position may fill several slots."""
-    logits_Bx1xL = jnp.where(maskable_BxL, 0.0, -jnp.inf)[:, None]
-    positions_BxM = jax.random.categorical(key, logits_Bx1xL, shape=(maskable_BxL.shape[0], slots))
+    rows, length = maskable_BxL.shape
+    noise_BxMxL = drawn(lambda shape: jax.random.gumbel(key, shape), (rows, slots, length))
+    positions_BxM = jnp.argmax(jnp.where(maskable_BxL[:, None], noise_BxMxL, -jnp.inf), axis=-1)
     return positions_BxM.astype(jnp.int32), (jnp.arange(slots) < counts_B[:, None]).astype(jnp.float32)
 
 
@@ -128,7 +132,7 @@ def mask_rows(
     choose = choose_positions_again if with_replacement else choose_positions
     positions_BxM, weights_BxM = choose(choice_key, maskable_BxL, counts_B, slots)
     targets_BxM = jnp.take_along_axis(tokens_BxL, positions_BxM, axis=1)
-    kept_BxM = jax.random.uniform(kept_key, positions_BxM.shape) < kept_fraction
+    kept_BxM = drawn(lambda shape: jax.random.uniform(kept_key, shape), positions_BxM.shape) < kept_fraction
     hidden_BxM = weights_BxM * ~kept_BxM
     masks_BxM = jnp.full_like(targets_BxM, special.mask)
     shown_BxL = write_tokens(tokens_BxL, positions_BxM, masks_BxM, hidden_BxM, with_replacement=with_replacement)
@@ -179,7 +183,8 @@ def sample_tokens(key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 
     weights = weights.reshape(*weights.shape[:2], -1, SAMPLING_BLOCK)
 
     block_ends = jnp.cumsum(weights.sum(-1), axis=-1)
-    threshold_BxMx1 = jax.random.uniform(key, (*block_ends.shape[:2], 1)) * block_ends[..., -1:]
+    uniform_BxMx1 = drawn(lambda shape: jax.random.uniform(key, shape), (*block_ends.shape[:2], 1))
+    threshold_BxMx1 = uniform_BxMx1 * block_ends[..., -1:]
     # Rounding may carry the threshold up to the last sum; then the last entry with any weight is the right answer.
     block_BxMx1 = jnp.minimum((block_ends <= threshold_BxMx1).sum(-1, keepdims=True), block_ends.shape[-1] - 1)
     before_BxMx1 = jnp.where(
@@ -197,7 +202,7 @@ def sample_tokens_by_gumbel(key: jax.Array, logits_BxMxV: jax.Array, temperature
 
     1e-9 inside both logarithms keeps it between -3.0 and 16.6 in float32, so that very rare words are drawn too seldom.
     """
-    uniform_BxMxV = jax.random.uniform(key, logits_BxMxV.shape)
+    uniform_BxMxV = drawn(lambda shape: jax.random.uniform(key, shape), logits_BxMxV.shape)
     noise_BxMxV = -jnp.log(-jnp.log(uniform_BxMxV + 1e-9) + 1e-9)
     return jnp.argmax(logits_BxMxV.astype(jnp.float32) / temperature + noise_BxMxV, axis=-1).astype(jnp.int32)
 

@@ -17,7 +17,7 @@ from electra_jax.pretraining.corruption import SpecialTokens, num_slots, sample_
 from electra_jax.pretraining.objectives import Objective
 from electra_jax.text import batches, sources
 from electra_jax.text.dataset import Dataset
-from electra_jax.training.job import Job, Params, Sums, Work
+from electra_jax.training.job import Job, Params, Sums, Weights, Work
 from electra_jax.wording import quantity
 
 _UNIGRAM_STREAM = 100  # Apart from the streams of `objectives`, whose draws an evaluation repeats.
@@ -75,6 +75,10 @@ class PretrainingJob:
     def batch_shapes(self) -> Sequence[jax.ShapeDtypeStruct]:
         """See `Job`: rows of token ids, all of one length."""
         return [jax.ShapeDtypeStruct((self.batch_size, self.row_length), jnp.int32)]
+
+    def loss_weights(self, batch: jax.Array, key: jax.Array) -> Weights:
+        """See `Job`."""
+        return objectives.loss_weights(self.objective, batch, key)
 
     def work(self, batch: np.ndarray) -> Work:
         """See `Job`."""
@@ -153,11 +157,13 @@ class ElectraJob(PretrainingJob):
         """See `Job`."""
         return self.model.init(key, *self._example_inputs())["params"]
 
-    def loss(self, params: Params, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, Sums]:
+    def loss(
+        self, params: Params, batch: jax.Array, key: jax.Array, weights: Weights | None = None
+    ) -> tuple[jax.Array, Sums]:
         """See `Job`."""
         outputs = objectives.electra_outputs(self.model, self.objective, params, batch, key, deterministic=False)
         metrics = objectives.electra_metrics(outputs)
-        return objectives.electra_loss(self.objective, metrics), metrics
+        return objectives.electra_loss(self.objective, metrics, weights), metrics
 
     def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
         """Metrics of both networks, and how well the discriminator separates words, against two generators.
@@ -278,10 +284,12 @@ class MaskedLanguageModelJob(PretrainingJob):
         """See `Job`."""
         return self.model.init(key, *self._example_inputs())["params"]
 
-    def loss(self, params: Params, batch: jax.Array, key: jax.Array) -> tuple[jax.Array, Sums]:
+    def loss(
+        self, params: Params, batch: jax.Array, key: jax.Array, weights: Weights | None = None
+    ) -> tuple[jax.Array, Sums]:
         """See `Job`."""
         metrics = objectives.mlm_metrics(self.model, self.objective, params, batch, key, deterministic=False)
-        return objectives.quotient(metrics["mlm_loss"]), metrics
+        return objectives.quotient(metrics["mlm_loss"], weights and weights["mlm_loss"]), metrics
 
     def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
         """See `Job`."""

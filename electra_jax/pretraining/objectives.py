@@ -66,9 +66,9 @@ def pair(total: jax.Array, weight: jax.Array) -> jax.Array:
     return jnp.stack([total, weight]).astype(jnp.float32)
 
 
-def quotient(metric: jax.Array) -> jax.Array:
-    """Sum divided by weight; 0 when nothing was counted."""
-    return metric[0] / jnp.maximum(metric[1], 1.0)
+def quotient(metric: jax.Array, weight: jax.Array | None = None) -> jax.Array:
+    """Sum divided by weight, the metric's own unless another is given; 0 when nothing was counted."""
+    return metric[0] / jnp.maximum(metric[1] if weight is None else weight, 1.0)
 
 
 @jax.named_scope("mask")
@@ -161,10 +161,21 @@ def masked_word_metrics(logits_BxMxV: jax.Array, masked: Masked) -> tuple[jax.Ar
     )
 
 
+def _real(row: Row) -> jax.Array:
+    return (row.document_ids_BxL > 0).astype(jnp.float32)
+
+
+def loss_weights(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+    """The weights of the losses of both objectives over a batch, which no network has to be asked for."""
+    row, masked = _read_and_mask(objective, tokens_BxL, key)
+    slots = masked.weights_BxM.sum()
+    return {"generator_loss": slots, "mlm_loss": slots, "discriminator_loss": _real(row).sum()}
+
+
 def electra_metrics(outputs: ElectraOutputs) -> Metrics:
     """Losses and scores of both networks; the discriminator's over all real tokens, [CLS] and [SEP] included."""
     generator_loss, generator_accuracy = masked_word_metrics(outputs.generator_logits_BxMxV, outputs.masked)
-    real_BxL = (outputs.row.document_ids_BxL > 0).astype(jnp.float32)
+    real_BxL = _real(outputs.row)
     replaced_BxL = outputs.replaced_BxL.astype(jnp.float32) * real_BxL
     flagged_BxL = (outputs.discriminator_logits_BxL > 0).astype(jnp.float32) * real_BxL
     losses_BxL = optax.sigmoid_binary_cross_entropy(outputs.discriminator_logits_BxL, replaced_BxL)
@@ -180,9 +191,16 @@ def electra_metrics(outputs: ElectraOutputs) -> Metrics:
     }
 
 
-def electra_loss(objective: Objective, metrics: Metrics) -> jax.Array:
-    """The weighted sum of both mean losses, a scalar (ELECTRA paper §3.1)."""
-    generator, discriminator = quotient(metrics["generator_loss"]), quotient(metrics["discriminator_loss"])
+def electra_loss(objective: Objective, metrics: Metrics, weights: dict[str, jax.Array] | None = None) -> jax.Array:
+    """The weighted sum of both mean losses, a scalar (ELECTRA paper §3.1).
+
+    Args:
+      objective: its weights.
+      metrics: of `electra_metrics`.
+      weights: of `loss_weights`, where the metrics are of a part of the batch only.
+    """
+    names = ("generator_loss", "discriminator_loss")
+    generator, discriminator = (quotient(metrics[name], weights and weights[name]) for name in names)
     return objective.generator_weight * generator + objective.discriminator_weight * discriminator
 
 

@@ -9,6 +9,7 @@ import numpy as np
 Params = Any  # A tree of arrays.
 Batch = Any  # A tree of arrays whose first axis is the batch's rows.
 Sums = dict[str, jax.Array]
+Weights = dict[str, jax.Array]
 
 
 class Work(NamedTuple):
@@ -26,7 +27,7 @@ class Work(NamedTuple):
 class Job(Protocol):
     """A model, its loss, its batches and its evaluation.
 
-    `init`, `loss` and `evaluate` are pure and traced by `jax.jit`; the other methods run on the host.
+    `init`, `loss`, `loss_weights` and `evaluate` are pure and traced by `jax.jit`; the other methods run on the host.
     """
 
     name: str
@@ -45,8 +46,21 @@ class Job(Protocol):
     def init(self, key: jax.Array) -> Params:
         """Initial parameters, boxed with their logical axes."""
 
-    def loss(self, params: Params, batch: Batch, key: jax.Array) -> tuple[jax.Array, Sums]:
-        """The scalar to minimise and metrics as float32 pairs (sum, weight); draws follow from `key` alone."""
+    def loss(
+        self, params: Params, batch: Batch, key: jax.Array, weights: Weights | None = None
+    ) -> tuple[jax.Array, Sums]:
+        """The scalar to minimise and metrics as float32 pairs (sum, weight); draws follow from `key` alone.
+
+        Args:
+          params: as of `init`, unboxed.
+          batch: rows.
+          key: of the step.
+          weights: what `loss_weights` says of the whole batch, if `batch` is a part of it that `draws.part_of_batch` names;
+            the scalars of all parts then add up to that of the whole, as the metrics do.
+        """
+
+    def loss_weights(self, batch: Batch, key: jax.Array) -> Weights:
+        """What `loss` divides by; follows from rows and draws, not from parameters."""
 
     def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> Any:
         """What an evaluation has to know of one held-out batch, a tree of arrays; no dropout."""

@@ -1,35 +1,20 @@
-"""Where arrays live: the mesh, and the one table from logical axis names to mesh axes."""
+"""Where arrays live: the mesh, and what `rules.py` says of logical axes put upon it."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import flax.linen as nn
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from electra_jax.errors import InputError
+from electra_jax.training.rules import AXES, mesh_axes, table
 
-AXES = ("data", "fsdp", "tensor")
-
-_ACTIVATIONS = (("batch", ("data", "fsdp")), ("length", None), ("embed_act", None))
-_REPLICATED = tuple((name, None) for name in ("embed", "mlp", "heads", "kv", "vocab", "layers", "table"))
-
-# Logical axis to mesh axis. `dp` replicates the weights, `fsdp` shards their width, `fsdp_tp` their heads,
-# feed-forward units and words too.
-RULES: dict[str, tuple[tuple[str, Any], ...]] = {
-    "dp": (*_ACTIVATIONS, *_REPLICATED),
-    "fsdp": (*_ACTIVATIONS, ("embed", "fsdp"), *_REPLICATED),
-    "fsdp_tp": (
-        *_ACTIVATIONS,
-        ("embed", "fsdp"),
-        ("mlp", "tensor"),
-        ("heads", "tensor"),
-        ("vocab", "tensor"),
-        *_REPLICATED,
-    ),
-}
+_LARGE = 2**20  # Bytes of a moment that is worth a word if it cannot be dealt out.
 
 
 def mesh_shape(sizes: Sequence[int], device_count: int) -> tuple[int, ...]:
@@ -49,41 +34,101 @@ def mesh_shape(sizes: Sequence[int], device_count: int) -> tuple[int, ...]:
     return shape
 
 
-def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None) -> Mesh:
+def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None, slices: int | None = None) -> Mesh:
     """A (data, fsdp, tensor) mesh over all devices, or over those given (a TPU topology that is not there).
 
+    The outer part of the data axis runs over slices, whose devices are tied by a network much slower than that within
+    one; neighbours on the mesh are neighbours in their slice where its shape allows it.
     Axis types are Auto: JAX's own default, Explicit, drops the logical constraints of Linen modules.
+
+    Args:
+      sizes: of the axes; one may be -1.
+      devices: all there are unless given.
+      slices: how many there must be; None takes them as they are.
+
+    Raises:
+      InputError: the axes do not fit the devices, or those of fsdp and tensor not into one slice.
     """
-    shape = mesh_shape(sizes, len(devices) if devices is not None else jax.device_count())
-    types = (AxisType.Auto,) * len(AXES)
-    if devices is not None:
-        return Mesh(np.array(devices).reshape(shape), AXES, axis_types=types)
-    return jax.make_mesh(shape, AXES, axis_types=types)
+    devices = jax.devices() if devices is None else devices
+    found = slice_count(devices) if slices is None else check_slices(devices, slices)
+    shape = mesh_shape(sizes, len(devices))
+    if shape[0] % found:
+        raise InputError(
+            f"config.mesh: fsdp={shape[1]} × tensor={shape[2]} devices must lie within one slice, and {found} slices "
+            f"of {len(devices) // found} devices do not split data={shape[0]}; make config.mesh.data a multiple of "
+            f"{found}, with smaller fsdp or tensor"
+        )
+    within = shape[0] // found, *shape[1:]
+    by_slice = [
+        _arranged([device for device in devices if _slice_of(device) == number], within)
+        for number in sorted({_slice_of(device) for device in devices})
+    ]
+    return Mesh(np.concatenate(by_slice), AXES, axis_types=(AxisType.Auto,) * len(AXES))
+
+
+def _slice_of(device: jax.Device) -> int:
+    # GPUs have such numbers too, of machines or racks, over which any axis may run.
+    return getattr(device, "slice_index", 0) if device.platform == "tpu" else 0
+
+
+def slice_count(devices: Iterable[jax.Device]) -> int:
+    """How many TPU slices the devices are of; of anything but TPUs one."""
+    return len({_slice_of(device) for device in devices})
+
+
+def check_slices(devices: Iterable[jax.Device], slices: int) -> int:
+    """Returns `slices`; raises InputError when the devices are of another number."""
+    if (found := slice_count(devices)) != slices:
+        raise InputError(
+            f"config.mesh.slices: {slices}, but the devices are of {found} slice{'s' if found > 1 else ''}; "
+            f"set --config.mesh.slices={found}, or start on as many slices as the config says"
+        )
+    return slices
+
+
+def _arranged(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> np.ndarray:
+    """The devices of one slice in the order in which they are wired."""
+    try:
+        return mesh_utils.create_device_mesh(shape, devices)
+    except NotImplementedError:
+        # An axis that is not made of whole axes of the torus.
+        return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
 
 
 @contextlib.contextmanager
-def placed_on(mesh: Mesh, rules: str) -> Iterator[None]:
-    """Makes logical constraints real: Flax looks for `jax.set_mesh`, and `with mesh:` would silence them."""
-    with jax.set_mesh(mesh), nn.logical_axis_rules(RULES[rules]):
+def placed_on(mesh: Mesh, sharding: str, changes: str = "") -> Iterator[None]:
+    """Makes logical constraints real: Flax looks for `jax.set_mesh`, and `with mesh:` would silence them.
+
+    Args:
+      mesh: the mesh.
+      sharding: a preset of `rules.RULES`.
+      changes: of it; see `rules.table`.
+    """
+    with jax.set_mesh(mesh), nn.logical_axis_rules(table(sharding, changes)):
         yield
 
 
 def state_shardings(
-    make_state: Callable[[jax.Array], Any], mesh: Mesh, rules: str, note: Callable[[str], None] = print
+    make_state: Callable[[jax.Array], Any],
+    mesh: Mesh,
+    sharding: str,
+    note: Callable[[str], None] = print,
+    changes: str = "",
 ) -> tuple[Any, Any]:
     """The abstract state, unboxed, and the sharding of each of its leaves.
 
-    An axis whose size the mesh does not divide is replicated instead, and `note` told so.
+    An axis whose size the mesh does not divide is replicated instead, and `note` told so. For `sharding` and `changes`
+    see `placed_on`.
     """
     # Traced outside the mesh context: there, unboxing would apply constraints to abstract values.
     boxed = jax.eval_shape(make_state, jax.eval_shape(lambda: jax.random.key(0)))
-    wanted = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, RULES[rules])
+    wanted = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, table(sharding, changes))
     abstract = nn.unbox(boxed)
 
-    def fit(path: tuple, leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> NamedSharding:
+    def fit(path: tuple, leaf: jax.ShapeDtypeStruct, placement: NamedSharding) -> NamedSharding:
         axes = []
-        for size, axis in zip(leaf.shape, (*sharding.spec, *[None] * leaf.ndim), strict=False):
-            parts = int(np.prod([mesh.shape[name] for name in _names(axis)]))
+        for size, axis in zip(leaf.shape, (*placement.spec, *[None] * leaf.ndim), strict=False):
+            parts = int(np.prod([mesh.shape[name] for name in mesh_axes(axis)]))
             if size % parts:
                 note(f"{jax.tree_util.keystr(path)}: {size} is not divisible by {parts} ({axis}); replicated instead")
                 axis = None
@@ -93,10 +138,38 @@ def state_shardings(
     return abstract, jax.tree_util.tree_map_with_path(fit, abstract, wanted)
 
 
-def _names(axis: str | tuple[str, ...] | None) -> tuple[str, ...]:
-    if axis is None:
-        return ()
-    return axis if isinstance(axis, tuple) else (axis,)
+def dealt_out(abstract: Any, shardings: Any, note: Callable[[str], None] = lambda text: None) -> Any:
+    """Shardings that deal each array out over the data and fsdp devices that would otherwise hold copies of it.
+
+    It is cut along its largest axis that is whole so far and that these devices divide (ZeRO, Rajbhandari et al. 2020).
+
+    Args:
+      abstract: a tree of shapes.
+      shardings: of its leaves, so far.
+      note: told, once, of large arrays without such an axis, which stay as they are.
+    """
+    whole: dict[tuple[int, ...], int] = {}  # By shape, how many divisors were missing: moments come in pairs.
+
+    def dealt(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> NamedSharding:
+        spec = [*sharding.spec, *[None] * (leaf.ndim - len(sharding.spec))]
+        used = {name for axis in spec for name in mesh_axes(axis)}
+        free = tuple(name for name in ("data", "fsdp") if name not in used and sharding.mesh.shape[name] > 1)
+        parts = math.prod(sharding.mesh.shape[name] for name in free)
+        fitting = [axis for axis in range(leaf.ndim) if spec[axis] is None and leaf.shape[axis] % parts == 0]
+        if parts == 1:
+            return sharding
+        if not fitting:
+            if leaf.size * leaf.dtype.itemsize >= _LARGE:
+                whole[leaf.shape] = parts
+            return sharding
+        spec[max(fitting, key=lambda axis: leaf.shape[axis])] = free
+        return NamedSharding(sharding.mesh, PartitionSpec(*spec))
+
+    result = jax.tree.map(dealt, abstract, shardings)
+    if whole:
+        shapes = ", ".join(f"{list(shape)} by {parts}" for shape, parts in whole.items())
+        note(f"config.mesh.shard_optimizer: moments that no axis divides evenly stay whole: {shapes}")
+    return result
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from electra_jax.training.job import Job, Params, Sums
+from electra_jax.models import draws
+from electra_jax.training.job import Batch, Job, Params, Sums
 from electra_jax.training.optimizer import OptimizerConfig, learning_rate
 from electra_jax.training.state import TrainState
 
@@ -20,25 +21,47 @@ TrainStep = Callable[[TrainState, jax.Array, jax.Array], tuple[TrainState, Sums]
 
 
 def make_train_step(
-    job: Job, optimizer: optax.GradientTransformation, settings: OptimizerConfig, log_every_steps: int
+    job: Job,
+    optimizer: optax.GradientTransformation,
+    settings: OptimizerConfig,
+    log_every_steps: int,
+    accumulation: int = 1,
+    update_shardings: Params | None = None,
 ) -> TrainStep:
     """Returns `train_step(state, batch, root_key) -> (state, metrics)`, to be jitted by the caller.
 
     `metrics` are the sums since the last multiple of `log_every_steps`. They leave the step a second time beside the
     state, because the state's own copy is given away to the next step before the host has read it.
+
+    Args:
+      job: what is trained.
+      optimizer: see `optimizer.py`.
+      settings: of the optimizer.
+      log_every_steps: see above.
+      accumulation: in how many parts a batch is worked on, one after another.
+      update_shardings: where gradients and updates live, like the parameters' tree; None leaves it to the compiler.
+        Parameters may live elsewhere: those who jit this say where.
     """
 
+    def placed(tree: Params) -> Params:
+        return tree if update_shardings is None else jax.lax.with_sharding_constraint(tree, update_shardings)
+
+    per_device = settings.gradient_scope == "per_device"
     gradients_of = jax.value_and_grad(job.loss, has_aux=True)
-    if settings.gradient_scope == "per_device":
+    if accumulation > 1:
+        # Where devices differentiate by themselves, each has all of its gradients.
+        gradients_of = _accumulated(job, accumulation, (lambda tree: tree) if per_device else placed)
+    if per_device:
         gradients_of = _per_device(gradients_of, settings.clip_norm)
 
     def train_step(state: TrainState, batch: jax.Array, root_key: jax.Array) -> tuple[TrainState, Sums]:
         key = jax.random.fold_in(root_key, state.step)
         (loss, metrics), gradients = gradients_of(state.params, batch, key)
+        gradients = placed(gradients)
         with jax.named_scope("optimizer"):
             updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
             rate = learning_rate(settings, state.step)
-            params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+            params = placed(jax.tree.map(lambda p, u: p - rate * u, state.params, updates))
 
         one = jnp.ones(())
         metrics = metrics | {
@@ -50,6 +73,36 @@ def make_train_step(
         return TrainState(state.step + 1, params, optimizer_state, metrics), metrics
 
     return train_step
+
+
+def _accumulated(job: Job, count: int, placed: Callable[[Params], Params]) -> Callable:
+    """As `value_and_grad` of the loss, in memory for the activations of one part of the batch.
+
+    Part i are the rows i, i + count, i + 2 · count, …: of every device's rows as many, so that none has to move. Parts
+    draw what the whole batch would have drawn and are divided by its weights, so that their sums are its own.
+    """
+
+    def in_parts(leaf: jax.Array) -> jax.Array:
+        parts = jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
+        return nn.with_logical_constraint(parts, (None, "batch", *[None] * (leaf.ndim - 1)))
+
+    def gradients_of(params: Params, batch: Batch, key: jax.Array) -> tuple:
+        weights = job.loss_weights(batch, key)
+        batches = jax.tree.map(in_parts, batch)
+
+        def add_part(sums: tuple, part: tuple[jax.Array, Batch]) -> tuple[tuple, None]:
+            number, rows = part
+            with draws.part_of_batch(number, count):
+                values, gradients = jax.value_and_grad(job.loss, has_aux=True)(params, rows, key, weights)
+            return jax.tree.map(jnp.add, sums, (values, placed(gradients))), None
+
+        rows = jax.tree.map(lambda leaf: leaf[0], batches)
+        values = jax.eval_shape(lambda: job.loss(params, rows, key, weights))
+        nothing = jax.tree.map(lambda value: jnp.zeros(value.shape, value.dtype), values)
+        nothing = nothing, placed(jax.tree.map(jnp.zeros_like, params))
+        return jax.lax.scan(add_part, nothing, (jnp.arange(count), batches))[0]
+
+    return gradients_of
 
 
 def _per_device(gradients_of: Callable, clip_norm: float) -> Callable:

@@ -32,6 +32,9 @@ class LoopConfig:
     keep_last: int
     keep_every_steps: int
     sharding: str
+    rules: str = ""  # Changes to the table of `sharding`.
+    shard_optimizer: bool = False
+    accumulation: int = 1
     best_metric: str = ""  # The checkpoint with the highest score of this name stays; "" keeps none for its score.
 
 
@@ -63,10 +66,24 @@ class Trainer:
             return initial_state(job, transformation, key)
 
         self._make_state = make_state
-        self.abstract, self.shardings = partitioning.state_shardings(make_state, mesh, config.sharding, note)
+        self.abstract, self.shardings = partitioning.state_shardings(
+            make_state, mesh, config.sharding, note, config.rules
+        )
+        update_shardings = self.shardings.params if config.accumulation > 1 else None
+        if config.shard_optimizer:
+            moments = partitioning.dealt_out(self.abstract.optimizer, self.shardings.optimizer, note)
+            update_shardings = partitioning.dealt_out(self.abstract.params, self.shardings.params)
+            self.shardings = self.shardings.replace(optimizer=moments)
         everywhere = partitioning.replicated(mesh)
         self._train_step = jax.jit(
-            make_train_step(job, transformation, optimizer_config, config.log_every_steps),
+            make_train_step(
+                job,
+                transformation,
+                optimizer_config,
+                config.log_every_steps,
+                config.accumulation,
+                update_shardings,
+            ),
             donate_argnums=0,
             out_shardings=(self.shardings, everywhere),
         )
@@ -101,7 +118,7 @@ class Trainer:
 
     def placed(self) -> contextlib.AbstractContextManager[None]:
         """The mesh and the axis rules, to be in force while steps are traced."""
-        return partitioning.placed_on(self.mesh, self.config.sharding)
+        return partitioning.placed_on(self.mesh, self.config.sharding, self.config.rules)
 
     def put(self, batch: Batch) -> Batch:
         """The global batch from this process's rows."""
@@ -142,6 +159,17 @@ def _shape_of(batch: Batch) -> Hashable:
     return structure, tuple(leaf.shape for leaf in leaves)
 
 
+def placement(config: Any) -> dict[str, Any]:
+    """The fields of `LoopConfig` that say where a run's arrays live and how its batches are worked through."""
+    mesh = config.mesh
+    return dict(
+        sharding=mesh.sharding,
+        rules=mesh.rules,
+        shard_optimizer=mesh.shard_optimizer,
+        accumulation=config.accumulation,
+    )
+
+
 def make_trainer(config: Any, job: Job, mesh: Mesh, note: Callable[[str], None]) -> Trainer:
     """The trainer that a validated config asks for."""
     optimizer_config = OptimizerConfig(steps=config.steps, **config.optimizer)
@@ -152,6 +180,7 @@ def make_trainer(config: Any, job: Job, mesh: Mesh, note: Callable[[str], None])
         save_every_steps=config.checkpoint.every_steps,
         keep_last=config.checkpoint.keep_last,
         keep_every_steps=config.checkpoint.keep_every_steps,
-        sharding=config.mesh.sharding,
+        **placement(config),
     )
+    partitioning.check_slices(mesh.devices.flat, config.mesh.slices)
     return Trainer(job, optimizer_config, loop_config, mesh, note)
