@@ -36,7 +36,7 @@ def main() -> None:
     from electra_jax.planning import plan as planning
     from electra_jax.planning import topologies, wording
 
-    slices = config.mesh.get("slices", 1)
+    slices = config.mesh.slices
     slice_ = topologies.make_slice(_TOPOLOGY.value, slices)
     print(f"Compiling {flags.FLAGS['config'].config_filename} for {slice_}; minutes for a large model …", flush=True)
     try:

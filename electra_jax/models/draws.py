@@ -21,7 +21,8 @@ class Part(NamedTuple):
     count: int
 
 
-_PART = contextvars.ContextVar("part", default=Part(0, 1))
+_WHOLE = Part(0, 1)
+_PART = contextvars.ContextVar("part", default=_WHOLE)
 
 
 @contextlib.contextmanager

@@ -208,7 +208,7 @@ def _trainer(config: ml_collections.ConfigDict, slice_: Slice, note: Callable[[s
     configs.validate(config, len(slice_.devices), reads_text=False)
     job = pretraining_job(config, None, "tpu")
     sizes = (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    return make_trainer(config, job, partitioning.make_mesh(sizes, devices=slice_.devices), note)
+    return make_trainer(config, job, partitioning.make_mesh(sizes, slice_.devices, config.mesh.slices), note)
 
 
 def _bytes(tree: Any, shardings: Any) -> int:
