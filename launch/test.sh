@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Checks the house: ./launch/test.sh [--slow] [--interop] [--beam] [--tpu_compiler] [pytest arguments]
+# Checks the house: ./launch/test.sh [--slow] [--interop] [--beam] [--tpu_compiler | --tpu_all] [pytest arguments]
 # Without options: ruff and the quick tests, which need nothing but the requirements.
 #   --slow          only those that take longer: whole runs, kills, many devices
 #   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
 #   --beam          only what runs on Apache Beam (installs requirements-beam.txt)
 #   --tpu_compiler  only the compilations for TPUs that are not there (installs requirements-tpu.txt)
+#   --tpu_all       these, and the presets on every kind of slice: most of an hour, as before a release
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
@@ -13,7 +14,9 @@ marks=""
 while [[ $# -gt 0 ]]; do
   case $1 in
     --slow) marks+=" or (slow and not interop and not beam and not tpu_compiler)" ;;
-    --interop | --beam | --tpu_compiler) marks+=" or ${1#--}" ;;
+    --interop | --beam) marks+=" or ${1#--}" ;;
+    --tpu_compiler) marks+=" or (tpu_compiler and not tpu_all)" ;;
+    --tpu_all) marks+=" or tpu_compiler" ;;
     *) break ;;
   esac
   shift
@@ -30,7 +33,7 @@ fi
 if [[ $marks == *"or beam"* ]]; then
   install_once beam "about a minute" "requirements-beam.txt requirements.txt" -c requirements.txt -r requirements-beam.txt
 fi
-if [[ $marks == *"or tpu_compiler"* ]]; then
+if [[ $marks == *"or (tpu_compiler"* || $marks == *"or tpu_compiler"* ]]; then
   install_tpu_compiler
 fi
 
