@@ -55,8 +55,8 @@ class Job(Protocol):
           params: as of `init`, unboxed.
           batch: rows.
           key: of the step.
-          weights: what `loss_weights` says of the whole batch, if `batch` is a part of it that `draws.part_of_batch` names;
-            the scalars of all parts then add up to that of the whole, as the metrics do.
+          weights: what `loss_weights` says of the whole batch, if `batch` is the part of it that `draws.part_of_batch`
+            names; the scalars of all parts then add up to that of the whole, as the metrics do.
         """
 
     def loss_weights(self, batch: Batch, key: jax.Array) -> Weights:
