@@ -21,8 +21,7 @@ class Part(NamedTuple):
     count: int
 
 
-_WHOLE = Part(0, 1)
-_PART = contextvars.ContextVar("part", default=_WHOLE)
+_PART: contextvars.ContextVar[Part | None] = contextvars.ContextVar("part", default=None)
 
 
 @contextlib.contextmanager
@@ -37,7 +36,7 @@ def part_of_batch(number: jax.Array | int, count: int) -> Iterator[None]:
 
 def part() -> Part:
     """The one that is in force, or the whole batch."""
-    return _PART.get()
+    return _PART.get() or Part(0, 1)
 
 
 def row_numbers(shape: tuple[int, ...]) -> jax.Array:

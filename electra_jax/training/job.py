@@ -55,7 +55,7 @@ class Job(Protocol):
           params: as of `init`, unboxed.
           batch: rows.
           key: of the step.
-          weights: what `loss_weights` says of the whole batch, if `batch` is a part of it, which `draws.part_of_batch`
+          weights: what `loss_weights` says of the whole batch, if `batch` is the part of it that `draws.part_of_batch`
             names; the scalars of all parts then add up to that of the whole, as the metrics do.
         """
 

@@ -1,4 +1,4 @@
-"""The table from logical axis names to mesh axes, and what a config may change in it. Without JAX, for `config.py`."""
+"""The one table from logical axis names to mesh axes, and what a config may change in it. No JAX, for `config.py`."""
 
 from collections.abc import Iterable
 

@@ -4,7 +4,7 @@ A step is a function of (state, batch, root key) alone: the key of step s is fol
 draws what an undisturbed one would have drawn.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import flax.linen as nn
 import jax
@@ -26,7 +26,7 @@ def make_train_step(
     settings: OptimizerConfig,
     log_every_steps: int,
     accumulation: int = 1,
-    update_shardings: Params | None = None,
+    shardings: Sequence[Params] = (),
 ) -> TrainStep:
     """Returns `train_step(state, batch, root_key) -> (state, metrics)`, to be jitted by the caller.
 
@@ -39,12 +39,15 @@ def make_train_step(
       settings: of the optimizer.
       log_every_steps: see above.
       accumulation: in how many parts a batch is worked on, one after another.
-      update_shardings: where gradients and updates live, like the parameters' tree; None leaves it to the compiler.
-        Parameters may live elsewhere: those who jit this say where.
+      shardings: of gradients and updates, trees like the parameters'. If there are several, they are brought from one
+        to the next and updated in the last; those who jit this say where the new parameters go from there. None leaves
+        it to the compiler.
     """
 
     def placed(tree: Params) -> Params:
-        return tree if update_shardings is None else jax.lax.with_sharding_constraint(tree, update_shardings)
+        for sharding in shardings:
+            tree = jax.lax.with_sharding_constraint(tree, sharding)
+        return tree
 
     per_device = settings.gradient_scope == "per_device"
     gradients_of = jax.value_and_grad(job.loss, has_aux=True)
@@ -61,7 +64,9 @@ def make_train_step(
         with jax.named_scope("optimizer"):
             updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)
             rate = learning_rate(settings, state.step)
-            params = placed(jax.tree.map(lambda p, u: p - rate * u, state.params, updates))
+            params = jax.tree.map(lambda p, u: p - rate * u, state.params, updates)
+            if shardings:
+                params = jax.lax.with_sharding_constraint(params, shardings[-1])
 
         one = jnp.ones(())
         metrics = metrics | {

@@ -69,10 +69,11 @@ class Trainer:
         self.abstract, self.shardings = partitioning.state_shardings(
             make_state, mesh, config.sharding, note, config.rules
         )
-        update_shardings = self.shardings.params if config.accumulation > 1 else None
+        shardings = [self.shardings.params] if config.accumulation > 1 or config.shard_optimizer else []
         if config.shard_optimizer:
+            # Not at once to where the moments are: the compiler would cut activations alike, and exchange those.
             moments = partitioning.dealt_out(self.abstract.optimizer, self.shardings.optimizer, note)
-            update_shardings = partitioning.dealt_out(self.abstract.params, self.shardings.params)
+            shardings.append(partitioning.dealt_out(self.abstract.params, self.shardings.params))
             self.shardings = self.shardings.replace(optimizer=moments)
         everywhere = partitioning.replicated(mesh)
         self._train_step = jax.jit(
@@ -82,7 +83,7 @@ class Trainer:
                 optimizer_config,
                 config.log_every_steps,
                 config.accumulation,
-                update_shardings,
+                shardings,
             ),
             donate_argnums=0,
             out_shardings=(self.shardings, everywhere),
