@@ -218,9 +218,11 @@ def test_options_install_their_stack_and_select_their_tests(house):
     ]
     assert house.run("test.sh", "--tpu_compiler")[1] == [
         "pip --no-input --use-pep517 --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt",
-        f"-m|pytest|-m|tpu_compiler|{place}",
+        f"-m|pytest|-m|(tpu_compiler and not tpu_all)|{place}",
     ]
-    assert house.run("test.sh", "--tpu_compiler", "--interop")[1] == [f"-m|pytest|-m|tpu_compiler or interop|{place}"]
+    assert house.run("test.sh", "--tpu_compiler", "--interop")[1] == [
+        f"-m|pytest|-m|(tpu_compiler and not tpu_all) or interop|{place}"
+    ]
     slow = "(slow and not interop and not beam and not tpu_compiler)"
     assert house.run("test.sh", "--slow")[1] == [f"-m|pytest|-m|{slow}|{place}"]
     assert house.run("test.sh", "--beam")[1] == [
