@@ -68,9 +68,7 @@ def test_moments_are_cut_along_their_largest_axis_that_can_be():
     assert dealt((5,)) == ()
     assert not said
     assert dealt((30523, 769)) == ()
-    assert said == [
-        "config.mesh.shard_optimizer: moments that no axis divides evenly stay whole: [30523, 769] by 6"
-    ]
+    assert said == ["config.mesh.shard_optimizer: moments that no axis divides evenly stay whole: [30523, 769] by 6"]
 
 
 def test_constraints_are_real_in_the_traced_step(make_trainer):
