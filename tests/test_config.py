@@ -83,6 +83,12 @@ def test_every_preset_is_valid(name, variant):
         ("mesh.fsdp", 3, "data=-1 × fsdp=3 × tensor=1 does not use exactly the 8 devices here"),
         ("mesh.tensor", 0, "0, expected a number of devices, or -1"),
         ("mesh.fsdp", -1, "more than one axis is -1"),
+        ("mesh.slices", 0, "0, expected a number above 0"),
+        ("mesh.slices", 3, "3 slices do not split data=8, and fsdp=1 × tensor=1 devices must lie within one slice"),
+        ("mesh.rules", "width:fsdp", "'width:fsdp' is of no axis that can be placed; expected one of length"),
+        ("mesh.rules", "embed:fsdp,mlp:fsdp", "places both 'embed' and 'mlp'"),
+        ("accumulation", 0, "0, expected a number above 0"),
+        ("accumulation", 3, "128 rows on 8 devices cannot be cut into 3 equal parts on each; use a divisor of 16"),
     ],
 )
 def test_one_mistake_is_one_problem_that_names_its_field(field_name, value, says):
@@ -122,6 +128,21 @@ def test_all_mistakes_are_reported_at_once():
     }
     problems = problems_of(**{name.replace(".", "__"): value for name, value in mistakes.items()})
     assert sorted(problem.split(":")[0] for problem in problems) == sorted(f"config.{name}" for name in mistakes)
+
+
+def test_fsdp_and_tensor_stay_within_a_slice():
+    config = preset()
+    config.mesh.slices = 2
+    config.mesh.fsdp, config.mesh.tensor = 2, 2
+    configs.validate(config, 8)
+    [problem] = problems_of(mesh__slices=2, mesh__fsdp=8)
+    assert problem.startswith("config.mesh.slices: 2 slices do not split data=1, and fsdp=8 × tensor=1")
+
+
+def test_gradients_of_each_device_need_whole_weights():
+    for changes in ({"mesh__sharding": "fsdp"}, {"mesh__rules": "embed:fsdp"}, {"mesh__tensor": 2}):
+        [problem] = problems_of(optimizer__gradient_scope="per_device", **changes)
+        assert problem.startswith("config.optimizer.gradient_scope: per_device needs whole weights")
 
 
 def test_a_mesh_of_every_kind_takes_all_devices():
@@ -185,6 +206,8 @@ def test_free_fields_may_change_and_their_neighbours_may_not():
     changed = preset()
     changed.mesh.data = 4
     changed.mesh.sharding = "fsdp"
+    changed.mesh.shard_optimizer = True
+    changed.accumulation = 4
     changed.log.every_steps = 7
     changed.evaluation.rows = 9
     changed.checkpoint.keep_last = 1
@@ -206,6 +229,7 @@ def test_every_field_but_the_free_ones_changes_the_fingerprint():
     free = configs.flatten(config).keys() - trained.keys()
     wings = {"mesh", "log", "evaluation", "checkpoint"}
     assert {name for name in free if name.split(".")[0] not in wings} == {
+        "accumulation",
         "compile_cache",
         "data.directory",
         "data.download_cache",

@@ -7,8 +7,10 @@ and talks between chips as the sharding means it to.
 import re
 
 import pytest
+from jax.experimental import topologies
 
 from configs import base, camembert_base, small
+from electra_jax.errors import InputError
 from electra_jax.pretraining.job import pretraining_job
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
@@ -70,3 +72,77 @@ def test_full_small_fits_a_chip_and_gives_its_state_away(v5e_devices):
     assert state == pytest.approx(14.4e6 * 3 * 4, rel=0.01)
     assert memory.alias_size_in_bytes == pytest.approx(state, rel=0.01)
     assert collectives(executable) == {"all-reduce"}
+
+
+def test_moments_that_are_dealt_out_take_less_of_a_chip(v5e_devices):
+    def memory_of(shard_optimizer):
+        config = base.get_config("quicktest")
+        config.model.hidden_size = config.model.embedding_size = 384  # Lanes of 128 are full when four chips share.
+        config.model.feed_forward_size = 1536
+        config.mesh.shard_optimizer = shard_optimizer
+        trainer = trainer_for(v5e_devices, config)
+        executable = compiled(trainer)
+        memory, operations = executable.memory_analysis(), collectives(executable)
+        assert memory.alias_size_in_bytes == pytest.approx(memory.argument_size_in_bytes, rel=0.01)
+        return memory.argument_size_in_bytes, operations
+
+    whole, all_reduce = memory_of(False)
+    dealt, gathered = memory_of(True)
+    assert all_reduce == {"all-reduce"}
+    assert "all-gather" in gathered
+    # Parameters and a quarter of two moments, where all were whole; rows that do not fill a register take some more.
+    assert (1 + 2 / 4) / 3 - 0.01 < dealt / whole < (1 + 2 / 4) / 3 + 0.12
+
+
+@pytest.fixture(scope="module")
+def two_slices():
+    """Two slices of four chips each that are not there."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
+        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+        yield topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2", num_slices=2).devices
+
+
+@pytest.mark.parametrize(("sizes", "shape"), [((-1, 1, 1), (8, 1, 1)), ((4, 2, 1), (4, 2, 1)), ((2, 2, 2), (2, 2, 2))])
+def test_the_outer_part_of_the_data_axis_runs_over_slices(two_slices, sizes, shape):
+    mesh = partitioning.make_mesh(sizes, two_slices, slices=2)
+    assert mesh.devices.shape == shape
+    halves = mesh.devices.reshape(2, -1)
+    for number, half in enumerate(halves):
+        assert {device.slice_index for device in half} == {number}
+        # Neighbours on the mesh are one link apart, the last and the first of the square included.
+        places = [device.coords for device in half]
+        steps = zip(places, places[1:] + places[:1], strict=True)
+        if shape[1] == shape[2] == 1:
+            assert all(sum(abs(a - b) for a, b in zip(one, other, strict=True)) == 1 for one, other in steps)
+
+
+def test_a_mesh_over_slices_must_be_said_and_fit(two_slices):
+    with pytest.raises(InputError, match=r"config\.mesh\.slices: 1, but the devices are of 2 slices"):
+        partitioning.make_mesh((-1, 1, 1), two_slices, slices=1)
+    with pytest.raises(InputError, match="fsdp=8 × tensor=1 devices must lie within one slice"):
+        partitioning.make_mesh((1, 8, 1), two_slices, slices=2)
+    config = base.get_config("quicktest")
+    with pytest.raises(InputError, match=r"config\.mesh\.slices: 1, but"):
+        make_trainer(
+            config, pretraining_job(config, None, "tpu"), partitioning.make_mesh((-1, 1, 1), two_slices), print
+        )
+
+
+def test_the_step_compiles_for_two_slices(two_slices):
+    config = base.get_config("quicktest")
+    config.mesh.slices = 2
+    config.accumulation = 2
+    config.batch_size = 16
+    config.mesh.shard_optimizer = True
+    assert "all-reduce" in collectives(compiled(trainer_for(two_slices, config)))
+
+
+def test_axes_that_are_no_whole_axes_of_the_torus_are_laid_out_too(v5e_devices):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
+        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
+        devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4").devices
+    mesh = partitioning.make_mesh((2, 4, 2), devices)
+    assert mesh.devices.shape == (2, 4, 2)
+    assert len(set(mesh.devices.flat)) == 16
