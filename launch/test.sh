@@ -5,7 +5,7 @@
 #   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
 #   --beam          only what runs on Apache Beam (installs requirements-beam.txt)
 #   --tpu_compiler  only the compilations for TPUs that are not there (installs requirements-tpu.txt)
-#   --tpu_all       these, and the presets on every kind of slice: most of an hour, as before a release
+#   --tpu_all       these, and presets on several slices: a quarter of an hour, as before a release
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"

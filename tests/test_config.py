@@ -233,7 +233,6 @@ def test_every_field_but_the_free_ones_changes_the_fingerprint():
         "compile_cache",
         "data.directory",
         "data.download_cache",
-        "accumulation",
         "model.attention",
         "model.saved_activations",
         "model.unrolled_layers",

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from electra_jax.finetuning.job import FinetuningJob
-from electra_jax.models import flops
+from electra_jax.models import draws, flops
 from electra_jax.training.optimizer import depth_scales
 from tests.finetuning.made import WordTokenizer, classification, encoder, sentences, tagging, texts
 
@@ -75,6 +75,22 @@ def test_google_s_loss_is_the_sum(both):
     (name,) = batch
     loss, metrics = dataclasses.replace(job, reduction="sum").loss(params, batch, jax.random.key(0))
     assert loss == pytest.approx(float(metrics[f"{name}/loss"][0]))
+
+
+@pytest.mark.parametrize("reduction", ["mean", "sum"])
+@pytest.mark.parametrize("name", ["texts", "words"])
+def test_losses_and_gradients_of_parts_add_up_to_those_of_the_batch(both, name, reduction):
+    job, params = dataclasses.replace(both[0], reduction=reduction), both[1]
+    batch = next(batch for batch in job.training_batches(0) if name in batch)
+    key = jax.random.key(0)
+    whole = jax.value_and_grad(job.loss, has_aux=True)(params, batch, key)
+    weights, parts = job.loss_weights(batch, key), []
+    for number in range(2):
+        with draws.part_of_batch(number, 2):
+            rows = jax.tree.map(lambda leaf, first=number: leaf[first::2], batch)
+            parts.append(jax.value_and_grad(job.loss, has_aux=True)(params, rows, key, weights))
+    summed = jax.tree.map(jnp.add, *parts)
+    jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), summed, whole)
 
 
 def test_the_head_and_the_encoder_of_the_batch_s_task_have_gradients_and_no_other_head(both):

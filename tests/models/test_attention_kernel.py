@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 
 from electra_jax.errors import InputError
+from electra_jax.models import draws
 from electra_jax.models.attention import SelfAttention, choose_implementation
 from electra_jax.models.attention_kernel import fits
 from electra_jax.training import partitioning
@@ -77,7 +78,36 @@ def test_splash_attention_gives_values_and_gradients_of_plain_attention():
     assert_equal(outcome(splash, *rest), outcome(module, *rest))
 
 
+def attended_in_parts(module, params, hidden_BxLxD, ids_BxL, count):
+    """What a module says of a batch in parts, put together again."""
+
+    @jax.jit
+    def part(number, hidden, ids):
+        with draws.part_of_batch(number, count):
+            return module.apply(
+                {"params": params}, hidden, ids, deterministic=False, rngs={"dropout": jax.random.key(5)}
+            )
+
+    attended_BxLxD = np.empty_like(hidden_BxLxD)
+    for number in range(count):
+        own = slice(number, None, count)
+        attended_BxLxD[own] = part(number, hidden_BxLxD[own], ids_BxL[own]) * (ids_BxL[own] > 0)[..., None]
+    return attended_BxLxD
+
+
+@pytest.mark.parametrize("implementation", ["plain", "fused"])
+def test_parts_of_a_batch_drop_what_the_whole_batch_drops(implementation):
+    module, *rest = prepared(2, 64, 128, 0.3)
+    in_parts = dataclasses.replace(module, implementation=implementation, interpret=True)
+    np.testing.assert_allclose(attended_in_parts(in_parts, *rest, 2), outcome(module, *rest)["attended"], atol=2e-5)
+
+
 def compare_on_four_devices():
+    module, *rest = prepared(4, 64, 128, 0.1, rows=8)
+    kernel = dataclasses.replace(module, implementation="fused", interpret=True)
+    with partitioning.placed_on(partitioning.make_mesh((2, 1, 2)), "fsdp_tp"):
+        parts = attended_in_parts(kernel, *rest, 2)
+    np.testing.assert_allclose(parts, outcome(module, *rest)["attended"], atol=2e-5)
     for implementation, rate in (("fused", 0.1), ("splash", 0.0)):
         module, *rest = prepared(4, 64, 128, rate)
         kernel = dataclasses.replace(module, implementation=implementation, interpret=True)
