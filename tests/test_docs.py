@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from tests.running import ROOT
+from tests.running import ENVIRONMENT, ROOT
 
 
 @pytest.mark.slow
@@ -46,7 +46,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
         finished = subprocess.run(
             [sys.executable, *arguments],
             cwd=ROOT,
-            env=os.environ | {"JAX_PLATFORMS": "cpu"},
+            env=os.environ | ENVIRONMENT,
             capture_output=True,
             text=True,
             check=False,

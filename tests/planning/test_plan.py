@@ -54,6 +54,7 @@ def test_memory_is_that_of_the_state_and_of_what_comes_and_goes():
     assert any(line.startswith("Memory of a device") for line in plan_lines(plan))
 
 
+@pytest.mark.tpu_all
 def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
     run = plan_command("--config=configs/base.py:quicktest", "--topology=v5e:2x2", "--config.batch_size=160000")
     assert run.returncode == 64
@@ -84,6 +85,7 @@ def test_bad_input_is_one_clear_message(flags, said):
     assert "Traceback" not in run.stderr
 
 
+@pytest.mark.tpu_all
 def test_every_kind_of_chip_can_be_planned_for():
     for name in ("v4:2x2x1", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"):
         plan = make_plan(base.get_config("quicktest"), make_slice(name), print)
