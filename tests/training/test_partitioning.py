@@ -119,7 +119,7 @@ print(json.dumps(totals))
 def losses(devices, *mesh_and_sharding):
     environment = os.environ | {
         "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}",
+        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
     }
     command = [sys.executable, "-c", _LOSSES, *mesh_and_sharding]
     finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
