@@ -22,6 +22,7 @@ V5E_MEMORY = 16 * 2**30  # Bytes on one chip.
 
 def trainer_for(v5e_devices, config, sizes=(-1, 1, 1), sharding="dp"):
     config.mesh.sharding = sharding
+    config.model.unrolled_layers = 1  # As a loop, Small compiles in a tenth of the time.
     replaced = []
     mesh = partitioning.make_mesh(sizes, devices=v5e_devices)
     trainer = make_trainer(config, pretraining_job(config, None, "tpu"), mesh, replaced.append)
