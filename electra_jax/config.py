@@ -96,7 +96,7 @@ _FRACTIONS = (
     "model.classifier_dropout_rate", "optimizer.beta1", "optimizer.beta2", "optimizer.warmup_fraction",
 )  # fmt: skip
 _FACTORS = ("model.generator_width", "model.generator_depth", "optimizer.layer_decay")
-_CHOICES = {
+CHOICES = {
     "objective.name": ("electra", "mlm"),
     "model.attention_bias": ("none", "distance_decay"),
     "model.compute_dtype": ("auto", "float32", "bfloat16"),
@@ -137,8 +137,8 @@ def _present(config: Any, names: Iterable[str]) -> Iterable[str]:
 
 
 def _choices(config: Any) -> Iterable[str]:
-    for name in _present(config, _CHOICES):
-        values = _CHOICES[name]
+    for name in _present(config, CHOICES):
+        values = CHOICES[name]
         if field(config, name) not in values:
             yield f"config.{name}: {field(config, name)!r}, expected one of {', '.join(map(str, values))}"
 

@@ -111,7 +111,7 @@ def _pretrain(config: Any, workdir: pathlib.Path, model: Any, profiled: Any, lin
     configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     cluster.from_first(lambda: _check_tokenizer(workdir / "tokenizer", dataset))
     job = pretraining_job(config, dataset, jax.default_backend())
-    mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor), slices=config.mesh.slices)
+    mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
     trainer = make_trainer(config, job, mesh, line.print)
     if model:
         given, report = pretraining_params(model, trainer.abstract.params)

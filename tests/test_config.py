@@ -71,6 +71,8 @@ def test_every_preset_is_valid(name, variant):
         ("data.rows", "folded", "found 'folded', expected one of segment_pairs, packed"),
         ("model.attention_bias", "rotary", "'rotary', expected one of none, distance_decay"),
         ("model.compute_dtype", "float16", "'float16', expected one of auto, float32, bfloat16"),
+        ("model.attention", "flash", "'flash', expected one of auto, plain, fused, splash, cudnn"),
+        ("model.saved_activations", "some", "'some', expected one of all, products, layer_inputs"),
         ("mesh.sharding", "zero", "'zero', expected one of dp, fsdp, fsdp_tp"),
         ("model.heads", 5, "5 heads do not divide config.model.hidden_size=256"),
         ("data.sequence_length", 513, "513 is above the position table, config.model.positions=512"),

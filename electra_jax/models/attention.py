@@ -21,7 +21,8 @@ from electra_jax.errors import InputError
 from electra_jax.models import attention_kernel, draws
 from electra_jax.models.layers import Dropout, Initializer, Projection, add_bias, mesh_axes
 
-_PLATFORMS = {"plain": ("cpu", "gpu", "tpu"), "fused": ("tpu",), "splash": ("tpu",), "cudnn": ("gpu",)}
+# With the platforms that they run on.
+IMPLEMENTATIONS = {"plain": ("cpu", "gpu", "tpu"), "fused": ("tpu",), "splash": ("tpu",), "cudnn": ("gpu",)}
 _SPLASH_BLOCK = 128  # Positions; what its rows must be a multiple of.
 
 
@@ -54,8 +55,8 @@ def choose_implementation(
 
     def objections(candidate: str) -> list[str]:
         found = []
-        if platform not in _PLATFORMS[candidate]:
-            found.append(f"runs on {' and '.join(_PLATFORMS[candidate])} alone, and this is a {platform}")
+        if platform not in IMPLEMENTATIONS[candidate]:
+            found.append(f"runs on {' and '.join(IMPLEMENTATIONS[candidate])} alone, and this is a {platform}")
         if candidate != "plain" and bias != "none":
             found.append(f"has no bias; set --config.model.attention_bias=none (is {bias})")
         if candidate in ("splash", "cudnn") and dropout_rate:

@@ -5,6 +5,7 @@ clock, no other chip waited for; nothing was measured.
 """
 
 import dataclasses
+import math
 import re
 from collections.abc import Callable
 from typing import Any
@@ -34,7 +35,7 @@ class Memory:
     Attributes:
       parameters, optimizer: of the state, which is updated in place.
       activations: what the step needs beside it: activations, gradients and all else that comes and goes.
-      available: what the compiler has for a program.
+      available: all that the device has; the compiler keeps a little of it.
     """
 
     parameters: int
@@ -137,7 +138,9 @@ def make_plan(config: ml_collections.ConfigDict, slice_: Slice, note: Callable[[
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            raise _verdict(error, slice_) from error
+            if refused := _verdict(str(error), slice_):
+                raise refused from error
+            raise
     costs = read_costs(compiled.as_text(), slice_.chip)
     devices, chip, job = len(slice_.devices), slice_.chip, trainer.job
     flops = job.flops_per_step / devices
@@ -208,17 +211,15 @@ def _trainer(config: ml_collections.ConfigDict, slice_: Slice, note: Callable[[s
     configs.validate(config, len(slice_.devices), reads_text=False)
     job = pretraining_job(config, None, "tpu")
     sizes = (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
-    return make_trainer(config, job, partitioning.make_mesh(sizes, slice_.devices, config.mesh.slices), note)
+    return make_trainer(config, job, partitioning.make_mesh(sizes, slice_.devices), note)
 
 
 def _bytes(tree: Any, shardings: Any) -> int:
     """Of one device's part of a tree."""
     parts = jax.tree.map(
-        lambda leaf, sharding: leaf.dtype.itemsize * jax.numpy.prod(jax.numpy.array(sharding.shard_shape(leaf.shape))),
-        tree,
-        shardings,
+        lambda leaf, sharding: leaf.dtype.itemsize * math.prod(sharding.shard_shape(leaf.shape)), tree, shardings
     )
-    return int(sum(int(part) for part in jax.tree.leaves(parts)))
+    return sum(jax.tree.leaves(parts))
 
 
 def _state_bytes(trainer: Trainer) -> int:
@@ -247,10 +248,10 @@ def _collective_seconds(collectives: dict[str, Collective], devices: int, links:
     return sum(rounds.get(kind, 1.0) * share * found.bytes / links for kind, found in collectives.items())
 
 
-def _verdict(error: jax.errors.JaxRuntimeError, slice_: Slice) -> Exception:
-    text = str(error)
+def _verdict(text: str, slice_: Slice) -> DoesNotFit | None:
+    """What the compiler says of memory, if that is what it complains of."""
     if "RESOURCE_EXHAUSTED" not in text or "HBM" not in text.upper():
-        return error
+        return None
 
     def found(pattern: re.Pattern) -> int | None:
         match = pattern.search(text)

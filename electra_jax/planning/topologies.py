@@ -8,13 +8,14 @@ import re
 from typing import Any
 
 from electra_jax.errors import InputError
+from electra_jax.training.processes import PEAK_FLOPS
 
 _GIB = 2**30
 
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A kind of TPU, in its maker's published figures (Google Cloud's documentation of TPU versions).
+    """A device of a kind of TPU, in its maker's published figures (Google Cloud's documentation of TPU versions).
 
     Attributes:
       peak_flops: bfloat16 operations per second of one device.
@@ -22,7 +23,6 @@ class Chip:
       bandwidth: bytes per second between the device and its memory.
       memory: bytes.
       links: bytes per second between the device and its neighbours, all links and both directions together.
-      devices: that JAX sees in one chip.
       setting: how the compiler is told that the cores of a chip work as one.
     """
 
@@ -31,16 +31,16 @@ class Chip:
     bandwidth: float
     memory: float
     links: float
-    devices: int = 1
     setting: str = ""
 
 
 CHIPS = {
-    "v4": Chip(275e12, 1.05e9, 1228e9, 32 * _GIB, 300e9, setting="megacore"),
-    "v5e": Chip(197e12, 1.5e9, 819e9, 16 * _GIB, 200e9),
-    "v5p": Chip(459e12, 1.75e9, 2765e9, 95 * _GIB, 600e9, setting="megacore"),
-    "v6e": Chip(918e12, 1.75e9, 1640e9, 32 * _GIB, 400e9),
-    "tpu7x": Chip(2307e12 / 2, 0.0, 7370e9 / 2, 96 * _GIB, 600e9, devices=2),
+    "v4": Chip(PEAK_FLOPS["TPU v4"], 1.05e9, 1228e9, 32 * _GIB, 300e9, setting="megacore"),
+    "v5e": Chip(PEAK_FLOPS["TPU v5 lite"], 1.5e9, 819e9, 16 * _GIB, 200e9),
+    "v5p": Chip(PEAK_FLOPS["TPU v5p"], 1.75e9, 2765e9, 95 * _GIB, 600e9, setting="megacore"),
+    "v6e": Chip(PEAK_FLOPS["TPU v6 lite"], 1.75e9, 1640e9, 32 * _GIB, 400e9),
+    # JAX sees two devices in a chip, with half of its figures each.
+    "tpu7x": Chip(2307e12 / 2, 0.0, 7370e9 / 2, 96 * _GIB, 600e9),
 }
 
 

@@ -12,10 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from electra_jax import config as configs
 from electra_jax.errors import InputError
 from electra_jax.models import draws
-from electra_jax.models.attention import SelfAttention, choose_implementation
+from electra_jax.models.attention import IMPLEMENTATIONS, SelfAttention, choose_implementation
 from electra_jax.models.attention_kernel import fits
+from electra_jax.models.encoder import SAVED_ACTIVATIONS
 from electra_jax.training import partitioning
 
 
@@ -154,6 +156,12 @@ def test_rows_that_the_kernel_cannot_have_are_left_to_plain_attention():
 )
 def test_the_automatic_choice_never_gives_up_what_the_config_says(platform, heads, length, rate, bias, expected):
     assert choose_implementation("auto", platform, heads, 64, length=length, dropout_rate=rate, bias=bias) == expected
+
+
+def test_the_config_offers_what_the_models_have():
+    # `config.py` says them again, as it does without JAX.
+    assert configs.CHOICES["model.attention"] == ("auto", *IMPLEMENTATIONS)
+    assert configs.CHOICES["model.saved_activations"] == tuple(SAVED_ACTIVATIONS)
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ and talks between chips as the sharding means it to.
 import re
 
 import pytest
-from jax.experimental import topologies
 
 from configs import base, camembert_base, small
 from electra_jax.errors import InputError
+from electra_jax.planning.topologies import make_slice
 from electra_jax.pretraining.job import pretraining_job
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
@@ -98,10 +98,7 @@ def test_moments_that_are_dealt_out_take_less_of_a_chip(v5e_devices):
 @pytest.fixture(scope="module")
 def two_slices():
     """Two slices of four chips each that are not there."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
-        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-        yield topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x2", num_slices=2).devices
+    return make_slice("v5e:2x2", 2).devices
 
 
 @pytest.mark.parametrize(("sizes", "shape"), [((-1, 1, 1), (8, 1, 1)), ((4, 2, 1), (4, 2, 1)), ((2, 2, 2), (2, 2, 2))])
@@ -139,11 +136,7 @@ def test_the_step_compiles_for_two_slices(two_slices):
     assert "all-reduce" in collectives(compiled(trainer_for(two_slices, config)))
 
 
-def test_axes_that_are_no_whole_axes_of_the_torus_are_laid_out_too(v5e_devices):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("TPU_SKIP_MDS_QUERY", "1")
-        patch.setenv("ALLOW_MULTIPLE_LIBTPU_LOAD", "1")
-        devices = topologies.get_topology_desc(platform="tpu", topology_name="v5e:4x4").devices
-    mesh = partitioning.make_mesh((2, 4, 2), devices)
+def test_axes_that_are_no_whole_axes_of_the_torus_are_laid_out_too():
+    mesh = partitioning.make_mesh((2, 4, 2), make_slice("v5e:4x4").devices)
     assert mesh.devices.shape == (2, 4, 2)
     assert len(set(mesh.devices.flat)) == 16
