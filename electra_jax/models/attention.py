@@ -19,7 +19,7 @@ from jax.sharding import PartitionSpec
 
 from electra_jax.errors import InputError
 from electra_jax.models import attention_kernel, draws
-from electra_jax.models.layers import Dropout, Initializer, Projection, add_bias, mesh_axes
+from electra_jax.models.layers import Dropout, Initializer, Projection, mesh_axes
 
 # With the platforms that they run on.
 IMPLEMENTATIONS = {"plain": ("cpu", "gpu", "tpu"), "fused": ("tpu",), "splash": ("tpu",), "cudnn": ("gpu",)}
@@ -128,27 +128,11 @@ class SelfAttention(nn.Module):
             )
             for name in ("query", "key", "value")
         ]
-        # One product for all three: the input is read once, and its gradient is summed up inside the product.
-        # Groups of heads lie side by side, each with its queries, keys and values, so that a mesh can deal them out.
-        is_fused = self.implementation == "fused" and attention_kernel.fits(
-            self.heads, self.head_size, hidden_BxLxD.shape[1]
-        )
-        group = self.head_size * (attention_kernel.heads_in_group(self.heads, self.head_size) if is_fused else 1)
-        kernels, biases = zip(*(projection.weights() for projection in to_heads), strict=True)
-        kernel_DxP = jnp.stack([kernel.reshape(width, -1, group) for kernel in kernels], axis=2).reshape(width, -1)
-        bias_P = jnp.stack([bias.reshape(-1, group) for bias in biases], axis=1).reshape(-1)
-        projected_BxLxP = jnp.einsum("bld,dp->blp", hidden_BxLxD.astype(self.dtype), kernel_DxP)
-        projected_BxLxP = checkpoint_name(projected_BxLxP, "product")
-
         rate = 0.0 if deterministic else self.dropout_rate
-        if is_fused:
-            attended_BxLxHxK = self._fused(projected_BxLxP, bias_P, document_ids_BxL, rate)
+        if self.implementation == "fused" and attention_kernel.fits(self.heads, self.head_size, hidden_BxLxD.shape[1]):
+            attended_BxLxHxK = self._fused(hidden_BxLxD, to_heads, document_ids_BxL, rate)
         else:
-            projected_BxLxP = add_bias(projected_BxLxP, bias_P)
-            parts = projected_BxLxP.reshape(*document_ids_BxL.shape, -1, 3, group)
-            heads = [
-                parts[..., part, :].reshape(*document_ids_BxL.shape, self.heads, self.head_size) for part in range(3)
-            ]
+            heads = [checkpoint_name(projection(hidden_BxLxD), "product") for projection in to_heads]
             if self.implementation == "splash":
                 attended_BxLxHxK = _splash(*heads, document_ids_BxL, self.interpret)
             elif self.implementation == "cudnn":
@@ -187,8 +171,21 @@ class SelfAttention(nn.Module):
         return jnp.einsum("bhqs,bshk->bqhk", weights_BxHxLxL, value_BxLxHxK)
 
     def _fused(
-        self, projected_BxLxP: jax.Array, bias_P: jax.Array, document_ids_BxL: jax.Array, rate: float
+        self, hidden_BxLxD: jax.Array, to_heads: list[Projection], document_ids_BxL: jax.Array, rate: float
     ) -> jax.Array:
+        # One product for queries, keys and values: a TPU reads the input once, and sums up its gradient inside the
+        # product; on CPU, three are faster. Groups of heads lie side by side, each with its queries, keys and values,
+        # so that a mesh can deal them out.
+        width, group = (
+            hidden_BxLxD.shape[-1],
+            self.head_size * attention_kernel.heads_in_group(self.heads, self.head_size),
+        )
+        kernels, biases = zip(*(projection.weights() for projection in to_heads), strict=True)
+        kernel_DxP = jnp.stack([kernel.reshape(width, -1, group) for kernel in kernels], axis=2).reshape(width, -1)
+        bias_P = jnp.stack([bias.reshape(-1, group) for bias in biases], axis=1).reshape(-1)
+        projected_BxLxP = jnp.einsum("bld,dp->blp", hidden_BxLxD.astype(self.dtype), kernel_DxP)
+        projected_BxLxP = checkpoint_name(projected_BxLxP, "product")
+
         settings = attention_kernel.KernelSettings(self.heads, self.head_size, rate, self.interpret)
         key_words = jax.random.key_data(Dropout(rate).key()) if rate else jnp.zeros(2, jnp.uint32)
         part = draws.part()

@@ -49,14 +49,22 @@ def mesh_axes(logical_axis: str, size: int) -> tuple[str, ...]:
 
 @jax.custom_vjp
 def add_bias(inputs: jax.Array, bias: jax.Array) -> jax.Array:
-    """The sum of both, the bias broadcast over the leading axes; its gradient is summed up by the matrix unit."""
+    """The sum of both, the bias broadcast over the leading axes; an accelerator's matrix unit sums up its gradient."""
     return inputs + bias.astype(inputs.dtype)
 
 
 def _bias_gradient(bias: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
-    ones = jnp.ones(gradient.shape[: gradient.ndim - bias.ndim], gradient.dtype)
-    leading = tuple(range(ones.ndim))
-    summed = jax.lax.dot_general(ones, gradient, ((leading, leading), ((), ())), preferred_element_type=jnp.float32)
+    leading = tuple(range(gradient.ndim - bias.ndim))
+
+    def by_product(gradient: jax.Array) -> jax.Array:
+        dimensions = ((leading, leading), ((), ()))
+        ones = jnp.ones(gradient.shape[: len(leading)], gradient.dtype)
+        return jax.lax.dot_general(ones, gradient, dimensions, preferred_element_type=jnp.float32)
+
+    # On a CPU, such a product takes a quarter of a layer's time.
+    summed = jax.lax.platform_dependent(
+        gradient, cpu=lambda gradient: jnp.sum(gradient.astype(jnp.float32), axis=leading), default=by_product
+    )
     return gradient, summed
 
 
