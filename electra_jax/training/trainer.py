@@ -21,7 +21,7 @@ from electra_jax.training.step import TrainStep, make_evaluation_step, make_trai
 _EVALUATION_STREAM = 2**31 - 1
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class LoopConfig:
     """How a run is driven; intervals in steps."""
 

@@ -40,7 +40,11 @@ def test_steps_and_evaluations_compile_for_four_chips(v5e_devices, kind, shardin
     job = FinetuningJob((task_of(kind),), sizes, 8, 0, 1.0, 2, "mean", 0)
     optimizer = OptimizerConfig(10, 1e-4, 1, 1.0, 0.0, 0.9, 0.999, 1e-6, 1.0, layer_decay=0.8)
     mesh = partitioning.make_mesh((-1, 1, 1) if sharding == "dp" else (1, 2, 2), devices=v5e_devices)
-    trainer = Trainer(job, optimizer, LoopConfig(0, 5, 5, 5, 1, 0, sharding), mesh, lambda note: None)
+    loop = LoopConfig(
+        seed=0, log_every_steps=5, evaluate_every_steps=5, save_every_steps=5, keep_last=1, keep_every_steps=0,
+        sharding=sharding,
+    )  # fmt: skip
+    trainer = Trainer(job, optimizer, loop, mesh, lambda note: None)
     rows = partitioning.batch_sharding(mesh)
     with trainer.placed():
         assert "all-reduce" in trainer.lower().compile().as_text()

@@ -111,14 +111,17 @@ def test_when_no_more_runs_may_be_repeated_a_failed_one_counts_and_that_is_said(
     assert "Seed 1007 has failed, too" in said.getvalue()
 
 
-def real_trials(workdir, count, chosen="last", learning_rate=0.005, steps=40):
+def real_trials(workdir, count, chosen="last", learning_rate=0.005, steps=80):
     task = classification(
         TOKENIZER, TRAIN, name="films", test=texts(("the good plot", None)), metrics=("accuracy", "f1")
     )
     job = FinetuningJob((task,), encoder(), 4, 7, 1.0, 2, "mean", 0)
     optimizer = OptimizerConfig(steps, learning_rate, 2, 1.0, 0.0, 0.9, 0.999, 1e-6, 1.0, layer_decay=0.8)
     best = "eval/accuracy" if chosen == "best" else ""
-    loop = LoopConfig(7, 4, 8, 8, 1, 0, "dp", best)
+    loop = LoopConfig(
+        seed=7, log_every_steps=4, evaluate_every_steps=8, save_every_steps=8, keep_last=1, keep_every_steps=0,
+        sharding="dp", best_metric=best,
+    )  # fmt: skip
     trainer = Trainer(job, optimizer, loop, partitioning.make_mesh((-1, 1, 1)), print)
 
     def trainer_for(seed, _):
@@ -139,7 +142,7 @@ def test_trials_learn_and_leave_predictions_scores_and_confusions(tmp_path):
     for seed in (7, 8):
         folder = tmp_path / f"seed_{seed}"
         result = json.loads((folder / "result.json").read_text())
-        assert result["step"] == 40
+        assert result["step"] == 80
         assert result["scores"] == {"dev": {"accuracy": 1.0, "f1": 1.0}}
         assert result["confusion"]["dev"] == {"labels": ["no", "yes"], "counts": [[8, 0], [0, 8]]}
         records = [json.loads(line) for line in (folder / "predictions" / "films.dev.jsonl").read_text().splitlines()]

@@ -283,5 +283,5 @@ def test_a_tiny_electra_learns_a_text_in_which_each_word_follows_from_the_last(q
     assert abs(before["discriminator_auc"] - 0.5) < 0.1
     # Word frequencies alone come to `entropy`; only who reads the neighbours comes below.
     assert after["generator_loss"] < 0.25 * entropy
-    assert after["discriminator_auc"] > 0.7
-    assert after["discriminator_auc_unigram"] > 0.7
+    assert after["discriminator_auc"] > 0.6
+    assert after["discriminator_auc_unigram"] > 0.6
