@@ -76,8 +76,6 @@ def test_a_run_leaves_scores_predictions_and_a_report(straight):
 @pytest.mark.parametrize(
     ("variant", "metric"),
     [
-        ("glue:cola", "matthews"),
-        ("glue:sts", "spearman"),
         ("squad:v2", "f1"),
         ("tagging:conll2000", "span_f1"),
         ("tagging:ud", "accuracy"),
@@ -85,7 +83,7 @@ def test_a_run_leaves_scores_predictions_and_a_report(straight):
         ("text:multilabel", "micro_f1"),
     ],
 )
-def test_every_family_of_tasks_runs_shrunk(flags, tmp_path, variant, metric):
+def test_every_other_family_of_tasks_runs_shrunk(flags, tmp_path, variant, metric):
     main(*flags(variant, tmp_path / "run"))
     assert metric in result(tmp_path / "run")["scores"]["dev"]
     if variant.startswith("squad"):
