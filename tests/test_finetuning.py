@@ -93,17 +93,18 @@ def test_every_other_family_of_tasks_runs_shrunk(flags, tmp_path, variant, metri
 
 
 def test_several_tasks_share_an_encoder_and_several_seeds_make_a_table(flags, tmp_path):
-    printed = main(*flags("glue:mrpc,sts", tmp_path / "run", "--config.trials=2", "--config.reseeds=0"))
+    printed = main(*flags("glue:cola,mrpc,sts", tmp_path / "run", "--config.trials=2", "--config.reseeds=0"))
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [trial["seed"] for trial in results["trials"]] == [42, 43]
-    assert set(results["summary"]) >= {"mrpc/dev", "sts/dev"}
+    assert set(results["summary"]) >= {"cola/dev", "mrpc/dev", "sts/dev"}
     assert results["metric"] == "score"
-    assert re.search(r"mrpc/dev\s+accuracy", printed)
+    for of_one in (r"cola/dev\s+matthews", r"mrpc/dev\s+accuracy", r"sts/dev\s+spearman"):
+        assert re.search(of_one, printed)
     assert printed.count("Compiling the training step") == 2
     assert (tmp_path / "run" / "report.html").exists()
     assert (tmp_path / "run" / "tokenizer").exists()
     # The table is made of the files; the same command again trains nothing.
-    again = main(*flags("glue:mrpc,sts", tmp_path / "run", "--config.trials=2", "--config.reseeds=0"))
+    again = main(*flags("glue:cola,mrpc,sts", tmp_path / "run", "--config.trials=2", "--config.reseeds=0"))
     assert "Held out" not in again
 
 

@@ -176,10 +176,8 @@ class SelfAttention(nn.Module):
         # One product for queries, keys and values: a TPU reads the input once, and sums up its gradient inside the
         # product; on CPU, three are faster. Groups of heads lie side by side, each with its queries, keys and values,
         # so that a mesh can deal them out.
-        width, group = (
-            hidden_BxLxD.shape[-1],
-            self.head_size * attention_kernel.heads_in_group(self.heads, self.head_size),
-        )
+        width, heads_in_group = hidden_BxLxD.shape[-1], attention_kernel.heads_in_group(self.heads, self.head_size)
+        group = heads_in_group * self.head_size
         kernels, biases = zip(*(projection.weights() for projection in to_heads), strict=True)
         kernel_DxP = jnp.stack([kernel.reshape(width, -1, group) for kernel in kernels], axis=2).reshape(width, -1)
         bias_P = jnp.stack([bias.reshape(-1, group) for bias in biases], axis=1).reshape(-1)
@@ -192,13 +190,13 @@ class SelfAttention(nn.Module):
 
         def attend(first_row: jax.Array | int, first_group: jax.Array | int, *arrays: jax.Array) -> jax.Array:
             projected_BxLxP, bias_P, document_ids_BxL, key_words, number = arrays
-            first_head = first_group * attention_kernel.heads_in_group(self.heads, self.head_size)
             words = jax.lax.bitcast_convert_type(key_words, jnp.int32)
             first_row = first_row * part.count + number
-            numbers = jnp.stack([*words, jnp.int32(first_row), jnp.int32(first_head), jnp.int32(part.count)])
+            numbers = jnp.stack(
+                [*words, jnp.int32(first_row), jnp.int32(first_group * heads_in_group), jnp.int32(part.count)]
+            )
             return attention_kernel.fused_attention(settings, projected_BxLxP, bias_P, document_ids_BxL, numbers)
 
-        groups = self.heads // attention_kernel.heads_in_group(self.heads, self.head_size)
         attended_BxLxHK = _on_each_device(
             attend,
             (projected_BxLxP, ("batch", None, "heads")),
@@ -207,7 +205,7 @@ class SelfAttention(nn.Module):
             (key_words, ()),
             (jnp.int32(part.number), ()),
             result=("batch", None, "heads"),
-            groups=groups,
+            groups=self.heads // heads_in_group,
         )
         return attended_BxLxHK.reshape(*document_ids_BxL.shape, self.heads, self.head_size)
 

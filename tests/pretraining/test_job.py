@@ -263,7 +263,7 @@ def test_a_tiny_electra_learns_a_text_in_which_each_word_follows_from_the_last(q
     job = tiny_job(
         dataset=stand_in_dataset(held_out=200), **sizes, attention_bias="distance_decay", initializer_range=0.1
     )
-    steps, rows = 800, 32
+    steps, rows = 1600, 32
     settings = OptimizerConfig(
         steps=steps, learning_rate=3e-3, warmup_steps=50, decay_power=1.0, weight_decay=0.01,
         beta1=0.9, beta2=0.999, epsilon=1e-6, clip_norm=1.0,
@@ -283,5 +283,5 @@ def test_a_tiny_electra_learns_a_text_in_which_each_word_follows_from_the_last(q
     assert abs(before["discriminator_auc"] - 0.5) < 0.1
     # Word frequencies alone come to `entropy`; only who reads the neighbours comes below.
     assert after["generator_loss"] < 0.25 * entropy
-    assert after["discriminator_auc"] > 0.6
-    assert after["discriminator_auc_unigram"] > 0.6
+    assert after["discriminator_auc"] > 0.7
+    assert after["discriminator_auc_unigram"] > 0.7
