@@ -23,8 +23,11 @@ PRESETS_AND_SLICES = [
     ("base", "v5e:4x4", 1),
     ("base", "v5e:2x2", 2),
     ("base", "v5p:2x2x2", 1),
+    ("base", "v6e:4x4", 1),
     ("large", "v5e:4x4", 1),
+    ("large", "v5e:2x2", 2),
     ("large", "v5p:2x2x2", 1),
+    ("large", "v6e:4x4", 1),
 ]
 
 
