@@ -56,3 +56,10 @@ def drawn(draw: Callable[[tuple[int, ...]], jax.Array], shape: tuple[int, ...]) 
         return draw(shape)
     whole = draw((shape[0] * count, *shape[1:])).reshape(shape[0], count, *shape[1:])
     return jax.lax.dynamic_index_in_dim(whole, number, axis=1, keepdims=False)
+
+
+def scrambled(bits: jax.Array) -> jax.Array:
+    """A hash of uint32, each bit of which depends on all bits: MurmurHash3's finaliser (Appleby 2011)."""
+    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
+    bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
+    return bits ^ (bits >> 16)

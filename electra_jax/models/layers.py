@@ -213,17 +213,10 @@ def dropout_bits_at(rows: jax.Array, columns: jax.Array, first_word: jax.Array, 
       second_word: of the key.
     """
     # Two factors, so that rows are not drawn as columns are where the words are equal, as those of `key(0)`.
-    bits = _scrambled(rows * _GOLDEN + first_word) + _scrambled(columns * _PRIME + second_word)
+    bits = draws.scrambled(rows * _GOLDEN + first_word) + draws.scrambled(columns * _PRIME + second_word)
     # Sums of rows' and columns' numbers depend on each other in fours; part of the finaliser breaks that up.
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
     return bits ^ (bits >> 13)
-
-
-def _scrambled(bits: jax.Array) -> jax.Array:
-    """MurmurHash3's finaliser (Appleby 2011)."""
-    bits = (bits ^ (bits >> 16)) * jnp.uint32(0x85EBCA6B)
-    bits = (bits ^ (bits >> 13)) * jnp.uint32(0xC2B2AE35)
-    return bits ^ (bits >> 16)
 
 
 def dropout_threshold(rate: float) -> int:

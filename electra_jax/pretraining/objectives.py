@@ -153,7 +153,9 @@ def electra_outputs(
 def masked_word_metrics(logits_BxMxV: jax.Array, masked: Masked) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy in nats and accuracy over the used slots, those that stayed readable included."""
     losses_BxM = optax.softmax_cross_entropy_with_integer_labels(logits_BxMxV, masked.targets_BxM)
-    correct_BxM = logits_BxMxV.argmax(-1) == masked.targets_BxM
+    # Whether no logit is larger. The softmax needs the maximum anyway; its place would take a pass of its own.
+    target_logits_BxM = jnp.take_along_axis(logits_BxMxV, masked.targets_BxM[..., None], axis=-1)[..., 0]
+    correct_BxM = target_logits_BxM == logits_BxMxV.max(-1)
     weight = masked.weights_BxM.sum()
     return (
         pair((losses_BxM * masked.weights_BxM).sum(), weight),

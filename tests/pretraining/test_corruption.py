@@ -10,6 +10,7 @@ from electra_jax.pretraining.corruption import (
     SpecialTokens,
     choose_positions,
     choose_positions_again,
+    exponential,
     mask_rows,
     num_slots,
     read_rows,
@@ -273,35 +274,39 @@ def test_words_without_probability_are_never_drawn(never):
     assert possible_MxV[np.arange(2000), draws].all()
 
 
-def fresh_jit(*arguments):
-    """Samples, traced anew: `sample` may remember the true uniform."""
-    return jax.jit(lambda *arguments: sample_tokens(*arguments))(*arguments)
+def test_neighbours_draw_apart_from_one_another_over_all_pairs_of_words():
+    logits_V = jnp.linspace(-1.0, 1.0, 8)
+    draws = np.asarray(sample(jax.random.key(0), jnp.broadcast_to(logits_V, (200, 200, 8))))
+    weights_V = np.exp(np.linspace(-1.0, 1.0, 8))
+    for left, right in ((draws[1::2], draws[::2]), (draws[:, 1::2], draws[:, ::2])):
+        pairs = np.bincount((8 * left + right).ravel(), minlength=64)
+        assert fits(pairs, np.outer(weights_V, weights_V).ravel())
+
+
+def test_exponential_numbers_are_distributed_as_such_and_finest_where_a_race_is_decided():
+    numbers = np.asarray(exponential(jax.random.bits(jax.random.key(0), (1_000_000,))), np.float64)
+    assert scipy.stats.kstest(numbers, "expon").pvalue > 1e-3
+    smallest = np.asarray(exponential(jnp.arange(0, 20, 2, dtype=jnp.uint32)), np.float64)
+    np.testing.assert_allclose(smallest, (np.arange(10) + 0.5) / 2**31, rtol=1e-6)
+    assert exponential(jnp.uint32(2**32 - 1)) == pytest.approx(24 * np.log(2), rel=1e-6)
+
+
+def test_a_word_that_is_drawn_once_in_a_thousand_is_drawn_as_often_as_that():
+    logits_V = np.log(np.array([0.99] + 10 * [0.001], np.float32))
+    draws = np.concatenate(
+        [np.ravel(sample(jax.random.key(seed), np.broadcast_to(logits_V, (100, 1000, 11)))) for seed in range(10)]
+    )
+    assert fits(np.bincount(draws, minlength=11), np.exp(np.float64(logits_V)))
+
+
+def test_bfloat16_logits_are_sampled_in_float32():
+    # Times of 1000 entries in bfloat16 would often be equal, and the first of them would be drawn.
+    draws = np.ravel(sample(jax.random.key(0), jnp.zeros((10, 1000, 1000), jnp.bfloat16)))
+    assert fits(np.bincount(draws // 10, minlength=100), np.ones(100))
 
 
 # The smallest and the largest number that `jax.random.uniform` gives.
 SMALLEST, LARGEST = 0.0, 1 - 2**-23
-
-
-@pytest.mark.parametrize("uniform", [SMALLEST, LARGEST])
-@pytest.mark.parametrize(("vocabulary", "first", "last"), [(7, 1, 5), (129, 1, 127), (300, 128, 255), (1000, 0, 999)])
-def test_the_ends_of_the_uniform_give_the_first_and_last_possible_word(monkeypatch, uniform, vocabulary, first, last):
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform))
-    words = np.arange(vocabulary)
-    logits = np.where((words < first) | (words > last), -np.inf, 0.0)
-    [[draw]] = fresh_jit(jax.random.key(0), logits[None, None])
-    assert draw == (first if uniform == SMALLEST else last)
-
-
-def test_rounded_sums_give_no_word_beyond_the_vocabulary(monkeypatch):
-    monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, LARGEST))
-    logits = np.random.default_rng(0).normal(size=(1, 5000, 100)).astype(np.float32)
-    assert fresh_jit(jax.random.key(0), logits).max() < 100
-
-
-def test_bfloat16_logits_are_sampled_in_float32():
-    # Sums of 1000 equal weights in bfloat16 would stop at 256.
-    draws = np.ravel(sample(jax.random.key(0), jnp.zeros((10, 1000, 1000), jnp.bfloat16)))
-    assert fits(np.bincount(draws // 10, minlength=100), np.ones(100))
 
 
 def test_unigrams_follow_their_counts():
