@@ -178,8 +178,8 @@ def sample_tokens(key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 
     entries_V = jax.random.bits(entry_key, logits_BxMxV.shape[2:])
     # Float32, whatever the model computes in.
     logits_BxMxV = logits_BxMxV.astype(jnp.float32) / temperature
-    delays_BxMxV = jnp.exp(logits_BxMxV.max(-1, keepdims=True) - logits_BxMxV)
-    return _argmax(-exponential(scrambled(slots_BxMx1 + entries_V)) * delays_BxMxV)
+    rates_BxMxV = jnp.exp(logits_BxMxV - logits_BxMxV.max(-1, keepdims=True))
+    return _argmax(rates_BxMxV / exponential(scrambled(slots_BxMx1 + entries_V)))
 
 
 def exponential(bits: jax.Array) -> jax.Array:
