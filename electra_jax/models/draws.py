@@ -1,4 +1,6 @@
-"""Which rows of the global batch are being worked on, so that a row's draws do not depend on how the batch is cut."""
+"""Which rows of the global batch are being worked on, so that a row's draws do not depend on how the batch is cut; and
+the hash behind draws that must cost little.
+"""
 
 import contextlib
 import contextvars
