@@ -21,6 +21,7 @@ Value = TypeVar("Value")
 
 WAIT_SECONDS = 600.0  # For the others, where all do the same.
 _LEAVE_SECONDS = 20.0  # Until the others have heard why the run ends.
+_LAST_SECONDS = 1.0  # From a process's notice to its end, at most: JAX aborts those that process 0 leaves behind.
 _EXPLAIN_SECONDS = 20.0  # For the reason of a computation that broke off.
 _SHOWN_DIFFERENCES = 8  # Of one process.
 
@@ -194,15 +195,16 @@ class SeveralProcesses(Cluster):
         JAX's own end is a barrier at which the processes that are gone would be waited for.
         """
         lost = self._watch.ended.process if self._watch.ended else None
+        sys.stdout.flush()
+        sys.stderr.flush()
         self._store.notice(f"left/{self.index}", "gone")
         deadline = time.monotonic() + _LEAVE_SECONDS
         while self.is_first and time.monotonic() < deadline:
             gone = {int(number) for number in self._store.folder("notice/left")}
             if gone | {lost} >= set(range(self.count)):
+                time.sleep(_LAST_SECONDS)
                 break
             time.sleep(0.05)
-        sys.stdout.flush()
-        sys.stderr.flush()
         os._exit(exit_code)
 
     def _collected(self, place: str, about: str, seconds: float) -> list[str]:
