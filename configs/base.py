@@ -60,6 +60,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     model.dropout_rate = 0.1
     model.attention_dropout_rate = 0.1
     model.attention_bias = "none"  # "distance_decay" helps tiny models off the ground; no published model has it.
+    model.position_start = "random"  # "local" has heads look at neighbours from the start; for tiny models.
     model.initializer_range = 0.02  # Standard deviation of initial weights; suits widths of several hundred.
     model.attention = "auto"  # The fastest that does what is said here: plain, fused, splash or cudnn; docs/tpu.md.
     model.saved_activations = "all"  # For the backward pass; "products", then "layer_inputs", take less memory.
@@ -67,7 +68,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     model.compute_dtype = "auto"  # bfloat16 on TPU and GPU, float32 on CPU; parameters and losses are float32.
 
     objective = config.objective = ml_collections.ConfigDict()
-    objective.name = "electra"  # "mlm" trains BERT's masked language model with the same masking.
+    objective.name = "electra"  # "hybrid" adds a word head to the discriminator; "mlm" is BERT's, same masking.
     objective.mask_fraction = 0.15  # Of a row's real tokens, [CLS] and [SEP] counted; drawn without replacement.
     objective.masking = "without_replacement"  # "with_replacement" is Google's, with the mean of ids drawn twice.
     objective.kept_fraction = 0.15  # Of the masked positions, those that stay readable; the rest shows [MASK].
@@ -75,6 +76,14 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     objective.temperature = 1.0  # Of the generator's softmax when it samples.
     objective.generator_weight = 1.0
     objective.discriminator_weight = 50.0  # The mean over all tokens is small; paper §3.1.
+    objective.corrective_weight = 0.0  # Hybrid: the discriminator predicts the original words too; configs/hybrid_*.py.
+    objective.corrective_positions = "masked"  # Where it does: where words were masked, or "all" with a copy gate.
+    schedules = objective.schedules = ml_collections.ConfigDict()  # "" is the constant above; docs/objectives.md.
+    schedules.generator_weight = ""
+    schedules.discriminator_weight = ""  # For example "linear 0:50,10000:10": STEP:VALUE, or cosine, or step.
+    schedules.corrective_weight = ""
+    schedules.temperature = ""  # Of training; evaluations always sample at 1.
+    schedules.mask_fraction = ""  # Of training; evaluations mask the constant above.
 
     optimizer = config.optimizer = ml_collections.ConfigDict()
     optimizer.learning_rate = 2e-4  # Peak.

@@ -9,6 +9,7 @@ from typing import Any
 from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.finetuning import settings
+from electra_jax.pretraining import schedules
 from electra_jax.text import dataset, plan
 from electra_jax.training import rules
 
@@ -51,7 +52,7 @@ def validate(config: Any, device_count: int, process_count: int = 1, *, reads_te
         fitting = [task for task, section in _TASKS.items() if section in config]
         raise _error([f"config.task: {config.task!r}, expected {' or '.join(fitting)} with this config file"])
     pretraining = config.task == "pretraining"
-    problems = [*_numbers(config), *_choices(config)]
+    problems = [*_numbers(config), *_choices(config), *_schedules(config)]
     problems += plan.field_problems(config.data) if pretraining else settings.problems(config)
     broken = {problem.split(":")[0].removeprefix("config.") for problem in problems}
     # What one number says of another is checked where both are sound.
@@ -89,7 +90,8 @@ _POSITIVE = (
 _NOT_NEGATIVE = (
     "seed", "reseeds",
     "optimizer.warmup_steps", "optimizer.decay_power", "optimizer.weight_decay", "objective.generator_weight",
-    "objective.discriminator_weight", "checkpoint.keep_every_steps", "evaluation.shown_rows", "model.unrolled_layers",
+    "objective.discriminator_weight", "objective.corrective_weight", "checkpoint.keep_every_steps",
+    "evaluation.shown_rows", "model.unrolled_layers",
 )  # fmt: skip
 _FRACTIONS = (
     "objective.mask_fraction", "objective.kept_fraction", "model.dropout_rate", "model.attention_dropout_rate",
@@ -97,8 +99,10 @@ _FRACTIONS = (
 )  # fmt: skip
 _FACTORS = ("model.generator_width", "model.generator_depth", "optimizer.layer_decay")
 CHOICES = {
-    "objective.name": ("electra", "mlm"),
+    "objective.name": ("electra", "hybrid", "mlm"),
+    "objective.corrective_positions": ("masked", "all"),
     "model.attention_bias": ("none", "distance_decay"),
+    "model.position_start": ("random", "local"),
     "model.compute_dtype": ("auto", "float32", "bfloat16"),
     "objective.masking": ("without_replacement", "with_replacement"),
     "objective.sampling": ("exact", "google_gumbel"),
@@ -157,8 +161,41 @@ def _relations(config: Any, device_count: int, process_count: int) -> Iterable[t
     yield ("model.hidden_size", "model.heads"), _heads(config)
     yield ("model.hidden_size", "model.heads", "model.generator_width", "objective.name"), _generator(config)
     yield ("data.sequence_length", "model.positions"), _lengths(config)
-    yield ("data.sequence_length", "objective.mask_fraction"), _slots(config)
+    yield ("data.sequence_length", "objective.mask_fraction", "objective.schedules.mask_fraction"), _slots(config)
+    yield (
+        ("objective.name", "objective.corrective_weight", "objective.schedules.corrective_weight"),
+        _corrective(config),
+    )
     yield ("steps", "optimizer.warmup_steps"), _warmup(config)
+
+
+def _schedules(config: Any) -> Iterable[str]:
+    if config.task != "pretraining":
+        return
+    for name, text in config.objective.schedules.items():
+        place = f"config.objective.schedules.{name}"
+        try:
+            schedule = schedules.parse(text) if text else None
+        except ValueError as error:
+            yield f"{place}: {error}"
+            continue
+        if schedule and name == "temperature" and min(schedule.values) <= 0:
+            yield f"{place}: {text!r}, expected values above 0"
+        if schedule and name == "mask_fraction" and schedule.largest >= 1:
+            yield f"{place}: {text!r}, expected fractions below 1"
+
+
+def _corrective(config: Any) -> Iterable[str]:
+    objective = config.objective
+    given = objective.corrective_weight or objective.schedules.corrective_weight
+    if given and objective.name != "hybrid":
+        yield (
+            f"config.objective.corrective_weight: {given} with objective.name={objective.name}, which has no word head "
+            "on the discriminator; add --config.objective.name=hybrid, or set it to 0"
+        )
+    unused = [name for name, text in objective.schedules.items() if text and name != "mask_fraction"]
+    if objective.name == "mlm" and unused:
+        yield f"config.objective.schedules.{unused[0]}: has no effect with objective.name=mlm; leave it empty"
 
 
 def _heads(config: Any) -> Iterable[str]:
@@ -170,7 +207,7 @@ def _heads(config: Any) -> Iterable[str]:
 def _generator(config: Any) -> Iterable[str]:
     model = config.model
     size, heads = round(model.hidden_size * model.generator_width), max(1, round(model.heads * model.generator_width))
-    if config.objective.name == "electra" and (not size or size % heads):
+    if config.objective.name != "mlm" and (not size or size % heads):
         yield (
             f"config.model.generator_width: {model.generator_width} makes a generator of width {size} "
             f"with {heads} heads, which do not divide it"
@@ -190,6 +227,8 @@ def _lengths(config: Any) -> Iterable[str]:
 
 def _slots(config: Any) -> Iterable[str]:
     fraction, length = config.objective.mask_fraction, config.data.sequence_length
+    if text := config.objective.schedules.mask_fraction:
+        fraction = max(fraction, schedules.parse(text).largest)
     slots = int((fraction + 0.005) * length)  # As `corruption.num_slots`, which would bring in JAX.
     if length >= 8 and not 1 <= slots <= length - 2:
         yield (

@@ -66,7 +66,7 @@ def test_every_preset_is_valid(name, variant):
         ("optimizer.beta2", 1.0, "1.0, expected a fraction, at least 0 and below 1"),
         ("model.generator_width", 0.0, "0.0, expected a factor above 0 and up to 1"),
         ("model.generator_depth", 1.5, "1.5, expected a factor above 0 and up to 1"),
-        ("objective.name", "elektra", "'elektra', expected one of electra, mlm"),
+        ("objective.name", "elektra", "'elektra', expected one of electra, hybrid, mlm"),
         ("task", "finetuning", "'finetuning', expected pretraining with this config file"),
         ("data.rows", "folded", "found 'folded', expected one of segment_pairs, packed"),
         ("model.attention_bias", "rotary", "'rotary', expected one of none, distance_decay"),

@@ -25,17 +25,32 @@ def encoder_flops(config: EncoderConfig, length: int) -> float:
 
 def masked_language_model_flops(config: EncoderConfig, length: int, slots: int) -> float:
     """Forward operations of an encoder with its word head at `slots` positions, on one row."""
-    head = 2 * config.embedding_size * (config.hidden_size + config.vocabulary_size)
-    return encoder_flops(config, length) + slots * head
+    return encoder_flops(config, length) + word_head_flops(config, slots)
 
 
-def electra_flops(config: EncoderConfig, generator_config: EncoderConfig, length: int, slots: int) -> float:
-    """Forward operations of generator and discriminator on one row."""
+def word_head_flops(config: EncoderConfig, positions: int) -> float:
+    """Forward operations of a word head at some positions."""
+    return positions * 2 * config.embedding_size * (config.hidden_size + config.vocabulary_size)
+
+
+def electra_flops(
+    config: EncoderConfig, generator_config: EncoderConfig, length: int, slots: int, corrected: int = 0
+) -> float:
+    """Forward operations of generator and discriminator on one row.
+
+    Args:
+      config: of the discriminator.
+      generator_config: of the generator.
+      length: positions in a row.
+      slots: at which the generator predicts words.
+      corrected: positions at which the discriminator predicts words too, in the hybrid objective.
+    """
     discriminator_head = length * 2 * (config.hidden_size**2 + config.hidden_size)
     return (
         masked_language_model_flops(generator_config, length, slots)
         + encoder_flops(config, length)
         + discriminator_head
+        + word_head_flops(config, corrected)
     )
 
 
@@ -51,7 +66,8 @@ def paper_training_flops(networks: Mapping[str, EncoderConfig], length: int, row
     operations count too (ELECTRA paper, appendix on FLOPs; Google's `flops_computation.py`).
 
     Args:
-      networks: by their head, "words" or "replaced": the generator and the discriminator, or a masked language model.
+      networks: by their heads, "words", "replaced" or both joined by "+": the generator and the discriminator, or a
+        masked language model.
       length: positions in a row.
       rows: in the whole run, steps × batch size.
     """
@@ -74,7 +90,11 @@ def _paper_flops(config: EncoderConfig, length: int, head: str) -> float:
     embeddings = 2 * width * words + 2 * width + (_LAYER_NORM + _DROPOUT) * width
     if width != hidden:
         embeddings += 2 * hidden * width + hidden
-    if head == "replaced":
-        return layers + embeddings + 2 * hidden**2 + (_ACTIVATION + 1) * hidden + 2 * hidden
-    word_head = 2 * hidden * width + (_ACTIVATION + _LAYER_NORM + 1) * width + (2 * width + _SOFTMAX) * words
-    return layers + embeddings + _PAPER_HEAD_POSITIONS * word_head
+    operations = layers + embeddings
+    for name in head.split("+"):
+        if name == "replaced":
+            operations += 2 * hidden**2 + (_ACTIVATION + 1) * hidden + 2 * hidden
+        else:
+            word_head = 2 * hidden * width + (_ACTIVATION + _LAYER_NORM + 1) * width + (2 * width + _SOFTMAX) * words
+            operations += _PAPER_HEAD_POSITIONS * word_head
+    return operations

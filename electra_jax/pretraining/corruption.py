@@ -103,8 +103,9 @@ def mask_rows(
     row: Row,
     special: SpecialTokens,
     *,
-    mask_fraction: float,
+    mask_fraction: float | jax.Array,
     kept_fraction: float,
+    slots: int | None = None,
     with_replacement: bool = False,
 ) -> Masked:
     """Hides a share of each row's tokens behind [MASK] (ELECTRA paper §2; Google's `pretrain_helpers.mask`).
@@ -116,11 +117,13 @@ def mask_rows(
       mask_fraction: share of a row's real tokens, [CLS] and [SEP] counted, that is predicted.
       kept_fraction: share of the predicted positions that stay readable instead of showing [MASK]; no position
         ever shows a random word (85/15/0, not BERT's 80/10/10).
+      slots: M; what `mask_fraction` asks for unless given, as it must be where that is traced.
       with_replacement: draws positions with replacement, as Google's code does; one that is drawn twice counts twice,
         and shows [MASK] unless both draws keep it.
     """
     tokens_BxL = row.tokens_BxL
-    slots = num_slots(tokens_BxL.shape[1], mask_fraction)
+    if slots is None:
+        slots = num_slots(tokens_BxL.shape[1], mask_fraction)
     real_BxL = row.document_ids_BxL > 0
     maskable_BxL = real_BxL & (tokens_BxL != special.cls) & (tokens_BxL != special.sep) & (tokens_BxL != special.mask)
     wanted_B = jnp.round(mask_fraction * real_BxL.sum(1)).astype(jnp.int32)  # Half to even, as in TensorFlow.

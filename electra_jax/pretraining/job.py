@@ -2,18 +2,20 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from electra_jax import collapse
 from electra_jax.models import flops
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
-from electra_jax.pretraining import objectives
-from electra_jax.pretraining.corruption import SpecialTokens, num_slots, sample_unigrams, write_tokens
+from electra_jax.pretraining import health, local_start, objectives, schedules
+from electra_jax.pretraining.corruption import Row, SpecialTokens, sample_unigrams, write_tokens
 from electra_jax.pretraining.objectives import Objective
 from electra_jax.text import batches, sources
 from electra_jax.text.dataset import Dataset
@@ -45,8 +47,9 @@ def encoder_config(config: Any, platform: str) -> EncoderConfig:
 
 def objective(config: Any, special: SpecialTokens) -> Objective:
     """The rates and weights of `config.objective`, for the kind of rows that `config.data` says."""
-    settings = {key: value for key, value in config.objective.items() if key != "name"}
-    return Objective(special=special, packed=config.data.rows == "packed", **settings)
+    settings = {key: value for key, value in config.objective.items() if key not in ("name", "schedules")}
+    scheduled = tuple((name, schedules.parse(text)) for name, text in config.objective.schedules.items() if text)
+    return Objective(special=special, packed=config.data.rows == "packed", scheduled=scheduled, **settings)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,15 +65,37 @@ class PretrainingJob:
     shown_rows: int
     seed: int
     dataset: Dataset | None  # None where only the compiled step is wanted.
+    starts_locally: bool  # See `local_start.py`.
     weights: tuple[float, ...]  # Of the sources in the mixture.
     temperature: float  # Of the mixture.
 
+    def at(self, step: jax.Array) -> Self:
+        """See `Job`."""
+        return dataclasses.replace(self, objective=self.objective.at(step)) if self.objective.scheduled else self
+
     def _slots(self) -> int:
-        return num_slots(self.row_length, self.objective.mask_fraction)
+        return self.objective.slots(self.row_length)
+
+    @property
+    def _evaluated(self) -> Objective:
+        """What evaluations measure with, whatever trains: the constant values, and samples at temperature 1."""
+        return dataclasses.replace(self.objective, temperature=1.0, scheduled=())
 
     def _example_inputs(self) -> tuple[jax.Array, ...]:
         row = jnp.zeros((1, self.row_length), jnp.int32)
         return row, row, row, row[:, : self._slots()]
+
+    def init(self, key: jax.Array) -> Params:
+        """See `Job`."""
+        params = self.model.init(key, *self._example_inputs())["params"]
+        if not self.starts_locally:
+            return params
+        started = local_start.local_start(nn.unbox(params), self.encoder.embedding_size, self._encoders)
+        is_box = lambda leaf: isinstance(leaf, nn.meta.AxisMetadata)  # noqa: E731
+        return jax.tree.map(lambda box, value: box.replace_boxed(value), params, started, is_leaf=is_box)
+
+    def _trained(self, params: Params) -> Params:
+        return local_start.with_fixed_positions(params) if self.starts_locally else params
 
     def batch_shapes(self) -> Sequence[jax.ShapeDtypeStruct]:
         """See `Job`: rows of token ids, all of one length."""
@@ -100,6 +125,9 @@ class PretrainingJob:
                 f"{quantity(steps * operations)}FLOPs; {steps * self.paper_flops_per_step:.2e} as the paper counts"
             ),
         }
+
+    def _words(self, row: Row) -> jax.Array:
+        return objectives.words(row, row.tokens_BxL, self.objective.special)
 
     def training_batches(self, start: int) -> Iterator[np.ndarray]:
         """See `Job`."""
@@ -133,45 +161,54 @@ class PretrainingJob:
 
 @dataclasses.dataclass(frozen=True)
 class ElectraJob(PretrainingJob):
-    """Replaced-token detection with a jointly trained generator."""
+    """Replaced-token detection with a jointly trained generator; hybrid if the discriminator predicts words too."""
 
     generator: EncoderConfig
     shown_scores = ("generator_loss", "discriminator_auc", "discriminator_auc_unigram", "unigram_entropy")
 
     @property
     def _networks(self) -> dict[str, EncoderConfig]:
-        return {"words": self.generator, "replaced": self.encoder}
+        return {"words": self.generator, "replaced+words" if self._is_hybrid else "replaced": self.encoder}
+
+    @property
+    def _encoders(self) -> dict[str, EncoderConfig]:
+        return {"generator": self.generator, "discriminator": self.encoder}
+
+    @property
+    def _is_hybrid(self) -> bool:
+        return self.name == "hybrid"
 
     @property
     def model(self) -> Electra:
         """Both networks."""
-        return Electra(self.encoder, self.generator)
+        return Electra(self.encoder, self.generator, self._is_hybrid)
 
     @property
     def flops_per_step(self) -> float:
         """Operations of one update over a global batch, forward and backward, matrix products only."""
-        forward = flops.electra_flops(self.encoder, self.generator, self.row_length, self._slots())
+        slots = self._slots()
+        corrected = self.row_length if self.objective.corrective_positions == "all" else slots
+        forward = flops.electra_flops(
+            self.encoder, self.generator, self.row_length, slots, corrected if self._is_hybrid else 0
+        )
         return self.batch_size * flops.training_flops(forward)
-
-    def init(self, key: jax.Array) -> Params:
-        """See `Job`."""
-        return self.model.init(key, *self._example_inputs())["params"]
 
     def loss(
         self, params: Params, batch: jax.Array, key: jax.Array, weights: Weights | None = None
     ) -> tuple[jax.Array, Sums]:
         """See `Job`."""
+        params = self._trained(params)
         outputs = objectives.electra_outputs(self.model, self.objective, params, batch, key, deterministic=False)
         metrics = objectives.electra_metrics(outputs)
         return objectives.electra_loss(self.objective, metrics, weights), metrics
 
     def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
-        """Metrics of both networks, and how well the discriminator separates words, against two generators.
+        """Metrics of both networks, how well the discriminator separates words, and the geometry of the states.
 
         Its own generator improves as training goes on, so the score against it moves slowly; words drawn by frequency
         are the same at each evaluation.
         """
-        outputs = objectives.electra_outputs(self.model, self.objective, params, batch, key, deterministic=True)
+        outputs = self._outputs(params, batch, key)
         row, masked = outputs.row, outputs.masked
         unigrams_BxM = sample_unigrams(
             jax.random.fold_in(key, _UNIGRAM_STREAM),
@@ -194,24 +231,28 @@ class ElectraJob(PretrainingJob):
             deterministic=True,
             method="discriminate",
         )
-        special = self.objective.special
         # [CLS] and [SEP] are never replaced: counting them as well-ranked negatives would flatter the score.
-        words_BxL = (row.document_ids_BxL > 0) & (batch != special.cls) & (batch != special.sep)
-        weights_BxL = words_BxL.astype(jnp.float32)
+        words_BxL = self._words(row)
         histogram = objectives.separation_histogram
         return objectives.electra_metrics(outputs) | {
-            "own_histogram": histogram(outputs.discriminator_logits_BxL, outputs.replaced_BxL, weights_BxL),
-            "unigram_histogram": histogram(logits_BxL, corrupted_BxL != batch, weights_BxL),
+            "own_histogram": histogram(outputs.discriminator_logits_BxL, outputs.replaced_BxL, words_BxL),
+            "unigram_histogram": histogram(logits_BxL, corrupted_BxL != batch, words_BxL),
+            "generator_moments": health.moments(outputs.generator_hidden_BxLxD, words_BxL),
+            "discriminator_moments": health.moments(outputs.discriminator_hidden_BxLxD, words_BxL),
         }
+
+    def _outputs(self, params: Params, batch: jax.Array, key: jax.Array) -> objectives.ElectraOutputs:
+        return objectives.electra_outputs(self.model, self._evaluated, params, batch, key, deterministic=True)
 
     def summarise(self, results: Sequence[Sums]) -> dict[str, float]:
         """See `Job`."""
         sums = _added_up(results)
         own, unigram = sums["own_histogram"], sums["unigram_histogram"]
-        scores = {name: _mean(value) for name, value in sums.items() if not name.endswith("_histogram")}
-        loss = (
-            self.objective.generator_weight * scores["generator_loss"]
-            + self.objective.discriminator_weight * scores["discriminator_loss"]
+        scores = _scores(sums)
+        loss = sum(
+            getattr(self.objective, f"{part}_weight") * scores[f"{part}_loss"]
+            for part in ("generator", "discriminator", "corrective")
+            if f"{part}_loss" in scores
         )
         return (
             {"loss": loss}
@@ -219,13 +260,19 @@ class ElectraJob(PretrainingJob):
             | {
                 "discriminator_auc": objectives.area_under_curve(own),
                 "discriminator_auc_unigram": objectives.area_under_curve(unigram),
+                "discriminator_average_precision": health.average_precision(own),
+                "discriminator_base_rate_recall": health.recall_at_base_rate(own),
                 "unigram_entropy": self.dataset.heldout_unigram_entropy,
             }
         )
 
+    def warning(self, scores: Mapping[str, float]) -> str:
+        """See `Job`."""
+        return collapse.warning(scores, self.encoder.hidden_size)
+
     def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         """See `Job`."""
-        outputs = objectives.electra_outputs(self.model, self.objective, params, batch, key, deterministic=True)
+        outputs = self._outputs(params, batch, key)
         hidden_BxL = write_tokens(
             jnp.zeros_like(batch),
             outputs.masked.positions_BxM,
@@ -270,6 +317,10 @@ class MaskedLanguageModelJob(PretrainingJob):
         return {"words": self.encoder}
 
     @property
+    def _encoders(self) -> dict[str, EncoderConfig]:
+        return {"encoder": self.encoder}
+
+    @property
     def model(self) -> MaskedLanguageModel:
         """The network."""
         return MaskedLanguageModel(self.encoder)
@@ -280,26 +331,30 @@ class MaskedLanguageModelJob(PretrainingJob):
         forward = flops.masked_language_model_flops(self.encoder, self.row_length, self._slots())
         return self.batch_size * flops.training_flops(forward)
 
-    def init(self, key: jax.Array) -> Params:
-        """See `Job`."""
-        return self.model.init(key, *self._example_inputs())["params"]
-
     def loss(
         self, params: Params, batch: jax.Array, key: jax.Array, weights: Weights | None = None
     ) -> tuple[jax.Array, Sums]:
         """See `Job`."""
-        metrics = objectives.mlm_metrics(self.model, self.objective, params, batch, key, deterministic=False)
+        params = self._trained(params)
+        _, _, metrics = objectives.mlm_outputs(self.model, self.objective, params, batch, key, deterministic=False)
         return objectives.quotient(metrics["mlm_loss"], weights and weights["mlm_loss"]), metrics
 
     def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
         """See `Job`."""
-        return objectives.mlm_metrics(self.model, self.objective, params, batch, key, deterministic=True)
+        row, hidden_BxLxD, metrics = objectives.mlm_outputs(
+            self.model, self._evaluated, params, batch, key, deterministic=True
+        )
+        return metrics | {"encoder_moments": health.moments(hidden_BxLxD, self._words(row))}
 
     def summarise(self, results: Sequence[Sums]) -> dict[str, float]:
         """See `Job`."""
-        sums = _added_up(results)
-        scores = {name: _mean(value) for name, value in sums.items()}
+        scores = _scores(_added_up(results))
         return {"loss": scores["mlm_loss"]} | scores | {"unigram_entropy": self.dataset.heldout_unigram_entropy}
+
+    def warning(self, scores: Mapping[str, float]) -> str:
+        """See `Job`: there is no discriminator."""
+        del scores
+        return ""
 
     def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         """Nothing to show: this model judges no tokens."""
@@ -340,6 +395,7 @@ def pretraining_job(config: Any, dataset: Dataset | None, platform: str) -> Job:
         evaluation_rows=config.evaluation.rows,
         shown_rows=config.evaluation.shown_rows,
         seed=config.seed,
+        starts_locally=model.position_start == "local",
         dataset=dataset,
         weights=tuple(sources.weights(config.data.sources)),
         temperature=config.data.mixture_temperature,
@@ -350,9 +406,17 @@ def pretraining_job(config: Any, dataset: Dataset | None, platform: str) -> Job:
     return ElectraJob(generator=generator, **shared)
 
 
-def _added_up(results: Sequence[Sums]) -> dict[str, np.ndarray]:
+def _added_up(results: Sequence[Sums]) -> Sums:
     return functools.reduce(lambda one, other: jax.tree.map(np.add, one, other), results)
 
 
-def _mean(metric: np.ndarray) -> float:
-    return float(metric[0]) / max(float(metric[1]), 1.0)
+def _scores(sums: Sums) -> dict[str, float]:
+    """The quotients of metrics, and what follows from moments; histograms are left out."""
+    scores = {}
+    for name, value in sums.items():
+        if name.endswith("_moments"):
+            network = name.removesuffix("_moments")
+            scores[f"{network}_cosine"], scores[f"{network}_rank"] = health.geometry(value)
+        elif not name.endswith("_histogram"):
+            scores[name] = float(value[0]) / max(float(value[1]), 1.0)
+    return scores

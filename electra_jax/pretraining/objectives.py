@@ -1,4 +1,4 @@
-"""What a pre-training step minimises and measures: replaced-token detection, and the masked language model of BERT.
+"""What a pre-training step minimises and measures: replaced-token detection, its hybrid, BERT's masked language model.
 
 Pure functions of (parameters, rows, key). Every metric is a pair (sum, weight) over the global batch, so that padding,
 accumulation and the number of devices do not change its quotient.
@@ -13,11 +13,13 @@ import numpy as np
 import optax
 
 from electra_jax.models.electra import Electra, MaskedLanguageModel
+from electra_jax.pretraining import schedules
 from electra_jax.pretraining.corruption import (
     Masked,
     Row,
     SpecialTokens,
     mask_rows,
+    num_slots,
     read_rows,
     sample_tokens,
     sample_tokens_by_gumbel,
@@ -32,7 +34,13 @@ _MASK, _SAMPLE, _GENERATOR_DROPOUT, _DISCRIMINATOR_DROPOUT = range(4)
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """How rows are read, and rates and weights of a pre-training objective (ELECTRA paper §3.1 and table 6)."""
+    """How rows are read, and rates and weights of a pre-training objective (ELECTRA paper §3.1 and table 6).
+
+    Attributes:
+      corrective_weight: of the hybrid objective's loss, in which the discriminator predicts the original words too.
+      corrective_positions: "masked" predicts them where a word was masked; "all" everywhere, with a copy gate.
+      scheduled: fields whose value follows from the step, by name.
+    """
 
     special: SpecialTokens
     mask_fraction: float = 0.15
@@ -43,6 +51,20 @@ class Objective:
     packed: bool = False  # Whether rows hold several documents, each with positions of its own.
     masking: str = "without_replacement"
     sampling: str = "exact"
+    corrective_weight: float = 0.0
+    corrective_positions: str = "masked"
+    scheduled: tuple[tuple[str, schedules.Schedule], ...] = ()
+
+    def at(self, step: jax.Array | int) -> "Objective":
+        """The objective of the update that takes `step` updates to `step + 1`: scheduled fields as traced scalars."""
+        return dataclasses.replace(
+            self, **{name: schedules.value_at(schedule, step) for name, schedule in self.scheduled}
+        )
+
+    def slots(self, length: int) -> int:
+        """M, the slots for masked positions in a row of `length`, enough for the largest fraction of a schedule."""
+        schedule = dict(self.scheduled).get("mask_fraction")
+        return num_slots(length, schedule.largest if schedule else self.mask_fraction)
 
     @property
     def with_replacement(self) -> bool:
@@ -59,6 +81,19 @@ class ElectraOutputs(NamedTuple):
     corrupted_BxL: jax.Array  # int32, what the discriminator reads.
     replaced_BxL: jax.Array  # bool, true where the corrupted token differs from the original.
     discriminator_logits_BxL: jax.Array
+    corrective: "Corrective | None" = None  # Of the hybrid objective.
+    generator_hidden_BxLxD: jax.Array | None = None  # Last hidden states, of the masked rows.
+    discriminator_hidden_BxLxD: jax.Array | None = None  # And of the corrupted rows.
+
+
+class Corrective(NamedTuple):
+    """What the discriminator takes the original words to be, at S positions: the masked slots, or the whole row."""
+
+    logits_BxSxV: jax.Array
+    targets_BxS: jax.Array  # int32, the original tokens.
+    weights_BxS: jax.Array  # float32, 0 where nothing is predicted.
+    copy_logits_BxS: jax.Array | None = None  # Of the gate that says "the word was not replaced"; None without a gate.
+    copied_BxS: jax.Array | None = None  # bool, whether copying the word would be right.
 
 
 def pair(total: jax.Array, weight: jax.Array) -> jax.Array:
@@ -80,6 +115,7 @@ def _read_and_mask(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) 
         objective.special,
         mask_fraction=objective.mask_fraction,
         kept_fraction=objective.kept_fraction,
+        slots=objective.slots(tokens_BxL.shape[1]),
         with_replacement=objective.with_replacement,
     )
     return row, masked
@@ -101,34 +137,33 @@ def electra_outputs(
 
     Args:
       model: the two networks.
-      objective: rates and special tokens.
+      objective: rates and special tokens; of one step, see `Objective.at`, if anything is scheduled.
       params: parameters of `model`.
       tokens_BxL: int32 rows.
       key: the key of this step; masks, samples and dropout follow from it.
       deterministic: no dropout if true.
     """
 
-    def apply(method: str, stream: int, *inputs: jax.Array) -> jax.Array:
-        rngs = None if deterministic else {"dropout": jax.random.fold_in(key, stream)}
+    def encode(network: str, stream: int, read_BxL: jax.Array) -> jax.Array:
         return model.apply(
             {"params": params},
-            *inputs,
+            network,
+            read_BxL,
+            row.segments_BxL,
+            row.document_ids_BxL,
             row_positions_BxL=row.positions_BxL,
             deterministic=deterministic,
-            method=method,
-            rngs=rngs,
+            method="encode",
+            rngs=None if deterministic else {"dropout": jax.random.fold_in(key, stream)},
         )
+
+    def head(method: str, *inputs: jax.Array) -> jax.Array:
+        return model.apply({"params": params}, *inputs, method=method)
 
     row, masked = _read_and_mask(objective, tokens_BxL, key)
     with jax.named_scope("generator"):
-        generator_logits_BxMxV = apply(
-            "generate",
-            _GENERATOR_DROPOUT,
-            masked.tokens_BxL,
-            row.segments_BxL,
-            row.document_ids_BxL,
-            masked.positions_BxM,
-        )
+        generator_hidden_BxLxD = encode("generator", _GENERATOR_DROPOUT, masked.tokens_BxL)
+        generator_logits_BxMxV = head("predict", generator_hidden_BxLxD, masked.positions_BxM)
     with jax.named_scope("sample"):
         sample = sample_tokens_by_gumbel if objective.sampling == "google_gumbel" else sample_tokens
         samples_BxM = sample(
@@ -142,36 +177,87 @@ def electra_outputs(
             with_replacement=objective.with_replacement,
         )
     with jax.named_scope("discriminator"):
-        discriminator_logits_BxL = apply(
-            "discriminate", _DISCRIMINATOR_DROPOUT, corrupted_BxL, row.segments_BxL, row.document_ids_BxL
-        )
+        hidden_BxLxD = encode("discriminator", _DISCRIMINATOR_DROPOUT, corrupted_BxL)
+        discriminator_logits_BxL = head("detect", hidden_BxLxD)
+        corrective = None
+        if model.corrective and objective.corrective_positions == "all":
+            corrective = Corrective(
+                head("correct", hidden_BxLxD),
+                tokens_BxL,
+                words(row, tokens_BxL, objective.special),
+                # The gate learns from detection alone (COCO-LM §3.1): "replaced" turned round, without gradient.
+                -jax.lax.stop_gradient(discriminator_logits_BxL),
+                corrupted_BxL == tokens_BxL,
+            )
+        elif model.corrective:
+            logits_BxMxV = head("correct", hidden_BxLxD, masked.positions_BxM)
+            corrective = Corrective(logits_BxMxV, masked.targets_BxM, masked.weights_BxM)
     return ElectraOutputs(
-        row, masked, generator_logits_BxMxV, corrupted_BxL, corrupted_BxL != tokens_BxL, discriminator_logits_BxL
+        row,
+        masked,
+        generator_logits_BxMxV,
+        corrupted_BxL,
+        corrupted_BxL != tokens_BxL,
+        discriminator_logits_BxL,
+        corrective,
+        generator_hidden_BxLxD,
+        hidden_BxLxD,
     )
+
+
+def corrective_metrics(corrective: Corrective) -> tuple[jax.Array, jax.Array]:
+    """Cross-entropy in nats and accuracy of the discriminator's predictions of the original words.
+
+    At the masked slots it is the masked language model's loss on a corrupted row. At all positions a word is predicted
+    as copied with the probability of the gate, and from the softmax otherwise: p(x) = c · [x is what stands there] +
+    (1 - c) · softmax(x) (COCO-LM, Meng et al. 2021, §3.1).
+    """
+    loss, accuracy = _word_metrics(corrective.logits_BxSxV, corrective.targets_BxS, corrective.weights_BxS)
+    if corrective.copy_logits_BxS is None:
+        return loss, accuracy
+    from_softmax_BxS = -optax.softmax_cross_entropy_with_integer_labels(corrective.logits_BxSxV, corrective.targets_BxS)
+    copied_BxS = jnp.where(corrective.copied_BxS, jax.nn.log_sigmoid(corrective.copy_logits_BxS), -jnp.inf)
+    written_BxS = jax.nn.log_sigmoid(-corrective.copy_logits_BxS) + from_softmax_BxS
+    losses_BxS = -jnp.logaddexp(copied_BxS, written_BxS)
+    return pair((losses_BxS * corrective.weights_BxS).sum(), corrective.weights_BxS.sum()), accuracy
 
 
 def masked_word_metrics(logits_BxMxV: jax.Array, masked: Masked) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy in nats and accuracy over the used slots, those that stayed readable included."""
-    losses_BxM = optax.softmax_cross_entropy_with_integer_labels(logits_BxMxV, masked.targets_BxM)
+    return _word_metrics(logits_BxMxV, masked.targets_BxM, masked.weights_BxM)
+
+
+def _word_metrics(
+    logits_BxSxV: jax.Array, targets_BxS: jax.Array, weights_BxS: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    losses_BxS = optax.softmax_cross_entropy_with_integer_labels(logits_BxSxV, targets_BxS)
     # Whether no logit is larger. The softmax needs the maximum anyway; its place would take a pass of its own.
-    target_logits_BxM = jnp.take_along_axis(logits_BxMxV, masked.targets_BxM[..., None], axis=-1)[..., 0]
-    correct_BxM = target_logits_BxM == logits_BxMxV.max(-1)
-    weight = masked.weights_BxM.sum()
-    return (
-        pair((losses_BxM * masked.weights_BxM).sum(), weight),
-        pair((correct_BxM * masked.weights_BxM).sum(), weight),
-    )
+    target_logits_BxS = jnp.take_along_axis(logits_BxSxV, targets_BxS[..., None], axis=-1)[..., 0]
+    correct_BxS = target_logits_BxS == logits_BxSxV.max(-1)
+    weight = weights_BxS.sum()
+    return pair((losses_BxS * weights_BxS).sum(), weight), pair((correct_BxS * weights_BxS).sum(), weight)
 
 
 def _real(row: Row) -> jax.Array:
     return (row.document_ids_BxL > 0).astype(jnp.float32)
 
 
+def words(row: Row, tokens_BxL: jax.Array, special: SpecialTokens) -> jax.Array:
+    """Float32, 1 on every token that could be replaced: not on padding, [CLS] and [SEP]."""
+    return _real(row) * ((tokens_BxL != special.cls) & (tokens_BxL != special.sep))
+
+
 def loss_weights(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    """The weights of the losses of both objectives over a batch, which no network has to be asked for."""
+    """The weights of the losses of all objectives over a batch, which no network has to be asked for."""
     row, masked = _read_and_mask(objective, tokens_BxL, key)
     slots = masked.weights_BxM.sum()
-    return {"generator_loss": slots, "mlm_loss": slots, "discriminator_loss": _real(row).sum()}
+    everywhere = objective.corrective_positions == "all"
+    return {
+        "generator_loss": slots,
+        "mlm_loss": slots,
+        "discriminator_loss": _real(row).sum(),
+        "corrective_loss": words(row, tokens_BxL, objective.special).sum() if everywhere else slots,
+    }
 
 
 def electra_metrics(outputs: ElectraOutputs) -> Metrics:
@@ -182,6 +268,11 @@ def electra_metrics(outputs: ElectraOutputs) -> Metrics:
     flagged_BxL = (outputs.discriminator_logits_BxL > 0).astype(jnp.float32) * real_BxL
     losses_BxL = optax.sigmoid_binary_cross_entropy(outputs.discriminator_logits_BxL, replaced_BxL)
     real, replaced, hits = real_BxL.sum(), replaced_BxL.sum(), (flagged_BxL * replaced_BxL).sum()
+    corrected = {}
+    if outputs.corrective is not None:
+        corrected = dict(
+            zip(("corrective_loss", "corrective_accuracy"), corrective_metrics(outputs.corrective), strict=True)
+        )
     return {
         "generator_loss": generator_loss,
         "generator_accuracy": generator_accuracy,
@@ -190,23 +281,31 @@ def electra_metrics(outputs: ElectraOutputs) -> Metrics:
         "discriminator_precision": pair(hits, flagged_BxL.sum()),
         "discriminator_recall": pair(hits, replaced),
         "replaced_fraction": pair(replaced, real),
+        **corrected,
     }
 
 
 def electra_loss(objective: Objective, metrics: Metrics, weights: dict[str, jax.Array] | None = None) -> jax.Array:
-    """The weighted sum of both mean losses, a scalar (ELECTRA paper §3.1).
+    """The weighted sum of the mean losses, a scalar (ELECTRA paper §3.1); of three of them in the hybrid objective.
 
     Args:
       objective: its weights.
       metrics: of `electra_metrics`.
       weights: of `loss_weights`, where the metrics are of a part of the batch only.
     """
-    names = ("generator_loss", "discriminator_loss")
-    generator, discriminator = (quotient(metrics[name], weights and weights[name]) for name in names)
-    return objective.generator_weight * generator + objective.discriminator_weight * discriminator
+
+    def mean(name: str) -> jax.Array:
+        return quotient(metrics[name], weights and weights[name])
+
+    loss = objective.generator_weight * mean("generator_loss") + objective.discriminator_weight * mean(
+        "discriminator_loss"
+    )
+    if "corrective_loss" in metrics:
+        loss += objective.corrective_weight * mean("corrective_loss")
+    return loss
 
 
-def mlm_metrics(
+def mlm_outputs(
     model: MaskedLanguageModel,
     objective: Objective,
     params: dict,
@@ -214,21 +313,26 @@ def mlm_metrics(
     key: jax.Array,
     *,
     deterministic: bool,
-) -> Metrics:
-    """BERT's masked language model under ELECTRA's masking: the baseline of the paper, without next-sentence task."""
+) -> tuple[Row, jax.Array, Metrics]:
+    """BERT's masked language model under ELECTRA's masking: the baseline of the paper, without next-sentence task.
+
+    Returns:
+      the rows, the last hidden states [B, L, D] and the metrics.
+    """
     row, masked = _read_and_mask(objective, tokens_BxL, key)
-    logits_BxMxV = model.apply(
+    hidden_BxLxD = model.apply(
         {"params": params},
         masked.tokens_BxL,
         row.segments_BxL,
         row.document_ids_BxL,
-        masked.positions_BxM,
         row_positions_BxL=row.positions_BxL,
         deterministic=deterministic,
+        method="encode",
         rngs=None if deterministic else {"dropout": jax.random.fold_in(key, _GENERATOR_DROPOUT)},
     )
+    logits_BxMxV = model.apply({"params": params}, hidden_BxLxD, masked.positions_BxM, method="predict")
     loss, accuracy = masked_word_metrics(logits_BxMxV, masked)
-    return {"mlm_loss": loss, "mlm_accuracy": accuracy}
+    return row, hidden_BxLxD, {"mlm_loss": loss, "mlm_accuracy": accuracy}
 
 
 def separation_histogram(logits_BxL: jax.Array, positives_BxL: jax.Array, weights_BxL: jax.Array) -> jax.Array:

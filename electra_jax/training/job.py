@@ -1,6 +1,6 @@
 """What `training/` knows of the thing that it trains: an objective or a task is a value of this protocol."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import jax
@@ -46,6 +46,9 @@ class Job(Protocol):
     def init(self, key: jax.Array) -> Params:
         """Initial parameters, boxed with their logical axes."""
 
+    def at(self, step: jax.Array) -> "Job":
+        """The job of the update that takes `step` updates to `step + 1`: itself, unless its loss changes on the way."""
+
     def loss(
         self, params: Params, batch: Batch, key: jax.Array, weights: Weights | None = None
     ) -> tuple[jax.Array, Sums]:
@@ -79,6 +82,9 @@ class Job(Protocol):
 
     def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
         """What the model makes of the rows of `sample_batch`; traced."""
+
+    def warning(self, scores: Mapping[str, float]) -> str:
+        """What the scores of `summarise` say is wrong after the warm-up, with what to change; empty if nothing is."""
 
     def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """One JSON-ready object for each shown row."""

@@ -104,6 +104,10 @@ class Recorder:
         self._line.print(f"Held out, step {step:,}:  {listed}")
         if samples:
             self._line.print("\n".join(telemetry.verdict_lines(samples[0])))
+        warning = self._trainer.job.warning({name.removeprefix("eval/"): value for name, value in scores.items()})
+        # During the warm-up every network is about as it began.
+        if warning and step > self._trainer.optimizer_config.warmup_steps:
+            self._line.print(f"Warning: {warning}")
 
     def finished(self) -> None:
         """Writes what is still pending and closes the files."""

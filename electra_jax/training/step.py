@@ -50,16 +50,18 @@ def make_train_step(
         return tree
 
     per_device = settings.gradient_scope == "per_device"
-    gradients_of = jax.value_and_grad(job.loss, has_aux=True)
-    if accumulation > 1:
-        # Where devices differentiate by themselves, each has all of its gradients.
-        gradients_of = _accumulated(job, accumulation, (lambda tree: tree) if per_device else placed)
-    if per_device:
-        gradients_of = _per_device(gradients_of, settings.clip_norm)
+
+    def gradients_at(step: jax.Array) -> Callable:
+        current = job.at(step)
+        gradients_of = jax.value_and_grad(current.loss, has_aux=True)
+        if accumulation > 1:
+            # Where devices differentiate by themselves, each has all of its gradients.
+            gradients_of = _accumulated(current, accumulation, (lambda tree: tree) if per_device else placed)
+        return _per_device(gradients_of, settings.clip_norm) if per_device else gradients_of
 
     def train_step(state: TrainState, batch: jax.Array, root_key: jax.Array) -> tuple[TrainState, Sums]:
         key = jax.random.fold_in(root_key, state.step)
-        (loss, metrics), gradients = gradients_of(state.params, batch, key)
+        (loss, metrics), gradients = gradients_at(state.step)(state.params, batch, key)
         gradients = placed(gradients)
         with jax.named_scope("optimizer"):
             updates, optimizer_state = optimizer.update(gradients, state.optimizer, state.params)

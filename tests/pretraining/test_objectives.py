@@ -16,7 +16,7 @@ from electra_jax.pretraining.objectives import (
     electra_loss,
     electra_metrics,
     electra_outputs,
-    mlm_metrics,
+    mlm_outputs,
     quotient,
     separation_histogram,
 )
@@ -32,25 +32,20 @@ class StandIn:
     def __init__(self, word=None, tokens_BxL=None):
         self.word, self.tokens_BxL, self.read = word, tokens_BxL, {}
 
-    def apply(
-        self,
-        variables,
-        tokens_BxL,
-        segments_BxL,
-        document_ids_BxL,
-        *positions,
-        row_positions_BxL,
-        deterministic,
-        method=None,
-        rngs=None,
-    ):
+    corrective = False
+
+    def apply(self, variables, *inputs, method, row_positions_BxL=None, deterministic=True, rngs=None):
         assert row_positions_BxL is None
-        self.read[method] = np.asarray(tokens_BxL)
-        if method == "discriminate":
-            return jnp.zeros(tokens_BxL.shape)
-        answers = np.full(positions[0].shape, self.word)
+        if method == "encode":
+            *network, tokens_BxL, _, _ = inputs
+            self.read[network[0] if network else "encoder"] = np.asarray(tokens_BxL)
+            return jnp.asarray(tokens_BxL, jnp.float32)[..., None]
+        if method == "detect":
+            return jnp.zeros(inputs[0].shape[:2])
+        _, positions_BxM = inputs
+        answers = np.full(positions_BxM.shape, self.word)
         if self.tokens_BxL is not None:
-            answers = np.take_along_axis(self.tokens_BxL, np.asarray(positions[0]), 1)
+            answers = np.take_along_axis(self.tokens_BxL, np.asarray(positions_BxM), 1)
         return 100.0 * jax.nn.one_hot(answers, WORDS)
 
 
@@ -87,7 +82,7 @@ def test_googles_masking_reaches_both_networks():
         outputs = outputs_of(model, key, masking="with_replacement", kept_fraction=0.0)
         masked_BxL = used(outputs)
         repeated += int(outputs.masked.weights_BxM.sum()) - masked_BxL.sum()
-        np.testing.assert_array_equal(model.read["generate"], np.where(masked_BxL, SPECIAL.mask, TOKENS_BxL))
+        np.testing.assert_array_equal(model.read["generator"], np.where(masked_BxL, SPECIAL.mask, TOKENS_BxL))
         np.testing.assert_array_equal(outputs.corrupted_BxL, np.where(masked_BxL, 11, TOKENS_BxL))
         assert (
             not outputs_of(StandIn(word=11), key).masked.weights_BxM.sum()
@@ -115,16 +110,16 @@ def test_labels_say_where_the_sample_differs():
 def test_the_generator_reads_masks_and_the_discriminator_never_does():
     model = StandIn(word=11)
     outputs = outputs_of(model, kept_fraction=0.0)
-    np.testing.assert_array_equal(model.read["generate"], np.where(used(outputs), SPECIAL.mask, TOKENS_BxL))
-    assert (model.read["generate"] == SPECIAL.mask).any()
-    assert not (model.read["discriminate"] == SPECIAL.mask).any()
-    np.testing.assert_array_equal(model.read["discriminate"], outputs.corrupted_BxL)
+    np.testing.assert_array_equal(model.read["generator"], np.where(used(outputs), SPECIAL.mask, TOKENS_BxL))
+    assert (model.read["generator"] == SPECIAL.mask).any()
+    assert not (model.read["discriminator"] == SPECIAL.mask).any()
+    np.testing.assert_array_equal(model.read["discriminator"], outputs.corrupted_BxL)
 
 
 def test_tokens_that_the_generator_could_read_are_replaced_too():
     model = StandIn(word=11)
     outputs = outputs_of(model, kept_fraction=1.0)
-    np.testing.assert_array_equal(model.read["generate"], TOKENS_BxL)
+    np.testing.assert_array_equal(model.read["generator"], TOKENS_BxL)
     np.testing.assert_array_equal(outputs.corrupted_BxL, np.where(used(outputs), 11, TOKENS_BxL))
 
 
@@ -283,7 +278,7 @@ def test_area_under_the_curve_is_perfect_beyond_the_ends_of_the_histogram():
 
 def test_mlm_metrics_by_hand():
     # Logits 100 for the word 5 and 0 for the eleven others: no loss where 5 was masked, 100 elsewhere.
-    metrics = mlm_metrics(
+    _, _, metrics = mlm_outputs(
         StandIn(word=5),
         Objective(SPECIAL, mask_fraction=0.4),
         {},

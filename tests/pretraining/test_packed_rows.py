@@ -14,7 +14,7 @@ from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.models.encoder import EncoderConfig
 from electra_jax.pretraining import objectives
 from electra_jax.pretraining.corruption import Masked, SpecialTokens, write_tokens
-from electra_jax.pretraining.objectives import Objective, electra_loss, electra_metrics, electra_outputs, mlm_metrics
+from electra_jax.pretraining.objectives import Objective, electra_loss, electra_metrics, electra_outputs, mlm_outputs
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 LENGTH, SLOTS = 24, 7
@@ -115,9 +115,9 @@ def test_both_networks_read_packed_documents_as_each_alone(given, quick_jit, bia
 def test_the_masked_language_model_s_sums_over_packed_documents_are_those_of_each_alone(given, quick_jit, bias):
     model, params = network("mlm", bias)
     together, alone = (
-        quick_jit(lambda params, tokens_BxL, packed=packed: mlm_metrics(
+        quick_jit(lambda params, tokens_BxL, packed=packed: mlm_outputs(
             model, objective(packed), params, tokens_BxL, jax.random.key(0), deterministic=True
-        ))(params, tokens_BxL)
+        )[2])(params, tokens_BxL)
         for tokens_BxL, packed in ((PACKED_1xL, True), (ALONE_BxL, False))
     )  # fmt: skip
     assert together["mlm_loss"][1] == 6
