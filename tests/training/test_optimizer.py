@@ -60,7 +60,9 @@ def test_the_first_update_is_three_times_the_rate():
     params, gradients = {"bias": jnp.zeros(2)}, {"bias": jnp.array([0.5, -0.02])}
     transformation = optimizer(CONFIG)
     updates, _ = transformation.update(gradients, transformation.init(params), params)
-    np.testing.assert_allclose(updates["bias"], [3.1622777, -3.1622777], rtol=2e-3)  # Epsilon takes 0.16 % of the second.
+    np.testing.assert_allclose(
+        updates["bias"], [3.1622777, -3.1622777], rtol=2e-3
+    )  # Epsilon takes 0.16 % of the second.
 
 
 def test_three_updates_equal_adam_without_bias_correction_worked_out_in_numpy():
