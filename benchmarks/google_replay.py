@@ -243,7 +243,7 @@ def table(trace: Trace, ours: Replay) -> Iterator[str]:
     """Yields Markdown: the largest differences in ranges of updates."""
     differences, probabilities = relative_differences(trace, ours), probability_differences(trace, ours)
     steps = len(ours.segments)
-    yield "| updates | generator loss | discriminator loss | loss | gradient norm | probabilities | integers |"
+    yield "| updates | generator loss | discriminator loss | loss | gradient norm | probabilities | labels, segments |"
     yield "|---|---|---|---|---|---|---|"
     for first, end in _ranges(steps):
         part = slice(first, end)
