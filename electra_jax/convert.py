@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _SOURCE = flags.DEFINE_string(
     "source",
     None,
-    "A workdir or checkpoint of ours, fine-tuned too, a Hugging Face folder, or a TensorFlow 1 checkpoint of Google's.",
+    "A workdir or checkpoint of ours, fine-tuned too, a Hugging Face folder, or a TensorFlow 1 checkpoint of Google's. "
+    "Of a width that Google did not publish it needs the number of attention heads: PATH#heads=4.",
 )
 _TARGET = flags.DEFINE_string("target", None, "The folder to make.")
 _HEAD = flags.DEFINE_string("head", "", "Of a fine-tuning run with several tasks: the one whose head to take.")

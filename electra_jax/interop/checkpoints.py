@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
@@ -12,7 +13,7 @@ from electra_jax.interop.model import Model, shape_problems
 _READABLE = (
     "a workdir or checkpoint of electra_jax, a folder that --to=electra_jax wrote, a Hugging Face folder (config.json "
     "with model.safetensors, or generator/ and discriminator/ with them), or a TensorFlow 1 checkpoint of Google's "
-    "ELECTRA (model.ckpt-… or its folder)"
+    "ELECTRA (model.ckpt-… or its folder, with #heads=N behind it where its width is none that Google published)"
 )
 _SHOWN_PROBLEMS = 8
 
@@ -21,20 +22,23 @@ def open_model(path: str) -> Model:
     """Reads a model; the format is told by the files.
 
     Args:
-      path: local; folders of Hugging Face and exported ones may also be remote.
+      path: local; folders of Hugging Face and exported ones may also be remote. `#heads=N` may follow that of a
+        checkpoint of Google's, see `split_heads`.
 
     Raises:
       InputError: there is nothing that can be read, it is damaged, or its parts do not belong together.
       MismatchError: a checkpoint of a run is damaged, or is not of the config beside it.
     """
+    path, heads = split_heads(path)
     path = path if storage.is_remote(path) else os.path.expanduser(path)
     path = path.rstrip("/") or path
     if not storage.is_remote(path) and (place := runs.find(path)):
+        _check_unstated(path, heads)
         model = runs.read(*place)
         if problems := shape_problems(model):
             raise MismatchError(f"{path}: checkpoint {model.step} is not of the config beside it:\n{_listed(problems)}")
     else:
-        model = _of_others(path)
+        model = _of_others(path, heads)
         if problems := shape_problems(model):
             raise InputError(f"{path}: the weights are not of the sizes beside them:\n{_listed(problems)}")
     tokenizer = model.tokenizer
@@ -46,13 +50,39 @@ def open_model(path: str) -> Model:
     return model
 
 
-def _of_others(path: str) -> Model:
+def split_heads(path: str) -> tuple[str, int | None]:
+    """The path of a model without `#heads=N`, and N, the attention heads of its main network; None if not stated.
+
+    Raises:
+      InputError: N is no number above 0.
+    """
+    place, mark, number = path.rpartition("#heads=")
+    if not mark:
+        return path, None
+    if not re.fullmatch("[1-9][0-9]*", number):
+        raise InputError(f"{path}: found heads={number}, expected a number of attention heads above 0, as in #heads=4")
+    return place, int(number)
+
+
+def _check_unstated(path: str, heads: int | None) -> None:
+    if heads is not None:
+        raise InputError(
+            f"{path}: found #heads={heads}, which only checkpoints of Google's need; this model says itself how many "
+            "heads it has. Leave it out"
+        )
+
+
+def _of_others(path: str, heads: int | None) -> Model:
+    reader = None
     if storage.exists(storage.join(path, exported.MANIFEST)) and storage.exists(storage.join(path, safetensors.FILE)):
-        return exported.read(path)
-    if huggingface_folder.is_folder(path):
-        return huggingface_folder.read(path)
+        reader = exported.read
+    elif huggingface_folder.is_folder(path):
+        reader = huggingface_folder.read
+    if reader:
+        _check_unstated(path, heads)
+        return reader(path)
     if not storage.is_remote(path) and (prefix := google_checkpoint.find(path)):
-        return google_checkpoint.read(prefix)
+        return google_checkpoint.read(prefix, heads)
     found = ", ".join(storage.names(path)[:8]) if storage.exists(path) else "nothing"
     raise InputError(f"{path}: found {found or 'an empty folder'}; expected {_READABLE}")
 

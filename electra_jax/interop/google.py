@@ -20,6 +20,8 @@ STEP = "global_step"
 # What Google's code has built in.
 LAYER_NORM_EPSILON = 1e-12
 _HEAD_WIDTH = 64
+# Widths of the published models, all of which follow that rule: Small, Base and Large.
+_PUBLISHED_WIDTHS = (256, 768, 1024)
 _FEED_FORWARD_FACTOR = 4
 
 _KERNEL_DxHxK = Layout(
@@ -142,8 +144,35 @@ def count_layers(names: set[str], scope: str) -> int:
 
 
 def heads_by_rule(hidden_size: int) -> int:
-    """How many attention heads Google's code gives to a network unless it is told (`get_bert_config`)."""
+    """The number of attention heads that Google's code gives to a network by default (`get_bert_config`)."""
     return max(1, hidden_size // _HEAD_WIDTH)
+
+
+def main_heads(hidden_size: int, stated: int | None) -> int:
+    """The number of attention heads of the network in the scope "electra", which no checkpoint stores.
+
+    Args:
+      hidden_size: its width.
+      stated: what the user says, if anything.
+
+    Raises:
+      InputError: nothing is stated for a width that Google did not publish, or the number does not divide the width.
+    """
+    usual = heads_by_rule(hidden_size)
+    if stated is None:
+        if hidden_size in _PUBLISHED_WIDTHS:
+            return usual
+        published = ", ".join(f"{width} ({heads_by_rule(width)} heads)" for width in _PUBLISHED_WIDTHS)
+        raise InputError(
+            f"found a network of width {hidden_size}, and a checkpoint does not store how many attention heads it has; "
+            f"only the widths that Google published are known, {published}. Add the number to the path, as in "
+            f"PATH#heads={usual}: num_attention_heads of model_hparam_overrides, or {usual} if that was not set"
+        )
+    if hidden_size % stated:
+        raise InputError(
+            f"found heads={stated}, expected a number that divides the width of the network, {hidden_size}"
+        )
+    return stated
 
 
 def overrides(hidden_size: int, heads: int, feed_forward_size: int) -> dict[str, int]:

@@ -45,11 +45,15 @@ def find(path: str) -> str | None:
     return os.path.join(path, indices[0])
 
 
-def read(prefix: str) -> Model:
+def read(prefix: str, heads: int | None = None) -> Model:
     """Reads a checkpoint, and the vocab.txt beside it.
 
+    Args:
+      prefix: as `find` returns it.
+      heads: attention heads of the main network, if the user states them.
+
     Raises:
-      InputError: it is damaged, or holds something else than ELECTRA.
+      InputError: it is damaged, or holds something else than ELECTRA; or the number of heads is not known or wrong.
     """
     variables, slots = _variables(prefix)
     step = variables.pop(google.STEP, None)
@@ -62,10 +66,18 @@ def read(prefix: str) -> Model:
     notes, sizes, flat = [], {}, {}
     for network, scope in found.scopes.items():
         hidden = len(variables[f"{scope}/encoder/layer_0/output/dense/bias"])
-        heads = told[network].heads if network in told else google.heads_by_rule(hidden)
-        if network not in told:
-            notes.append(f"{network}: {heads} attention heads, by Google's rule of 64 units each")
-        for path, array in google.network_params(variables, network, scope, heads).items():
+        # A generator of its own has the default, whatever the overrides say (`get_generator_config`).
+        stated = heads if scope == "electra" else None
+        if network in told:
+            count = _recorded_heads(prefix, told[network].heads, stated)
+        else:
+            try:
+                count = google.main_heads(hidden, stated) if scope == "electra" else google.heads_by_rule(hidden)
+            except InputError as error:
+                raise InputError(f"{prefix}: {error}") from error
+            source = "as stated" if stated else "by Google's rule of 64 units each"
+            notes.append(f"{network}: {count} attention heads, {source}")
+        for path, array in google.network_params(variables, network, scope, count).items():
             mapping.put(flat, path, array)
         sizes[network] = told.get(network) or _sizes(flat, network)
     if set(found.scopes.values()) == {"electra"} and len(found.scopes) == 2:
@@ -117,6 +129,14 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
             notes.append(f"{network}: Google's code computes the same only with model_hparam_overrides={wanted}")
     vocabulary = tokenizer_files.write_vocabulary(model.tokenizer, directory) if model.tokenizer else ()
     return (*notes, *vocabulary)
+
+
+def _recorded_heads(prefix: str, recorded: int, stated: int | None) -> int:
+    if stated not in (None, recorded):
+        raise InputError(
+            f"{prefix}: found heads={stated}, and {exported.MANIFEST} beside it says {recorded}; leave heads= out"
+        )
+    return recorded
 
 
 def _sizes(flat: dict[str, np.ndarray], network: str) -> EncoderConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 from electra_jax import storage
 from electra_jax.errors import InputError
+from electra_jax.interop.checkpoints import split_heads
 from electra_jax.interop.model import Model
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.txt")
@@ -98,11 +99,15 @@ def _check_generator(config: Any, model: Model) -> None:
 
 
 def _tokenizer_of(path: str) -> str:
+    path, _ = split_heads(path)
     for place in _TOKENIZER_PLACES:
         folder = storage.join(path, place) if place else path
         for name in _TOKENIZER_FILES:
-            if storage.exists(found := storage.join(folder, name)):
-                return found if storage.is_remote(found) else os.path.normpath(found)
+            found = storage.join(folder, name)
+            # "model.ckpt-1000/.." exists only once it is resolved: a prefix is no directory.
+            found = found if storage.is_remote(found) else os.path.normpath(found)
+            if storage.exists(found):
+                return found
     raise InputError(
         f"config.init_from: {path} has no tokenizer beside it ({', '.join(_TOKENIZER_FILES)}); name the one it was "
         "trained with: --config.data.tokenizer.source=PATH"

@@ -152,13 +152,21 @@ def _facts(manifest: Json) -> Iterator[tuple[str, str, str]]:
 
     shares = [f"{_padding(split, length):.1%}" for split in (train, heldout)]
     yield "Padding", shares[0], f"of the positions in training rows; {shares[1]} in held-out ones"
-    pieces, words = _pieces(manifest), sum(source["words"] for source in sources)
-    yield "Tokens a word", f"{pieces / words:.2f}" if words else "–", "a word is what stands between blanks"
+    yield "Tokens a word", _tokens_per_word(sources), "of the text read; a word is what stands between blanks"
+    pieces = _pieces(manifest)
     yield "Unknown", f"{manifest['unknown_tokens'] / max(1, pieces):.3%}", "of the tokens, special ones left out"
     tokenizer = str(_TOKENIZERS.get(manifest["tokenizer_kind"], manifest["tokenizer_kind"]))
     yield "Vocabulary", f"{manifest['vocabulary_size']:,}", f"pieces, {tokenizer}; {_casing(manifest['config'])}"
     entropy = manifest["heldout_unigram_entropy"]
     yield "Unigram entropy", f"{entropy:.2f}", "nats, held-out: the loss of knowing only how frequent each token is"
+
+
+def _tokens_per_word(sources: Sequence[Json]) -> str:
+    words = sum(source["words"] for source in sources)
+    # Older datasets have not counted the tokens of the text, but those of rows, which may be fewer.
+    if not words or any("tokens" not in source for source in sources):
+        return "–"
+    return f"{sum(source['tokens'] for source in sources) / words:.2f}"
 
 
 def _casing(config: Json) -> str:

@@ -16,7 +16,7 @@ from electra_jax.text.plan import Settings, Unit
 from electra_jax.text.tokenizer import Tokenizer
 
 _SHOWN_ROWS = 6  # Of each split.
-_COUNTED = ("documents", "lines", "characters", "words")
+_COUNTED = ("documents", "lines", "characters", "words", "tokens")
 _REASONS = {
     "too_short": "shorter than shortest_document",
     "too_long": "longer than longest_document",
@@ -63,10 +63,12 @@ def lines(manifest: dict[str, Any]) -> Iterator[str]:
             f"read {source['documents']} documents, {source['lines']} lines, {source['characters'] / 1e6:.2f} M "
             f"characters from {source['source'].split('#')[0]}; dropped {dropped or 'nothing'}"
         )
-    words = max(1, sum(source["words"] for source in manifest["sources"]))
-    tokens = sum(split["pieces"] for split in manifest["splits"].values())
+    # Tokens of the text as well as its words: rows of "google_segment_pairs" leave some of both out.
+    words, tokens = (sum(source[name] for source in manifest["sources"]) for name in ("words", "tokens"))
+    written = sum(split["pieces"] for split in manifest["splits"].values())
     yield (
-        f"{words} words: {tokens / words:.2f} tokens a word, {manifest['unknown_tokens'] / max(1, tokens):.4%} unknown"
+        f"{words} words: {tokens / max(1, words):.2f} tokens a word, "
+        f"{manifest['unknown_tokens'] / max(1, written):.4%} unknown"
     )
     for name, split in manifest["splits"].items():
         positions = max(1, split["rows"] * manifest["length"])

@@ -81,13 +81,13 @@ def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
         for chunk in _chunks(kept.documents(read)):
             lines = list(itertools.chain.from_iterable(document.lines for document, _ in chunk))
             ids, lengths = pieces.encode(lines)
-            kept.words += sum(line.count(" ") + 1 for line in lines)
             line_ends = np.cumsum([len(document.lines) for document, _ in chunk])
             token_ends = np.concatenate([[0], np.cumsum(lengths)])
             for (document, heldout), line_end in zip(chunk, line_ends, strict=True):
                 first = line_end - len(document.lines)
                 tokens = ids[token_ends[first] : token_ends[line_end]]
                 if kept.is_known(tokens, pieces.unknown_id):
+                    kept.count(document, tokens)
                     splits["heldout" if heldout else "train"].add(tokens, lengths[first:line_end])
         for split in splits.values():
             split.finish()
@@ -158,7 +158,9 @@ class _Kept:
     documents_read: int = 0
     lines: int = 0
     characters: int = 0
-    words: int = 0  # Of what is kept, separated by blanks.
+    # Of documents that are kept, whatever becomes of them in rows:
+    words: int = 0  # Separated by blanks.
+    tokens: int = 0  # Without the special ones of rows.
     dropped: Counter[str] = dataclasses.field(default_factory=Counter)
 
     def documents(self, read: Read) -> Iterator[tuple[Document, bool]]:
@@ -191,9 +193,20 @@ class _Kept:
             return False
         return True
 
+    def count(self, document: Document, tokens: np.ndarray) -> None:
+        """Adds a document that is kept to the words and tokens."""
+        self.words += sum(line.count(" ") + 1 for line in document.lines)
+        self.tokens += len(tokens)
+
     def summary(self) -> dict[str, Any]:
         """What rows-N.json says of the text."""
-        counted = dict(documents=self.documents_read, lines=self.lines, characters=self.characters, words=self.words)
+        counted = dict(
+            documents=self.documents_read,
+            lines=self.lines,
+            characters=self.characters,
+            words=self.words,
+            tokens=self.tokens,
+        )
         return {"source": self.unit.source, **counted, "dropped": dict(self.dropped)}
 
     def _scanned(self) -> tuple[np.ndarray, np.ndarray] | None:

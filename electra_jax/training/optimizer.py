@@ -47,14 +47,15 @@ def learning_rate(config: OptimizerConfig, step: jax.Array | int) -> jax.Array:
     """The rate of the update that takes `step` updates to `step + 1`.
 
     "linear" rises to the peak over the warm-up and falls to zero over the steps that are left, as (what is left)^power.
-    "warmup_times_decay" is Google's: peak · (1 - step/steps)^power · min(1, step/warmup), whose peak is not quite
-    reached, and whose very first update moves the moments only.
+    "warmup_times_decay" is Google's: peak · (1 - s/steps)^power · min(1, s/warmup) with s = step + 1. Its peak is not
+    quite reached, and the last update has rate 0. Google's formula is of the global step; on CPU its training loop was
+    measured to read that step after it was counted up (docs/fidelity.md).
     """
     step = jnp.asarray(step, jnp.float32)
     warmup_steps = config.warmup_steps
     if config.schedule == "warmup_times_decay":
-        decay = jnp.maximum(1.0 - step / config.steps, 0.0) ** config.decay_power
-        warmup = jnp.minimum(1.0, step / warmup_steps) if warmup_steps else 1.0
+        decay = jnp.maximum(1.0 - (step + 1) / config.steps, 0.0) ** config.decay_power
+        warmup = jnp.minimum(1.0, (step + 1) / warmup_steps) if warmup_steps else 1.0
     else:
         left = (config.steps - step) / (config.steps - warmup_steps)
         decay = jnp.clip(left, 0.0, 1.0) ** config.decay_power
@@ -63,7 +64,12 @@ def learning_rate(config: OptimizerConfig, step: jax.Array | int) -> jax.Array:
 
 
 def scale_by_moments(beta1: float, beta2: float, epsilon: float) -> optax.GradientTransformation:
-    """Adam without bias correction, u = m / (sqrt(v) + epsilon): the first updates are small by themselves."""
+    """Adam without bias correction: u = m / (sqrt(v) + epsilon).
+
+    The first updates are larger than Adam's, not smaller, since sqrt(v) starts further below its final value than m
+    does: with betas of 0.9 and 0.999, the first one is 0.1 / sqrt(0.001) = 3.16 for every gradient that is not tiny,
+    where Adam's is 1. The warm-up of the learning rate makes up for it.
+    """
 
     def init(params: Params) -> MomentsState:
         return MomentsState(jax.tree.map(jnp.zeros_like, params), jax.tree.map(jnp.zeros_like, params))

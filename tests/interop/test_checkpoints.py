@@ -17,6 +17,28 @@ def test_every_format_is_told_by_its_files(tmp_path, writer):
     np.testing.assert_array_equal(read.params["embeddings"]["word_embeddings"], table)
 
 
+def test_heads_are_stated_behind_the_path_of_a_google_checkpoint(tmp_path):
+    google_checkpoint.write(made.model(), str(tmp_path))
+    (tmp_path / "electra_jax.json").unlink()
+    for path in (str(tmp_path), f"{tmp_path}/", f"{tmp_path}/model.ckpt-1000", f"{tmp_path}/model.ckpt-1000.index"):
+        assert checkpoints.open_model(f"{path}#heads=8").discriminator.heads == 8
+    with pytest.raises(InputError, match=r"model\.ckpt-1000: found a network of width 32, .*PATH#heads=1"):
+        checkpoints.open_model(str(tmp_path))
+
+
+@pytest.mark.parametrize("number", ["", "0", "-4", "four", "4.0"])
+def test_heads_that_are_no_number_are_refused(tmp_path, number):
+    with pytest.raises(InputError, match=rf"found heads={number}, expected a number of attention heads above 0"):
+        checkpoints.open_model(f"{tmp_path}#heads={number}")
+
+
+@pytest.mark.parametrize("writer", [exported, huggingface_folder])
+def test_heads_of_a_model_that_says_them_itself_are_refused(tmp_path, writer):
+    writer.write(made.model(), str(tmp_path))
+    with pytest.raises(InputError, match=r"found #heads=4, which only checkpoints of Google's need"):
+        checkpoints.open_model(f"{tmp_path}#heads=4")
+
+
 @pytest.mark.parametrize("writer", [exported, huggingface_folder])
 def test_a_remote_folder_is_read(tmp_path, writer):
     writer.write(made.model(), str(tmp_path / "model"))

@@ -14,10 +14,13 @@ from electra_jax.interop.mapping import flatten
 from electra_jax.models.encoder import EncoderConfig
 from tests.interop import made
 
-# Heads 64 wide, as Google's rule has them; generator and discriminator of one width, as in Small++.
+# A published width, with heads 64 wide; generator and discriminator of one width, as in Small++.
 SMALL = EncoderConfig(
-    vocabulary_size=64, embedding_size=16, hidden_size=128, layers=3, heads=2, feed_forward_size=512, positions=24
+    vocabulary_size=64, embedding_size=16, hidden_size=256, layers=3, heads=4, feed_forward_size=1024, positions=24
 )
+# A width that Google did not publish, with heads that its rule would not give; the generator has those of the rule.
+NARROW = dataclasses.replace(SMALL, hidden_size=128, heads=4, feed_forward_size=512)
+NARROW_PAIR = (NARROW, dataclasses.replace(NARROW, hidden_size=64, heads=1, feed_forward_size=256))
 
 
 def save_with_tensorflow_1(path, variables, slots=True):
@@ -54,7 +57,54 @@ def test_a_checkpoint_of_tensorflow_1_is_read_with_its_sizes_step_and_vocabulary
     assert read.tokenizer.sha256 == model.tokenizer.sha256
     slots = 2 * len(google.state_of(model.params))
     assert read.skipped == ((f"{slots} optimizer slots", "only weights are converted"),)
-    assert "discriminator: 2 attention heads, by Google's rule of 64 units each" in read.notes
+    assert "discriminator: 4 attention heads, by Google's rule of 64 units each" in read.notes
+
+
+@pytest.fixture(scope="module")
+def narrow(tmp_path_factory):
+    """A checkpoint of TensorFlow 1 whose number of heads nobody can know, and the model whose weights are in it."""
+    model = made.model(NARROW_PAIR)
+    return save_with_tensorflow_1(
+        tmp_path_factory.mktemp("google") / "narrow", google.state_of(model.params), slots=False
+    ), model
+
+
+def test_without_a_number_of_heads_an_unpublished_width_is_refused(narrow):
+    prefix, _ = narrow
+    with pytest.raises(
+        InputError,
+        match=r"narrow-1234: found a network of width 128, .* 256 \(4 heads\), 768 \(12 heads\), 1024 \(16 heads\)\. "
+        r"Add the number to the path, as in PATH#heads=2",
+    ):
+        google_checkpoint.read(prefix)
+
+
+def test_a_stated_number_of_heads_is_the_discriminators(narrow):
+    prefix, model = narrow
+    read = google_checkpoint.read(prefix, heads=4)
+    assert read.networks == model.networks
+    jax.tree.map(np.testing.assert_array_equal, read.params, model.params)
+    assert "discriminator: 4 attention heads, as stated" in read.notes
+    assert "generator: 1 attention heads, by Google's rule of 64 units each" in read.notes
+
+
+def test_a_number_of_heads_that_does_not_divide_the_width_is_refused(narrow):
+    prefix, _ = narrow
+    with pytest.raises(InputError, match=r"narrow-1234: found heads=3, expected a number that divides .*, 128"):
+        google_checkpoint.read(prefix, heads=3)
+
+
+def test_a_stated_number_of_heads_holds_for_a_published_width(written):
+    prefix, _ = written
+    assert google_checkpoint.read(prefix, heads=8).discriminator.heads == 8
+
+
+def test_a_stated_number_of_heads_must_be_the_manifests(tmp_path):
+    google_checkpoint.write(made.model(), str(tmp_path))
+    prefix = google_checkpoint.find(str(tmp_path))
+    assert google_checkpoint.read(prefix, heads=4).discriminator.heads == 4
+    with pytest.raises(InputError, match=r"found heads=2, and electra_jax\.json beside it says 4; leave heads= out"):
+        google_checkpoint.read(prefix, heads=2)
 
 
 def test_a_checkpoint_is_found_by_prefix_by_file_and_by_folder(written, tmp_path):

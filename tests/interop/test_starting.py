@@ -75,6 +75,12 @@ def test_a_tokenizer_that_was_named_stays(config):
     assert config.data.tokenizer.source == "elsewhere/vocab.txt"
 
 
+def test_a_tokenizer_is_found_beside_a_model_whose_heads_are_stated(config, tmp_path):
+    config.init_from = f"{tmp_path}/model.ckpt-1000#heads=4"
+    fit(config, made.model())
+    assert config.data.tokenizer.source == str(tmp_path / "vocab.txt")
+
+
 def test_a_model_without_tokenizer_asks_for_one(config, tmp_path):
     (tmp_path / "vocab.txt").unlink()
     with pytest.raises(InputError, match=r"has no tokenizer beside it .*--config.data.tokenizer.source=PATH"):

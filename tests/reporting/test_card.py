@@ -15,13 +15,21 @@ from electra_jax.errors import InputError
 from electra_jax.reporting import card
 
 SOURCES = (
-    {"source": "livres/*.txt", "documents": 900, "lines": 9000, "characters": 2_500_000, "words": 400_000},
+    {
+        "source": "livres/*.txt",
+        "documents": 900,
+        "lines": 9000,
+        "characters": 2_500_000,
+        "words": 400_000,
+        "tokens": 950_000,
+    },
     {
         "source": "gs://corpora/fr.jsonl#field=texte",
         "documents": 600,
         "lines": 600,
         "characters": 500_000,
         "words": 100_000,
+        "tokens": 250_000,
     },
 )
 
@@ -123,7 +131,7 @@ def test_headline_facts_follow_from_the_manifest(page_of, manifest):
         "Documents": "1,250",
         "Text": "3 M",
         "Padding": "10.0%",
-        "Tokens a word": "2.00",
+        "Tokens a word": "2.40",
         "Unknown": "0.250%",
         "Vocabulary": "32,000",
         "Unigram entropy": "6.50",
@@ -134,6 +142,11 @@ def test_headline_facts_follow_from_the_manifest(page_of, manifest):
     assert facts["Vocabulary"][1] == "pieces, SentencePiece unigram; cased, accents kept"
     assert f'<code title="{"f1" * 32}">f1f1f1f1f1f1</code>' in page
     assert f'<code title="{"70" * 32}">707070707070</code>' in page
+
+
+def test_a_dataset_that_has_not_counted_the_tokens_of_its_text_gives_none_a_word(page_of, manifest):
+    del manifest["sources"][1]["tokens"]
+    assert facts_of(page_of(manifest))["Tokens a word"][0] == "–"
 
 
 @pytest.mark.parametrize(

@@ -110,6 +110,20 @@ def test_rows_hold_the_text_of_the_sources_in_two_splits(data, rows):
         assert part in report
 
 
+def test_tokens_a_word_are_of_the_text_whatever_rows_leave_out(data):
+    data.rows = "google_segment_pairs"
+    report = said(data)
+    documents = [document.lines for document in read(data)]
+    manifest = datasets.open_dataset(data.directory).manifest
+    pieces = tokenizer.load(f"{data.directory}/tokenizer")
+    words = sum(len(line.split(" ")) for lines in documents for line in lines)
+    tokens = sum(len(pieces.encode(lines)[0]) for lines in documents)
+    (source,) = manifest["sources"]
+    assert (source["words"], source["tokens"]) == (words, tokens)
+    assert sum(split["pieces"] for split in manifest["splits"].values()) < 0.95 * tokens
+    assert f"{words} words: {tokens / words:.2f} tokens a word" in report
+
+
 def test_the_same_config_gives_the_same_bytes_in_one_process_or_a_pool(many):
     prepare(many)
     first = checksums(many.directory)
@@ -169,6 +183,7 @@ def test_filters_drop_by_length_and_unknown_share_and_say_so(data, tmp_path):
     report = said(data)
     counts = datasets.open_dataset(data.directory).manifest["sources"][1]
     assert counts["dropped"] == {"too_long": 1, "too_short": 1, "unknown": 1}
+    assert counts["words"] == 7 + 6
     assert "1 shorter than shortest_document" in report
     assert "1 longer than longest_document" in report
     assert "1 with too many unknown tokens" in report

@@ -1,0 +1,287 @@
+"""Our training step against a recording of Google's: the same rows, masks and samples from the same initial weights.
+
+    python -m benchmarks.google_replay
+    python -m benchmarks.google_replay --steps=10 --trace=tests/golden/google_trace.npz
+
+Prints a Markdown table of the largest differences by range of updates. tests/golden/README.md says how the recording
+was made. All but the draws is production code under the settings of `:google_compat`: segments and labels, both
+networks, losses, gradients, clipping, moments, weight decay and learning rate. Weights are set once, at the start, so
+that rounding adds up from update to update.
+"""
+
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from absl import flags
+
+from configs import small
+from electra_jax import doors
+from electra_jax.errors import InputError
+from electra_jax.interop import mapping
+from electra_jax.pretraining import corruption, objectives
+from electra_jax.pretraining.job import ElectraJob, pretraining_job
+from electra_jax.training.job import Params, Sums, Weights
+from electra_jax.training.optimizer import OptimizerConfig, optimizer
+from electra_jax.training.state import TrainState
+from electra_jax.training.step import make_train_step
+
+_TRACE = flags.DEFINE_string("trace", "tests/golden/google_trace.npz", "The recording.")
+_STEPS = flags.DEFINE_integer("steps", 60, "How many of its updates to replay.", lower_bound=1)
+
+_INITIAL, _RECORDED = "initial/", "recorded/"
+# Last updates of the table's rows.
+_RANGES = (1, 10, 20, 30, 40, 50, 60)
+
+
+class Draws(NamedTuple):
+    """One batch, and what Google's code drew for it; all int32 but the weights."""
+
+    tokens_BxL: jax.Array
+    shown_BxL: jax.Array  # What the generator reads.
+    positions_BxM: jax.Array
+    targets_BxM: jax.Array
+    weights_BxM: jax.Array
+    samples_BxM: jax.Array
+
+
+class Trace(NamedTuple):
+    """A recording.
+
+    Attributes:
+      initial: weights before the first update, as our parameters.
+      draws: arrays [steps, …].
+      segments: int32 [steps, B, L].
+      replaced: labels of the discriminator, bool [steps, B, L].
+      probabilities: of "replaced", float32 [the first steps, B, L].
+      values: float64 [steps] by name: "generator_loss", "discriminator_loss", "loss" and "gradient_norm", the last one
+        before clipping.
+    """
+
+    initial: Params
+    draws: Draws
+    segments: np.ndarray
+    replaced: np.ndarray
+    probabilities: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+
+class Replay(NamedTuple):
+    """What our code makes of a recording; fields as in `Trace`, and
+
+    Attributes:
+      real: false on padding, bool [steps, B, L].
+      slots: how many positions of a row our masking predicts, int32 [steps, B].
+    """
+
+    real: np.ndarray
+    segments: np.ndarray
+    replaced: np.ndarray
+    slots: np.ndarray
+    probabilities: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+
+def load(path: str) -> Trace:
+    """Reads a recording.
+
+    Raises:
+      InputError: there is none, or something is missing in it.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in file.files}
+        recorded = {name.removeprefix(_RECORDED): array for name, array in arrays.items() if name.startswith(_RECORDED)}
+        initial = {name.removeprefix(_INITIAL): array for name, array in arrays.items() if name.startswith(_INITIAL)}
+        # Google's code logs the sum, whose weights are 1 and 50 (`configure_pretraining.py`).
+        generator, total = (recorded[name].astype(np.float64) for name in ("generator_loss", "total_loss"))
+        fields = {field: recorded[field.rsplit("_", 1)[0]] for field in Draws._fields}
+        return Trace(
+            initial=mapping.unflatten(initial),
+            draws=Draws(
+                **{name: array.astype(np.int32) for name, array in fields.items() if name != "weights_BxM"},
+                weights_BxM=fields["weights_BxM"],
+            ),
+            segments=recorded["segments"].astype(np.int32),
+            replaced=recorded["replaced"],
+            probabilities=recorded["probabilities"],
+            values={
+                "generator_loss": generator,
+                "discriminator_loss": (total - generator) / 50,
+                "loss": total,
+                "gradient_norm": recorded["gradient_norm"].astype(np.float64),
+            },
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(
+            f"--trace={path}: found no recording ({error}); expected the .npz file of the repository"
+        ) from error
+
+
+def recorded_config() -> ml_collections.ConfigDict:
+    """The settings under which Google's code was recorded."""
+    config = small.get_config("google_compat")
+    config.steps, config.batch_size = 250, 16
+    config.data.sequence_length = 64
+    config.data.tokenizer.vocabulary_size = 2048
+    model = config.model
+    model.layers, model.heads, model.hidden_size, model.feed_forward_size = 2, 4, 128, 512
+    model.embedding_size, model.positions = 128, 64
+    model.dropout_rate = model.attention_dropout_rate = 0.0
+    config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 50
+    # One device either way; this one reports the norm before clipping.
+    config.optimizer.gradient_scope = "global"
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class ReplayedJob:
+    """The loss of a job whose batches bring their draws along; all of `Job` that a training step asks for."""
+
+    job: ElectraJob
+
+    def loss(
+        self, params: Params, batch: Draws, key: jax.Array, weights: Weights | None = None
+    ) -> tuple[jax.Array, Sums]:
+        """See `Job`."""
+        with _instead_of_drawing(batch):
+            return self.job.loss(params, batch.tokens_BxL, key, weights)
+
+    def outputs(self, params: Params, batch: Draws) -> objectives.ElectraOutputs:
+        """What both networks say of a batch."""
+        job = self.job
+        with _instead_of_drawing(batch):
+            return objectives.electra_outputs(
+                job.model, job.objective, params, batch.tokens_BxL, jax.random.key(0), deterministic=True
+            )
+
+
+@contextlib.contextmanager
+def _instead_of_drawing(batch: Draws) -> Iterator[None]:
+    """While this is in force, objectives that are traced mask and sample what was recorded."""
+    masked = corruption.Masked(batch.shown_BxL, batch.positions_BxM, batch.targets_BxM, batch.weights_BxM)
+    with (
+        mock.patch.object(objectives, "mask_rows", return_value=masked),
+        mock.patch.object(objectives, "sample_tokens_by_gumbel", return_value=batch.samples_BxM),
+    ):
+        yield
+
+
+def replay(trace: Trace, config: Any, steps: int) -> Replay:
+    """Makes the recorded updates with our code.
+
+    Args:
+      trace: the recording.
+      config: see `recorded_config`.
+      steps: how many.
+
+    Raises:
+      InputError: more than were recorded.
+    """
+    if steps > len(trace.segments):
+        raise InputError(f"--steps={steps}: the recording has {len(trace.segments)} updates; give at most as many")
+    job = pretraining_job(config, None, "cpu")
+    replayed = ReplayedJob(job)
+    settings = OptimizerConfig(steps=config.steps, **config.optimizer)
+    transformation = optimizer(settings)
+    key = jax.random.key(0)
+
+    def batch(step: int) -> Draws:
+        return jax.tree.map(lambda leaf: jnp.asarray(leaf[step]), trace.draws)
+
+    _, metrics = jax.eval_shape(replayed.loss, trace.initial, batch(0), key)
+    nothing = {name: jnp.zeros(2) for name in (*metrics, "loss", "gradient_norm")}
+    params = jax.tree.map(jnp.asarray, trace.initial)
+    state = TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params), nothing)
+    update = jax.jit(make_train_step(replayed, transformation, settings, log_every_steps=1))
+    outputs = jax.jit(replayed.outputs)
+    slots = jax.jit(lambda row: _slots_used(job.objective, row, key))
+    values: dict[str, list[float]] = {name: [] for name in trace.values}
+    seen: dict[str, list[np.ndarray]] = {name: [] for name in Replay._fields if name != "values"}
+    for step in range(steps):
+        made = outputs(state.params, batch(step))
+        state, metrics = update(state, batch(step), key)
+        for name, series in values.items():
+            series.append(float(metrics[name][0]) / float(metrics[name][1]))
+        seen["real"].append(made.row.document_ids_BxL > 0)
+        seen["segments"].append(made.row.segments_BxL)
+        seen["replaced"].append(made.replaced_BxL)
+        seen["slots"].append(slots(made.row))
+        seen["probabilities"].append(jax.nn.sigmoid(made.discriminator_logits_BxL))
+    return Replay(**{name: np.stack(arrays) for name, arrays in seen.items()}, values=jax.tree.map(np.asarray, values))
+
+
+def _slots_used(objective: objectives.Objective, row: corruption.Row, key: jax.Array) -> jax.Array:
+    """How many positions of each row our masking predicts, int32 [B]; which ones it draws does not matter."""
+    masked = corruption.mask_rows(
+        key,
+        row,
+        objective.special,
+        mask_fraction=objective.mask_fraction,
+        kept_fraction=objective.kept_fraction,
+        with_replacement=objective.with_replacement,
+    )
+    return masked.weights_BxM.sum(1).astype(jnp.int32)
+
+
+def relative_differences(trace: Trace, ours: Replay) -> dict[str, np.ndarray]:
+    """By name of a value, its difference at each update as a share of Google's."""
+    return {
+        name: np.abs(series - trace.values[name][: len(series)]) / trace.values[name][: len(series)]
+        for name, series in ours.values.items()
+    }
+
+
+def table(trace: Trace, ours: Replay) -> Iterator[str]:
+    """Yields Markdown: the largest differences in ranges of updates."""
+    differences, probabilities = relative_differences(trace, ours), probability_differences(trace, ours)
+    steps = len(ours.segments)
+    yield "| updates | generator loss | discriminator loss | loss | gradient norm | probabilities | labels, segments |"
+    yield "|---|---|---|---|---|---|---|"
+    for first, end in _ranges(steps):
+        part = slice(first, end)
+        figures = [f"{differences[name][part].max():.1e}" for name in trace.values]
+        # Not recorded for all updates.
+        figures.append(f"{probabilities[part].max():.1e}" if end <= len(probabilities) else "–")
+        wrong = sum(int(different[part].sum()) for different in wrong_integers(trace, ours))
+        updates = f"{first + 1}–{end}" if end > first + 1 else f"{end}"
+        yield f"| {' | '.join([updates, *figures, f'{wrong} differ' if wrong else 'equal'])} |"
+
+
+def probability_differences(trace: Trace, ours: Replay) -> np.ndarray:
+    """How far the discriminator's probabilities are from Google's, [the first steps, B, L]; 0 on padding."""
+    steps = min(len(trace.probabilities), len(ours.probabilities))
+    # On padding the networks differ, and nothing depends on it.
+    return np.abs(ours.probabilities[:steps] - trace.probabilities[:steps]) * ours.real[:steps]
+
+
+def wrong_integers(trace: Trace, ours: Replay) -> Sequence[np.ndarray]:
+    """Where labels, segments and the number of slots that a row uses are not Google's; bool [steps, …]."""
+    steps = len(ours.segments)
+    slots = trace.draws.weights_BxM[:steps].sum(-1)
+    return ours.replaced != trace.replaced[:steps], ours.segments != trace.segments[:steps], ours.slots != slots
+
+
+def _ranges(steps: int) -> Iterator[tuple[int, int]]:
+    ends = [*(end for end in _RANGES if end < steps), steps]
+    return itertools.pairwise([0, *ends])
+
+
+def main() -> None:
+    """Replays and prints the table."""
+    # As the recording was made; accelerators may round products to fewer bits.
+    jax.config.update("jax_platforms", "cpu")
+    trace = load(_TRACE.value)
+    ours = replay(trace, recorded_config(), _STEPS.value)
+    print("\n".join(table(trace, ours)))
+
+
+if __name__ == "__main__":
+    doors.enter(main)

@@ -1,0 +1,88 @@
+"""Our training step is Google's: a recording of theirs, replayed."""
+
+import numpy as np
+import pytest
+
+from benchmarks import google_replay
+from electra_jax.errors import InputError
+
+TRACE = "tests/golden/google_trace.npz"
+STEPS = 30
+
+
+@pytest.mark.slow  # 30 updates of two layers, on the CPU.
+def test_thirty_updates_are_those_of_google():
+    trace = google_replay.load(TRACE)
+    ours = google_replay.replay(trace, google_replay.recorded_config(), STEPS)
+    differences = google_replay.relative_differences(trace, ours)
+    assert differences.keys() == {"generator_loss", "discriminator_loss", "loss", "gradient_norm"}
+    for name, series in differences.items():
+        assert series.shape == (STEPS,)
+        # Rounding adds up, in gradients first: 9e-7 on a CPU with AVX2, 1.1e-6 on one with SSE4 only.
+        largest = 2e-6 if name == "gradient_norm" else 1e-6
+        assert series.max() < largest, f"{name} at update {1 + series.argmax()}"
+    assert google_replay.probability_differences(trace, ours).max() < 1e-6
+    for wrong in google_replay.wrong_integers(trace, ours):
+        assert not wrong.any()
+    assert ours.replaced.any()
+    assert ours.segments.any()
+
+
+def made_replay(trace, steps, **changes):
+    """What a perfect replay of a recording would be, but for `changes`."""
+    perfect = dict(
+        real=trace.draws.tokens_BxL[:steps] > 0,
+        segments=trace.segments[:steps],
+        replaced=trace.replaced[:steps],
+        slots=trace.draws.weights_BxM[:steps].sum(-1),
+        probabilities=trace.probabilities[:steps],
+        values={name: values[:steps] for name, values in trace.values.items()},
+    )
+    return google_replay.Replay(**perfect | changes)
+
+
+def test_the_table_shows_the_largest_difference_of_each_range():
+    trace = google_replay.load(TRACE)
+    factors = np.ones(33)
+    factors[3], factors[5] = 1 + 1e-3, 1 - 2e-3
+    segments = trace.segments[:33].copy()
+    segments[32, 0, :2] = 7
+    probabilities = np.zeros((33, 16, 64))
+    probabilities[:30] = trace.probabilities
+    ours = made_replay(
+        trace,
+        33,
+        values={name: values[:33] * (factors if name == "loss" else 1) for name, values in trace.values.items()},
+        segments=segments,
+        probabilities=probabilities,
+    )
+    zero = "0.0e+00"
+    assert list(google_replay.table(trace, ours))[2:] == [
+        f"| 1 | {zero} | {zero} | {zero} | {zero} | {zero} | equal |",
+        f"| 2–10 | {zero} | {zero} | 2.0e-03 | {zero} | {zero} | equal |",
+        f"| 11–20 | {zero} | {zero} | {zero} | {zero} | {zero} | equal |",
+        f"| 21–30 | {zero} | {zero} | {zero} | {zero} | {zero} | equal |",
+        f"| 31–33 | {zero} | {zero} | {zero} | {zero} | – | 2 differ |",
+    ]
+
+
+def test_probabilities_on_padding_do_not_count():
+    trace = google_replay.load(TRACE)
+    padding = trace.draws.tokens_BxL[:2] == 0
+    assert padding.any()
+    ours = made_replay(trace, 2, probabilities=trace.probabilities[:2] + padding)
+    assert not google_replay.probability_differences(trace, ours).any()
+
+
+def test_a_file_without_a_recording_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"--trace=.*none\.npz: found no recording"):
+        google_replay.load(str(tmp_path / "none.npz"))
+    np.savez(tmp_path / "other.npz", a=np.zeros(2))
+    with pytest.raises(InputError, match=r"--trace=.*other\.npz: found no recording \('generator_loss'\)"):
+        google_replay.load(str(tmp_path / "other.npz"))
+
+
+def test_more_updates_than_were_recorded_are_refused():
+    trace = google_replay.load(TRACE)
+    with pytest.raises(InputError, match="--steps=61: the recording has 60 updates"):
+        google_replay.replay(trace, google_replay.recorded_config(), 61)
