@@ -69,10 +69,10 @@ class Probe:
         began = time.time()
         place = self.workdir / DIRECTORY
         first = processes.cluster().from_first
-        first(lambda: shutil.rmtree(place, ignore_errors=True))
+        first(lambda: shutil.rmtree(place) if place.exists() else None)
         (name,) = self.config.tasks
-        count = len(self.examples["train"])
-        self.line.print(f"Probe: fine-tuning on {count:,} labelled sentences of {name}, twice …")
+        count, times = len(self.examples["train"]), len(_STARTS) * self.config.trials
+        self.line.print(f"Probe: fine-tuning {times} times on {count:,} labelled sentences of {name} …")
         line = _LiveLine(self.line)
         beginning = run.start(self.config, place, line)
         tasks = run.make_tasks(self.config, {name: self.examples}, beginning.tokenizer)

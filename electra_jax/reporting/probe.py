@@ -22,7 +22,7 @@ def probe_lines(workdir: pathlib.Path) -> list[str]:
         return []
     widths = [max(map(len, column)) for column in list(zip(*rows, strict=True))[:2]]
     table = [f"  {name.ljust(widths[0])}  {value.ljust(widths[1])}  {remark}".rstrip() for name, value, remark in rows]
-    return [f"What the model is worth, {_described(results)}:", *table]
+    return [f"What the model is worth: {_described(results)}", *table]
 
 
 def probe_section(workdir: pathlib.Path) -> str:
@@ -54,9 +54,8 @@ def _read(workdir: pathlib.Path) -> tuple[Json, list[tuple[str, str, str]]]:
 def _described(results: Json) -> str:
     sentences, split = results["sentences"], results["split"]
     return (
-        f"fine-tuned for {results['updates']:,} updates on {sentences['train']:,} labelled sentences of "
-        f"{results['task']}: share of the {results['words']:,} words of {sentences[split]:,} other sentences that are "
-        "tagged right"
+        f"word accuracy on {sentences[split]:,} sentences of {results['task']} ({results['words']:,} words) after "
+        f"{results['updates']:,} updates on {sentences['train']:,} others"
     )
 
 

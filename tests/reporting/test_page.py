@@ -151,7 +151,7 @@ def test_the_results_of_a_probe_are_a_table_and_no_charts(make_run):
     metrics = [{"step": 100, **TRAIN}, {"step": 200, "probe/word_accuracy": 0.91}]
     assert "What the model is worth" not in page_of(make_run(metrics))
     page = page_of(probed(make_run(metrics)))
-    assert "256 labelled sentences of a&lt;b: share of the 9,164 words of 893 other sentences" in page
+    assert "Word accuracy on 893 sentences of a&lt;b (9,164 words) after 64 updates on 256 others." in page
     assert re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', page) == [
         ("this model", "0.910 ± 0.010  3 fine-tunings"),
         ("the same network from random weights", "0.800"),
