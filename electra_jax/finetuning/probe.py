@@ -19,7 +19,7 @@ from typing import Any
 from electra_jax import config as configs
 from electra_jax.errors import InputError, MismatchError, Preempted
 from electra_jax.finetuning import run
-from electra_jax.finetuning.examples import SentenceExample
+from electra_jax.finetuning.examples import SentenceExample, is_answered
 from electra_jax.progress import ProgressLine, QuietLine
 from electra_jax.training import processes, telemetry
 
@@ -88,7 +88,7 @@ class Probe:
             taken = dataclasses.replace(beginning, params=dict) if is_random else beginning
             described = f"{self.workdir / 'config.json'}, config.probe"
             results[start] = run.make_trials(self.config, trainer, taken, directory, described, line).run()
-        split = "test" if "test" in self.examples else "dev"
+        split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}
         self._record(summary)
         first(lambda: telemetry.write_json(place / RESULTS, summary))
