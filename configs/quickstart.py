@@ -68,7 +68,7 @@ def _probe() -> ml_collections.ConfigDict:
     """What the model is worth for a task with few labels, in a minute: the slots of ATIS; docs/probe.md."""
     config = finetuning.get_config()
     config.size = "small"
-    config.trials = 2  # One differs from the next by half a percentage point or more; a third takes 15 seconds.
+    config.trials = 2  # One differs from the next by half a percentage point or more; a third adds half the time.
     config.reseeds = 0  # A fine-tuning that failed counts: there is no second try.
     config.epochs = 8.0
     config.data.lengths = 2  # Another length takes longer to compile than it saves.
