@@ -23,6 +23,7 @@ from electra_jax.reporting.files import (
     read_json_lines,
     write_page,
 )
+from electra_jax.reporting.probe import probe_section
 from electra_jax.wording import duration
 
 _MOST_EARLIER_STEPS = 6
@@ -66,8 +67,9 @@ def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> st
         title=html.escape(_title(config, environment, histories, directory)),
         notes=markup.notes(notes),
         facts=markup.facts(_facts(config, histories)),
-        charts=charts(histories),
+        charts=charts({name: history for name, history in histories.items() if not name.startswith("probe/")}),
         samples=_samples(samples),
+        probe=probe_section(directory),
         config=markup.table(config),
         environment=markup.table(environment),
         command=html.escape(command),
