@@ -49,7 +49,7 @@ def test_a_run_warms_up_for_a_share_of_its_steps(tmp_path):
 
 
 def test_a_budget_of_a_few_steps_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="budgets.flops: 40000 buys electra 4 steps, expected at least 10"):
+    with pytest.raises(InputError, match=r"budgets\.flops: 40000 buys electra 4 steps, expected at least 10"):
         recipes.runs_of(plan(tmp_path, ("1e6, 4e6", "4e4, 4e6")), COSTS, seed=1)
 
 

@@ -1,3 +1,5 @@
+import pathlib
+
 import pytest
 
 from benchmarks.objectives import tasks
@@ -39,7 +41,7 @@ def test_dev_comes_from_training_and_test_is_the_official_file(tmp_path):
     write_trec(tmp_path / "trec")
     files = tasks.prepare("trec", tmp_path / "trec", 10, tmp_path / "work")
     whole = (tmp_path / "trec" / "train.txt").read_text().splitlines()
-    train, dev = (open(path).read().splitlines() for path in (files.train, files.dev))
+    train, dev = (pathlib.Path(path).read_text().splitlines() for path in (files.train, files.dev))
     assert files.test == str(tmp_path / "trec" / "test.txt")
     assert (len(train), len(dev)) == (86, 10)
     assert sorted(train + dev) == sorted(whole)
@@ -67,7 +69,7 @@ def test_other_data_and_other_dev_sizes_have_other_hashes(tmp_path):
 
 def test_too_few_examples_are_an_error(tmp_path):
     write_trec(tmp_path / "trec", train=10)
-    with pytest.raises(InputError, match="tasks.trec.dev_examples: .*10 examples cannot be held out of 10"):
+    with pytest.raises(InputError, match=r"tasks\.trec\.dev_examples: .*10 examples cannot be held out of 10"):
         tasks.prepare("trec", tmp_path / "trec", 10, tmp_path / "work")
 
 
