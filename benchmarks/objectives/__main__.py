@@ -48,6 +48,8 @@ def main() -> None:
     files = {
         name: tasks.prepare(name, directories[name], task.dev_examples, workdir) for name, task in plan.tasks.items()
     }
+    if problems := recipes.data_problems(plan, files):
+        raise InputError(worded(path, problems))
     line, store = ProgressLine(), Store(workdir)
     executor = Executor(store, _JOBS.value, line)
     try:
@@ -66,7 +68,10 @@ def main() -> None:
     finally:
         executor.close()
     if executor.failures:
-        raise RunError("\n".join([f"{len(executor.failures)} pieces of work failed:", *executor.failures]))
+        reasons = "\n".join(dict.fromkeys(executor.failures))
+        raise RunError(
+            f"{len(executor.failures)} pieces of work failed, each with its log above; the reasons:\n{reasons}"
+        )
 
 
 def _chosen(plan: Plan) -> Plan:

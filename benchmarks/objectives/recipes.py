@@ -223,6 +223,21 @@ def problems(plan: Plan) -> list[str]:
     return found
 
 
+def data_problems(plan: Plan, files: Mapping[str, TaskFiles]) -> list[str]:
+    """What is wrong with the examples of each task, found before the first model is trained."""
+    from electra_jax.finetuning import reading
+
+    found = []
+    for task in plan.tasks:
+        try:
+            config = finetuning_config(plan, task, files[task], positions=512, learning_rate=None, seed=0)
+            reading.read_splits(TASKS[task].field, config.tasks[TASKS[task].field], "")
+        except InputError as error:
+            # A field that is wrong for all tasks is one problem.
+            found.append(str(error) if str(error).startswith("finetuning.") else f"tasks.{task}: {error}")
+    return list(dict.fromkeys(found))
+
+
 def trained_fields(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
     """The fields that a run's numbers follow from, by dotted name, but those that `without` names."""
     fields = configs.trained_fields(json.loads(config.to_json_best_effort()))

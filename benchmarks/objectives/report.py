@@ -16,9 +16,9 @@ from benchmarks.objectives.tasks import RANDOM, TASKS
 from electra_jax.wording import duration, quantity
 
 _TITLES = {
-    "flops": ("Equal FLOPs", "FLOPs"),
-    "seconds": ("Equal seconds", "s"),
-    "at_tokens": ("Checkpoints of one run, at equal tokens", "tokens"),
+    "flops": "Equal FLOPs",
+    "seconds": "Equal seconds",
+    "at_tokens": "Checkpoints of one run, at equal tokens",
 }
 _COLUMNS = {
     "conll2000": "CoNLL-2000", "ud": "UD part of speech", "sst2": "SST-2", "trec": "TREC", "cola": "CoLA",
@@ -36,7 +36,7 @@ def write(comparison: Comparison, directory: pathlib.Path) -> list[pathlib.Path]
         if lines:
             label = f"pre-training {'seconds (budget)' if kind == 'seconds' else 'FLOPs'}"
             figures.append(f"transfer_{kind}.png")
-            written.append(_write(directory / figures[-1], figure.draw(lines, _TITLES[kind][0], label)))
+            written.append(_write(directory / figures[-1], figure.draw(lines, _TITLES[kind], label)))
     return [_write(directory / "report.md", markdown(comparison, scores, figures).encode()), *written]
 
 
@@ -99,10 +99,10 @@ def markdown(comparison: Comparison, scores: Sequence[Score], figures: Sequence[
         "",
     ]
     for kind in plan.budgets:
-        lines += [f"## {_TITLES[kind][0]}", "", *_note(kind)]
+        lines += [f"## {_TITLES[kind]}", "", *_note(kind)]
         for budget in plan.budgets[kind]:
             lines += _budget_tables(comparison, scores, kind, budget)
-        lines += [f"![{_TITLES[kind][0]}]({name})\n" for name in figures if name == f"transfer_{kind}.png"]
+        lines += [f"![{_TITLES[kind]}]({name})\n" for name in figures if name == f"transfer_{kind}.png"]
     lines += _costs(comparison, scores)
     lines += _choices(comparison)
     return "\n".join(lines) + "\n"
@@ -125,7 +125,7 @@ def _budget_tables(comparison: Comparison, scores: Sequence[Score], kind: str, b
     """Scores of all contenders at a budget, and under each its difference from the baseline."""
     plan, columns = comparison.plan, _columns(comparison)
     head = ["", "seeds", *(f"{_COLUMNS[task]}, {metric}" for task, metric in columns)]
-    lines = [f"### {quantity(budget)}{_TITLES[kind][1]}", "", _row(head), _row(["---"] * len(head))]
+    lines = [f"### {_amount(kind, budget)}", "", _row(head), _row(["---"] * len(head))]
     for name in (*plan.contenders, RANDOM):
         place = (name, "", 0.0) if name == RANDOM else (name, kind, budget)
         cells: list[BySeed] = [by_seed(scores, *place, *column) for column in columns]
@@ -162,7 +162,7 @@ def _costs(comparison: Comparison, scores: Sequence[Score]) -> list[str]:
                 first = own[0]
                 seconds = {s.pretraining_seed: [s.pretraining_seconds] for s in own if s.pretraining_seconds}
                 measured = over_seeds(seconds)
-                cells = [f"{quantity(budget)}{_TITLES[kind][1]}", name, f"{first.steps:,}", quantity(first.tokens)]
+                cells = [_amount(kind, budget), name, f"{first.steps:,}", quantity(first.tokens)]
                 cells += [f"{first.flops:.4g}", f"{first.paper_flops:.4g}"]
                 lines.append(_row([*cells, duration(measured.mean) if measured else ""]))
     return [
@@ -190,7 +190,7 @@ def _choices(comparison: Comparison) -> list[str]:
     if not tuned:
         lines = lines[:2]
     source = comparison.choosing_source(plan.baseline)
-    amount = f"{quantity(source.amount)}{_TITLES[source.kind][1]}"
+    amount = _amount(source.kind, source.amount)
     lines += ["", f"Chosen for each contender and task from {', '.join(f'{rate:g}' for rate in rates)} by the mean "
               f"score on a dev split, with the model of pre-training seed {plan.seeds[0]} at {amount}; then the same "
               "for all its seeds and budgets. Where a task has no dev split of its own, that split was held out of "
@@ -201,6 +201,16 @@ def _choices(comparison: Comparison) -> list[str]:
         counts = ", ".join(f"{name} {count}" for name, count in found.items())
         lines += ["", f"Fine-tuning runs that learned nothing, and count all the same: {counts}."]
     return [*lines, "", f"Random weights have the sizes and the tokenizer of {plan.baseline}."]
+
+
+def _amount(kind: str, budget: float) -> str:
+    """A budget for people."""
+    match kind:
+        case "flops":
+            return f"{quantity(budget)}FLOPs"
+        case "seconds":
+            return duration(budget)
+    return f"{quantity(budget)} tokens"
 
 
 def _worded(found: Statistic | None, signed: bool = False) -> str:

@@ -50,7 +50,7 @@ class Executor:
 
     Attributes:
       planned: all pieces of a comparison as far as they are known, for the count and the forecast.
-      failures: one message for each piece that failed; pieces that need it are never done.
+      failures: the reason of each piece that failed; pieces that need it are never done.
     """
 
     def __init__(self, store: Store, jobs: int, line: ProgressLine) -> None:
@@ -89,8 +89,8 @@ class Executor:
             if isinstance(error, (Preempted, KeyboardInterrupt)):
                 raise Preempted(f"{piece.name}: {error}".removesuffix(": ")) from error
             if error is not None:
-                self.failures.append(f"{piece.name}: {error}\n  log: {self._store.log(piece)}")
-                self._line.print(f"  failed: {self.failures[-1]}")
+                self.failures.append(str(error))
+                self._line.print(f"  failed: {piece.name}: {error}\n  log: {self._store.log(piece)}")
                 continue
             seconds = time.monotonic() - started
             self._note(piece, seconds)

@@ -99,7 +99,7 @@ def _pooled(job: FinetuningJob, params: Mapping[str, Any], split: str) -> np.nda
     (task,) = job.tasks
 
     @jax.jit
-    def pooled(tokens_BxL: jax.Array, segments_BxL: jax.Array) -> jax.Array:
+    def pooled(params: Mapping[str, Any], tokens_BxL: jax.Array, segments_BxL: jax.Array) -> jax.Array:
         documents_BxL = (tokens_BxL != job.pad_id).astype(jnp.int32)
         embeddings, encoder = Embeddings(job.encoder), Encoder(job.encoder)
         embedded_BxLxE = embeddings.apply(
@@ -114,5 +114,6 @@ def _pooled(job: FinetuningJob, params: Mapping[str, Any], split: str) -> np.nda
     for batch in job.batches_of(task, split):
         arrays = batch[task.name]
         real_B = arrays["row"] >= 0
-        means_NxD[arrays["row"][real_B]] = np.asarray(pooled(arrays["tokens"], arrays["segments"]))[real_B]
+        batch_BxD = np.asarray(pooled(params, arrays["tokens"], arrays["segments"]))
+        means_NxD[arrays["row"][real_B]] = batch_BxD[real_B]
     return means_NxD

@@ -3,10 +3,10 @@ import math
 
 import pytest
 
-from benchmarks.objectives import recipes
+from benchmarks.objectives import recipes, tasks
 from benchmarks.objectives.plan import read_plan
 from electra_jax.errors import InputError
-from tests.benchmarks.made import COSTS, FILES, write_plan
+from tests.benchmarks.made import COSTS, FILES, write_plan, write_stsb, write_trec
 
 
 def plan(directory, *changes):
@@ -94,3 +94,17 @@ def test_equal_budgets_are_met_within_half_a_step(tmp_path):
     cost = dataclasses.replace(COSTS["electra"], flops=math.pi * 1e4)
     run = recipes.runs_of(plan(tmp_path), COSTS | {"electra": cost}, seed=1)[0]
     assert abs(run.steps * cost.flops - 1e6) <= cost.flops / 2
+
+
+def test_examples_that_cannot_be_used_are_found_before_any_training(tmp_path):
+    write_trec(tmp_path / "trec")
+    write_stsb(tmp_path / "sts")
+    (tmp_path / "trec" / "test.txt").write_text("DESC:def What is that ?\n")
+    made = plan(tmp_path, ('directory = "trec"', 'directory = "trec"\ntrain_examples = 50'))
+    files = {
+        "trec": tasks.prepare("trec", tmp_path / "trec", 10, tmp_path),
+        "stsb": tasks.prepare("stsb", tmp_path / "sts", 0, tmp_path),
+    }
+    (problem,) = recipes.data_problems(made, files)
+    assert problem.startswith("tasks.trec: config.tasks.trec: 1 problem with its examples")
+    assert "the label 'DESC' is not known" in problem

@@ -72,3 +72,9 @@ def test_a_figure_is_a_png():
         RANDOM: [(0.0, Statistic(0.2, 0.1, 2))],
     }
     assert figure.draw({"TREC": lines}, "Equal FLOPs", "FLOPs").startswith(b"\x89PNG")
+
+
+def test_budgets_are_worded_by_their_kind(tmp_path):
+    made = comparison(tmp_path, ("flops = [1e6, 4e6]", "flops = [4e6]\nseconds = [300]\nat_tokens = [5120]"))
+    headings = [line for line in report.markdown(made, [], []).splitlines() if line.startswith("### ")]
+    assert headings == ["### 4 MFLOPs", "### 5 min 00 s", "### 5.12 k tokens"]
