@@ -43,7 +43,7 @@ def draw(panels: Mapping[str, Lines], title: str, x_label: str) -> bytes:
         axes.set_title(panel, fontsize=10)
         axes.set_xscale("log")
         axes.set_xlabel(x_label, fontsize=9)
-        axes.tick_params(labelsize=8)
+        axes.tick_params(which="both", labelsize=8)
         axes.grid(alpha=0.3)
         if place == 0:
             axes.legend(fontsize=8)

@@ -91,9 +91,10 @@ def markdown(comparison: Comparison, scores: Sequence[Score], figures: Sequence[
     lines = ["# Comparison of pre-training objectives", ""]
     if done < total:
         lines += [f"**Unfinished: {done} of {total} pieces of work are done.**", ""]
+    runs = _count(plan.finetuning.seeds, "fine-tuning run")
     lines += [
         f"Mean ± standard deviation (n - 1) over pre-training seeds ({', '.join(map(str, plan.seeds))}) of the mean "
-        f"over {plan.finetuning.seeds} fine-tuning runs; a seed that stands alone has no deviation. Scores are of the "
+        f"over {runs}; a seed that stands alone has no deviation. Scores are of the "
         "last checkpoint on the test split, which took no part in any choice. Differences are paired by pre-training "
         f"seed, against {plan.baseline}.",
         "",
@@ -187,8 +188,9 @@ def _choices(comparison: Comparison) -> list[str]:
         at_edge = at_edge or any(marks)
         cells = [f"{rate:g}{mark}" if rate else "" for rate, mark in zip(chosen, marks, strict=True)]
         lines.append(_row([name, *cells]))
+    random = f"Random weights have the sizes and the tokenizer of {plan.baseline}."
     if not tuned:
-        lines = lines[:2]
+        return [random]
     source = comparison.choosing_source(plan.baseline)
     amount = _amount(source.kind, source.amount)
     lines += ["", f"Chosen for each contender and task from {', '.join(f'{rate:g}' for rate in rates)} by the mean "
@@ -200,7 +202,11 @@ def _choices(comparison: Comparison) -> list[str]:
     if found := comparison.collapsed():
         counts = ", ".join(f"{name} {count}" for name, count in found.items())
         lines += ["", f"Fine-tuning runs that learned nothing, and count all the same: {counts}."]
-    return [*lines, "", f"Random weights have the sizes and the tokenizer of {plan.baseline}."]
+    return [*lines, "", random]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'s' if number > 1 else ''}"
 
 
 def _amount(kind: str, budget: float) -> str:

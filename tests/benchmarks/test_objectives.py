@@ -55,7 +55,7 @@ def test_a_killed_comparison_goes_on_and_reports(flags, tmp_path):
 
     with (work / "scores.csv").open() as stream:
         rows = [row for row in csv.DictReader(stream) if row["split"] == "test"]
-    assert len(rows) == (2 * 4 + 2) * (2 + 1)
+    assert len(rows) == (2 * 4 + 2) * 2
     assert {row["steps"] for row in rows} == {"0", "10", "20"}
     assert all(-1 <= float(row["value"]) <= 1 for row in rows)
     report = (work / "report.md").read_text()
