@@ -55,6 +55,28 @@ PRETRAINING = (
         {"discriminator_precision": "precision", "discriminator_recall": "recall"},
         "Of the tokens flagged as replaced, how many are; and of the replaced ones, how many are flagged.",
     ),
+    Chart(
+        "Corrective loss",
+        {"corrective_loss": ""},
+        "How surprised the discriminator is by the original words of a filled row, in nats.",
+        against_unigram=True,
+    ),
+    Chart(
+        "Average precision",
+        {"discriminator_average_precision": "average precision", "discriminator_base_rate_recall": "at the base rate"},
+        "Precision over all thresholds; and the share found when as many tokens are flagged as were replaced.",
+    ),
+    Chart(
+        "Effective rank",
+        {"discriminator_rank": "discriminator", "generator_rank": "generator", "encoder_rank": "encoder"},
+        "How many directions the last hidden states use; a collapsed network uses two or three.",
+        from_zero=True,
+    ),
+    Chart(
+        "Cosine of two tokens",
+        {"discriminator_cosine": "discriminator", "generator_cosine": "generator", "encoder_cosine": "encoder"},
+        "The mean over pairs of tokens; near 1 all states point the same way.",
+    ),
     Chart("Learning rate", {"learning_rate": ""}, "How far each update moves the weights."),
     Chart("Gradient norm", {"gradient_norm": ""}, "The length of the gradient; spikes mean an unsteady run."),
     Chart("Throughput", {"tokens_per_second": ""}, "Tokens trained on each second, padding included.", from_zero=True),

@@ -11,6 +11,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
+from electra_jax import collapse
 from electra_jax.errors import InputError
 from electra_jax.reporting import finetuning, markup
 from electra_jax.reporting.charts import charts, last, number
@@ -65,7 +66,7 @@ def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> st
     return markup.fill(
         "template.html",
         title=html.escape(_title(config, environment, histories, directory)),
-        notes=markup.notes(notes),
+        notes=markup.notes(_warnings(config, histories) + notes),
         facts=markup.facts(_facts(config, histories)),
         charts=charts({name: history for name, history in histories.items() if not name.startswith("probe/")}),
         samples=_samples(samples),
@@ -101,6 +102,22 @@ def _title(config: Json, environment: Json, histories: Histories, directory: pat
     return " · ".join(str(part) for part in (config.get("task"), objective, name) if part)
 
 
+def _warnings(config: Json, histories: Histories) -> list[str]:
+    """What the last evaluation says is wrong, once the warm-up is over."""
+    model, optimizer = config.get("model"), config.get("optimizer")
+    width = model.get("hidden_size") if isinstance(model, dict) else None
+    warmup = optimizer.get("warmup_steps", 0) if isinstance(optimizer, dict) else 0
+    if not isinstance(width, int) or max(max(history) for history in histories.values()) <= warmup:
+        return []
+    scores = {
+        name.removeprefix("eval/"): last(histories, name)
+        for name in histories
+        if name.startswith("eval/discriminator_")
+    }
+    text = collapse.warning(scores, width)
+    return [text] if text else []
+
+
 def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]:
     """Headline numbers: name, value and remark. What the files do not tell is left out."""
     done, total = max(max(history) for history in histories.values()), config.get("steps")
@@ -121,6 +138,13 @@ def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]
         yield "AUC, generator", f"{own:.3f}", "held-out, against its own generator; 0.5 is chance"
     if unigram is not None:
         yield "AUC, unigram", f"{unigram:.3f}", "held-out, against words drawn by frequency"
+    recall, precision = (last(histories, f"eval/discriminator_{name}") for name in ("recall", "precision"))
+    if recall is not None and precision is not None:
+        yield "Replaced words found", f"{recall:.0%}", f"held-out; {precision:.0%} of the words it flags were replaced"
+    rank, model = last(histories, "eval/discriminator_rank"), config.get("model")
+    if rank is not None:
+        of = f" of {model['hidden_size']}" if isinstance(model, dict) and "hidden_size" in model else ""
+        yield "Directions in use", f"{rank:.1f}", f"effective rank of the discriminator's states{of}"
     known |= own is not None
     if not known:
         for name in [name for name in histories if name.startswith("eval/")][:4]:

@@ -62,6 +62,24 @@ def titles_of(page):
     return re.findall(r"<h4>(.*?)</h4>", page)
 
 
+COLLAPSED = {"eval/discriminator_rank": 2.4, "eval/discriminator_recall": 0.005, "eval/discriminator_precision": 0.53}
+SIZES = CONFIG | {"model": {"hidden_size": 128}, "optimizer": {"warmup_steps": 50}}
+
+
+def test_a_collapsed_discriminator_is_named_at_the_top_and_a_healthy_one_is_not(make_run):
+    page = page_of(make_run([{"step": 100, **EVALUATION, **COLLAPSED}], SIZES))
+    assert "The discriminator has collapsed: its hidden states use 2.4 of 128 directions" in page
+    assert facts_of(page)["Directions in use"] == "2.4"
+    assert facts_of(page)["Replaced words found"] == "0%"
+    healthy = COLLAPSED | {"eval/discriminator_rank": 24.0, "eval/discriminator_recall": 0.4}
+    assert "has collapsed" not in page_of(make_run([{"step": 100, **EVALUATION, **healthy}], SIZES))
+
+
+def test_nothing_is_called_collapsed_during_the_warm_up(make_run):
+    page = page_of(make_run([{"step": 50, **EVALUATION, **COLLAPSED}], SIZES))
+    assert "has collapsed" not in page
+
+
 def test_headline_facts_follow_from_the_files(make_run):
     page = page_of(make_run())
     assert facts_of(page) == {
