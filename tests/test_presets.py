@@ -9,7 +9,7 @@ from tests.running import learned, main, quicktest_flags
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["base", "large", "small_plus_plus", "mlm_base", "quickstart"])
+@pytest.mark.parametrize("config", ["base", "hybrid_large", "small_plus_plus", "mlm_base", "quickstart"])
 def test_every_preset_runs_shrunk_and_is_evaluated(tmp_path, config):
     workdir, flags = tmp_path / "run", quicktest_flags(config, tmp_path / "run", tmp_path)
     main(*flags)
