@@ -168,8 +168,8 @@ def _detection_facts(histories: Histories) -> Iterator[tuple[str, str, str]]:
     if precision is not None:
         # Precision is recorded as 0 where no token is flagged, which would read as "always wrong".
         flagged = precision > 0 or bool(recall)
-        told = "the flagged tokens that were replaced, at a threshold of 50%" if flagged else "no replaced token was flagged at 50%"
-        yield "Precision", f"{precision:.1%}" if flagged else "–", f"held-out; {told}"
+        remark = "the flagged tokens that were replaced, at a threshold of 50%" if flagged else "none found at 50%"
+        yield "Precision", f"{precision:.1%}" if flagged else "–", f"held-out; {remark}"
     average, replaced = (
         last(histories, "eval/discriminator_average_precision"),
         last(histories, "eval/replaced_fraction"),
