@@ -85,7 +85,7 @@ def prepare(config: Any, folder: pathlib.Path) -> Prepared:
     ((name, task),) = config.tasks.items()
     if task.kind not in ("classification", "regression", "tagging") or task.head != "paper":
         raise ValueError(f"config.tasks.{name}: a peer of kind {task.kind!r} with head {task.head!r} is not built")
-    splits = read_splits(name, task, config.data.directory).splits
+    splits = read_splits(name, task, config.data.directory, config.data.download_cache).splits
     tokenizer = transformers.AutoTokenizer.from_pretrained(config.data.tokenizer.source or folder)
     make = _tagging if task.kind == "tagging" else _classification
     return make(task, splits["train"], splits["dev"], tokenizer)

@@ -119,6 +119,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.checkpoint.every_steps = 5_000  # At 100 ms a step on a pod, less than ten minutes are ever lost.
     config.checkpoint.keep_last = 3
     config.checkpoint.keep_every_steps = 100_000  # These stay for ever, to fine-tune from; 0 keeps none.
+    config.probe = (
+        ml_collections.ConfigDict()
+    )  # A fine-tuning at the end that says what the model is worth; docs/probe.md.
     config.compile_cache = (
         "~/.cache/electra_jax/compiled"  # Compiled programs; "workdir": the run's own. On a pod, shared storage.
     )
@@ -177,3 +180,4 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     config.evaluation.rows = 32
     config.checkpoint.every_steps = 10
     config.checkpoint.keep_every_steps = 0
+    config.probe = ml_collections.ConfigDict()

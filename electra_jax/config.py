@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -31,9 +32,14 @@ FREE_FIELDS = (
     "model.unrolled_layers",
     "trials",
     "reseeds",
+    "probe",
 )
 
 SHARDINGS = tuple(rules.RULES)
+
+# Of a figure that a probe is compared with: what it is of, mean and standard deviation over how many seeds, of runs of
+# how many steps of this recipe it is worth the compute, and where it is recorded.
+_REFERENCE = ("name", "mean", "sd", "seeds", "steps", "recorded")
 
 
 def validate(config: Any, device_count: int, process_count: int = 1, *, reads_text: bool = True) -> None:
@@ -52,17 +58,65 @@ def validate(config: Any, device_count: int, process_count: int = 1, *, reads_te
         fitting = [task for task, section in _TASKS.items() if section in config]
         raise _error([f"config.task: {config.task!r}, expected {' or '.join(fitting)} with this config file"])
     pretraining = config.task == "pretraining"
-    problems = [*_numbers(config), *_choices(config), *_schedules(config)]
-    problems += plan.field_problems(config.data) if pretraining else settings.problems(config)
+    problems = _field_problems(config, device_count, process_count)
+    if pretraining and (probe := probe_of(config, model="the run itself")):
+        problems += [of_probe(problem) for problem in _field_problems(probe, device_count, process_count)]
+        problems += _probe(config, probe)
+    if reads_text and pretraining and (not storage.is_remote(config.data.directory) or not problems):
+        problems += _text(config)
+    if problems:
+        raise _error(problems)
+
+
+def _field_problems(config: Any, device_count: int, process_count: int) -> list[str]:
+    fields = plan.field_problems(config.data) if config.task == "pretraining" else settings.problems(config)
+    problems = [*_numbers(config), *_choices(config), *_schedules(config), *fields]
     broken = {problem.split(":")[0].removeprefix("config.") for problem in problems}
     # What one number says of another is checked where both are sound.
     for names, relation in _relations(config, device_count, process_count):
         if broken.isdisjoint(names):
             problems += relation
-    if reads_text and pretraining and (not storage.is_remote(config.data.directory) or not problems):
-        problems += _text(config)
-    if problems:
-        raise _error(problems)
+    return problems
+
+
+def probe_of(config: Any, model: str) -> Any:
+    """The fine-tuning config of a pre-training run's probe, None where there is none.
+
+    Args:
+      config: of the pre-training run.
+      model: what the probe starts from.
+    """
+    if not config.get("probe"):
+        return None
+    probe = config.probe.copy_and_resolve_references()
+    with probe.unlocked():
+        if "reference" in probe:
+            del probe["reference"]
+        probe.init_from = model
+    return probe
+
+
+def of_probe(text: str) -> str:
+    """A message about a fine-tuning config, for one that is the `probe` of a pre-training config."""
+    return re.sub(r"\bconfig\.(?!json\b)", "config.probe.", text)
+
+
+def _probe(config: Any, probe: Any) -> Iterable[str]:
+    """What a probe asks of its config beyond what any fine-tuning does."""
+    kinds = [task.kind for task in probe.tasks.values()]
+    if kinds != ["tagging"]:
+        yield f"config.probe.tasks: found {', '.join(kinds) or 'none'}, expected a single task of kind tagging"
+        return
+    ((name, task),) = probe.tasks.items()
+    if task.spans or "accuracy" not in task.metrics:
+        yield (
+            f"config.probe.tasks.{name}: a probe counts words that are tagged right; set "
+            f"--config.probe.tasks.{name}.spans=False --config.probe.tasks.{name}.metrics=\"('accuracy',)\""
+        )
+    yield from map(of_probe, settings.check_positions(probe, config.model.positions))
+    reference = config.probe.get("reference")
+    if reference and set(reference) != set(_REFERENCE):
+        yield f"config.probe.reference: has {', '.join(reference)}, expected {', '.join(_REFERENCE)}, or nothing"
 
 
 def _error(problems: list[str]) -> InputError:

@@ -99,8 +99,10 @@ def _line_of(cluster: Any) -> ProgressLine:
 def _pretrain(config: Any, workdir: pathlib.Path, model: Any, profiled: Any, line: ProgressLine) -> None:
     import jax
 
+    from electra_jax.finetuning import probe
     from electra_jax.interop.initialization import pretraining_params
     from electra_jax.pretraining.job import pretraining_job
+    from electra_jax.reporting.probe import probe_lines
     from electra_jax.training import facts, loop, partitioning, processes, telemetry
     from electra_jax.training.trainer import make_trainer
 
@@ -129,8 +131,13 @@ def _pretrain(config: Any, workdir: pathlib.Path, model: Any, profiled: Any, lin
 
     cluster.from_first(describe)
     line.print(facts.screen(trainer))
+    probed = probe.prepare(config, workdir, line)
     with _reported(workdir, line):
         loop.train(trainer, workdir, line, profiled)
+        if probed:
+            probed.run()
+    for text in probe_lines(workdir):
+        line.print(text)
 
 
 def _shared_dataset(config: Any, line: ProgressLine) -> Any:

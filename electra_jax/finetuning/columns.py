@@ -1,4 +1,4 @@
-"""Tagged sentences: a word a line in columns, as the CoNLL shared tasks have them, and CoNLL-U."""
+"""Tagged sentences: a word a line in columns, as in the CoNLL shared tasks and in CoNLL-U, or a sentence a line."""
 
 from __future__ import annotations
 
@@ -26,8 +26,10 @@ def read(file: SplitFile, text: str, form: str) -> list[SentenceExample]:
     Args:
       file: where the text is from.
       text: all of it.
-      form: "columns" or "conllu".
+      form: "columns", "conllu" or "tokens".
     """
+    if form == "tokens":
+        return _token_sentences(file, text)
     sentences = _conllu_sentences(text) if form == "conllu" else _sentences(text)
     tagged, expected = True, _CONLLU_COLUMNS
     if form == "columns":
@@ -151,6 +153,27 @@ def _sentences(text: str) -> Iterator[list[Line]]:
             lines.append((number, cells))
     if lines:
         yield lines
+
+
+def _token_sentences(file: SplitFile, text: str) -> list[SentenceExample]:
+    """Sentences of one line each, whose words have their tags behind them: the/DT cat/NN."""
+    separator, until = file.settings.tag_separator, file.settings.line_until
+    found: list[SentenceExample] = []
+    for number, content in enumerate(text.split("\n"), start=1):
+        tokens = (content.partition(until)[0] if until else content).split()
+        # From the right: words may hold the separator, 1/2/CD and 8:30:B-time.
+        pairs = [token.rpartition(separator) for token in tokens]
+        bad = [token for token, (word, _, tag) in zip(tokens, pairs, strict=True) if not (word and tag)]
+        if bad:
+            file.report(
+                number,
+                f"{bad[0]!r} is no word and tag joined by {separator!r}; set {file.flag('tag_separator', '…')}, or "
+                f"{file.flag('line_until', '…')} if the sentence ends before it",
+            )
+        elif pairs:
+            words, _, tags = zip(*pairs, strict=True)
+            found += _example(file, [number] * len(words), words, tags, len(found))
+    return found
 
 
 def _conllu_sentences(text: str) -> Iterator[list[Line]]:

@@ -9,6 +9,8 @@ import zlib
 from typing import Any
 
 from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.text import packages
 
 _SHOWN = 8
 
@@ -42,7 +44,8 @@ class SplitFile:
 
     def place(self, where: object) -> str:
         """What an example, or a problem, calls its place: a line's number, or how the file itself calls it."""
-        return f"{self.path}:{where}" if isinstance(where, int) else f"{self.path}: {where}"
+        path = self.path.partition("#sha256=")[0]
+        return f"{path}:{where}" if isinstance(where, int) else f"{path}: {where}"
 
     def report(self, where: object, said: str) -> None:
         """Puts down a problem at a place."""
@@ -59,17 +62,25 @@ class SplitFile:
         """How a field of the task is set."""
         return f"--config.tasks.{self.task}.{name}={value}"
 
-    def text(self, directory: str) -> str | None:
+    def text(self, directory: str, download_cache: str) -> str | None:
         """The file's text, decompressed, with line ends "\\n"; None with a problem if it cannot be had.
 
         Args:
           directory: relative paths start here.
+          download_cache: directory that keeps packages.
         """
         path = located(self.path, directory)
         try:
-            raw = storage.read(path)
+            if path.startswith(packages.PREFIX):
+                member = packages.parse_member(path)
+                path, raw = member.path, packages.read_member(member, download_cache, self._field())
+            else:
+                raw = storage.read(path)
             if path.endswith(".gz"):
                 raw = gzip.decompress(raw)
+        except InputError as error:
+            self.add(str(error))
+            return None
         except FileNotFoundError:
             self.add(self._missing(path))
             return None
@@ -110,6 +121,6 @@ class SplitFile:
 
 def located(path: str, directory: str) -> str:
     """A path of the config, from the directory that relative ones start in."""
-    if not directory or storage.is_remote(path) or path.startswith(("/", "~")):
+    if not directory or storage.is_remote(path) or path.startswith(("/", "~", packages.PREFIX)):
         return path
     return storage.join(directory, path)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import codecs
 import dataclasses
 import types
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,13 +15,13 @@ from electra_jax.finetuning import columns, questions, tables
 from electra_jax.finetuning.examples import Example, SentenceExample, TextExample
 from electra_jax.finetuning.files import SplitFile
 from electra_jax.finetuning.spans import ImpossibleTagsError, scheme_of
-from electra_jax.text import labelled
+from electra_jax.text import labelled, packages
 
 _FORMATS = {
     "classification": ("tsv", "csv", "jsonl", "lines"),
     "multilabel": ("tsv", "csv", "jsonl", "lines"),
     "regression": ("tsv", "csv", "jsonl", "lines"),
-    "tagging": ("columns", "conllu"),
+    "tagging": ("columns", "conllu", "tokens"),
     "answering": ("squad", "mrqa"),
 }
 _SUFFIXES = {
@@ -67,6 +67,8 @@ def problems_of_fields(name: str, task: Any) -> list[str]:
                 labelled.parse(path)
             except ValueError as error:
                 problems.append(f"{place}: {error}")
+        elif path.startswith(packages.PREFIX) and (problem := _package_problem(path)):
+            problems.append(f"{place}: {problem}")
         elif task.format == "auto" and not _format(task, path):
             known = ", ".join(_suffixes(task))
             problems.append(f"{place}: the name {path!r} says no format ({known}); set --{place}.format=…")
@@ -81,6 +83,14 @@ def problems_of_fields(name: str, task: Any) -> list[str]:
     return problems
 
 
+def _package_problem(path: str) -> str:
+    try:
+        packages.parse_member(path)
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
 def _tagging_field_problems(place: str, task: Any) -> Iterator[str]:
     conllu = [path for path in _paths(task).values() if _format(task, path) == "conllu"]
     if conllu and not (1 <= task.word_column < 10 and -10 < task.tag_column < 10):
@@ -90,6 +100,8 @@ def _tagging_field_problems(place: str, task: Any) -> Iterator[str]:
         )
     if task.word_column == task.tag_column:
         yield f"{place}.tag_column: {task.tag_column} is the column of the words too"
+    if not task.tag_separator:
+        yield f'{place}.tag_separator: is empty, expected what stands between a word and its tag, "/"'
 
 
 def _text_field_problems(place: str, task: Any) -> Iterator[str]:
@@ -113,13 +125,14 @@ def _text_field_problems(place: str, task: Any) -> Iterator[str]:
         yield f"{place}.text_columns: {tuple(task.text_columns)}, but lines of a label and a text have one text"
 
 
-def read_splits(name: str, task: Any, directory: str) -> Reading:
+def read_splits(name: str, task: Any, directory: str, download_cache: str) -> Reading:
     """Reads all splits of a task.
 
     Args:
       name: of the task.
       task: its fields, as `configs/finetune/base.py` has them.
       directory: relative paths start here.
+      download_cache: directory that keeps packages.
 
     Returns:
       Examples by split, and notes. Of the training split the chosen part, if `train_examples` wants one, and after it
@@ -132,7 +145,7 @@ def read_splits(name: str, task: Any, directory: str) -> Reading:
         raise InputError("\n".join(problems))
     task = types.SimpleNamespace(**dict(task.items()))  # Fields of a ConfigDict take long to read.
     files = [SplitFile(name, task, split, path) for split, path in _paths(task).items()]
-    splits = {file.split: _read(file, directory) for file in files}
+    splits = {file.split: _read(file, directory, download_cache) for file in files}
     # What training has is known only where all of it could be read.
     if not any(file.problems for file in files if file.split == "train"):
         whole = splits["train"]
@@ -178,10 +191,11 @@ def _format(task: Any, path: str) -> str:
     if task.format != "auto":
         return task.format
     suffixes = _suffixes(task)
+    path = path.partition("#")[0] if path.startswith(packages.PREFIX) else path
     return next((suffixes[end] for end in suffixes if path.removesuffix(".gz").endswith(end)), "")
 
 
-def _read(file: SplitFile, directory: str) -> list[Example]:
+def _read(file: SplitFile, directory: str, download_cache: str) -> list[Example]:
     form = _format(file.settings, file.path)
     reader = {"tagging": columns, "answering": questions}.get(file.settings.kind, tables)
     if form == "tfds":
@@ -191,7 +205,7 @@ def _read(file: SplitFile, directory: str) -> list[Example]:
             file.add(str(error))
             return []
     else:
-        text = file.text(directory)
+        text = file.text(directory, download_cache)
         if text is None:
             return []
         examples = reader.read(file, text, form)
@@ -259,7 +273,7 @@ def _known(task: Any, examples: Iterable[Example]) -> dict[str, None]:
 
 
 def _compare(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]], whole: Sequence[Example]) -> None:
-    """Puts down labels that training does not have.
+    """Puts down labels that training does not have; tags are only noted, as large sets of them have rare ones.
 
     Args:
       files: one for each split.
@@ -275,6 +289,9 @@ def _compare(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]]
     known = dict.fromkeys(named) if named else _known(task, splits["train"])
     left_out = {} if named else _known(task, whole).keys() - known.keys()
     for file in files:
+        if task.kind == "tagging":
+            file.notes += _unknown_tags(task, splits[file.split], known, file.path)
+            continue
         first: dict[str, tuple[str, int]] = {}
         for example in splits[file.split]:
             for label in _labels(task, example):
@@ -285,12 +302,21 @@ def _compare(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]]
             others = f" (and {count - 1:,} more such)" if count > 1 else ""
             if label in left_out:
                 said = f"is not among the {len(splits['train']):,} training examples that are taken"
-                mend = f"; raise {file.flag('train_examples', '…')}"
-                mend += f" or name all labels with {file.flag('labels', '…')}" if task.kind != "tagging" else ""
+                mend = f"; raise {file.flag('train_examples', '…')} or name all labels with {file.flag('labels', '…')}"
             else:
                 said = f"is not known from {'the labels' if named else 'the training split'} ({_listed(known)})"
                 mend = f"; set {file.flag('labels', '…')} or mend it" if named else "; mend it or leave it out"
             file.add(f"{place}: the label {label!r}{others} {said}{mend}")
+
+
+def _unknown_tags(task: Any, examples: Sequence[Example], known: Container[str], path: str) -> Iterator[str]:
+    """A line for the log if sentences have tags that training does not have."""
+    unknown = [[tag for tag in _labels(task, example) if tag not in known] for example in examples]
+    if count := sum(map(bool, unknown)):
+        yield (
+            f"{path.partition('#sha256=')[0]}: {count:,} of {len(examples):,} sentences have tags that training does "
+            f"not have, such as {next(filter(None, unknown))[0]!r}; those words count as wrong"
+        )
 
 
 def _compare_schemes(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]]) -> None:

@@ -60,7 +60,7 @@ def read_examples(config: Any, line: ProgressLine) -> Examples:
     examples, problems = {}, []
     for name, task in config.tasks.items():
         try:
-            found = reading.read_splits(name, task, config.data.directory)
+            found = reading.read_splits(name, task, config.data.directory, config.data.download_cache)
         except InputError as error:
             problems.append(str(error))
             continue

@@ -21,6 +21,8 @@ from electra_jax.text.tokenizer import Tokenizer
 from electra_jax.training.job import Sums
 
 _OUTSIDE = "O"
+# The number of a tag that training does not have: never predicted, and left out of the loss.
+_UNKNOWN = -1
 
 
 class TaggingTask:
@@ -92,7 +94,7 @@ class TaggingTask:
             starts = 1 + (ends - word_lengths)[:fitting]
             first[starts] = 1
             if example.tags is not None:
-                target[starts] = [numbers[tag] for tag in self._trained(example.tags)[:fitting]]
+                target[starts] = [numbers.get(tag, _UNKNOWN) for tag in self._trained(example.tags)[:fitting]]
             tokens.append(np.array([tokenizer.cls_id, *ids[piece : piece + count], tokenizer.sep_id], np.int32))
             firsts.append(first)
             targets.append(target)
@@ -126,11 +128,12 @@ class TaggingTask:
         }
 
     def _losses(self, outputs: Arrays, batch: Arrays) -> tuple[jax.Array, jax.Array]:
-        losses_BxL = optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], batch["tag"])
+        known_BxL = jnp.maximum(batch["tag"], 0)
+        losses_BxL = optax.softmax_cross_entropy_with_integer_labels(outputs["logits"], known_BxL)
         return losses_BxL, self._weights(batch)
 
     def _weights(self, batch: Arrays) -> jax.Array:
-        return batch["first"] * batch["weight"][:, None]
+        return batch["first"] * (batch["tag"] != _UNKNOWN) * batch["weight"][:, None]
 
     def loss_weight(self, batch: Arrays) -> jax.Array:
         """See `Task`: words."""

@@ -16,7 +16,7 @@ from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import exported, finetuned, google_checkpoint, huggingface_folder, tokenizer_files
 from electra_jax.interop.checkpoints import open_model
 from electra_jax.interop.mapping import flatten
-from electra_jax.interop.model import Model, outputs
+from electra_jax.interop.model import CORRECTIVE_HEAD, Model, outputs, without_corrective_head
 
 FORMATS = ("huggingface", "google", "electra_jax")
 
@@ -73,11 +73,14 @@ def write(model: Model, target: str, form: str) -> Copy:
         "electra_jax": exported.write,
     }
     temporary = tempfile.mkdtemp(prefix=f".{os.path.basename(target)}.", dir=parent)
+    skipped: tuple[tuple[str, str], ...] = ()
+    if form == "google" and CORRECTIVE_HEAD in model.params:
+        skipped += ((CORRECTIVE_HEAD, "Google's discriminator has no word head"),)
+        model = without_corrective_head(model)
     try:
         notes = writers[form](model, temporary) or ()
-        skipped = ()
         if model.task_head and form == "google":
-            skipped = ((f"head of {model.task_head.architecture}", "Google's code has heads of other kinds"),)
+            skipped += ((f"head of {model.task_head.architecture}", "Google's code has heads of other kinds"),)
             model = dataclasses.replace(model, task_head=None)
         difference = _compare(model, open_model(temporary), temporary)
         os.chmod(temporary, 0o755)

@@ -12,13 +12,15 @@ import numpy as np
 from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.interop import card, finetuned, huggingface, mapping, safetensors, tokenizer_files
-from electra_jax.interop.model import Model, TaskHead
+from electra_jax.interop.model import CORRECTIVE_HEAD, Model, TaskHead, corrector, without_corrective_head
 from electra_jax.models.encoder import EncoderConfig
 
 CONFIG = "config.json"
 
 _ARCHITECTURES = {"generator": "ElectraForMaskedLM", "discriminator": "ElectraForPreTraining"}
 _BARE = "ElectraModel"
+# The folder of the discriminator with the word head of the hybrid objective, a masked language model of its own.
+_CORRECTOR = "discriminator_mlm"
 _TASKS = (
     "ElectraForSequenceClassification", "ElectraForTokenClassification", "ElectraForQuestionAnswering",
 )  # fmt: skip
@@ -62,6 +64,11 @@ def read(path: str) -> Model:
     for model in models.values():
         for name, array in mapping.flatten(model.params).items():
             mapping.put(flat, name, array)
+    if "discriminator" in models and _is_network(folder := storage.join(path, _CORRECTOR)):
+        for name, array in mapping.flatten(_read_network(folder, "generator").params).items():
+            part, _, rest = name.partition("/")
+            part = {"generator": "discriminator", "generator_head": CORRECTIVE_HEAD}.get(part, part)
+            mapping.put(flat, f"{part}/{rest}", array)
     main = models[present[-1]]  # The discriminator, where there is one.
     hashes = {model.tokenizer.sha256 for model in models.values() if model.tokenizer}
     if len(hashes) > 1:
@@ -83,6 +90,8 @@ def read(path: str) -> Model:
 def write(model: Model, directory: str) -> tuple[str, ...]:
     """Writes a folder for each network; a fine-tuned one that is alone goes into the directory itself.
 
+    A discriminator with a word head is written a second time with that head, since transformers has one head a model.
+
     Returns:
       what the user should know.
 
@@ -91,10 +100,20 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
       OSError: it cannot be written.
     """
     notes = _notes_on_task(model.task_head)
+    if (alone := corrector(model)) is not None:
+        notes += _write_networks(alone, {"generator": storage.join(directory, _CORRECTOR)})
+        model = without_corrective_head(model)
     model = finetuned.in_first_token_type(model)
-    alone = model.task_head is not None and list(model.networks) == ["discriminator"]
-    for network, config in model.networks.items():
-        folder = directory if alone else storage.join(directory, network)
+    is_alone = model.task_head is not None and list(model.networks) == ["discriminator"]
+    folders = {network: directory if is_alone else storage.join(directory, network) for network in model.networks}
+    return tuple(dict.fromkeys([*notes, *_write_networks(model, folders)]))
+
+
+def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
+    """Writes networks into folders of their own; returns what the user should know."""
+    notes: list[str] = []
+    for network, folder in folders.items():
+        config = model.networks[network]
         head = model.task_head if network == "discriminator" else None
         states = {"generator": huggingface.generator_state, "discriminator": huggingface.discriminator_state}
         # Fails where there is no equivalent, before anything is written.
@@ -125,7 +144,7 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
             longest = (head and head.max_length) or config.positions
             notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
         storage.write(storage.join(folder, "README.md"), card.text(model, network, architecture).encode())
-    return tuple(dict.fromkeys(notes))
+    return notes
 
 
 def _notes_on_task(head: TaskHead | None) -> list[str]:

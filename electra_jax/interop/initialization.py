@@ -26,6 +26,7 @@ _HEADS = (
     ("generator_head", "generator", "generator", "generator_head"),
     ("discriminator_head", "discriminator", "discriminator", "discriminator_head"),
     ("head", "encoder", "generator", "generator_head"),
+    ("corrective_head", "discriminator", "discriminator", "corrective_head"),
 )
 
 

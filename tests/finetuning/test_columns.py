@@ -99,3 +99,25 @@ def test_splits_must_follow_schemes_that_can_be_read_together(tmp_path):
     assert problem == "dev.txt: tags have the letters L and U of BILOU, those of the training split have not"
     (problem,) = problems_of(tmp_path, task(), train="a S-X\nb L-X\n", dev="a S-X\n")
     assert "of two schemes" in problem
+
+
+def test_a_sentence_a_line_has_tags_behind_its_words(tmp_path):
+    tokens = task(format="tokens", spans=False)
+    content = "the/DT 1/2/CD cat/NN\n\n  sat/VBD\r\n"
+    sentences = splits_of(tmp_path, tokens, train=content, dev=content)["train"]
+    assert [(e.place, e.words, e.tags) for e in sentences] == [
+        ("train.txt:1", ("the", "1/2", "cat"), ("DT", "CD", "NN")),
+        ("train.txt:3", ("sat",), ("VBD",)),
+    ]
+
+
+def test_what_follows_a_sentence_in_its_line_is_left_out_if_the_task_says_so(tmp_path):
+    content = "fly:O at:O 8:30:B-time <=> flight\n"
+    tokens = task(format="tokens", tag_separator=":", line_until="<=>")
+    (sentence,) = splits_of(tmp_path, tokens, train=content, dev=content)["train"]
+    assert (sentence.words, sentence.tags) == (("fly", "at", "8:30"), ("O", "O", "B-time"))
+    tokens.line_until = ""
+    assert problems_of(tmp_path, tokens, train=content, dev=content)[0] == (
+        "train.txt:1: '<=>' is no word and tag joined by ':'; set --config.tasks.it.tag_separator=…, or "
+        "--config.tasks.it.line_until=… if the sentence ends before it"
+    )

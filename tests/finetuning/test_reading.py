@@ -1,10 +1,13 @@
 """All splits of a task are read together, and what is wrong with any of them is said at once."""
 
+import hashlib
+import zipfile
+
 import pytest
 
 from configs.finetune import base
 from electra_jax.finetuning.reading import problems_of_fields, subset
-from tests.finetuning.labelled_files import problems_of, splits_of, text_task
+from tests.finetuning.labelled_files import notes_of, problems_of, splits_of, text_task
 
 GOOD = "text\tlabel\nyes\t1\nno\t0\n"
 
@@ -64,14 +67,44 @@ def test_labels_that_training_does_not_have_are_told_once_with_those_it_has(tmp_
     assert splits_of(tmp_path, text_task(labels=("0", "1", "maybe")), train=GOOD, dev=dev)
 
 
-def test_of_spans_the_types_must_be_known_and_of_other_tags_each(tmp_path):
+def test_unknown_types_of_spans_and_other_unknown_tags_are_noted(tmp_path):
     task = base.tagging_task(train="train.txt", dev="dev.txt")
-    assert splits_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-X\nc O\n")
-    (problem,) = problems_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-Y\n")
-    assert problem.startswith("dev.txt:1: the label 'Y' is not known from the training split ('X')")
+    assert notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-X\nc O\n") == []
+    assert notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-Y\n\na B-X\n") == [
+        "dev.txt: 1 of 2 sentences have tags that training does not have, such as 'Y'; those words count as wrong"
+    ]
     task.spans = False
-    (problem,) = problems_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-X\n")
-    assert "the label 'I-X' is not known" in problem
+    (note,) = notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-X\n")
+    assert "such as 'I-X'" in note
+
+
+def package(folder, **contents):
+    """A wheel in the cache that `labelled_files` names, and the addresses of its files."""
+    wheel = folder / "cache" / "pypi" / "tiny_tags-1.0-py3-none-any.whl"
+    wheel.parent.mkdir(parents=True)
+    with zipfile.ZipFile(wheel, "w") as archive:
+        for name, content in contents.items():
+            archive.writestr(f"tiny_tags/{name}.txt", content)
+    sha256 = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    return {name: f"pypi:tiny-tags==1.0!tiny_tags/{name}.txt#sha256={sha256}" for name in (*contents, "gone")}
+
+
+def test_files_of_a_package_are_read_in_place(tmp_path):
+    files = package(tmp_path, train="a B-X\nb O\n", dev="c O\n")
+    splits = splits_of(tmp_path, base.tagging_task(train=files["train"], dev=files["dev"]))
+    assert splits["train"][0].words == ("a", "b")
+    assert splits["dev"][0].place == "pypi:tiny-tags==1.0!tiny_tags/dev.txt:1"
+
+
+def test_what_is_wrong_with_files_of_a_package_is_told_with_the_field(tmp_path):
+    files = package(tmp_path, train="a B-X\n", dev="c\n")
+    train = files["train"][:-64] + "0" * 64
+    task = base.tagging_task(train=train, dev=files["dev"], test=files["gone"])
+    wrong_hash, wrong_columns, missing = problems_of(tmp_path, task)
+    assert wrong_hash.startswith("config.tasks.it.train: ")
+    assert "expected 0000" in wrong_hash
+    assert wrong_columns.startswith("pypi:tiny-tags==1.0!tiny_tags/dev.txt:1: 1 column")
+    assert missing.startswith("config.tasks.it.test: nothing in tiny_tags-1.0-py3-none-any.whl matches")
 
 
 def test_labels_of_several_are_each_compared(tmp_path):
@@ -136,6 +169,8 @@ def test_pairs_are_trained_on_in_both_orders_if_wanted(tmp_path):
         (text_task(test="tfds:glue"), "names no split"),
         (text_task(test="tfds:Glue#split=test"), "is not of the form"),
         (text_task(test="tfds:glue#split=test&field=text"), "expected split, words, tags"),
+        (text_task(test="pypi:tiny-tags!test.tsv"), "is not of the form pypi:NAME==VERSION!PATH#sha256=HEX"),
+        (base.tagging_task(train="train.txt", tag_separator=""), "tag_separator: is empty"),
         (text_task(encoding="utf-9"), "encoding: 'utf-9' is not known"),
         (text_task(text_columns=()), "text_columns"),
         (text_task(label_column="text"), "label_column"),

@@ -98,3 +98,16 @@ def test_one_tag_for_every_word_is_a_collapse():
 def test_confusions_count_first_pieces():
     task = tagging(TOKENIZER, sentences(("a zz b", "N V N")), spans=False, metrics=("accuracy",))
     np.testing.assert_array_equal(task.confusion(task.splits["train"], said(task, "train", "N V V")), [[1, 1], [0, 1]])
+
+
+def test_tags_that_training_does_not_have_are_left_out_of_the_loss_and_count_as_wrong():
+    dev = sentences(("a b", "N X"))
+    task = tagging(TOKENIZER, sentences(("a b", "N V")), dev=dev, spans=False, metrics=("accuracy",))
+    batch = task.splits["dev"].batch(np.array([0]), 8, 0)
+    sums = task.loss({"logits": jnp.zeros((1, 8, 2))}, batch)
+    np.testing.assert_allclose(sums["loss"], [np.log(2), 1], rtol=1e-6)
+    assert task.loss_weight(batch) == 1
+    for tags in ("N N", "N V"):
+        predicted = said(task, "dev", tags)
+        assert task.score(task.splits["dev"], predicted) == {"accuracy": 0.5}
+        assert task.confusion(task.splits["dev"], predicted).tolist() == [[1, 0], [0, 0]]

@@ -1,3 +1,4 @@
+import dataclasses
 import importlib
 import json
 import math
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 
 from electra_jax.pretraining import job as job_module
-from electra_jax.pretraining import objectives
+from electra_jax.pretraining import objectives, schedules
 from electra_jax.pretraining.job import ElectraJob, MaskedLanguageModelJob, pretraining_job
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import initial_state
@@ -122,7 +123,9 @@ def test_an_evaluation_gives_finite_scores_of_both_networks(electra):
     assert set(scores) == {
         "loss", "generator_loss", "generator_accuracy", "discriminator_loss", "discriminator_accuracy",
         "discriminator_precision", "discriminator_recall", "replaced_fraction", "discriminator_auc",
-        "discriminator_auc_unigram", "unigram_entropy",
+        "discriminator_auc_unigram", "unigram_entropy", "discriminator_average_precision",
+        "discriminator_base_rate_recall", "discriminator_cosine", "discriminator_rank", "generator_cosine",
+        "generator_rank",
     }  # fmt: skip
     assert all(type(score) is float and math.isfinite(score) for score in scores.values())
     assert scores["loss"] == pytest.approx(scores["generator_loss"] + 50 * scores["discriminator_loss"])
@@ -138,6 +141,8 @@ def test_an_evaluation_counts_every_held_out_token_once_and_padding_never(electr
     words = (rows >= 5).sum()
     for name in ("own_histogram", "unigram_histogram"):
         assert sums[name].sum() == words, name
+    for name in ("generator_moments", "discriminator_moments"):
+        assert sums[name]["count"] == words, name
     # Replaced words are the positives, and unigrams replace nearly all that is masked.
     assert sums["own_histogram"][1].sum() == sums["replaced_fraction"][0]
     masked = sums["generator_loss"][1]
@@ -148,6 +153,29 @@ def test_an_evaluation_is_a_function_of_its_key(electra):
     job, params, evaluate = electra
     first, again = (evaluated(job, params, evaluate) for _ in range(2))
     jax.tree.map(np.testing.assert_array_equal, first, again)
+
+
+def test_evaluations_sample_at_temperature_1_and_mask_the_constant_fraction_whatever_trains():
+    job = tiny_job()
+    params, key = drawn_params(job), jax.random.key(3)
+    objective = dataclasses.replace(
+        job.objective, temperature=5.0, scheduled=(("mask_fraction", schedules.parse("0:0.4")),)
+    )
+    other = dataclasses.replace(job, objective=objective)
+    batch = next(iter(job.evaluation_batches()))
+    assert other.loss_weights(batch, key)["generator_loss"] == job.loss_weights(batch, key)["generator_loss"]
+    assert other.at(0).loss_weights(batch, key)["generator_loss"] > job.loss_weights(batch, key)["generator_loss"]
+    jax.tree.map(np.testing.assert_array_equal, job.evaluate(params, batch, key), other.evaluate(params, batch, key))
+
+
+def test_a_collapsed_discriminator_is_called_so_and_a_healthy_one_is_not():
+    job = tiny_job()
+    width = job.encoder.hidden_size
+    healthy = {"discriminator_rank": 0.2 * width, "discriminator_recall": 0.3}
+    assert job.warning(healthy) == ""
+    assert "has collapsed" in job.warning(healthy | {"discriminator_rank": 0.04 * width})
+    assert "finds 0.7% of the replaced words" in job.warning(healthy | {"discriminator_recall": 0.007})
+    assert tiny_job("mlm").warning({"encoder_rank": 0.1}) == ""
 
 
 def packed_dataset():
@@ -251,7 +279,7 @@ def test_the_mlm_baseline_has_its_scores_and_nothing_to_show(quick_jit):
     job = tiny_job("mlm")
     params = drawn_params(job)
     scores = job.summarise([evaluated(job, params, quick_jit(job.evaluate))])
-    assert set(scores) == {"loss", "mlm_loss", "mlm_accuracy", "unigram_entropy"}
+    assert set(scores) == {"loss", "mlm_loss", "mlm_accuracy", "unigram_entropy", "encoder_cosine", "encoder_rank"}
     assert all(math.isfinite(score) for score in scores.values())
     assert scores["loss"] == scores["mlm_loss"]
     assert job.describe(jax.device_get(job.inspect(params, job.sample_batch(), jax.random.key(0)))) == []

@@ -9,6 +9,7 @@ import pytest
 
 from electra_jax.errors import InputError
 from electra_jax.reporting import page as report
+from electra_jax.reporting.probe import probe_lines
 
 CONFIG = {
     "task": "pretraining",
@@ -208,6 +209,50 @@ def test_a_failed_write_leaves_the_old_report(make_run, monkeypatch):
         report.write_report(directory)
     assert (directory / "report.html").read_text() == "old"
     assert not list(directory.glob(".report-*"))
+
+
+PROBE = {
+    "task": "a<b",
+    "split": "dev",
+    "sentences": {"train": 256, "dev": 893},
+    "words": 9164,
+    "updates": 64,
+    "word_accuracy": [0.9, 0.91, 0.92],
+    "random_weights": [0.8],
+    "word_frequencies": 0.75,
+    "reference": {"name": "before", "mean": 0.85, "sd": 0.01, "seeds": 3, "steps": 200, "recorded": "docs/results.md"},
+    "pretraining_steps": 200,
+}
+
+
+def probed(directory, **changes):
+    (directory / "probe").mkdir()
+    (directory / "probe" / "results.json").write_text(json.dumps(PROBE | changes))
+    return directory
+
+
+def test_the_results_of_a_probe_are_a_table_and_no_charts(make_run):
+    metrics = [{"step": 100, **TRAIN}, {"step": 200, "probe/word_accuracy": 0.91}]
+    assert "What the model is worth" not in page_of(make_run(metrics))
+    page = page_of(probed(make_run(metrics)))
+    assert "Word accuracy on 893 sentences of a&lt;b (9,164 words) after 64 updates on 256 others." in page
+    assert re.findall(r'<tr><th scope="row">(.*?)</th><td>(.*?)</td></tr>', page) == [
+        ("this model", "0.910 ± 0.010  3 fine-tunings"),
+        ("the same network from random weights", "0.800"),
+        ("each word&#x27;s most frequent tag", "0.750  no network"),
+        ("before", "0.850 ± 0.010  3 seeds, recorded in docs/results.md"),
+    ]
+    assert not [title for title in titles_of(page) if "word" in title and "accuracy" in title]
+
+
+def test_a_recorded_figure_for_another_number_of_steps_says_so(make_run):
+    *_, reference = probe_lines(probed(make_run(), pretraining_steps=100))
+    assert reference.endswith("docs/results.md, for 200 steps; this run has 100")
+
+
+def test_damaged_results_of_a_probe_are_named(make_run):
+    with pytest.raises(InputError, match=r"probe/results\.json: has no scores of a probe"):
+        page_of(probed(make_run(), word_accuracy=[]))
 
 
 def test_page_needs_nothing_from_the_network(make_run):

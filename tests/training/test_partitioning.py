@@ -88,13 +88,13 @@ def test_a_batch_arrives_whole(make_trainer):
 _LOSSES = """
 import json, sys, types
 import numpy as np
-from configs import small
+from configs import hybrid_small
 from electra_jax.pretraining.job import pretraining_job
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
 
 data, fsdp, tensor, sharding = *map(int, sys.argv[1:4]), sys.argv[4]
-config = small.get_config("quicktest")
+config = hybrid_small.get_config("quicktest")  # All that ELECTRA has, and a head more.
 config.data.tokenizer.vocabulary_size = 100  # Divisible by no mesh of eight: its axis must be replicated, and said.
 config.mesh.sharding = sharding
 trainer = make_trainer(
@@ -110,8 +110,8 @@ with trainer.placed():
         batch[0, 24:] = 0
         state, metrics = step(state, trainer.put(batch), trainer.root_key)
         losses.append(metrics)
-totals = [float(m["generator_loss"][0] / m["generator_loss"][1]) for m in losses]
-totals += [float(m["discriminator_loss"][0] / m["discriminator_loss"][1]) for m in losses]
+names = "generator_loss", "discriminator_loss", "corrective_loss"
+totals = [float(m[name][0] / m[name][1]) for name in names for m in losses]
 print(json.dumps(totals))
 """
 
@@ -138,13 +138,15 @@ def test_twenty_steps_have_equal_losses_on_one_device_and_on_eight():
 _UPDATES = """
 import json, sys
 import jax, numpy as np
-from configs import small
+from configs import hybrid_small
 from electra_jax.pretraining.job import pretraining_job
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
 
 path, changes = sys.argv[1], json.loads(sys.argv[2])
-config = small.get_config("quicktest")
+config = hybrid_small.get_config("quicktest")
+config.objective.schedules.discriminator_weight = "0:10,3:5"
+config.objective.schedules.mask_fraction = "0:0.25,3:0.15"
 config.batch_size = 16
 if "gradient_scope" not in sys.argv[2]:
     config.optimizer.clip_norm = 1e9  # Not active, so that the first moments are the gradients.

@@ -1,0 +1,244 @@
+"""The configs of a plan's runs: config files with the plan's values, and how many steps a budget buys."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Collection, Mapping
+from typing import Any
+
+import ml_collections
+from absl import flags
+from ml_collections import config_flags
+
+from benchmarks.objectives.plan import Plan
+from benchmarks.objectives.tasks import TASKS, TaskFiles
+from electra_jax import config as configs
+from electra_jax.errors import InputError, RunError
+
+_FEWEST_STEPS = 10  # With less, a schedule has no shape.
+_SAVES = 10  # Checkpoints of a run, about: how much a kill may cost.
+
+
+@dataclasses.dataclass(frozen=True)
+class StepCost:
+    """What one update of a contender costs.
+
+    Attributes:
+      tokens: in its batch.
+      flops: matrix products, backward counted twice forward.
+      paper_flops: as the ELECTRA paper counts.
+      seconds: measured; None if the plan has no budget in seconds.
+    """
+
+    tokens: int
+    flops: float
+    paper_flops: float
+    seconds: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A pre-training run.
+
+    Attributes:
+      contender: its name.
+      kind: of its budget, see `plan.KINDS`.
+      amount: of the budget; of "at_tokens" the largest.
+      seed: of pre-training.
+      steps: updates.
+      scored: pairs of an amount and the updates that it buys, after which the model is scored.
+    """
+
+    contender: str
+    kind: str
+    amount: float
+    seed: int
+    steps: int
+    scored: tuple[tuple[float, int], ...]
+
+
+def load(path: str, overrides: Mapping[str, Any], place: str) -> ml_collections.ConfigDict:
+    """A config file with some of its fields changed.
+
+    Args:
+      path: the file, and its variant after a colon.
+      overrides: values by dotted name; a list becomes a tuple where the field is one.
+      place: names the overrides in messages.
+
+    Raises:
+      InputError: there is no such file or variant; or lists fields that do not exist or have another type.
+    """
+    if not os.path.exists(path.split(":")[0]):
+        raise InputError(f"{place}: there is no file {path.split(':')[0]}; paths start where the command is run")
+    values = flags.FlagValues()
+    config_flags.DEFINE_config_file("config", flag_values=values)
+    try:
+        values(["", f"--config={path}"])
+        config = values.config
+    # A config file is the user's code and may raise anything; the flag wraps some of it.
+    except Exception as error:
+        raise InputError(f"{place}: {path} cannot be loaded: {str(error).strip().splitlines()[-1]}") from error
+    problems = []
+    for name, value in overrides.items():
+        section, _, last = name.rpartition(".")
+        try:
+            parent = configs.field(config, section) if section else config
+            old = parent[last]
+            with config.ignore_type() if old is None else config.unlocked():
+                parent[last] = tuple(value) if isinstance(old, tuple) and isinstance(value, list) else value
+        except (KeyError, AttributeError):
+            problems.append(f"{place}.{name}: {path} has no such field")
+        except TypeError as error:
+            problems.append(f"{place}.{name}: found {value!r}: {error}")
+    if problems:
+        raise InputError("\n".join(problems))
+    return config.lock()
+
+
+def contender_config(plan: Plan, name: str) -> ml_collections.ConfigDict:
+    """The config of a contender, whose steps, seed and warm-up are not decided yet.
+
+    Raises:
+      InputError: see `load`; or it starts from another model.
+    """
+    contender = plan.contenders[name]
+    config = load(contender.config, {**plan.overrides, **contender.overrides}, f"contenders.{name}.overrides")
+    if config.get("task") != "pretraining":
+        raise InputError(f"contenders.{name}.config: {contender.config} is not a config of pre-training")
+    if config.init_from:
+        raise InputError(f"contenders.{name}: config.init_from is set, and every contender starts from scratch here")
+    return config
+
+
+def step_cost(config: Any, seconds: float | None = None) -> StepCost:
+    """Tokens and FLOPs of one update."""
+    from electra_jax.pretraining.job import pretraining_job
+
+    job = pretraining_job(config, None, "cpu")
+    tokens = config.batch_size * config.data.sequence_length
+    return StepCost(tokens, job.flops_per_step, job.paper_flops_per_step, seconds)
+
+
+def runs_of(plan: Plan, costs: Mapping[str, StepCost], seed: int) -> list[Run]:
+    """All pre-training runs of a seed.
+
+    Raises:
+      InputError: a budget is too small for one of the contenders.
+    """
+    runs, problems = [], []
+    for kind, amounts in plan.budgets.items():
+        for name in plan.contenders:
+            runs += _runs(kind, amounts, name, costs[name], seed)
+    for run in runs:
+        amount, steps = run.scored[0]
+        if steps < _FEWEST_STEPS:
+            problems.append(
+                f"budgets.{run.kind}: {amount:g} buys {run.contender} {steps} steps, expected at least {_FEWEST_STEPS}"
+            )
+    if problems:
+        raise InputError("\n".join(problems))
+    return runs
+
+
+def _runs(kind: str, amounts: tuple[float, ...], contender: str, cost: StepCost, seed: int) -> list[Run]:
+    if kind == "at_tokens":
+        # One run, whose checkpoints lie at equal distances.
+        distance = round(amounts[0] / cost.tokens)
+        scored = tuple((amount, distance * round(amount / amounts[0])) for amount in amounts)
+        return [Run(contender, kind, amounts[-1], seed, scored[-1][1], scored)]
+    unit = cost.flops if kind == "flops" else cost.seconds
+    steps = {amount: round(amount / unit) for amount in amounts}
+    return [Run(contender, kind, amount, seed, steps[amount], ((amount, steps[amount]),)) for amount in amounts]
+
+
+def pretraining_config(plan: Plan, run: Run) -> ml_collections.ConfigDict:
+    """The config of a run.
+
+    Raises:
+      InputError: see `contender_config`.
+    """
+    config = contender_config(plan, run.contender)
+    with config.unlocked():
+        config.seed, config.steps = run.seed, run.steps
+        config.optimizer.warmup_steps = max(1, round(plan.warmup_fraction * run.steps))
+        config.evaluation.every_steps = run.steps  # Before the first update and after the last: others cost time.
+        config.checkpoint.keep_last = 1
+        distance = run.scored[0][1] if len(run.scored) > 1 else 0
+        config.checkpoint.keep_every_steps = distance
+        config.checkpoint.every_steps = distance or max(1, run.steps // _SAVES)
+    return config
+
+
+def finetuning_config(
+    plan: Plan, task: str, files: TaskFiles, *, positions: int, learning_rate: float | None, seed: int
+) -> ml_collections.ConfigDict:
+    """The config of a task's fine-tuning; the model and the compile cache are not named yet.
+
+    Args:
+      plan: the comparison.
+      task: its name.
+      files: its splits.
+      positions: of the model: rows are cut to that many tokens.
+      learning_rate: its peak; None if the model is scored as it is.
+      seed: of the first of the runs.
+
+    Raises:
+      InputError: see `load`.
+    """
+    kind, settings = TASKS[task], plan.tasks[task]
+    config = load(kind.config, plan.finetuning.overrides, "finetuning.overrides")
+    fields = config.tasks[kind.field]
+    with config.unlocked():
+        if learning_rate is not None:
+            config.optimizer.learning_rate = learning_rate
+        config.seed, config.trials, config.epochs = seed, plan.finetuning.seeds, settings.epochs
+        # A model that learned nothing is a result, and not to be repeated until it looks better.
+        config.reseeds = 0
+        config.evaluation.per_epoch = 0.5 / settings.epochs  # Before the first update and after the last.
+        config.evaluation.chosen = "last"
+        # What is scored as it is has one split, which stands for those that a config must name.
+        fields.train, fields.dev, fields.test = files.train or files.test, files.dev or files.test, files.test
+        fields.train_examples, fields.dev_examples = settings.train_examples, settings.dev_examples
+        fields.metrics = kind.metrics
+        fields.max_length = min(fields.max_length, positions)
+        if "submission" in fields:
+            fields.submission = ml_collections.ConfigDict()
+    return config
+
+
+def problems(plan: Plan) -> list[str]:
+    """What is wrong with the configs of a plan; no text is read."""
+    found = []
+    for name in plan.contenders:
+        try:
+            config = contender_config(plan, name)
+            with config.unlocked():
+                config.steps, config.optimizer.warmup_steps = max(config.steps, 2), 1
+            configs.validate(config, device_count=1)
+        except RunError as error:
+            lines = [line.strip(" -") for line in str(error).splitlines() if not line.startswith("The config has")]
+            found += [line if line.startswith("contenders.") else f"contenders.{name}: {line}" for line in lines]
+    return found
+
+
+def data_problems(plan: Plan, files: Mapping[str, TaskFiles]) -> list[str]:
+    """What is wrong with the examples of each task, found before the first model is trained."""
+    from electra_jax.finetuning import reading
+
+    found = []
+    for task in plan.tasks:
+        try:
+            config = finetuning_config(plan, task, files[task], positions=512, learning_rate=None, seed=0)
+            reading.read_splits(TASKS[task].field, config.tasks[TASKS[task].field], "")
+        except InputError as error:
+            # A field that is wrong for all tasks is one problem.
+            found.append(str(error) if str(error).startswith("finetuning.") else f"tasks.{task}: {error}")
+    return list(dict.fromkeys(found))
+
+
+def trained_fields(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
+    """The fields that a run's numbers follow from, by dotted name, but those that `without` names."""
+    fields = configs.trained_fields(json.loads(config.to_json_best_effort()))
+    return {name: value for name, value in fields.items() if name not in without}

@@ -1,0 +1,100 @@
+"""Pre-training in this process, as `electra_jax.main` does it, and how long a step of each contender takes."""
+
+from __future__ import annotations
+
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+
+from electra_jax import config as configs
+from electra_jax.pretraining.job import pretraining_job
+from electra_jax.progress import ProgressLine
+from electra_jax.text import writer
+from electra_jax.training import loop, partitioning, processes, telemetry
+from electra_jax.training.trainer import Trainer, make_trainer
+
+_ROUNDS = 7  # How often the contenders take turns.
+_STEPS = 8  # Of a contender in its turn.
+
+
+def pretrain(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
+    """Trains to the last step, from the newest checkpoint of the workdir if there is one.
+
+    Args:
+      config: of the run.
+      workdir: belongs to this config alone.
+      line: the run's log.
+
+    Returns:
+      "seconds" that went into updates, and the "scores" of the last evaluation.
+
+    Raises:
+      RunError: see `loop.train`.
+    """
+    trainer, dataset = _trainer(config, workdir, line)
+    workdir.mkdir(parents=True, exist_ok=True)
+    # What `interop/runs.py` reads beside a checkpoint.
+    fields = json.loads(config.to_json_best_effort())
+    telemetry.write_json(workdir / "config.json", fields | {"fingerprint": configs.fingerprint(fields)})
+    telemetry.write_json(workdir / "environment.json", telemetry.environment())
+    dataset.tokenizer.save(workdir / "tokenizer")
+    loop.train(trainer, workdir, line)
+    logged = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
+    timed = [values for values in logged if "time/elapsed_seconds" in values]
+    return {
+        "seconds": timed[-1]["time/elapsed_seconds"] * timed[-1]["performance/goodput"] if timed else None,
+        "scores": {name: value for name, value in logged[-1].items() if name.startswith("eval/")},
+        "environment": telemetry.environment(),
+    }
+
+
+def step_seconds(contenders: Mapping[str, Any], workdir: pathlib.Path, line: ProgressLine) -> dict[str, float]:
+    """Median seconds of an update of each contender, measured in this process in turn.
+
+    Args:
+      contenders: configs by name.
+      workdir: where compiled programs may go.
+      line: the log.
+    """
+    updates = {name: _updates(_trainer(config, workdir, line)[0]) for name, config in contenders.items()}
+    times: dict[str, list[float]] = {name: [] for name in contenders}
+    for update in updates.values():
+        update()  # Allocations, and the first use of every kernel.
+    for _ in range(_ROUNDS):
+        for name, update in updates.items():
+            for _ in range(_STEPS):
+                begun = time.perf_counter()
+                update()
+                times[name].append(time.perf_counter() - begun)
+    for name, seconds in times.items():
+        line.print(f"{name}: {statistics.median(seconds):.4f} s a step, {min(seconds):.4f} to {max(seconds):.4f}")
+    return {name: statistics.median(seconds) for name, seconds in times.items()}
+
+
+def _trainer(config: Any, workdir: pathlib.Path, line: ProgressLine) -> tuple[Trainer, Any]:
+    processes.use_compile_cache(config.compile_cache, workdir)
+    dataset, _ = writer.ensure(config.data, line)
+    configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
+    job = pretraining_job(config, dataset, jax.default_backend())
+    mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
+    return make_trainer(config, job, mesh, line.print), dataset
+
+
+def _updates(trainer: Trainer) -> Callable[[], None]:
+    """A function that reads a batch and makes an update, compiled."""
+    with trainer.placed():
+        program, state = trainer.compile(), trainer.initial_state()
+    batches = trainer.job.training_batches(0)
+
+    def update() -> None:
+        nonlocal state
+        with trainer.placed():
+            state, measured = program(state, trainer.put(next(batches)), trainer.root_key)
+        jax.block_until_ready((state, measured))
+
+    return update

@@ -1,0 +1,185 @@
+"""A probe after pre-training: the new model and the same network from random weights, each fine-tuned for some seconds.
+
+What is compared is the share of words of a labelled set that get the right tag. Both fine-tunings have the same rows in
+the same order and share their compiled programs; each word's most frequent tag is the baseline.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import json
+import pathlib
+import shutil
+import statistics
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from electra_jax import config as configs
+from electra_jax.errors import InputError, MismatchError, Preempted
+from electra_jax.finetuning import run
+from electra_jax.finetuning.examples import SentenceExample, is_answered
+from electra_jax.progress import ProgressLine, QuietLine
+from electra_jax.training import processes, telemetry
+
+DIRECTORY, RESULTS = "probe", "results.json"
+# Directories of the two fine-tunings, and whether they start from random weights.
+_STARTS = {"pretrained": False, "random_weights": True}
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """A probe whose labelled examples are read.
+
+    Attributes:
+      config: a complete fine-tuning config that starts from the model of `workdir`.
+      reference: a figure recorded before, for comparison: the fields of `config.probe.reference`; may be empty.
+      examples: by split.
+      workdir: of the pre-training run.
+      steps: of the pre-training run.
+      line: where to say what happens.
+    """
+
+    config: Any
+    reference: Mapping[str, Any]
+    examples: Mapping[str, Sequence[SentenceExample]]
+    workdir: pathlib.Path
+    steps: int
+    line: ProgressLine
+
+    def run(self) -> None:
+        """Fine-tunes from the run's last checkpoint and from random weights, and records the scores.
+
+        results.json comes last: a probe that was interrupted begins again.
+
+        Raises:
+          Preempted: asked to stop; the pre-trained model is complete.
+          MismatchError: processes have read different examples.
+        """
+        try:
+            self._run()
+        except (Preempted, KeyboardInterrupt) as error:
+            raise Preempted(
+                "Stopped during the probe; the pre-trained model is complete and saved. Run the same command again to "
+                "repeat the probe alone."
+            ) from error
+
+    def _run(self) -> None:
+        began = time.time()
+        place = self.workdir / DIRECTORY
+        first = processes.cluster().from_first
+        first(lambda: shutil.rmtree(place) if place.exists() else None)
+        (name,) = self.config.tasks
+        count, times = len(self.examples["train"]), len(_STARTS) * self.config.trials
+        self.line.print(f"Probe: fine-tuning {times} times on {count:,} labelled sentences of {name} …")
+        line = _LiveLine(self.line)
+        beginning = run.start(self.config, place, line)
+        tasks = run.make_tasks(self.config, {name: self.examples}, beginning.tokenizer)
+        trainer = run.make_trainer(self.config, run.make_job(self.config, tasks, beginning), line)
+        processes.cluster().agree("examples of the probe", run.data_facts(trainer.job, beginning), MismatchError)
+        for note in run.notes(self.config, trainer.job):
+            self.line.print(configs.of_probe(note))
+        results = {}
+        for start, is_random in _STARTS.items():
+            self.config.random_weights = is_random
+            directory = place / start
+            first(lambda directory=directory: _write_config(directory, self.config))
+            taken = dataclasses.replace(beginning, params=dict) if is_random else beginning
+            described = f"{self.workdir / 'config.json'}, config.probe"
+            results[start] = run.make_trials(self.config, trainer, taken, directory, described, line).run()
+        split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
+        summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}
+        self._record(summary)
+        first(lambda: telemetry.write_json(place / RESULTS, summary))
+
+    def _summary(self, name: str, split: str, results: Mapping[str, Any]) -> dict[str, Any]:
+        """What stands in results.json."""
+        scores = {start: result["summary"][split]["accuracy"]["values"] for start, result in results.items()}
+        return {
+            "task": name,
+            "split": split,
+            "sentences": {part: len(examples) for part, examples in self.examples.items()},
+            "words": sum(len(example.words) for example in self.examples[split]),
+            "updates": results["pretrained"]["trials"][0]["step"],
+            "word_accuracy": scores["pretrained"],
+            "random_weights": scores["random_weights"],
+            "word_frequencies": word_frequency_accuracy(self.examples["train"], self.examples[split]),
+            "reference": dict(self.reference),
+            "pretraining_steps": self.steps,
+        }
+
+    def _record(self, summary: Mapping[str, Any]) -> None:
+        """Adds the scores to the metrics of the run's last step."""
+        scores = {
+            "probe/word_accuracy": statistics.fmean(summary["word_accuracy"]),
+            "probe/random_weights": statistics.fmean(summary["random_weights"]),
+            "probe/word_frequencies": summary["word_frequencies"],
+        }
+        if self.reference:
+            scores["probe/reference"] = self.reference["mean"]
+        metrics = telemetry.MetricsWriter(self.workdir, resumed_at=self.steps)
+        metrics.write(self.steps, scores)
+        metrics.close()
+
+
+class _LiveLine(QuietLine):
+    """Shows how far the fine-tunings are, and nothing else of them."""
+
+    def __init__(self, line: ProgressLine) -> None:
+        super().__init__()
+        self._outer = line
+
+    def update(self, text: str, *, now: float | None = None) -> None:
+        """Shows `text` as that of the probe."""
+        self._outer.update(f"probe: {text}", now=now)
+
+
+def prepare(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Probe | None:
+    """The probe of a pre-training config; None if it has none, or if its results are there already.
+
+    Called before the training: what is wrong with the labelled examples should not wait until its end.
+
+    Raises:
+      InputError: lists what is wrong with the examples.
+    """
+    probed = configs.probe_of(config, model=str(workdir))
+    done = workdir / DIRECTORY / RESULTS
+    if probed is None or processes.cluster().from_first(done.exists):
+        return None
+    (name,) = probed.tasks
+    try:
+        examples = run.read_examples(probed, line)[name]
+    except InputError as error:
+        raise InputError(configs.of_probe(str(error))) from error
+    return Probe(probed, dict(config.probe.get("reference", {})), examples, workdir, config.steps, line)
+
+
+def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequence[SentenceExample]) -> float:
+    """The share of words that are right if each has the tag that it has most often in training.
+
+    Of equally frequent tags the one that is more frequent among all words counts, then the first by alphabet. Words
+    that training does not have get the most frequent tag of all.
+    """
+    of_all = collections.Counter(tag for example in training for tag in example.tags)
+    of_word: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
+    for example in training:
+        for word, tag in zip(example.words, example.tags, strict=True):
+            of_word[word][tag] += 1
+
+    def most_frequent(counts: collections.Counter[str]) -> str:
+        return min(counts, key=lambda tag: (-counts[tag], -of_all[tag], tag))
+
+    fallback = most_frequent(of_all)
+    chosen = {word: most_frequent(counts) for word, counts in of_word.items()}
+    right = sum(
+        chosen.get(word, fallback) == tag
+        for example in scored
+        for word, tag in zip(example.words, example.tags, strict=True)
+    )
+    return right / sum(len(example.words) for example in scored)
+
+
+def _write_config(directory: pathlib.Path, config: Any) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+    telemetry.write_json(directory / "config.json", json.loads(config.to_json_best_effort()))

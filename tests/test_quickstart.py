@@ -1,0 +1,52 @@
+"""The quickstart's recipe at its own size, for a part of its steps and on the shipped excerpt of Shakespeare."""
+
+import pytest
+
+from tests.running import learned, main
+
+STEPS = 600
+# The paper's weights and masks, and the attention bias, as the quickstart trained before the hybrid objective.
+PLAIN_ELECTRA = (
+    "--config.objective.name=electra",
+    "--config.objective.corrective_weight=0.0",
+    "--config.objective.discriminator_weight=50.0",
+    "--config.objective.mask_fraction=0.15",
+    "--config.model.position_start=random",
+    "--config.model.attention_bias=distance_decay",
+)
+
+
+def short_quickstart(directory, *flags):
+    """Runs it; returns the scores of the last evaluation and what was printed."""
+    workdir = directory / "run"
+    printed = main(
+        "--config=configs/quickstart.py",
+        f"--workdir={workdir}",
+        f"--config.data.directory={directory / 'data'}",
+        "--config.data.sources=('tests/data/shakespeare.txt',)",
+        f"--config.steps={STEPS}",
+        f"--config.evaluation.every_steps={STEPS}",
+        "--config.optimizer.warmup_steps=100",
+        "--config.probe={}",
+        *flags,
+        XLA_FLAGS="",  # Hundreds of steps gain more from the compiler's passes than these take.
+    )
+    return learned(workdir)[-1], printed
+
+
+@pytest.mark.slow
+def test_the_recipe_detects_words_and_keeps_its_directions(tmp_path):
+    scores, printed = short_quickstart(tmp_path)
+    assert scores["step"] == STEPS
+    # A full run comes to far more; docs/results.md.
+    assert scores["eval/discriminator_auc_unigram"] > 0.65
+    assert scores["eval/discriminator_rank"] > 12
+    assert "has collapsed" not in printed
+
+
+@pytest.mark.slow
+def test_plain_electra_of_this_size_collapses_and_is_told_so(tmp_path):
+    scores, printed = short_quickstart(tmp_path, *PLAIN_ELECTRA)
+    assert scores["eval/discriminator_rank"] < 0.05 * 128
+    assert "Warning: The discriminator has collapsed: its hidden states use" in printed
+    assert "--config.objective.name=hybrid" in printed
