@@ -42,8 +42,19 @@ PRETRAINING = (
         "Binary cross-entropy per token, in nats; it may rise for a while as the generator becomes harder to see "
         "through.",
     ),
+    Chart(
+        "Corrective loss",
+        {"corrective_loss": ""},
+        "How surprised the discriminator's word head is by the original words, in nats; it reads the generator's words "
+        "where the generator reads masks.",
+    ),
     Chart("Generator accuracy", {"generator_accuracy": ""}, _MASKED_ACCURACY),
     Chart("Masked-word accuracy", {"mlm_accuracy": ""}, _MASKED_ACCURACY),
+    Chart(
+        "Corrective accuracy",
+        {"corrective_accuracy": ""},
+        "The share of original words for which the first guess of the discriminator's word head is right.",
+    ),
     Chart(
         "Discriminator AUC",
         {"discriminator_auc": "own generator", "discriminator_auc_unigram": "words by frequency"},
@@ -56,26 +67,24 @@ PRETRAINING = (
         "Of the tokens flagged as replaced, how many are; and of the replaced ones, how many are flagged.",
     ),
     Chart(
-        "Corrective loss",
-        {"corrective_loss": ""},
-        "How surprised the discriminator is by the original words of a filled row, in nats.",
-        against_unigram=True,
-    ),
-    Chart(
-        "Average precision",
-        {"discriminator_average_precision": "average precision", "discriminator_base_rate_recall": "at the base rate"},
-        "Precision over all thresholds; and the share found when as many tokens are flagged as were replaced.",
-    ),
-    Chart(
-        "Effective rank",
-        {"discriminator_rank": "discriminator", "generator_rank": "generator", "encoder_rank": "encoder"},
-        "How many directions the last hidden states use; a collapsed network uses two or three.",
-        from_zero=True,
+        "Detection without a threshold",
+        {
+            "discriminator_average_precision": "average precision",
+            "discriminator_base_rate_recall": "recall at the base rate",
+        },
+        "The mean precision over all thresholds; and the recall when as many tokens are flagged as were replaced. "
+        "Guessing scores about the replaced share on both.",
     ),
     Chart(
         "Cosine of two tokens",
         {"discriminator_cosine": "discriminator", "generator_cosine": "generator", "encoder_cosine": "encoder"},
-        "The mean over pairs of tokens; near 1 all states point the same way.",
+        "The mean over pairs of hidden states of the last layer; near 1 all tokens look alike, a sign of collapse.",
+    ),
+    Chart(
+        "Effective rank",
+        {"discriminator_rank": "discriminator", "generator_rank": "generator", "encoder_rank": "encoder"},
+        "How many directions the hidden states of the last layer vary in; a few mean that the network has collapsed.",
+        from_zero=True,
     ),
     Chart("Learning rate", {"learning_rate": ""}, "How far each update moves the weights."),
     Chart("Gradient norm", {"gradient_norm": ""}, "The length of the gradient; spikes mean an unsteady run."),

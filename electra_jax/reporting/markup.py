@@ -21,6 +21,11 @@ def notes(texts: Iterable[str]) -> str:
     return "".join(f'<p class="note">{html.escape(text)}</p>' for text in texts)
 
 
+def warning(text: str) -> str:
+    """A box that says what is wrong with a run; nothing for an empty text."""
+    return f'<p class="warning" role="alert"><b>Warning</b> {html.escape(text)}</p>' if text else ""
+
+
 def facts(entries: Iterable[tuple[str, str, str]]) -> str:
     """Headline numbers; each entry is a name, a value and a remark."""
     return "".join(

@@ -66,7 +66,7 @@ def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> st
     return markup.fill(
         "template.html",
         title=html.escape(_title(config, environment, histories, directory)),
-        notes=markup.notes(_warnings(config, histories) + notes),
+        notes=markup.warning(_warning(config, histories)) + markup.notes(notes),
         facts=markup.facts(_facts(config, histories)),
         charts=charts({name: history for name, history in histories.items() if not name.startswith("probe/")}),
         samples=_samples(samples),
@@ -75,6 +75,24 @@ def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> st
         environment=markup.table(environment),
         command=html.escape(command),
     )
+
+
+def _warning(config: Json, histories: Histories) -> str:
+    """What the last evaluation says is wrong; empty if nothing is, or if the warm-up was still going on."""
+    evaluations = {name: history for name, history in histories.items() if name.startswith("eval/")}
+    step = max((max(history) for history in evaluations.values()), default=0)
+    if step <= (_integer(config, "optimizer", "warmup_steps") or 0):
+        return ""
+    scores = {name.removeprefix("eval/"): history[step] for name, history in evaluations.items() if step in history}
+    # Without a known width there is nothing to compare the rank with.
+    found = collapse.warning(scores, _integer(config, "model", "hidden_size") or 0)
+    return f"Step {step:,}: {found}" if found else ""
+
+
+def _integer(config: Json, section: str, field: str) -> int | None:
+    fields = config.get(section)
+    value = fields.get(field) if isinstance(fields, dict) else None
+    return value if isinstance(value, int) else None
 
 
 def _read_samples(path: pathlib.Path, notes: list[str]) -> dict[int, dict[str, Json]]:
@@ -102,22 +120,6 @@ def _title(config: Json, environment: Json, histories: Histories, directory: pat
     return " · ".join(str(part) for part in (config.get("task"), objective, name) if part)
 
 
-def _warnings(config: Json, histories: Histories) -> list[str]:
-    """What the last evaluation says is wrong, once the warm-up is over."""
-    model, optimizer = config.get("model"), config.get("optimizer")
-    width = model.get("hidden_size") if isinstance(model, dict) else None
-    warmup = optimizer.get("warmup_steps", 0) if isinstance(optimizer, dict) else 0
-    if not isinstance(width, int) or max(max(history) for history in histories.values()) <= warmup:
-        return []
-    scores = {
-        name.removeprefix("eval/"): last(histories, name)
-        for name in histories
-        if name.startswith("eval/discriminator_")
-    }
-    text = collapse.warning(scores, width)
-    return [text] if text else []
-
-
 def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]:
     """Headline numbers: name, value and remark. What the files do not tell is left out."""
     done, total = max(max(history) for history in histories.values()), config.get("steps")
@@ -138,20 +140,14 @@ def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]
         yield "AUC, generator", f"{own:.3f}", "held-out, against its own generator; 0.5 is chance"
     if unigram is not None:
         yield "AUC, unigram", f"{unigram:.3f}", "held-out, against words drawn by frequency"
-    recall, precision = (last(histories, f"eval/discriminator_{name}") for name in ("recall", "precision"))
-    if recall is not None and precision is not None:
-        yield "Replaced words found", f"{recall:.0%}", f"held-out; {precision:.0%} of the words it flags were replaced"
-    rank, model = last(histories, "eval/discriminator_rank"), config.get("model")
-    if rank is not None:
-        of = f" of {model['hidden_size']}" if isinstance(model, dict) and "hidden_size" in model else ""
-        yield "Directions in use", f"{rank:.1f}", f"effective rank of the discriminator's states{of}"
+    yield from _detection_facts(histories)
+    yield from _rank_facts(histories, _integer(config, "model", "hidden_size"))
     known |= own is not None
     if not known:
         for name in [name for name in histories if name.startswith("eval/")][:4]:
             yield name.removeprefix("eval/"), number(last(histories, name)), "held-out"
 
-    data = config.get("data")
-    rows, length = config.get("batch_size"), data.get("sequence_length") if isinstance(data, dict) else None
+    rows, length = config.get("batch_size"), _integer(config, "data", "sequence_length")
     rates = {step: rate for step, rate in histories.get("performance/tokens_per_second", {}).items() if rate > 0}
     if isinstance(rows, int) and isinstance(length, int):
         yield "Tokens seen", _tokens(done * rows * length), f"{rows:,} rows of {length:,} a step, with padding"
@@ -164,6 +160,34 @@ def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]
             yield "Training time", duration(seconds), "from the throughput; without evaluation and start"
     if rates:
         yield "Tokens a second", f"{statistics.median(rates.values()):,.0f}", "median"
+
+
+def _detection_facts(histories: Histories) -> Iterator[tuple[str, str, str]]:
+    """How many of the replaced tokens the discriminator finds, and how often it is right about them."""
+    recall, precision = (last(histories, f"eval/discriminator_{name}") for name in ("recall", "precision"))
+    if recall is not None:
+        yield "Recall", f"{recall:.1%}", "held-out; the replaced tokens that are flagged at a threshold of 50%"
+    if precision is not None:
+        # Precision is recorded as 0 where no token is flagged, which would read as "always wrong".
+        flagged = precision > 0 or bool(recall)
+        remark = "the flagged tokens that were replaced, at a threshold of 50%" if flagged else "none found at 50%"
+        yield "Precision", f"{precision:.1%}" if flagged else "–", f"held-out; {remark}"
+    average = last(histories, "eval/discriminator_average_precision")
+    replaced = last(histories, "eval/replaced_fraction")
+    if average is not None:
+        remark = "held-out, over all thresholds"
+        if replaced is not None:
+            remark += f"; guessing scores about the replaced share, {replaced:.3f}"
+        yield "Average precision", f"{average:.3f}", remark
+
+
+def _rank_facts(histories: Histories, width: int | None) -> Iterator[tuple[str, str, str]]:
+    """How many directions the hidden states of the network that is kept vary in."""
+    of = f"of {width} directions" if width else "directions"
+    for network in ("discriminator", "encoder"):
+        rank = last(histories, f"eval/{network}_rank")
+        if rank is not None:
+            yield "Effective rank", f"{rank:.1f}", f"{of} in use by the {network}'s hidden states"
 
 
 def _tokens(count: int) -> str:

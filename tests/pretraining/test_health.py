@@ -1,62 +1,89 @@
+"""Geometry and detection scores against numpy, scikit-learn and values worked out by hand."""
+
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from sklearn.metrics import average_precision_score
+import sklearn.metrics
 
-from electra_jax.pretraining import health
+from electra_jax.pretraining.health import average_precision, geometry, moments, recall_at_base_rate
 from electra_jax.pretraining.objectives import separation_histogram
 
 
-def geometry_of(hidden_NxD, weights_N=None):
-    hidden_BxLxD = jnp.asarray(hidden_NxD, jnp.float32)[None]
-    weights_BxL = jnp.ones((1, len(hidden_NxD))) if weights_N is None else jnp.asarray(weights_N)[None]
-    return health.geometry({name: np.asarray(sum_) for name, sum_ in health.moments(hidden_BxLxD, weights_BxL).items()})
+def geometry_of(*states, weights=None):
+    hidden_BxLxD = jnp.asarray(states, jnp.float32)[None]
+    weights_BxL = jnp.ones(hidden_BxLxD.shape[:2]) if weights is None else jnp.asarray([weights], jnp.float32)
+    return geometry(moments(hidden_BxLxD, weights_BxL))
 
 
-def test_equal_states_have_cosine_1_and_no_rank():
-    cosine, rank = geometry_of([[1.0, 2.0, 2.0]] * 4)
-    assert cosine == pytest.approx(1)
-    assert rank == 0
+def test_identical_states_have_cosine_1_and_no_direction():
+    assert geometry_of([3.0, 4.0], [3.0, 4.0], [3.0, 4.0]) == (pytest.approx(1.0), 0.0)
 
 
-def test_states_along_the_axes_use_all_directions_alike():
-    cosine, rank = geometry_of(np.concatenate([np.eye(6), -np.eye(6)]))
-    assert cosine == pytest.approx(-1 / 11)
-    assert rank == pytest.approx(6)
+def test_states_on_a_line_have_rank_1():
+    cosine, rank = geometry_of([1.0, 0.0], [2.0, 0.0], [6.0, 0.0])
+    assert (cosine, rank) == (pytest.approx(1.0), pytest.approx(1.0))
 
 
-def test_cosine_and_rank_are_those_of_all_pairs_and_of_the_covariance():
-    draw = np.random.default_rng(0)
-    states_NxD = draw.normal(size=(40, 5)) * [3, 2, 1, 0.5, 0.1] + [1, 0, 0, 2, 0]
+def test_isotropic_states_have_the_rank_of_their_width():
+    corners = np.concatenate([np.eye(4), -np.eye(4)])
+    cosine, rank = geometry_of(*corners)
+    # Each state has one opposite among the seven others and is orthogonal to the rest.
+    assert (cosine, rank) == (pytest.approx(-1 / 7), pytest.approx(4.0))
+
+
+def test_unequal_directions_count_by_participation():
+    # Variances 4 and 1 around the mean: (4 + 1)² / (4² + 1²).
+    _, rank = geometry_of([12.0, 5.0], [8.0, 5.0], [10.0, 6.0], [10.0, 4.0])
+    assert rank == pytest.approx((2 + 0.5) ** 2 / (2**2 + 0.5**2))
+
+
+def test_sums_over_batches_equal_numpy_and_padding_counts_nowhere():
+    rng = np.random.default_rng(0)
+    hidden_BxLxD = rng.normal(0.5, rng.uniform(0.5, 2.0, 6), (4, 5, 6)).astype(np.float32)
+    weights_BxL = (rng.random((4, 5)) < 0.7).astype(np.float32)
+    parts = [moments(jnp.asarray(hidden_BxLxD[part]), jnp.asarray(weights_BxL[part])) for part in ([0, 1], [2, 3])]
+    cosine, rank = geometry(jax.tree.map(np.add, *parts))
+
+    states_NxD = hidden_BxLxD[weights_BxL > 0]
     unit_NxD = states_NxD / np.linalg.norm(states_NxD, axis=1, keepdims=True)
-    pairs_NxN = unit_NxD @ unit_NxD.T
-    values_D = np.linalg.eigvalsh(np.cov(states_NxD.T, bias=True))
-    expected = pairs_NxN[~np.eye(40, dtype=bool)].mean(), values_D.sum() ** 2 / (values_D**2).sum()
-    assert geometry_of(states_NxD) == pytest.approx(expected, rel=1e-4)
+    pairs = np.triu_indices(len(states_NxD), 1)
+    values_D = np.linalg.eigvalsh(np.cov(states_NxD.T))
+    assert cosine == pytest.approx((unit_NxD @ unit_NxD.T)[pairs].mean(), abs=1e-6)
+    assert rank == pytest.approx(values_D.sum() ** 2 / np.square(values_D).sum(), rel=1e-4)
 
 
-def test_tokens_without_weight_do_not_count():
-    states_NxD = np.random.default_rng(1).normal(size=(10, 4))
-    weights_N = np.array([1.0] * 7 + [0.0] * 3)
-    assert geometry_of(states_NxD, weights_N) == pytest.approx(geometry_of(states_NxD[:7]), rel=1e-5)
-    assert geometry_of(states_NxD, np.zeros(10)) == (0, 0)
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [1.0, 0.0]])
+def test_fewer_than_two_states_have_no_geometry(weights):
+    assert geometry_of([1.0, 0.0], [0.0, 1.0], weights=weights) == (0.0, 0.0)
 
 
-def histogram_of(logits, replaced):
-    return np.asarray(separation_histogram(jnp.asarray([logits]), jnp.asarray([replaced]), jnp.ones((1, len(logits)))))
+def test_average_precision_is_that_of_scikit_learn():
+    rng = np.random.default_rng(1)
+    labels = rng.random(400) < 0.2
+    # On the bins' grid, so that ties are the same ones here and there.
+    logits = np.round(rng.normal(labels * 1.5, 1.0) * 8) / 8
+    histogram = np.asarray(
+        separation_histogram(jnp.asarray(logits[None]), jnp.asarray(labels[None]), jnp.ones((1, 400)))
+    )
+    assert average_precision(histogram) == pytest.approx(sklearn.metrics.average_precision_score(labels, logits))
 
 
-def test_average_precision_is_scikit_learn_s():
-    draw = np.random.default_rng(2)
-    replaced = draw.random(400) < 0.2
-    logits = np.round(draw.normal(size=400) + replaced, 1)
-    expected = average_precision_score(replaced, logits)
-    assert health.average_precision(histogram_of(logits, replaced)) == pytest.approx(expected, abs=1e-6)
+def histogram_of(*bins):
+    """Counts of (negatives, positives) from the lowest logit up."""
+    return np.array(bins, float).T
 
 
-def test_recall_at_the_base_rate_by_hand():
-    # Three words were replaced; of the three likeliest, two.
-    histogram = histogram_of([5.0, 4.0, 3.0, 2.0, 1.0, 0.0], [True, False, True, False, False, True])
-    assert health.recall_at_base_rate(histogram) == pytest.approx(2 / 3)
-    nothing = np.zeros_like(histogram)
-    assert health.recall_at_base_rate(nothing) == health.average_precision(nothing) == 0
+@pytest.mark.parametrize(
+    ("bins", "precision", "recall"),
+    [
+        ([(6, 0), (0, 2)], 1.0, 1.0),
+        ([(6, 2)], 0.25, 0.25),  # All alike: the base rate.
+        ([(5, 0), (0, 1), (1, 0), (0, 1)], (1 + 2 / 3) / 2, 0.5),
+        ([(4, 0), (2, 1), (0, 1)], (1 + 2 / 4) / 2, (1 + 1 / 3) / 2),  # A third of the middle bin is flagged.
+        ([(6, 0), (0, 0)], 0.0, 0.0),
+    ],
+)
+def test_scores_without_threshold_by_hand(bins, precision, recall):
+    assert average_precision(histogram_of(*bins)) == pytest.approx(precision)
+    assert recall_at_base_rate(histogram_of(*bins)) == pytest.approx(recall)

@@ -25,6 +25,21 @@ EVALUATION = {
     "eval/discriminator_auc_unigram": 0.975,
     "eval/unigram_entropy": 7.0,
 }
+SIZED = {**CONFIG, "model": {"hidden_size": 128}, "optimizer": {"warmup_steps": 100}}
+HEALTHY = {
+    "eval/corrective_loss": 4.82,
+    "eval/corrective_accuracy": 0.162,
+    "eval/discriminator_recall": 0.1577,
+    "eval/discriminator_precision": 0.67,
+    "eval/discriminator_average_precision": 0.4467,
+    "eval/discriminator_base_rate_recall": 0.4164,
+    "eval/replaced_fraction": 0.2157,
+    "eval/discriminator_cosine": 0.254,
+    "eval/discriminator_rank": 20.53,
+    "eval/generator_cosine": 0.151,
+    "eval/generator_rank": 16.22,
+}
+COLLAPSED = {"eval/discriminator_recall": 0.005, "eval/discriminator_rank": 2.4}
 SAMPLE = {
     "row": 0,
     "tokens": ["[CLS]", "light", "##ing", "keeper", "[SEP]"],
@@ -62,24 +77,6 @@ def titles_of(page):
     return re.findall(r"<h4>(.*?)</h4>", page)
 
 
-COLLAPSED = {"eval/discriminator_rank": 2.4, "eval/discriminator_recall": 0.005, "eval/discriminator_precision": 0.53}
-SIZES = CONFIG | {"model": {"hidden_size": 128}, "optimizer": {"warmup_steps": 50}}
-
-
-def test_a_collapsed_discriminator_is_named_at_the_top_and_a_healthy_one_is_not(make_run):
-    page = page_of(make_run([{"step": 100, **EVALUATION, **COLLAPSED}], SIZES))
-    assert "The discriminator has collapsed: its hidden states use 2.4 of 128 directions" in page
-    assert facts_of(page)["Directions in use"] == "2.4"
-    assert facts_of(page)["Replaced words found"] == "0%"
-    healthy = COLLAPSED | {"eval/discriminator_rank": 24.0, "eval/discriminator_recall": 0.4}
-    assert "has collapsed" not in page_of(make_run([{"step": 100, **EVALUATION, **healthy}], SIZES))
-
-
-def test_nothing_is_called_collapsed_during_the_warm_up(make_run):
-    page = page_of(make_run([{"step": 50, **EVALUATION, **COLLAPSED}], SIZES))
-    assert "has collapsed" not in page
-
-
 def test_headline_facts_follow_from_the_files(make_run):
     page = page_of(make_run())
     assert facts_of(page) == {
@@ -100,6 +97,75 @@ def test_charts_cover_known_unknown_and_baseline_metrics(make_run):
     assert titles_of(page) == ["Masked-word loss", "data_seconds", "f1", "odd"]
     assert page.index("Other measurements") > page.index("Masked-word loss")
     assert facts_of(page)["f1"] == "0.5"
+
+
+def test_health_and_detection_are_headline_facts(make_run):
+    page = page_of(make_run([{"step": 100, **HEALTHY}], config=SIZED))
+    facts = facts_of(page)
+    assert [facts[name] for name in ("Recall", "Precision", "Average precision", "Effective rank")] == [
+        "15.8%",
+        "67.0%",
+        "0.447",
+        "20.5",
+    ]
+    assert "of 128 directions in use by the discriminator&#x27;s hidden states" in page
+    assert "guessing scores about the replaced share, 0.216" in page
+    assert page.count("at a threshold of 50%") == 2
+
+
+def test_precision_without_any_hit_is_not_a_number(make_run):
+    nothing = {"eval/discriminator_recall": 0.0, "eval/discriminator_precision": 0.0}
+    assert facts_of(page_of(make_run([{"step": 1, **nothing}])))["Precision"] == "–"
+
+
+def test_an_encoder_alone_has_a_rank_and_a_run_without_width_too(make_run):
+    facts = re.findall(
+        r"<dt>Effective rank</dt><dd>(.*?)</small>", page_of(make_run([{"step": 1, "eval/encoder_rank": 31.64}]))
+    )
+    assert facts == ["31.6<small>directions in use by the encoder&#x27;s hidden states"]
+
+
+def test_charts_of_both_networks_share_a_frame(make_run):
+    page = page_of(make_run([{"step": 100, **HEALTHY}], config=SIZED))
+    assert titles_of(page) == [
+        "Corrective loss",
+        "Corrective accuracy",
+        "Precision and recall",
+        "Detection without a threshold",
+        "Cosine of two tokens",
+        "Effective rank",
+        "Replaced share",
+    ]
+    assert "discriminator held-out <b>20.53</b>" in page
+    assert "generator held-out <b>16.22</b>" in page
+    assert "Other measurements" not in page
+
+
+def test_a_collapsed_discriminator_is_warned_of_above_the_facts(make_run):
+    page = page_of(make_run([{"step": 200, **HEALTHY}, {"step": 300, **COLLAPSED}], config=SIZED))
+    box = re.search(r'<p class="warning" role="alert">(.*?)</p>', page)
+    assert "Step 300: The discriminator has collapsed" in box[1]
+    assert "2.4 of 128 directions" in box[1]
+    assert "finds 0.5% of the replaced words" in box[1]
+    assert box.start() < page.index("<dl>")
+
+
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        [{"step": 300, **HEALTHY}],
+        [{"step": 200, **COLLAPSED}, {"step": 300, **HEALTHY}],  # It recovered.
+        [{"step": 100, **COLLAPSED}],  # The warm-up ends here.
+        [{"step": 300, **EVALUATION}],  # Runs from before these metrics.
+    ],
+)
+def test_healthy_young_and_old_runs_have_no_warning(make_run, metrics):
+    assert 'class="warning"' not in page_of(make_run(metrics, config=SIZED))
+
+
+def test_the_warning_needs_no_width_for_the_recall(make_run):
+    page = page_of(make_run([{"step": 300, **COLLAPSED}], config={}))
+    assert "collapsed: it finds 0.5% of the replaced words" in page
 
 
 def test_generator_loss_is_compared_with_word_frequencies(make_run):
