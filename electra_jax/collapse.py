@@ -8,7 +8,7 @@ _LEAST_RECALL = 0.01
 ADVICE = (
     "Its states are a poor start for fine-tuning, often worse than random weights. Train the hybrid objective "
     "(--config.objective.name=hybrid --config.objective.corrective_weight=1 "
-    "--config.objective.discriminator_weight=10), or train longer with a smaller generator; docs/results.md."
+    "--config.objective.discriminator_weight=10); docs/objectives.md."
 )
 
 
