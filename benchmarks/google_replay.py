@@ -1,7 +1,7 @@
 """Our training step against a recording of Google's: the same rows, masks and samples from the same initial weights.
 
     python -m benchmarks.google_replay
-    python -m benchmarks.google_replay --steps=10 --trace=tests/golden/google_trace.npz
+    python -m benchmarks.google_replay --updates=10 --trace=tests/golden/google_trace.npz
 
 Prints a Markdown table of the largest differences by range of updates. tests/golden/README.md says how the recording
 was made. All but the draws is production code under the settings of `:google_compat`: segments and labels, both
@@ -34,7 +34,7 @@ from electra_jax.training.state import TrainState
 from electra_jax.training.step import make_train_step
 
 _TRACE = flags.DEFINE_string("trace", "tests/golden/google_trace.npz", "The recording.")
-_STEPS = flags.DEFINE_integer("steps", 60, "How many of its updates to replay.", lower_bound=1)
+_UPDATES = flags.DEFINE_integer("updates", 60, "How many of its updates to replay.", lower_bound=1)
 
 _INITIAL, _RECORDED = "initial/", "recorded/"
 # Last updates of the table's rows.
@@ -147,6 +147,10 @@ class ReplayedJob:
 
     job: ElectraJob
 
+    def at(self, step: jax.Array) -> "ReplayedJob":
+        """See `Job`."""
+        return dataclasses.replace(self, job=self.job.at(step))
+
     def loss(
         self, params: Params, batch: Draws, key: jax.Array, weights: Weights | None = None
     ) -> tuple[jax.Array, Sums]:
@@ -186,7 +190,7 @@ def replay(trace: Trace, config: Any, steps: int) -> Replay:
       InputError: more than were recorded.
     """
     if steps > len(trace.segments):
-        raise InputError(f"--steps={steps}: the recording has {len(trace.segments)} updates; give at most as many")
+        raise InputError(f"--updates={steps}: the recording has {len(trace.segments)} updates; give at most as many")
     job = pretraining_job(config, None, "cpu")
     replayed = ReplayedJob(job)
     settings = OptimizerConfig(steps=config.steps, **config.optimizer)
@@ -279,7 +283,7 @@ def main() -> None:
     # As the recording was made; accelerators may round products to fewer bits.
     jax.config.update("jax_platforms", "cpu")
     trace = load(_TRACE.value)
-    ours = replay(trace, recorded_config(), _STEPS.value)
+    ours = replay(trace, recorded_config(), _UPDATES.value)
     print("\n".join(table(trace, ours)))
 
 

@@ -231,7 +231,7 @@ def data_problems(plan: Plan, files: Mapping[str, TaskFiles]) -> list[str]:
     for task in plan.tasks:
         try:
             config = finetuning_config(plan, task, files[task], positions=512, learning_rate=None, seed=0)
-            reading.read_splits(TASKS[task].field, config.tasks[TASKS[task].field], "")
+            reading.read_splits(TASKS[task].field, config.tasks[TASKS[task].field], "", config.data.download_cache)
         except InputError as error:
             # A field that is wrong for all tasks is one problem.
             found.append(str(error) if str(error).startswith("finetuning.") else f"tasks.{task}: {error}")

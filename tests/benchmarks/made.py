@@ -18,6 +18,8 @@ PLAN = """
     flops = [1e6, 4e6]
     [contenders.electra]
     config = "configs/quickstart.py:quicktest"
+    overrides.objective.name = "electra"
+    overrides.objective.corrective_weight = 0.0
     [contenders.mlm]
     config = "configs/quickstart.py:quicktest"
     overrides.objective.name = "mlm"

@@ -84,5 +84,5 @@ def test_a_file_without_a_recording_is_refused(tmp_path):
 
 def test_more_updates_than_were_recorded_are_refused():
     trace = google_replay.load(TRACE)
-    with pytest.raises(InputError, match="--steps=61: the recording has 60 updates"):
+    with pytest.raises(InputError, match="--updates=61: the recording has 60 updates"):
         google_replay.replay(trace, google_replay.recorded_config(), 61)
