@@ -86,6 +86,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     schedules.mask_fraction = ""  # Of training; evaluations mask the constant above.
 
     optimizer = config.optimizer = ml_collections.ConfigDict()
+    optimizer.name = "adam"  # "muon" orthogonalises the updates of the encoder's layers; docs/objectives.md.
     optimizer.learning_rate = 2e-4  # Peak.
     optimizer.schedule = "linear"  # Up to the peak, down to zero; "warmup_times_decay" is Google's.
     optimizer.warmup_steps = 10_000

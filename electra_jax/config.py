@@ -161,6 +161,7 @@ CHOICES = {
     "objective.masking": ("without_replacement", "with_replacement"),
     "objective.sampling": ("exact", "google_gumbel"),
     "mesh.sharding": SHARDINGS,
+    "optimizer.name": ("adam", "muon"),
     "optimizer.schedule": ("linear", "warmup_times_decay"),
     "model.attention": ("auto", "plain", "fused", "splash", "cudnn"),
     "model.saved_activations": ("all", "products", "layer_inputs"),

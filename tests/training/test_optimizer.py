@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from electra_jax.training.optimizer import OptimizerConfig, decayed, depth_scales, learning_rate, optimizer
+from electra_jax.training.optimizer import (
+    OptimizerConfig,
+    decayed,
+    depth_scales,
+    learning_rate,
+    muon_dimensions,
+    optimizer,
+)
 
 CONFIG = OptimizerConfig(
     steps=100,
@@ -138,3 +145,57 @@ def test_the_optimizer_applies_the_layers_scales():
     np.testing.assert_allclose(ratio["discriminator"]["layers"]["output"]["bias"][:, 0], [0.25, 0.5], rtol=1e-6)
     np.testing.assert_allclose(ratio["embeddings"]["word_embeddings"], 0.125, rtol=1e-6)
     np.testing.assert_allclose(ratio["discriminator_head"]["dense"]["kernel"], 1.0)
+
+
+def pair(leaf):
+    """Places of an ELECTRA pair of two layers, four heads of width 2, each with what `leaf` makes of its shape."""
+    attention = {"query": {"kernel": leaf((2, 8, 4, 2)), "bias": leaf((2, 4, 2))}}
+    attention["output"] = {"kernel": leaf((2, 4, 2, 8)), "bias": leaf((2, 8))}
+    layers = {
+        "attention": attention,
+        "output": {"kernel": leaf((2, 12, 8))},
+        "output_layer_norm": {"scale": leaf((2, 8))},
+    }
+    return {
+        "embeddings": {"word_embeddings": leaf((5, 8))},
+        "discriminator": {"layers": layers, "embeddings_project": {"kernel": leaf((8, 8))}},
+        "generator": {"layers": {"output": {"kernel": leaf((2, 4, 4))}}},
+        "discriminator_head": {"dense": {"kernel": leaf((8, 8))}},
+    }
+
+
+def test_muon_takes_the_kernels_of_layers_but_the_generators():
+    taken = jax.tree_util.tree_leaves_with_path(
+        muon_dimensions(pair(jnp.ones)), is_leaf=lambda leaf: hasattr(leaf, "_fields")
+    )
+    assert {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(axes) for path, axes in taken} == {
+        "discriminator/layers/attention/query/kernel": ((1,), (2, 3)),
+        "discriminator/layers/attention/output/kernel": ((1, 2), (3,)),
+        "discriminator/layers/output/kernel": ((1,), (2,)),
+    }
+
+
+def test_muon_makes_all_directions_of_a_kernels_update_about_equally_long():
+    draw = np.random.default_rng(1)
+    # A gradient of a large and many small directions: Adam would follow the large one.
+    gradients = pair(lambda shape: jnp.asarray(draw.normal(size=shape) + 5, jnp.float32))
+    params = pair(jnp.zeros)
+    plain, muon = (optimizer(dataclasses.replace(CONFIG, name=name)) for name in ("adam", "muon"))
+    adams, _ = plain.update(gradients, plain.init(params), params)
+    updates, state = jax.jit(muon.update)(gradients, muon.init(params), params)
+    layers = updates["discriminator"]["layers"]
+    for update in (
+        layers["attention"]["query"]["kernel"].reshape(2, 8, 8),
+        layers["attention"]["output"]["kernel"].reshape(2, 8, 8),
+        layers["output"]["kernel"],
+    ):
+        lengths = np.linalg.svd(update, compute_uv=False) / (0.2 * np.sqrt(max(update.shape[1:])))
+        # Five iterations end between about 0.7 and 1.2; https://kellerjordan.github.io/posts/muon.
+        assert lengths.min() > 0.4
+        assert lengths.max() < 1.3
+    for place in ("embeddings", "generator", "discriminator_head"):
+        jax.tree.map(lambda ours, adam: np.testing.assert_allclose(ours, adam, rtol=1e-6), updates[place], adams[place])
+    bias = adams["discriminator"]["layers"]["attention"]["query"]["bias"]
+    np.testing.assert_allclose(layers["attention"]["query"]["bias"], bias, rtol=1e-6)
+    # One moment for a kernel, where Adam has two.
+    assert sum(leaf.shape == (2, 12, 8) for leaf in jax.tree.leaves(state)) == 1

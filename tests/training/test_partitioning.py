@@ -165,7 +165,8 @@ with trainer.placed():
             batch[row, end], batch[row, end + 1 :] = 3, 0
         state, metrics = step(state, trainer.put(batch), trainer.root_key)
         if number == 0:
-            moments = state.optimizer[1].first
+            moments = state.optimizer[1]
+            moments = moments.first if config.optimizer.name == "adam" else moments.inner_states["others"].inner_state.first
             for name, leaf in jax.tree_util.tree_leaves_with_path(moments):
                 kept["gradient" + jax.tree_util.keystr(name)] = np.asarray(leaf) / (1 - config.optimizer.beta1)
             leaves = jax.tree.leaves(moments)
@@ -236,6 +237,15 @@ def test_gradients_and_updates_are_equal_however_they_are_computed(plain, tmp_pa
     # or parts, each parameter's gradient, and its update, too.
     assert constraints >= (100 if {"accumulation", "mesh__shard_optimizer"} & changes.keys() else 6)
     assert share - 0.15 < here <= share
+
+
+@pytest.mark.slow
+def test_muons_updates_are_equal_however_its_matrices_are_cut(tmp_path):
+    muon = {"optimizer__name": "muon"}
+    whole, _, _ = updates(tmp_path / "whole.npz", 1, **muon)
+    cut, _, here = updates(tmp_path / "cut.npz", 4, **muon, **FSDP_TP, mesh__shard_optimizer=True)
+    assert_equal_updates(cut, whole)
+    assert here < 0.4
 
 
 @pytest.mark.slow
