@@ -27,7 +27,9 @@ def text(model: Model, network: str, architecture: str) -> str:
     """The card of one network, Markdown."""
     config = model.networks[network]
     head = model.task_head if network == "discriminator" else None
-    what = _ALONE if network == "generator" and model.discriminator is None else _WHAT[network]
+    title, what = network, _WHAT[network]
+    if network == "generator" and model.discriminator is None:
+        title, what = "masked language model", _ALONE
     parts = ("embeddings", network, f"{network}_head")
     count = sum(
         array.size for array in flatten({part: model.params[part] for part in parts if part in model.params}).values()
@@ -46,7 +48,7 @@ def text(model: Model, network: str, architecture: str) -> str:
         "steps of training": "not known" if model.step is None else model.step,
         "text": ", ".join(f"`{source}`" for source in model.sources) or "not known",
     }
-    title, pipeline_tag = network, ""
+    pipeline_tag = ""
     if head:
         pipeline, advice = _PIPELINES[architecture]
         title, pipeline_tag, what = "fine-tuned", f"pipeline_tag: {pipeline}\n", f"{_FINETUNED} {advice}"

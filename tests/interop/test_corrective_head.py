@@ -14,7 +14,7 @@ from electra_jax.interop import copies, huggingface_folder
 from electra_jax.interop.checkpoints import open_model
 from electra_jax.interop.initialization import finetuning_params, pretraining_params
 from electra_jax.interop.mapping import flatten
-from electra_jax.interop.model import shape_problems
+from electra_jax.interop.model import outputs, shape_problems
 from electra_jax.models.electra import Electra
 from tests.interop import made, peer
 
@@ -51,6 +51,7 @@ def test_huggingface_has_a_third_folder_a_masked_language_model(tmp_path):
     assert {path.name for path in (tmp_path / "copy" / "discriminator").iterdir()} == {
         path.name for path in folder.iterdir()
     }
+    assert "# ELECTRA, masked language model" in (folder / "README.md").read_text()
     alone = open_model(str(folder))
     np.testing.assert_array_equal(
         alone.params["generator"]["layers"]["output"]["kernel"],
@@ -88,3 +89,19 @@ def test_a_hybrid_run_takes_it_and_others_say_that_they_do_not():
     _, report = pretraining_params(made.model(), expected(corrective=True))
     assert report.initial == ("corrective_head",)
     assert "not used: corrective_head" in finetuning_params(hybrid())[2]
+
+
+@pytest.mark.interop
+def test_the_third_folder_predicts_our_words_in_transformers(tmp_path):
+    import torch
+    from transformers import AutoModelForMaskedLM, AutoTokenizer
+
+    huggingface_folder.write(hybrid(), str(tmp_path))
+    folder = tmp_path / "discriminator_mlm"
+    rows = AutoTokenizer.from_pretrained(folder)("ab cd.", "ef!", return_tensors="pt")
+    theirs, report = AutoModelForMaskedLM.from_pretrained(folder, output_loading_info=True)
+    assert not any(report.values())
+    ids, segments = (rows[name].numpy().astype(np.int32) for name in ("input_ids", "token_type_ids"))
+    ours = outputs(hybrid(), ids, segments)["corrective_head"]
+    with torch.inference_mode():
+        np.testing.assert_allclose(theirs.eval()(**rows).logits.numpy(), ours, atol=1e-5)
