@@ -49,7 +49,7 @@ def test_all_problems_are_reported_at_once(tmp_path):
             ("seeds = [1, 2]", "seeds = [1, 1]"),
             ("warmup_fraction = 0.1", "warmup_fraction = 1"),
             ("flops = [1e6, 4e6]", "flops = [4e6, 1e6]\nhours = [1]"),
-            ('config = "configs/quickstart.py:quicktest"\noverrides', "overrides"),
+            ('[contenders.mlm]\nconfig = "configs/quickstart.py:quicktest"', "[contenders.mlm]"),
             ("seeds = 2", "seeds = true"),
             ('directory = "trec"', 'directory = "trec"\ndev_examples = 0\nepoch = 3'),
             ("[tasks.stsb]", "[tasks.squad]"),

@@ -1,6 +1,7 @@
 """The hybrid objective: the discriminator predicts the original words too."""
 
 import dataclasses
+import functools
 import importlib
 
 import flax.linen as nn
@@ -34,8 +35,10 @@ def rows(seed=0):
     return jnp.asarray(batch)
 
 
-def params_of(job):
-    return nn.unbox(job.init(jax.random.key(1)))
+@pytest.fixture
+def params_of(quick_jit):
+    """Fresh parameters of a job."""
+    return lambda job: nn.unbox(quick_jit(job.init)(jax.random.key(1)))
 
 
 def test_corrective_loss_at_masked_slots_by_hand():
@@ -61,30 +64,31 @@ def test_corrective_loss_with_the_copy_gate_by_hand():
     np.testing.assert_allclose(loss, [-np.log(probabilities).sum(), 2], rtol=1e-6)
 
 
-def test_all_positions_are_predicted_but_padding_and_special_tokens():
+def test_all_positions_are_predicted_but_padding_and_special_tokens(params_of, quick_jit):
     job, _ = job_of(name="hybrid", corrective_weight=1.0, corrective_positions="all")
-    _, metrics = job.loss(params_of(job), rows(), jax.random.key(0))
+    _, metrics = quick_jit(job.loss)(params_of(job), rows(), jax.random.key(0))
     assert metrics["corrective_loss"][1] == 7 * 30 + 19
     assert job.loss_weights(rows(), jax.random.key(0))["corrective_loss"] == 7 * 30 + 19
 
 
-def test_the_corrective_loss_enters_with_its_weight():
+def test_the_corrective_loss_enters_with_its_weight(params_of, quick_jit):
     (job, _), (heavier, _) = (job_of(name="hybrid", corrective_weight=weight) for weight in (1.0, 3.0))
     params = params_of(job)
-    loss, metrics = job.loss(params, rows(), jax.random.key(0))
-    more, _ = heavier.loss(params, rows(), jax.random.key(0))
+    loss, metrics = quick_jit(job.loss)(params, rows(), jax.random.key(0))
+    more, _ = quick_jit(heavier.loss)(params, rows(), jax.random.key(0))
     np.testing.assert_allclose(
         more - loss, 2 * metrics["corrective_loss"][0] / metrics["corrective_loss"][1], rtol=1e-5
     )
 
 
-def test_without_weight_the_updates_are_electras_bit_for_bit():
+def test_without_weight_the_updates_are_electras_bit_for_bit(quick_jit):
     after = []
     for name in ("electra", "hybrid"):
         job, settings = job_of(name=name)
         transformation = optimizer(settings)
-        state = nn.unbox(initial_state(job, transformation, jax.random.key(1)))
-        step = jax.jit(make_train_step(job, transformation, settings, 10))
+        start = functools.partial(initial_state, job, transformation)
+        state = nn.unbox(quick_jit(start)(jax.random.key(1)))
+        step = quick_jit(make_train_step(job, transformation, settings, 10))
         for number in range(3):
             state, _ = step(state, rows(number), jax.random.key(0))
         after.append(state.params)
@@ -98,11 +102,12 @@ def test_without_weight_the_updates_are_electras_bit_for_bit():
 
 
 @pytest.mark.parametrize("positions", ["masked", "all"])
-def test_the_corrective_gradient_reaches_the_discriminator_alone(positions):
+def test_the_corrective_gradient_reaches_the_discriminator_alone(positions, params_of, quick_jit):
     job, _ = job_of(name="hybrid", corrective_positions=positions)
     weights = dict(generator_weight=0.0, discriminator_weight=0.0, corrective_weight=1.0)
     job = dataclasses.replace(job, objective=dataclasses.replace(job.objective, **weights))
-    gradients = jax.grad(lambda params: job.loss(params, rows(), jax.random.key(0))[0])(params_of(job))
+    gradients_of = quick_jit(jax.grad(lambda params: job.loss(params, rows(), jax.random.key(0))[0]))
+    gradients = gradients_of(params_of(job))
     norms = {
         part: float(sum(jnp.abs(leaf).sum() for leaf in jax.tree.leaves(tree))) for part, tree in gradients.items()
     }
@@ -112,15 +117,16 @@ def test_the_corrective_gradient_reaches_the_discriminator_alone(positions):
     assert min(norms[part] for part in ("discriminator", "corrective_head", "embeddings")) > 0
 
 
-def test_scheduled_fields_follow_the_step():
+def test_scheduled_fields_follow_the_step(params_of, quick_jit):
     schedule = {"schedules.corrective_weight": "0:1,10:3", "schedules.mask_fraction": "step 0:0.15,10:0.4"}
     job, _ = job_of(name="hybrid", **schedule)
     params, key = params_of(job), jax.random.key(0)
     constant, _ = job_of(name="hybrid", corrective_weight=2.0)
-    assert job.at(jnp.int32(5)).loss(params, rows(), key)[1]["generator_loss"][1] == 8 * 5 - 1 - 1
+    loss_at = quick_jit(lambda step: job.at(step).loss(params, rows(), key))
+    assert loss_at(jnp.int32(5))[1]["generator_loss"][1] == 8 * 5 - 1 - 1
     slots = objectives.num_slots(32, 0.4)
     assert job.objective.slots(32) == slots == 12
-    later, metrics = job.at(jnp.int32(10)).loss(params, rows(), key)
+    later, metrics = loss_at(jnp.int32(10))
     assert metrics["generator_loss"][1] == 7 * 12 + 8
     means = {name: metrics[name][0] / metrics[name][1] for name in metrics}
     expected = means["generator_loss"] + 50 * means["discriminator_loss"] + 3 * means["corrective_loss"]
