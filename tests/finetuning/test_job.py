@@ -21,13 +21,13 @@ def job_of(*tasks, **changes):
 
 
 @pytest.fixture(scope="module")
-def both():
+def both(quick_jit):
     """A job of two tasks of different kinds, and its parameters."""
     job = job_of(
         classification(TOKENIZER, TEXTS, name="texts"),
         tagging(TOKENIZER, sentences(("a b", "B-X O"), ("c d e", "O B-X I-X"), ("f", "O")), name="words"),
     )
-    return job, nn.unbox(job.init(jax.random.key(0)))
+    return job, nn.unbox(quick_jit(job.init)(jax.random.key(0)))
 
 
 def evaluated(job, params):
@@ -79,24 +79,25 @@ def test_google_s_loss_is_the_sum(both):
 
 @pytest.mark.parametrize("reduction", ["mean", "sum"])
 @pytest.mark.parametrize("name", ["texts", "words"])
-def test_losses_and_gradients_of_parts_add_up_to_those_of_the_batch(both, name, reduction):
+def test_losses_and_gradients_of_parts_add_up_to_those_of_the_batch(both, name, reduction, quick_jit):
     job, params = dataclasses.replace(both[0], reduction=reduction), both[1]
     batch = next(batch for batch in job.training_batches(0) if name in batch)
     key = jax.random.key(0)
-    whole = jax.value_and_grad(job.loss, has_aux=True)(params, batch, key)
+    gradients_of = lambda: quick_jit(jax.value_and_grad(job.loss, has_aux=True))  # noqa: E731
+    whole = gradients_of()(params, batch, key)
     weights, parts = job.loss_weights(batch, key), []
     for number in range(2):
         with draws.part_of_batch(number, 2):
             rows = jax.tree.map(lambda leaf, first=number: leaf[first::2], batch)
-            parts.append(jax.value_and_grad(job.loss, has_aux=True)(params, rows, key, weights))
+            parts.append(gradients_of()(params, rows, key, weights))
     summed = jax.tree.map(jnp.add, *parts)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), summed, whole)
 
 
-def test_the_head_and_the_encoder_of_the_batch_s_task_have_gradients_and_no_other_head(both):
+def test_the_head_and_the_encoder_of_the_batch_s_task_have_gradients_and_no_other_head(both, quick_jit):
     job, params = both
     batch = next(batch for batch in job.training_batches(0) if "texts" in batch)
-    gradients = jax.grad(lambda p: job.loss(p, batch, jax.random.key(0))[0])(params)
+    gradients = quick_jit(jax.grad(lambda p: job.loss(p, batch, jax.random.key(0))[0]))(params)
     size = lambda tree: sum(float(jnp.abs(leaf).sum()) for leaf in jax.tree.leaves(tree))  # noqa: E731
     assert size(gradients["heads"]["texts_head"]) > 0
     assert size(gradients["encoder"]) > 0
@@ -122,10 +123,10 @@ def test_an_evaluation_scores_every_task_and_their_mean(both):
     assert job.metric == "score"
 
 
-def test_scores_do_not_depend_on_how_rows_are_batched():
+def test_scores_do_not_depend_on_how_rows_are_batched(quick_jit):
     task = classification(TOKENIZER, TEXTS)
     jobs = [job_of(task, batch_size=size, most_lengths=lengths) for size, lengths in ((4, 2), (5, 1), (1, 4))]
-    params = nn.unbox(jobs[0].init(jax.random.key(3)))
+    params = nn.unbox(quick_jit(jobs[0].init)(jax.random.key(3)))
     found = [job.predictions(task, "dev", evaluated(job, params)) for job in jobs]
     for other in found[1:]:
         np.testing.assert_allclose(other["logits"], found[0]["logits"], atol=1e-5)

@@ -1,6 +1,7 @@
 """The word head of a hybrid discriminator goes where formats have a place for it, and nowhere unsaid."""
 
 import dataclasses
+import functools
 import json
 
 import flax.linen as nn
@@ -19,6 +20,7 @@ from electra_jax.models.electra import Electra
 from tests.interop import made, peer
 
 
+@functools.cache
 def hybrid():
     """An ELECTRA pair whose discriminator has a word head, with weights of effect everywhere."""
     row = jnp.zeros((1, 8), jnp.int32)
