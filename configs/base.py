@@ -153,6 +153,7 @@ def _follow_google(config: ml_collections.ConfigDict) -> None:
     config.data.rows = "google_segment_pairs"
     config.objective.masking = "with_replacement"
     config.objective.sampling = "google_gumbel"
+    config.optimizer.name = "adam"
     config.optimizer.schedule = "warmup_times_decay"
     config.optimizer.gradient_scope = "per_device"
     config.optimizer.top_layer_exponent = 2

@@ -230,7 +230,7 @@ def _schedules(config: Any) -> Iterable[str]:
     for name, text in config.objective.schedules.items():
         place = f"config.objective.schedules.{name}"
         try:
-            schedule = schedules.parse(text) if text else None
+            schedule = schedules.parse(text, config.steps) if text else None
         except ValueError as error:
             yield f"{place}: {error}"
             continue
@@ -283,7 +283,7 @@ def _lengths(config: Any) -> Iterable[str]:
 def _slots(config: Any) -> Iterable[str]:
     fraction, length = config.objective.mask_fraction, config.data.sequence_length
     if text := config.objective.schedules.mask_fraction:
-        fraction = max(fraction, schedules.parse(text).largest)
+        fraction = max(fraction, schedules.parse(text, config.steps).largest)
     slots = int((fraction + 0.005) * length)  # As `corruption.num_slots`, which would bring in JAX.
     if length >= 8 and not 1 <= slots <= length - 2:
         yield (

@@ -48,7 +48,9 @@ def encoder_config(config: Any, platform: str) -> EncoderConfig:
 def objective(config: Any, special: SpecialTokens) -> Objective:
     """The rates and weights of `config.objective`, for the kind of rows that `config.data` says."""
     settings = {key: value for key, value in config.objective.items() if key not in ("name", "schedules")}
-    scheduled = tuple((name, schedules.parse(text)) for name, text in config.objective.schedules.items() if text)
+    scheduled = tuple(
+        (name, schedules.parse(text, config.steps)) for name, text in config.objective.schedules.items() if text
+    )
     return Objective(special=special, packed=config.data.rows == "packed", scheduled=scheduled, **settings)
 
 

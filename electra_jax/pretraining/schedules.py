@@ -3,6 +3,7 @@
     linear 0:0.4,8000:0.15       straight lines between the points; the kind may be left out
     cosine 0:2,5000:1            half a cosine between two points, flat at both
     step 0:50,10000:10           the value of the last point that was reached
+    0:0.25,100%:0.15             a point may also be a share of the run's steps
 
 Before the first point and after the last one the value is theirs. Imports no JAX, since configs are checked without it.
 """
@@ -29,8 +30,12 @@ class Schedule:
         return max(self.values)
 
 
-def parse(text: str) -> Schedule:
+def parse(text: str, run_steps: int) -> Schedule:
     """Reads a schedule.
+
+    Args:
+      text: see above.
+      run_steps: updates in the run, for points that are shares of it.
 
     Raises:
       ValueError: what is wrong with the text, and what was expected.
@@ -43,12 +48,14 @@ def parse(text: str) -> Schedule:
     for point in points.split(","):
         step, colon, value = point.partition(":")
         try:
-            steps.append(int(step))
+            steps.append(round(float(step[:-1]) / 100 * run_steps) if step.endswith("%") else int(step))
             values.append(float(value))
-        except ValueError:
+        except (ValueError, OverflowError):
             colon = ""
         if not colon or not math.isfinite(values[-1]) or values[-1] < 0 or steps[-1] < 0:
-            raise ValueError(f"{point!r}, expected STEP:VALUE with numbers of 0 or more, as in linear 0:50,10000:10")
+            raise ValueError(
+                f"{point!r}, expected STEP:VALUE with numbers of 0 or more, as in linear 0:50,10000:10 or 0:50,100%:10"
+            )
     if any(later <= earlier for earlier, later in itertools.pairwise(steps)):
         raise ValueError(f"{points!r}, expected steps that increase")
     return Schedule(kind, tuple(steps), tuple(values))
