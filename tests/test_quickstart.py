@@ -4,19 +4,22 @@ import pytest
 
 from tests.running import learned, main
 
-STEPS = 600
-# The paper's weights and masks, and the attention bias, as the quickstart trained before the hybrid objective.
+# The paper's weights, masks and optimizer, and the attention bias: the quickstart's plain ELECTRA.
 PLAIN_ELECTRA = (
     "--config.objective.name=electra",
     "--config.objective.corrective_weight=0.0",
     "--config.objective.discriminator_weight=50.0",
-    "--config.objective.mask_fraction=0.15",
+    "--config.objective.schedules.mask_fraction=",
+    "--config.optimizer.name=adam",
+    "--config.optimizer.learning_rate=1e-3",
+    "--config.optimizer.beta2=0.999",
+    "--config.model.generator_depth=1.0",
     "--config.model.position_start=random",
     "--config.model.attention_bias=distance_decay",
 )
 
 
-def short_quickstart(directory, *flags):
+def short_quickstart(directory, steps, *flags):
     """Runs it; returns the scores of the last evaluation and what was printed."""
     workdir = directory / "run"
     printed = main(
@@ -24,8 +27,8 @@ def short_quickstart(directory, *flags):
         f"--workdir={workdir}",
         f"--config.data.directory={directory / 'data'}",
         "--config.data.sources=('tests/data/shakespeare.txt',)",
-        f"--config.steps={STEPS}",
-        f"--config.evaluation.every_steps={STEPS}",
+        f"--config.steps={steps}",
+        f"--config.evaluation.every_steps={steps}",
         "--config.optimizer.warmup_steps=100",
         "--config.probe={}",
         *flags,
@@ -36,17 +39,18 @@ def short_quickstart(directory, *flags):
 
 @pytest.mark.slow
 def test_the_recipe_detects_words_and_keeps_its_directions(tmp_path):
-    scores, printed = short_quickstart(tmp_path)
-    assert scores["step"] == STEPS
-    # A full run comes to far more; docs/results.md.
-    assert scores["eval/discriminator_auc_unigram"] > 0.65
-    assert scores["eval/discriminator_rank"] > 12
+    scores, printed = short_quickstart(tmp_path, 600)
+    assert scores["step"] == 600
+    # 0.70, 0.73 and 16 when this was written; a full run comes to far more, docs/results.md.
+    assert scores["eval/discriminator_auc"] > 0.6
+    assert scores["eval/discriminator_auc_unigram"] > 0.63
+    assert scores["eval/discriminator_rank"] > 10
     assert "has collapsed" not in printed
 
 
 @pytest.mark.slow
 def test_plain_electra_of_this_size_collapses_and_is_told_so(tmp_path):
-    scores, printed = short_quickstart(tmp_path, *PLAIN_ELECTRA)
+    scores, printed = short_quickstart(tmp_path, 300, *PLAIN_ELECTRA)
     assert scores["eval/discriminator_rank"] < 0.05 * 128
     assert "Warning: The discriminator has collapsed: its hidden states use" in printed
     assert "--config.objective.name=hybrid" in printed
