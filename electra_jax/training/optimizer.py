@@ -16,7 +16,7 @@ import optax.contrib
 
 from electra_jax.training.job import Params
 
-# Muon's share of a weight's update: about the root mean square of Adam's, so that both have one learning rate and one
+# Root mean square of a kernel's update under Muon: about that of Adam's, so that both have one learning rate and one
 # weight decay (Liu et al. 2025, "Muon is Scalable for LLM Training", §2.2).
 _MUON_RMS = 0.2
 # Parameters without weight decay, by their path; embeddings do decay. As in Google's code.
