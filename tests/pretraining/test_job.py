@@ -159,7 +159,7 @@ def test_evaluations_sample_at_temperature_1_and_mask_the_constant_fraction_what
     job = tiny_job()
     params, key = drawn_params(job), jax.random.key(3)
     objective = dataclasses.replace(
-        job.objective, temperature=5.0, scheduled=(("mask_fraction", schedules.parse("0:0.4")),)
+        job.objective, temperature=5.0, scheduled=(("mask_fraction", schedules.parse("0:0.4", 100)),)
     )
     other = dataclasses.replace(job, objective=objective)
     batch = next(iter(job.evaluation_batches()))
