@@ -60,7 +60,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     objective.mask_fraction = 0.15
     objective.schedules.mask_fraction = "0:0.25,100%:0.15"  # At first more words to predict in each row.
 
-    config.optimizer.name = "muon"  # A quarter of a nat ahead of Adam after 2,500 steps; docs/objectives.md.
+    config.optimizer.name = "muon"  # A tenth of a nat ahead of Adam after 2,500 steps; docs/objectives.md.
     config.optimizer.learning_rate = 2e-3
     config.optimizer.beta2 = 0.98  # 0.999 without bias correction doubles the first hundreds of updates.
     config.optimizer.warmup_steps = 500

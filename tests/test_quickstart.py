@@ -43,8 +43,8 @@ def test_the_recipe_detects_words_and_keeps_its_directions(tmp_path):
     assert scores["step"] == 600
     # 0.70, 0.73 and 16 when this was written; a full run comes to far more, docs/results.md.
     assert scores["eval/discriminator_auc"] > 0.6
-    assert scores["eval/discriminator_auc_unigram"] > 0.63
-    assert scores["eval/discriminator_rank"] > 10
+    assert scores["eval/discriminator_auc_unigram"] > 0.65
+    assert scores["eval/discriminator_rank"] > 12
     assert "has collapsed" not in printed
 
 
