@@ -34,9 +34,10 @@ from ml_collections import config_flags
 
 from benchmarks.finetuning_peer_model import Peer, Recipe, network_folder, open_encoder
 from electra_jax import allocator
-from electra_jax.finetuning import metrics, spans
-from electra_jax.finetuning.examples import Example
-from electra_jax.finetuning.reading import read_splits
+from electra_jax.finetuning.data import spans
+from electra_jax.finetuning.data.examples import Example
+from electra_jax.finetuning.data.reading import read_splits
+from electra_jax.finetuning.metrics import label_metrics
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="A file of configs/finetune/.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds config.seed, config.seed + 1, …", lower_bound=1)
@@ -112,8 +113,8 @@ def _classification(
         logits_NxC = np.stack(logits)
         labels_N = np.array([row["label"] for row in dev_rows])
         if classes:
-            return metrics.classification_scores(labels_N, logits_NxC.argmax(axis=-1), len(classes), task.metrics)
-        return metrics.regression_scores(labels_N * scale, logits_NxC[:, 0] * scale, task.metrics)
+            return label_metrics.classification_scores(labels_N, logits_NxC.argmax(axis=-1), len(classes), task.metrics)
+        return label_metrics.regression_scores(labels_N * scale, logits_NxC[:, 0] * scale, task.metrics)
 
     dev_rows = rows(dev)
     return Prepared(task.kind, len(classes) or 1, rows(train), dev_rows, score, tokenizer.pad_token_id)
@@ -158,7 +159,7 @@ def _tagging(
         for example, row, logits_LxC in zip(dev, dev_rows, logits, strict=True):
             found = {word: tags[logits_LxC[place].argmax()] for word, place in row["places"].items()}
             predictions.append(said([found.get(word, "O") for word in range(len(example.words))]))
-        return metrics.tagging_scores([said(trained(example)) for example in dev], predictions, task.metrics)
+        return label_metrics.tagging_scores([said(trained(example)) for example in dev], predictions, task.metrics)
 
     dev_rows = rows(dev)
     return Prepared("tagging", len(tags), rows(train), dev_rows, score, tokenizer.pad_token_id)

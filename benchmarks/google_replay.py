@@ -23,11 +23,11 @@ import numpy as np
 from absl import flags
 
 from configs import small
-from electra_jax import doors
+from electra_jax import entry_point
 from electra_jax.errors import InputError
-from electra_jax.interop import mapping
+from electra_jax.interop import tensor_map
 from electra_jax.pretraining import corruption, objectives
-from electra_jax.pretraining.job import ElectraJob, pretraining_job
+from electra_jax.pretraining.pretraining_job import ElectraJob, pretraining_job
 from electra_jax.training.job import Params, Sums, Weights
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import TrainState
@@ -104,7 +104,7 @@ def load(path: str) -> Trace:
         generator, total = (recorded[name].astype(np.float64) for name in ("generator_loss", "total_loss"))
         fields = {field: recorded[field.rsplit("_", 1)[0]] for field in Draws._fields}
         return Trace(
-            initial=mapping.unflatten(initial),
+            initial=tensor_map.unflatten(initial),
             draws=Draws(
                 **{name: array.astype(np.int32) for name, array in fields.items() if name != "weights_BxM"},
                 weights_BxM=fields["weights_BxM"],
@@ -288,4 +288,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    doors.enter(main)
+    entry_point.enter(main)

@@ -9,10 +9,10 @@ from typing import Any
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.finetuning import settings
+from electra_jax.finetuning import validation
 from electra_jax.pretraining import schedules
-from electra_jax.text import dataset, plan
-from electra_jax.training import rules
+from electra_jax.text.dataset import dataset, units
+from electra_jax.training import sharding_rules
 
 # What may change between two starts of one run, because no trained number follows from it.
 FREE_FIELDS = (
@@ -35,7 +35,7 @@ FREE_FIELDS = (
     "probe",
 )
 
-SHARDINGS = tuple(rules.RULES)
+SHARDINGS = tuple(sharding_rules.RULES)
 
 # Of a figure that a probe is compared with: what it is of, mean and standard deviation over how many seeds, of runs of
 # how many steps of this recipe it is worth the compute, and where it is recorded.
@@ -69,7 +69,7 @@ def validate(config: Any, device_count: int, process_count: int = 1, *, reads_te
 
 
 def _field_problems(config: Any, device_count: int, process_count: int) -> list[str]:
-    fields = plan.field_problems(config.data) if config.task == "pretraining" else settings.problems(config)
+    fields = units.field_problems(config.data) if config.task == "pretraining" else validation.problems(config)
     problems = [*_numbers(config), *_choices(config), *_schedules(config), *fields]
     broken = {problem.split(":")[0].removeprefix("config.") for problem in problems}
     # What one number says of another is checked where both are sound.
@@ -113,7 +113,7 @@ def _probe(config: Any, probe: Any) -> Iterable[str]:
             f"config.probe.tasks.{name}: a probe counts words that are tagged right; set "
             f"--config.probe.tasks.{name}.spans=False --config.probe.tasks.{name}.metrics=\"('accuracy',)\""
         )
-    yield from map(of_probe, settings.check_positions(probe, config.model.positions))
+    yield from map(of_probe, validation.check_positions(probe, config.model.positions))
     reference = config.probe.get("reference")
     if reference and set(reference) != set(_REFERENCE):
         yield f"config.probe.reference: has {', '.join(reference)}, expected {', '.join(_REFERENCE)}, or nothing"
@@ -126,7 +126,7 @@ def _error(problems: list[str]) -> InputError:
 
 def _text(config: Any) -> list[str]:
     """Text that is prepared already need not be there any more."""
-    return [] if dataset.is_prepared(config.data.directory) else plan.text_problems(config.data)
+    return [] if dataset.is_prepared(config.data.directory) else units.text_problems(config.data)
 
 
 # The two tasks share most fields; each rule is asked of the fields that a config has.
@@ -208,7 +208,7 @@ def _relations(config: Any, device_count: int, process_count: int) -> Iterable[t
     yield ("batch_size",), _processes(config, device_count, process_count)
     yield (
         ("mesh.sharding",),
-        (f"config.mesh.rules: {text}" for text in rules.problems(config.mesh.sharding, config.mesh.rules)),
+        (f"config.mesh.rules: {text}" for text in sharding_rules.problems(config.mesh.sharding, config.mesh.rules)),
     )
     yield ("optimizer.gradient_scope", "mesh.sharding"), _gradient_scope(config)
     if config.task != "pretraining":

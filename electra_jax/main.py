@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from electra_jax import allocator, doors
+from electra_jax import allocator, entry_point
 from electra_jax import config as configs
 from electra_jax.errors import InputError, MismatchError, RunError
 from electra_jax.progress import ProgressLine, QuietLine
@@ -50,7 +50,7 @@ def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     allocator.keep_freed_memory()
     # Imported here so that a mistyped flag answers at once.
-    from electra_jax.training import processes
+    from electra_jax.training.multihost import processes
     from electra_jax.training.profiling import ProfiledSteps
 
     profiled = ProfiledSteps.parse(_PROFILE_STEPS.value)
@@ -66,7 +66,7 @@ def _run(config: Any, workdir: pathlib.Path, profiled: Any, line: ProgressLine) 
     """Checks the config for the devices at hand, and hands over to the task."""
     import jax
 
-    from electra_jax.training import processes
+    from electra_jax.training.multihost import processes
 
     count = processes.cluster().count
     if config.task == "finetuning":
@@ -84,7 +84,8 @@ def _line_of(cluster: Any) -> ProgressLine:
     """Where this process says what happens, after its first line and after all have the same program and flags."""
     import jax
 
-    from electra_jax.training import processes, telemetry
+    from electra_jax.training import telemetry
+    from electra_jax.training.multihost import processes
 
     if cluster.count > 1 or jax.default_backend() != "cpu":
         print(processes.first_line(), flush=True)
@@ -100,10 +101,11 @@ def _pretrain(config: Any, workdir: pathlib.Path, model: Any, profiled: Any, lin
     import jax
 
     from electra_jax.finetuning import probe
-    from electra_jax.interop.initialization import pretraining_params
-    from electra_jax.pretraining.job import pretraining_job
-    from electra_jax.reporting.probe import probe_lines
-    from electra_jax.training import facts, loop, partitioning, processes, telemetry
+    from electra_jax.interop.warm_start import pretraining_params
+    from electra_jax.pretraining.pretraining_job import pretraining_job
+    from electra_jax.reporting.probe_results import probe_lines
+    from electra_jax.training import facts, loop, partitioning, telemetry
+    from electra_jax.training.multihost import processes
     from electra_jax.training.trainer import make_trainer
 
     cluster = processes.cluster()
@@ -147,9 +149,9 @@ def _shared_dataset(config: Any, line: ProgressLine) -> Any:
       InputError: a process does not find it, so that the storage is not shared and holds no copy either.
       MismatchError: a process finds another one.
     """
-    from electra_jax.reporting.card import write_card
-    from electra_jax.text import dataset, writer
-    from electra_jax.training import processes
+    from electra_jax.reporting.dataset_card import write_card
+    from electra_jax.text.dataset import dataset, writer
+    from electra_jax.training.multihost import processes
 
     cluster = processes.cluster()
     opened: list[Any] = []
@@ -181,7 +183,7 @@ def _shared_dataset(config: Any, line: ProgressLine) -> Any:
 def _finetune(config: Any, workdir: pathlib.Path, profiled: Any, line: ProgressLine) -> None:
     from electra_jax.finetuning import run
     from electra_jax.reporting.summary import summary_lines
-    from electra_jax.training import processes
+    from electra_jax.training.multihost import processes
 
     examples = run.read_examples(config, line)
     beginning = run.start(config, workdir, line)
@@ -205,7 +207,7 @@ def _finetune(config: Any, workdir: pathlib.Path, profiled: Any, line: ProgressL
 @contextlib.contextmanager
 def _reported(workdir: pathlib.Path, line: ProgressLine) -> Iterator[None]:
     """Writes the report when its block ends: a run that was stopped has something to show, too."""
-    from electra_jax.training import processes
+    from electra_jax.training.multihost import processes
 
     try:
         yield
@@ -215,7 +217,7 @@ def _reported(workdir: pathlib.Path, line: ProgressLine) -> Iterator[None]:
 
 
 def _report(workdir: pathlib.Path, line: ProgressLine) -> None:
-    from electra_jax.reporting.page import write_report
+    from electra_jax.reporting.pretraining_page import write_report
 
     # What ails the report must not hide why the run stopped.
     try:
@@ -231,24 +233,24 @@ def _model_to_start_from(config: Any, workdir: pathlib.Path, line: ProgressLine)
     """
     if not config.init_from:
         return None
-    from electra_jax.interop import checkpoints, starting
+    from electra_jax.interop import checkpoints, warm_start
 
     recorded = workdir / "config.json"
     if recorded.exists() and any((workdir / "checkpoints").glob("*")):
         try:
-            starting.repeat(config, json.loads(recorded.read_text()))
+            warm_start.repeat(config, json.loads(recorded.read_text()))
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"--workdir={workdir}: config.json cannot be used: {error}") from error
         return None
     model = checkpoints.open_model(config.init_from)
-    for change in starting.fit(config, model):
+    for change in warm_start.fit(config, model):
         line.print(f"from {config.init_from}: {change}")
     return model
 
 
 def _check_tokenizer(folder: pathlib.Path, dataset: Any) -> None:
     """Raises MismatchError when the weights of a run learned other pieces than the dataset's."""
-    from electra_jax.text import tokenizer
+    from electra_jax.text.tokenizers import tokenizer
 
     if folder.exists() and (before := tokenizer.load(folder)).sha256 != dataset.tokenizer.sha256:
         raise MismatchError(
@@ -264,7 +266,7 @@ def _shared_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:
     Raises:
       InputError, MismatchError: see `_opened_workdir`; or a process does not see what process 0 wrote.
     """
-    from electra_jax.training import processes
+    from electra_jax.training.multihost import processes
 
     cluster = processes.cluster()
     cluster.barrier("the opening of the workdir")
@@ -325,10 +327,10 @@ def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:
 
 
 def _leave(exit_code: int) -> None:
-    from electra_jax.training import processes
+    from electra_jax.training.multihost import processes
 
     processes.leave(exit_code)
 
 
 if __name__ == "__main__":
-    doors.enter(main, leave=_leave)
+    entry_point.enter(main, leave=_leave)

@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from electra_jax import doors
+from electra_jax import entry_point
 from electra_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
@@ -33,8 +33,8 @@ def main() -> None:
         raise InputError(f"--json={target}: there is no directory {target.absolute().parent}")
     os.environ["JAX_PLATFORMS"] = "cpu"  # The TPU is only compiled for.
     # Imported here so that a mistyped flag answers at once.
-    from electra_jax.planning import plan as planning
-    from electra_jax.planning import topologies, wording
+    from electra_jax.tpu_planning import plan_text, topologies
+    from electra_jax.tpu_planning import step_plan as planning
 
     slices = config.mesh.slices
     slice_ = topologies.make_slice(_TOPOLOGY.value, slices)
@@ -44,13 +44,13 @@ def main() -> None:
     except planning.DoesNotFit as error:
         fitting = planning.largest_batch(config, slice_, error, lambda text: print(text, flush=True))
         raise InputError(_refusal(config, slice_, error, fitting)) from error
-    print("\n".join(wording.plan_lines(plan)))
+    print("\n".join(plan_text.plan_lines(plan)))
     if target:
         target.write_text(json.dumps(plan.as_fields(), indent=2) + "\n")
 
 
 def _refusal(config: Any, slice_: Any, error: Any, fitting: Any) -> str:
-    from electra_jax.planning.wording import memory_size
+    from electra_jax.tpu_planning.plan_text import memory_size
 
     rows = config.batch_size // len(slice_.devices)
     needed = f"need {memory_size(error.needed)} or more" if error.needed else "do not fit"
@@ -76,4 +76,4 @@ def _refusal(config: Any, slice_: Any, error: Any, fitting: Any) -> str:
 
 
 if __name__ == "__main__":
-    doors.enter(main)
+    entry_point.enter(main)

@@ -6,7 +6,7 @@ Training prepares what is missing by itself; this does it beforehand, on a machi
 from absl import flags
 from ml_collections import config_flags
 
-from electra_jax import doors
+from electra_jax import entry_point
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine
 
@@ -24,10 +24,10 @@ def main() -> None:
     """Prepares `config.data`, or opens it when that has been done; see `doors` for exit codes."""
     if _CONFIG.value is None:
         raise InputError("A flag is needed, for example --config=configs/quickstart.py")
-    from electra_jax.reporting.card import write_card
-    from electra_jax.text import dataset as datasets
-    from electra_jax.text import writer
-    from electra_jax.text.runners import Runner
+    from electra_jax.reporting.dataset_card import write_card
+    from electra_jax.text.dataset import dataset as datasets
+    from electra_jax.text.dataset import writer
+    from electra_jax.text.dataset.runners import Runner
 
     data, line = _CONFIG.value.data, ProgressLine()
     if _RUNNER.value != "local" and _WORKERS.value:
@@ -49,4 +49,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    doors.enter(main)
+    entry_point.enter(main)

@@ -114,7 +114,7 @@ def contender_config(plan: Plan, name: str) -> ml_collections.ConfigDict:
 
 def step_cost(config: Any, seconds: float | None = None) -> StepCost:
     """Tokens and FLOPs of one update."""
-    from electra_jax.pretraining.job import pretraining_job
+    from electra_jax.pretraining.pretraining_job import pretraining_job
 
     job = pretraining_job(config, None, "cpu")
     tokens = config.batch_size * config.data.sequence_length
@@ -225,7 +225,7 @@ def problems(plan: Plan) -> list[str]:
 
 def data_problems(plan: Plan, files: Mapping[str, TaskFiles]) -> list[str]:
     """What is wrong with the examples of each task, found before the first model is trained."""
-    from electra_jax.finetuning import reading
+    from electra_jax.finetuning.data import reading
 
     found = []
     for task in plan.tasks:

@@ -13,11 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electra_jax.finetuning import metrics, run
-from electra_jax.finetuning.job import FinetuningJob
+from electra_jax.finetuning import run
+from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.models.encoder import Embeddings, Encoder
 from electra_jax.progress import ProgressLine
-from electra_jax.training import processes
+from electra_jax.training.multihost import processes
 from electra_jax.training.trainer import Trainer
 
 # Fields that a trainer does not depend on: which weights it is given, and how often.
@@ -91,7 +92,7 @@ def similarity(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[s
     norms_N = np.linalg.norm(first_NxD, axis=-1) * np.linalg.norm(second_NxD, axis=-1)
     cosines_N = np.sum(first_NxD * second_NxD, axis=-1) / np.maximum(norms_N, 1e-12)
     grades_N = np.array([example.label for example in examples])
-    return {"test": {m: [v] for m, v in metrics.regression_scores(grades_N, cosines_N, ("spearman",)).items()}}
+    return {"test": {m: [v] for m, v in label_metrics.regression_scores(grades_N, cosines_N, ("spearman",)).items()}}
 
 
 def _pooled(job: FinetuningJob, params: Mapping[str, Any], split: str) -> np.ndarray:

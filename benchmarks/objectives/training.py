@@ -12,10 +12,11 @@ from typing import Any
 import jax
 
 from electra_jax import config as configs
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.progress import ProgressLine
-from electra_jax.text import writer
-from electra_jax.training import loop, partitioning, processes, telemetry
+from electra_jax.text.dataset import writer
+from electra_jax.training import loop, partitioning, telemetry
+from electra_jax.training.multihost import processes
 from electra_jax.training.trainer import Trainer, make_trainer
 
 _ROUNDS = 7  # How often the contenders take turns.
@@ -38,7 +39,7 @@ def pretrain(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str
     """
     trainer, dataset = _trainer(config, workdir, line)
     workdir.mkdir(parents=True, exist_ok=True)
-    # What `interop/runs.py` reads beside a checkpoint.
+    # What `interop/workdir.py` reads beside a checkpoint.
     fields = json.loads(config.to_json_best_effort())
     telemetry.write_json(workdir / "config.json", fields | {"fingerprint": configs.fingerprint(fields)})
     telemetry.write_json(workdir / "environment.json", telemetry.environment())

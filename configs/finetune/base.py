@@ -80,7 +80,7 @@ def classification_task(**changes: object) -> ml_collections.ConfigDict:
     """Sentences or pairs of sentences: one class, several classes, or a grade."""
     task = ml_collections.ConfigDict()
     task.kind = "classification"  # One class; "multilabel" any number of them; "regression" a grade.
-    task.metrics = ("accuracy",)  # Of `metrics.py`; the first one chooses.
+    task.metrics = ("accuracy",)  # Of `finetuning/metrics/`; the first one chooses.
     _add_splits(task)
     task.text_columns = ("text",)  # One, or two for pairs.
     task.label_column = "label"

@@ -19,9 +19,10 @@ from typing import Any
 from electra_jax import config as configs
 from electra_jax.errors import InputError, MismatchError, Preempted
 from electra_jax.finetuning import run
-from electra_jax.finetuning.examples import SentenceExample, is_answered
+from electra_jax.finetuning.data.examples import SentenceExample, is_answered
 from electra_jax.progress import ProgressLine, QuietLine
-from electra_jax.training import processes, telemetry
+from electra_jax.training import telemetry
+from electra_jax.training.multihost import processes
 
 DIRECTORY, RESULTS = "probe", "results.json"
 # Directories of the two fine-tunings, and whether they start from random weights.

@@ -12,20 +12,21 @@ from typing import Any
 import jax
 
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.finetuning import reading, settings
-from electra_jax.finetuning.answering import AnsweringTask
-from electra_jax.finetuning.classification import ClassificationTask
-from electra_jax.finetuning.examples import Example
-from electra_jax.finetuning.job import FinetuningJob
-from electra_jax.finetuning.tagging import TaggingTask
-from electra_jax.finetuning.task import Task
+from electra_jax.finetuning import validation
+from electra_jax.finetuning.data import reading
+from electra_jax.finetuning.data.examples import Example
+from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.tasks.answering import AnsweringTask
+from electra_jax.finetuning.tasks.classification import ClassificationTask
+from electra_jax.finetuning.tasks.tagging import TaggingTask
+from electra_jax.finetuning.tasks.task import Task
 from electra_jax.finetuning.trials import Trials
-from electra_jax.interop import checkpoints, initialization
+from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.progress import ProgressLine
-from electra_jax.text import tokenizer as tokenizers
-from electra_jax.text.tokenizer import Tokenizer
+from electra_jax.text.tokenizers import tokenizer as tokenizers
+from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
 from electra_jax.training.optimizer import OptimizerConfig
 from electra_jax.training.trainer import LoopConfig, Trainer, placement
@@ -84,7 +85,7 @@ def start(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Start:
 
     def taken() -> tuple[Mapping[str, Any], EncoderConfig, Tokenizer | None]:
         model = checkpoints.open_model(config.init_from)
-        params, sizes, said = initialization.finetuning_params(model)
+        params, sizes, said = warm_start.finetuning_params(model)
         line.print("\n".join([f"Starting from {config.init_from}:", *(f"  {text}" for text in said)]))
         return params, sizes, model.tokenizer
 
@@ -113,7 +114,7 @@ def start(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Start:
             f"config.data.tokenizer.source: the tokenizer has {tokenizer.vocabulary_size} pieces, and the word table "
             f"of {config.init_from} {sizes.vocabulary_size} rows; name the tokenizer that the model was trained with"
         )
-    if problems := list(settings.check_positions(config, sizes.positions)):
+    if problems := list(validation.check_positions(config, sizes.positions)):
         raise InputError("\n".join(problems))
     rates = ("dropout_rate", "attention_dropout_rate")
     with config.unlocked():

@@ -4,7 +4,7 @@ import pytest
 
 from configs.finetune import base
 from electra_jax.errors import InputError
-from electra_jax.finetuning.reading import read_splits
+from electra_jax.finetuning.data.reading import read_splits
 
 
 def splits_of(folder, task, **contents):

@@ -3,9 +3,9 @@
 import numpy as np
 
 from configs.finetune import base
-from electra_jax.finetuning.classification import ClassificationTask
-from electra_jax.finetuning.examples import SentenceExample, TextExample
-from electra_jax.finetuning.tagging import TaggingTask
+from electra_jax.finetuning.data.examples import SentenceExample, TextExample
+from electra_jax.finetuning.tasks.classification import ClassificationTask
+from electra_jax.finetuning.tasks.tagging import TaggingTask
 from electra_jax.models.encoder import EncoderConfig
 
 PAD, UNKNOWN, CLS, SEP, MASK = range(5)

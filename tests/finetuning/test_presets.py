@@ -5,8 +5,9 @@ import importlib
 import pytest
 
 from configs.finetune import base, glue, squad, tagging, text
-from electra_jax.finetuning import metrics, settings
-from electra_jax.finetuning.reading import read_splits
+from electra_jax.finetuning import validation
+from electra_jax.finetuning.data.reading import read_splits
+from electra_jax.finetuning.metrics import label_metrics
 
 GLUE = ("cola", "sst", "mrpc", "sts", "qqp", "mnli", "qnli", "rte", "wnli")
 EVERY = [
@@ -106,10 +107,10 @@ def test_every_field_is_right_and_every_quicktest_finds_its_files(file, name):
     for size in ("", "small"):
         config = preset(file, name, size, "quicktest")
         config.init_from = "a model"
-        assert list(settings.problems(config)) == []
+        assert list(validation.problems(config)) == []
         assert config.optimizer.learning_rate == base.SIZES[size or "base"][0]
         for task_name, task in config.tasks.items():
-            assert task.metrics[0] in metrics.known(task.kind)
+            assert task.metrics[0] in label_metrics.known(task.kind)
             splits = read_splits(task_name, task, config.data.directory, config.data.download_cache).splits
             assert len(splits["train"]) >= config.batch_size
             assert splits["dev"]
@@ -143,4 +144,4 @@ def test_a_variant_that_is_not_known_is_told_with_those_that_are(module, variant
 
 def test_without_a_task_glue_and_squad_ask_for_one():
     for module in (glue, squad):
-        assert any("config.tasks: is empty" in problem for problem in settings.problems(module.get_config("small")))
+        assert any("config.tasks: is empty" in problem for problem in validation.problems(module.get_config("small")))

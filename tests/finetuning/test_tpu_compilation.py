@@ -7,10 +7,10 @@ import jax.numpy as jnp
 import pytest
 
 from configs.finetune import base
-from electra_jax.finetuning.answering import AnsweringTask
-from electra_jax.finetuning.examples import Answer, QuestionExample
-from electra_jax.finetuning.job import FinetuningJob
-from electra_jax.text import wordpiece
+from electra_jax.finetuning.data.examples import Answer, QuestionExample
+from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.tasks.answering import AnsweringTask
+from electra_jax.text.tokenizers import wordpiece
 from electra_jax.training import partitioning
 from electra_jax.training.optimizer import OptimizerConfig
 from electra_jax.training.trainer import LoopConfig, Trainer

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 
 from configs.finetune import base
-from electra_jax.finetuning.answering import AnsweringTask
-from electra_jax.finetuning.classification import ClassificationTask
-from electra_jax.finetuning.examples import Answer, QuestionExample, SentenceExample, TextExample
-from electra_jax.finetuning.job import FinetuningJob
-from electra_jax.finetuning.tagging import TaggingTask
+from electra_jax.finetuning.data.examples import Answer, QuestionExample, SentenceExample, TextExample
+from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.tasks.answering import AnsweringTask
+from electra_jax.finetuning.tasks.classification import ClassificationTask
+from electra_jax.finetuning.tasks.tagging import TaggingTask
 from electra_jax.interop.model import sizes_as_fields
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.state import TrainState

@@ -8,7 +8,7 @@ import optax
 
 from configs import small
 from electra_jax.interop.model import in_float32
-from electra_jax.pretraining.job import encoder_config
+from electra_jax.pretraining.pretraining_job import encoder_config
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.state import TrainState
 from tests.interop import made

@@ -11,7 +11,7 @@ import pytest
 
 from configs import base, large, small
 from electra_jax.interop import huggingface
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax.pretraining.pretraining_job import pretraining_job
 from tests.interop import peer
 
 pytestmark = pytest.mark.interop

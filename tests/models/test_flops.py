@@ -8,7 +8,7 @@ import pytest
 from electra_jax.models import flops
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.pretraining.corruption import num_slots
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax.pretraining.pretraining_job import pretraining_job
 
 
 def job_of(name):

@@ -10,8 +10,8 @@ import pytest
 
 from configs import base, camembert_base, small
 from electra_jax.errors import InputError
-from electra_jax.planning.topologies import make_slice
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.tpu_planning.topologies import make_slice
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
 
