@@ -34,6 +34,9 @@ from ml_collections import config_flags
 
 from benchmarks.finetuning_peer_model import Peer, Recipe, network_folder, open_encoder
 from electra_jax import allocator
+from electra_jax.config import schema
+from electra_jax.config.files import typed_finetuning
+from electra_jax.config.finetuning import FinetuningConfig, TaskConfig
 from electra_jax.finetuning.data import spans
 from electra_jax.finetuning.data.examples import Example
 from electra_jax.finetuning.data.reading import read_splits
@@ -75,7 +78,7 @@ class Prepared:
     pad_id: int
 
 
-def prepare(config: Any, folder: pathlib.Path) -> Prepared:
+def prepare(config: FinetuningConfig, folder: pathlib.Path) -> Prepared:
     """Reads and tokenises the task of a config.
 
     Raises:
@@ -93,7 +96,7 @@ def prepare(config: Any, folder: pathlib.Path) -> Prepared:
 
 
 def _classification(
-    task: Any, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
+    task: TaskConfig, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
 ) -> Prepared:
     classes = [] if task.kind == "regression" else list(task.labels) or sorted({example.label for example in train})
     scale = task.label_scale
@@ -121,7 +124,7 @@ def _classification(
 
 
 def _tagging(
-    task: Any, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
+    task: TaskConfig, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
 ) -> Prepared:
     scheme = spans.scheme_of([example.tags for example in train]) if task.spans else None
 
@@ -189,7 +192,7 @@ def training_order(lengths: Sequence[int], batch_size: int, seed: int) -> Iterat
         yield from draw.permutation(by_length.reshape(_STRETCH, batch_size))
 
 
-def train(config: Any, prepared: Prepared, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+def train(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path, seed: int) -> dict[str, Any]:
     """One run: scores of the dev split, and what it took."""
     model = make_model(config, prepared, folder, seed)
     steps = int(len(prepared.train) // config.batch_size * config.epochs)
@@ -211,7 +214,7 @@ def train(config: Any, prepared: Prepared, folder: pathlib.Path, seed: int) -> d
     }
 
 
-def make_model(config: Any, prepared: Prepared, folder: pathlib.Path, seed: int) -> Peer:
+def make_model(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path, seed: int) -> Peer:
     """The model before its first update, in training mode; the seed also decides dropout."""
     torch.manual_seed(seed)
     encoder = open_encoder(folder, config.model, config.random_weights)
@@ -240,7 +243,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def our_updates(config: Any) -> Callable[[int], tuple[Mapping[str, np.ndarray], Callable[[], None]]]:
+def our_updates(config: FinetuningConfig) -> Callable[[int], tuple[Mapping[str, np.ndarray], Callable[[], None]]]:
     """Returns a function from a row length to a batch of random rows and our update on it, compiled."""
     import jax
 
@@ -279,7 +282,7 @@ def our_updates(config: Any) -> Callable[[int], tuple[Mapping[str, np.ndarray], 
     return updates
 
 
-def measure_speed(config: Any, prepared: Prepared, folder: pathlib.Path) -> list[dict[str, Any]]:
+def measure_speed(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path) -> list[dict[str, Any]]:
     """Updates a second of both sides for each length, measured in turn."""
     ours, results = our_updates(config), []
     for length in _LENGTHS.value:
@@ -314,7 +317,7 @@ def measure_speed(config: Any, prepared: Prepared, folder: pathlib.Path) -> list
 def main(arguments: Sequence[str]) -> None:
     """Trains or measures as the flags say."""
     del arguments
-    config = _CONFIG.value
+    config = typed_finetuning(_CONFIG.value)
     if _SPEED.value:
         allocator.keep_freed_memory()
     folder = network_folder(config.init_from)
@@ -336,7 +339,7 @@ def main(arguments: Sequence[str]) -> None:
         for name, values in results["summary"].items():
             print(f"{name}: mean {values['mean']:.4f}, sd {values['sd']:.4f}, of {len(runs)}")
     if _OUTPUT.value:
-        results |= {"config": json.loads(config.to_json_best_effort()), "threads": threads}
+        results |= {"config": schema.as_tree(config), "threads": threads}
         results |= {"torch": torch.__version__, "transformers": transformers.__version__}
         pathlib.Path(_OUTPUT.value).write_text(json.dumps(results, indent=2) + "\n", "utf-8")
 

@@ -4,13 +4,15 @@ Reads flags, checks what can be checked at once, joins the processes of the run,
 """
 
 import pathlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 from ml_collections import config_flags
 
 from electra_jax import allocator, entry_point
-from electra_jax import config as configs
+from electra_jax.config import identity
+from electra_jax.config.files import read_config
+from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine, QuietLine
 
@@ -34,8 +36,7 @@ _ALLOW = flags.DEFINE_list(
 
 def main() -> None:
     """Prepares the text if need be, then trains or evaluates; see `entry_point` for exit codes."""
-    config = _CONFIG.value
-    if config is None or not _WORKDIR.value:
+    if _CONFIG.value is None or not _WORKDIR.value:
         raise InputError("Two flags are needed, for example --config=configs/quickstart.py --workdir=runs/quickstart")
     if "://" in _WORKDIR.value:
         raise InputError(f"--workdir={_WORKDIR.value}: expected a local path; object storage cannot be used yet")
@@ -58,19 +59,20 @@ def main() -> None:
     processes.check_flags(*places)
     with processes.telling_why():
         cluster = processes.join(*places, seconds=_START_TIMEOUT.value)
-        _introduce(config, cluster)
+        _introduce(cluster)
         context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
-        if config.task == "finetuning":
+        config, problems = read_config(_CONFIG.value)
+        if isinstance(config, FinetuningConfig):
             from electra_jax.finetuning.run import finetune
 
-            finetune(config, context, options)
+            finetune(config, problems, context, options)
         else:
             from electra_jax.pretraining_run import pretrain
 
-            pretrain(config, context, options)
+            pretrain(config, problems, context, options)
 
 
-def _introduce(config: Any, cluster: "Cluster") -> None:
+def _introduce(cluster: "Cluster") -> None:
     """Prints which process this is, and checks that all processes have the same program, config and flags."""
     import jax
 
@@ -80,7 +82,7 @@ def _introduce(config: Any, cluster: "Cluster") -> None:
     if cluster.count > 1 or jax.default_backend() != "cpu":
         print(processes.first_line(), flush=True)
     if cluster.count > 1:
-        given = {f"config.{name}": value for name, value in configs.flatten(config).items()}
+        given = {f"config.{name}": value for name, value in identity.flatten(_CONFIG.value.to_dict()).items()}
         named = {"--mode": _MODE.value, "--allow_config_change": _ALLOW.value, "--profile_steps": _PROFILE_STEPS.value}
         where = {"--workdir": _WORKDIR.value}
         cluster.agree("program, config or flags", telemetry.program_facts() | given | named | where)

@@ -16,6 +16,8 @@ from absl import flags
 from ml_collections import config_flags
 
 from electra_jax import entry_point
+from electra_jax.config.files import read_config
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
@@ -25,19 +27,25 @@ _JSON = flags.DEFINE_string("json", None, "A file that the plan is written to, a
 
 def main() -> None:
     """Prints the plan; exits with 64 where the batch does not fit, naming one that does."""
-    config = _CONFIG.value
-    if config is None or not _TOPOLOGY.value:
+    if _CONFIG.value is None or not _TOPOLOGY.value:
         raise InputError("Two flags are needed, for example --config=configs/large.py --topology=v5e:4x4")
     target = pathlib.Path(_JSON.value).expanduser() if _JSON.value else None
     if target and not target.absolute().parent.is_dir():
         raise InputError(f"--json={target}: there is no directory {target.absolute().parent}")
     os.environ["JAX_PLATFORMS"] = "cpu"  # The TPU is only compiled for.
     # Imported here so that a mistyped flag answers at once.
+    from electra_jax import config_rules
     from electra_jax.tpu_planning import plan_text, topologies
     from electra_jax.tpu_planning import step_plan as planning
 
-    slices = config.mesh.slices
-    slice_ = topologies.make_slice(_TOPOLOGY.value, slices)
+    config, problems = read_config(_CONFIG.value)
+    if not isinstance(config, PretrainingConfig):
+        raise InputError(
+            f"config.task: {config.task}; only pre-training is planned. A fine-tuning run fits where pre-training of "
+            "its model did, at a batch of 32 rows"
+        )
+    slice_ = topologies.make_slice(_TOPOLOGY.value, config.mesh.slices)
+    config_rules.check(config, len(slice_.devices), problems=problems, reads_text=False)
     print(f"Compiling {flags.FLAGS['config'].config_filename} for {slice_}; minutes for a large model …", flush=True)
     try:
         plan = planning.make_plan(config, slice_, print)
@@ -49,7 +57,7 @@ def main() -> None:
         target.write_text(json.dumps(plan.as_fields(), indent=2) + "\n")
 
 
-def _refusal(config: Any, slice_: Any, error: Any, fitting: Any) -> str:
+def _refusal(config: PretrainingConfig, slice_: Any, error: Any, fitting: Any) -> str:
     from electra_jax.tpu_planning.plan_text import memory_size
 
     rows = config.batch_size // len(slice_.devices)

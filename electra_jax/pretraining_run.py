@@ -2,11 +2,13 @@
 
 import json
 import pathlib
-from typing import Any
 
 import jax
 
-from electra_jax import config as configs
+from electra_jax import config_rules
+from electra_jax.config import schema
+from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import probe
 from electra_jax.interop import checkpoints, warm_start
@@ -24,21 +26,27 @@ from electra_jax.training.run_workdir import Workdir
 from electra_jax.training.trainer import Trainer, make_trainer
 
 
-def pretrain(config: Any, context: RunContext, options: RunOptions) -> None:
+def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext, options: RunOptions) -> None:
     """Trains, or scores the newest checkpoint of the workdir.
+
+    Args:
+      config: of the run.
+      problems: what is wrong with single fields of it.
+      context: of the run.
+      options: what flags say in addition.
 
     Raises:
       RunError: the config or an input does not fit, or the run was stopped; see `errors`.
     """
     workdir, line, cluster = context.workdir, context.line, context.cluster
-    model = _model_to_start_from(config, context)
-    configs.validate(config, jax.device_count(), cluster.count)
+    config, model = _with_model_to_start_from(config, context)
+    config_rules.check(config, jax.device_count(), cluster.count, problems=problems)
     if options.profiled:
         options.profiled.check(config.steps)
-    Workdir(context, options).open(config)
+    Workdir(context, options).open(schema.as_tree(config))
     processes.use_compile_cache(config.compile_cache, workdir)
-    dataset = shared_dataset(config, context)
-    configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
+    dataset = shared_dataset(config.data, context)
+    config_rules.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     cluster.from_first(lambda: _check_tokenizer(workdir / "tokenizer", dataset))
     trainer = _trainer(config, context, dataset, model)
     if options.evaluates:
@@ -62,25 +70,25 @@ def pretrain(config: Any, context: RunContext, options: RunOptions) -> None:
         line.print(text)
 
 
-def _model_to_start_from(config: Any, context: RunContext) -> Model | None:
-    """The model that `config.init_from` names, whose sizes and tokenizer the config takes; None when there is none.
+def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) -> tuple[PretrainingConfig, Model | None]:
+    """The model that `config.init_from` names, None when there is none, and the config with its sizes and tokenizer.
 
     A run that was started goes on without the model: its config.json knows what was taken.
     """
     if not config.init_from:
-        return None
+        return config, None
     workdir = context.workdir
     recorded = workdir / "config.json"
     if recorded.exists() and any((workdir / "checkpoints").glob("*")):
         try:
-            warm_start.repeat(config, json.loads(recorded.read_text()))
+            return warm_start.repeat(config, json.loads(recorded.read_text())), None
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"--workdir={workdir}: config.json cannot be used: {error}") from error
-        return None
     model = checkpoints.open_model(config.init_from)
-    for change in warm_start.fit(config, model):
+    fitted, changes = warm_start.fit(config, model)
+    for change in changes:
         context.line.print(f"from {config.init_from}: {change}")
-    return model
+    return fitted, model
 
 
 def _check_tokenizer(folder: pathlib.Path, dataset: Dataset) -> None:
@@ -93,7 +101,7 @@ def _check_tokenizer(folder: pathlib.Path, dataset: Dataset) -> None:
         )
 
 
-def _trainer(config: Any, context: RunContext, dataset: Dataset, model: Model | None) -> Trainer:
+def _trainer(config: PretrainingConfig, context: RunContext, dataset: Dataset, model: Model | None) -> Trainer:
     """The trainer of the config, whose initial state begins with the weights of `model` if there is one."""
     job = pretraining_job(config, dataset, jax.default_backend())
     mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +12,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from electra_jax.config import schema
+from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.finetuning import run
 from electra_jax.finetuning.finetuning_job import FinetuningJob
 from electra_jax.finetuning.metrics import label_metrics
@@ -32,7 +33,7 @@ class Finetuner:
         self._recipe: Any = None
         self._trainer: Trainer | None = None
 
-    def run(self, config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
+    def run(self, config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
         """Trains and scores once for each seed; goes on where a stopped call was.
 
         Args:
@@ -49,7 +50,7 @@ class Finetuner:
         """
         processes.use_compile_cache(config.compile_cache, workdir)
         beginning = run.start(config, workdir, line)
-        fields = json.loads(config.to_json_best_effort())
+        fields = schema.as_tree(config)
         recipe = {name: value for name, value in fields.items() if name not in _OF_THE_MODEL}
         recipe |= {"tokenizer": beginning.tokenizer.sha256, "encoder": beginning.encoder}
         if recipe != self._recipe:
@@ -65,7 +66,7 @@ class Finetuner:
         return scores | {"collapsed": sum(bool(trial["collapsed"]) for trial in results["trials"])}
 
 
-def similarity(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
+def similarity(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
     """Correlation of grades with the cosine of two sentences' mean last hidden states, without any training.
 
     Args:

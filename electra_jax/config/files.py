@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from electra_jax.config import schema
-from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, ProbeConfig
+from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError
@@ -42,8 +42,8 @@ def read_config(given: ml_collections.ConfigDict) -> tuple[RunConfig, Problems]:
     )
     if kind is None:
         raise InputError(
-            "--config: found neither a section `objective` nor `tasks`; expected a config of pre-training, which starts "
-            "from configs/base.py, or of fine-tuning, which starts from configs/finetune/base.py"
+            "--config: found neither a section `objective` nor `tasks`; expected a config of pre-training, which "
+            "starts from configs/base.py, or of fine-tuning, which starts from configs/finetune/base.py"
         )
     task = kind().task
     if tree.get("task") != task:
@@ -61,6 +61,30 @@ def typed(given: ml_collections.ConfigDict) -> RunConfig:
     config, problems = read_config(given)
     if problems.lines:
         raise problems_error(problems.lines)
+    return config
+
+
+def typed_pretraining(given: ml_collections.ConfigDict) -> PretrainingConfig:
+    """See `typed`.
+
+    Raises:
+      InputError: as there; or it is a config of fine-tuning.
+    """
+    config = typed(given)
+    if not isinstance(config, PretrainingConfig):
+        raise InputError(f"config.task: found {config.task}, expected a config of pre-training")
+    return config
+
+
+def typed_finetuning(given: ml_collections.ConfigDict) -> FinetuningConfig:
+    """See `typed`.
+
+    Raises:
+      InputError: as there; or it is a config of pre-training.
+    """
+    config = typed(given)
+    if not isinstance(config, FinetuningConfig):
+        raise InputError(f"config.task: found {config.task}, expected a config of fine-tuning")
     return config
 
 
@@ -104,6 +128,7 @@ def _task_class(place: str, tree: Any, problems: Problems) -> type | None:
     kind = tree.get("kind") if isinstance(tree, Mapping) else None
     if kind not in TASK_CONFIGS:
         problems.add(f"{place}.kind", repr(kind), f"one of {', '.join(TASK_CONFIGS)}")
+        problems.broken.add(place.rpartition(".")[0])  # The table lacks this task.
         return None
     return TASK_CONFIGS[kind]
 
@@ -112,6 +137,3 @@ def problems_error(problems: list[str]) -> InputError:
     """All problems of a config as one error."""
     count = f"{len(problems)} problem{'s' if len(problems) > 1 else ''}"
     return InputError(f"The config has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems))
-
-
-__all__ = ["ProbeConfig", "RunConfig", "defaults", "problems_error", "read_config", "recorded", "typed"]

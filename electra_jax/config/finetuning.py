@@ -48,6 +48,8 @@ class TaskConfig:
     )
     dev_examples: int = setting(0, "the same of the dev split", at_least(0), unit="examples")
     weight: float = setting(1.0, "of several tasks, how often this one is drawn", ABOVE_ZERO)
+    max_length: int = _max_length(128, "length of a row")
+    head: str = setting("paper", "the paper's head, or that of transformers", one_of(*HEADS))
 
 
 @dataclasses.dataclass(frozen=True)

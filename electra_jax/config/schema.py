@@ -28,6 +28,7 @@ class Range:
       expected: completes "expected …" in messages and in the reference.
       low, high: bounds of a number.
       includes_low, includes_high: whether the bounds themselves are accepted.
+      excluded: numbers within the bounds that are not accepted.
       choices: the accepted values, of a field that is not a range of numbers.
     """
 
@@ -36,6 +37,7 @@ class Range:
     high: float = _INFINITY
     includes_low: bool = True
     includes_high: bool = True
+    excluded: tuple[float, ...] = ()
     choices: tuple[Any, ...] = ()
 
     def accepts(self, value: Any) -> bool:
@@ -44,7 +46,7 @@ class Range:
             return value in self.choices
         above = value >= self.low if self.includes_low else value > self.low
         below = value <= self.high if self.includes_high else value < self.high
-        return above and below
+        return above and below and value not in self.excluded
 
 
 ANY = Range("")

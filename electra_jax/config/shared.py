@@ -16,8 +16,7 @@ from electra_jax.config.schema import (
 SHARDINGS = ("dp", "fsdp", "fsdp_tp")
 DOWNLOAD_CACHE = "~/.cache/electra_jax"
 
-# A mesh axis: a number of devices, or -1. That 0 is neither is said where the axes are checked together.
-_DEVICES = Range("a number of devices, or -1 for all that are left", low=-1)
+_DEVICES = Range("a number of devices, or -1 for all that are left", low=-1, excluded=(0,))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from electra_jax import storage
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
 from electra_jax.interop.checkpoints import split_heads
 from electra_jax.interop.model import Model
@@ -35,24 +36,44 @@ _SIZES = (
 )
 
 
-def repeat(config: Any, recorded: Mapping[str, Any]) -> None:
-    """Sets what `fit` set when a run began, as its config.json recorded it; all other fields are the user's."""
-    config.model.update({name: recorded["model"][name] for name in _SIZES})
+def repeat(config: PretrainingConfig, recorded: Mapping[str, Any]) -> PretrainingConfig:
+    """The config with what `fit` changed when a run began, as its config.json recorded it.
+
+    All other fields are the user's.
+
+    Raises:
+      KeyError: the record lacks a field.
+    """
     tokenizer = recorded["data"]["tokenizer"]
-    config.data.tokenizer.vocabulary_size = tokenizer["vocabulary_size"]
-    if config.data.tokenizer.source == "train":
-        config.data.tokenizer.source = tokenizer["source"]
+    source = config.data.tokenizer.source
+    return _with(
+        config,
+        {name: recorded["model"][name] for name in _SIZES},
+        vocabulary_size=tokenizer["vocabulary_size"],
+        source=tokenizer["source"] if source == "train" else source,
+    )
 
 
-def fit(config: Any, model: Model) -> list[str]:
-    """Sets the sizes of `config.model`, the vocabulary and, unless one is named, the tokenizer to those of a model.
+def _with(
+    config: PretrainingConfig, sizes: Mapping[str, Any], *, vocabulary_size: int, source: str
+) -> PretrainingConfig:
+    tokenizer = dataclasses.replace(config.data.tokenizer, vocabulary_size=vocabulary_size, source=source)
+    return dataclasses.replace(
+        config,
+        model=dataclasses.replace(config.model, **sizes),
+        data=dataclasses.replace(config.data, tokenizer=tokenizer),
+    )
+
+
+def fit(config: PretrainingConfig, model: Model) -> tuple[PretrainingConfig, list[str]]:
+    """Returns the config with the sizes, the vocabulary and, unless one is named, the tokenizer of a model.
 
     Args:
       config: a pre-training config; `config.init_from` says where the model was read from.
       model: what was read there.
 
     Returns:
-      one line for each field that changed.
+      The config, and one line for each field that changed.
 
     Raises:
       InputError: the model has sizes that no config can say, or nothing says which tokenizer it was trained with.
@@ -71,24 +92,23 @@ def fit(config: Any, model: Model) -> list[str]:
                 f"{defaults[name]}."
             )
     changes = [
-        f"config.model.{name}: {value} (was {config.model[name]})"
+        f"config.model.{name}: {value} (was {getattr(config.model, name)})"
         for name, value in sizes.items()
-        if config.model[name] != value
+        if getattr(config.model, name) != value
     ]
-    config.model.update(sizes)
     tokenizer = config.data.tokenizer
+    source = tokenizer.source
     if tokenizer.vocabulary_size != model.vocabulary_size:
         changes.append(
             f"config.data.tokenizer.vocabulary_size: {model.vocabulary_size} (was {tokenizer.vocabulary_size})"
         )
-        tokenizer.vocabulary_size = model.vocabulary_size
-    if tokenizer.source == "train":
-        tokenizer.source = _tokenizer_of(config.init_from)
-        changes.append(f"config.data.tokenizer.source: {tokenizer.source} (was train)")
-    return changes
+    if source == "train":
+        source = _tokenizer_of(config.init_from)
+        changes.append(f"config.data.tokenizer.source: {source} (was train)")
+    return _with(config, sizes, vocabulary_size=model.vocabulary_size, source=source), changes
 
 
-def _check_generator(config: Any, model: Model) -> None:
+def _check_generator(config: PretrainingConfig, model: Model) -> None:
     """The config knows a generator as a fraction of the discriminator, its heads and inner width too."""
     width = model.generator.hidden_size / model.discriminator.hidden_size
     depth = model.generator.layers / model.discriminator.layers

@@ -8,9 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from electra_jax.config.files import recorded
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import finetuned, tokenizer_files
 from electra_jax.interop.model import Model, in_float32, sizes_of_fields
+from electra_jax.models.encoder import EncoderConfig
 
 _CHECKPOINTS, _CONFIG = "checkpoints", "config.json"
 # Of a fine-tuning run: what its heads are for, the checkpoint that it reports, and what came of several trials.
@@ -46,11 +49,12 @@ def read(workdir: str, step: int | None = None) -> Model:
       InputError: there is no such checkpoint, config.json is of no run of ours, or the trials are not at their end.
       MismatchError: the checkpoint is damaged, or not of the files beside it.
     """
-    config = _config(workdir)
-    if config.get("task") == "finetuning":
+    fields = _json(workdir, _CONFIG)
+    if fields.get("task") == "finetuning":
         return _read_finetuned(workdir, step)
+    config = recorded(fields, os.path.join(workdir, _CONFIG))
     step, params = _checkpoint(workdir, step)
-    discriminator, generator = _sizes(config, workdir)
+    discriminator, generator = _sizes(config)
     if config.objective.name == "mlm":
         params = {ours: params[theirs] for ours, theirs in _MLM_PARTS if theirs in params}
     return Model(
@@ -149,15 +153,6 @@ def _holds_trials(path: str) -> bool:
     return os.path.isfile(os.path.join(path, _RESULTS)) or any(map(_is_workdir, _begun_trials(path)))
 
 
-def _config(workdir: str) -> Any:
-    import ml_collections
-
-    try:
-        return ml_collections.ConfigDict(_json(workdir, _CONFIG))
-    except (ValueError, TypeError, AttributeError) as error:
-        raise InputError(f"{workdir}/{_CONFIG}: cannot be read ({error})") from error
-
-
 def _json(workdir: str, name: str) -> dict[str, Any]:
     path = os.path.join(workdir, name)
     try:
@@ -170,17 +165,14 @@ def _json(workdir: str, name: str) -> dict[str, Any]:
     return fields
 
 
-def _sizes(config: Any, workdir: str) -> tuple[Any, Any]:
+def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConfig]:
     """Sizes of discriminator and generator; of a masked language model None and the encoder."""
     from electra_jax.pretraining.pretraining_job import encoder_config
 
-    try:
-        encoder = in_float32(encoder_config(config, "cpu"))
-        if config.objective.name == "mlm":
-            return None, encoder
-        return encoder, encoder.scaled(config.model.generator_width, config.model.generator_depth)
-    except (AttributeError, KeyError, TypeError) as error:
-        raise InputError(f"{workdir}/config.json: is not the config of a pre-training run ({error})") from error
+    encoder = in_float32(encoder_config(config, "cpu"))
+    if config.objective.name == "mlm":
+        return None, encoder
+    return encoder, encoder.scaled(config.model.generator_width, config.model.generator_depth)
 
 
 def _params(checkpoint: str) -> dict[str, Any]:

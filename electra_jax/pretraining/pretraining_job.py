@@ -11,6 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from electra_jax import collapse
+from electra_jax.config import schema
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.models import flops
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
@@ -26,7 +28,7 @@ from electra_jax.wording import quantity
 _UNIGRAM_STREAM = 100  # Apart from the streams of `objectives`, whose draws an evaluation repeats.
 
 
-def encoder_config(config: Any, platform: str) -> EncoderConfig:
+def encoder_config(config: PretrainingConfig, platform: str) -> EncoderConfig:
     """The discriminator's (or the baseline's) sizes from `config.model`; for `platform` see `compute_dtype`."""
     model = config.model
     return EncoderConfig(
@@ -46,13 +48,14 @@ def encoder_config(config: Any, platform: str) -> EncoderConfig:
     )
 
 
-def objective(config: Any, special: SpecialTokens) -> Objective:
+def objective(config: PretrainingConfig, special: SpecialTokens) -> Objective:
     """The rates and weights of `config.objective`, for the kind of rows that `config.data` says."""
-    settings = {key: value for key, value in config.objective.items() if key not in ("name", "schedules")}
+    fields = schema.as_tree(config.objective)
+    del fields["name"]
     scheduled = tuple(
-        (name, schedules.parse(text, config.steps)) for name, text in config.objective.schedules.items() if text
+        (name, schedules.parse(text, config.steps)) for name, text in fields.pop("schedules").items() if text
     )
-    return Objective(special=special, packed=config.data.rows == "packed", scheduled=scheduled, **settings)
+    return Objective(special=special, packed=config.data.rows == "packed", scheduled=scheduled, **fields)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -368,7 +371,7 @@ class MaskedLanguageModelJob(PretrainingJob):
         return []
 
 
-def pretraining_job(config: Any, dataset: Dataset | None, platform: str) -> Job:
+def pretraining_job(config: PretrainingConfig, dataset: Dataset | None, platform: str) -> Job:
     """The job that `config.objective.name` asks for.
 
     Args:

@@ -11,10 +11,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import ml_collections
 
-from electra_jax import config as configs
-from electra_jax.errors import InputError
+from electra_jax import config_rules
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.tpu_planning.program import Collective, read_costs
 from electra_jax.tpu_planning.topologies import Slice
@@ -120,7 +119,7 @@ class DoesNotFit(Exception):
         self.needed, self.available = needed, available
 
 
-def make_plan(config: ml_collections.ConfigDict, slice_: Slice, note: Callable[[str], None]) -> Plan:
+def make_plan(config: PretrainingConfig, slice_: Slice, note: Callable[[str], None]) -> Plan:
     """Compiles the config's training step for a slice, and reads what the compiler says of it.
 
     Args:
@@ -165,7 +164,7 @@ def make_plan(config: ml_collections.ConfigDict, slice_: Slice, note: Callable[[
 
 
 def largest_batch(
-    config: ml_collections.ConfigDict, slice_: Slice, failed: DoesNotFit, note: Callable[[str], None]
+    config: PretrainingConfig, slice_: Slice, failed: DoesNotFit, note: Callable[[str], None]
 ) -> Plan | None:
     """The plan of a large batch that fits, found by compiling; None where not even one row a device does.
 
@@ -188,8 +187,7 @@ def largest_batch(
         if rows < 1:
             return None
         note(f"Compiling with {rows * devices:,} rows …")
-        smaller = ml_collections.ConfigDict(config)
-        smaller.batch_size = rows * devices
+        smaller = dataclasses.replace(config, batch_size=rows * devices)
         try:
             return make_plan(smaller, slice_, lambda text: None)
         except DoesNotFit as error:
@@ -202,13 +200,8 @@ def _round(rows: int) -> int:
     return rows - rows % 8 if rows >= 8 else rows
 
 
-def _trainer(config: ml_collections.ConfigDict, slice_: Slice, note: Callable[[str], None]) -> Trainer:
-    if config.task != "pretraining":
-        raise InputError(
-            f"config.task: {config.task}; only pre-training is planned. A fine-tuning run fits where pre-training of "
-            f"its model did, at a batch of 32 rows"
-        )
-    configs.validate(config, len(slice_.devices), reads_text=False)
+def _trainer(config: PretrainingConfig, slice_: Slice, note: Callable[[str], None]) -> Trainer:
+    config_rules.check(config, len(slice_.devices), reads_text=False)
     job = pretraining_job(config, None, "tpu")
     sizes = (config.mesh.data, config.mesh.fsdp, config.mesh.tensor)
     return make_trainer(config, job, partitioning.make_mesh(sizes, slice_.devices), note)

@@ -4,7 +4,7 @@ import json
 import pathlib
 from typing import Any
 
-from electra_jax import config as configs
+from electra_jax.config import identity
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.training import telemetry
 from electra_jax.training.multihost import shared_storage
@@ -23,8 +23,11 @@ class Workdir:
         self.path = context.workdir
         self._cluster, self._options = context.cluster, options
 
-    def open(self, config: Any) -> None:
+    def open(self, fields: dict[str, Any]) -> None:
         """Has process 0 open the workdir when all have read what they need of it, and checks that all see the same.
+
+        Args:
+          fields: the config as nested plain values, which config.json records.
 
         Raises:
           InputError: the directory cannot be written, belongs to something else, holds no run to evaluate, or a process
@@ -32,7 +35,7 @@ class Workdir:
           MismatchError: it belongs to a run with another config.
         """
         self._cluster.barrier("the opening of the workdir")
-        self._cluster.from_first(lambda: self._open(json.loads(config.to_json_best_effort())))
+        self._cluster.from_first(lambda: self._open(fields))
         if not shared_storage.appears(self._config_path.exists):
             raise InputError(
                 f"--workdir={self.path}: {self._cluster.name()} does not see what {self._cluster.name(0)} wrote there; "
@@ -56,7 +59,7 @@ class Workdir:
                 raise InputError(f"--workdir={self.path}: no run to evaluate there")
             if not self._options.evaluates:
                 self.path.mkdir(parents=True, exist_ok=True)
-                telemetry.write_json(self._config_path, fields | {"fingerprint": configs.fingerprint(fields)})
+                telemetry.write_json(self._config_path, fields | {"fingerprint": identity.fingerprint(fields)})
         except (OSError, ValueError) as error:
             raise InputError(f"--workdir={self.path}: cannot be used: {error}") from error
 
@@ -66,7 +69,7 @@ class Workdir:
         allowed = {name.removeprefix("config.") for name in self._options.allowed_changes}
         changes = [
             change
-            for change in configs.difference(recorded, fields)
+            for change in identity.difference(recorded, fields)
             if change.split(":")[0].removeprefix("config.") not in allowed
         ]
         if changes:

@@ -13,13 +13,14 @@ from electra_jax.interop import export, google_checkpoint, huggingface_folder, n
 from electra_jax.interop.checkpoints import open_model
 from electra_jax.interop.model import in_float32
 from electra_jax.pretraining.pretraining_job import encoder_config
+from tests.configs import typed
 from tests.interop import made, peer
 
 
 def sizes_of(preset, width, **cut):
     """The (discriminator, generator) sizes of a preset at full width, cut in depth and vocabulary to be quick."""
     config = preset.get_config()
-    encoder = dataclasses.replace(in_float32(encoder_config(config, "cpu")), **cut)
+    encoder = dataclasses.replace(in_float32(encoder_config(typed(config), "cpu")), **cut)
     return encoder, encoder.scaled(width or config.model.generator_width)
 
 

@@ -1,29 +1,33 @@
 """A run that starts from a model takes its sizes and its tokenizer, and says so."""
 
 import dataclasses
-import importlib
 import json
 
 import pytest
 
+from electra_jax.config import schema
 from electra_jax.errors import InputError
 from electra_jax.interop import native_format
 from electra_jax.interop.warm_start import fit, repeat
 from electra_jax.pretraining.pretraining_job import encoder_config
+from tests.configs import preset, typed
 from tests.interop import made, peer
 
 
 @pytest.fixture
 def config(tmp_path):
     """ELECTRA-Small, to start from a folder that has a vocabulary."""
-    found = importlib.import_module("configs.small").get_config()
-    found.init_from = str(tmp_path)
     (tmp_path / "vocab.txt").write_text("\n".join(made.vocabulary()))
-    return found
+    return dataclasses.replace(typed(preset("small")), init_from=str(tmp_path))
+
+
+def with_tokenizer(config, source):
+    tokenizer = dataclasses.replace(config.data.tokenizer, source=source)
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, tokenizer=tokenizer))
 
 
 def test_the_config_takes_the_models_sizes_and_says_which_changed(config, tmp_path):
-    changes = fit(config, made.model())
+    config, changes = fit(config, made.model())
     encoder = encoder_config(config, "cpu")
     for name in (
         "layers",
@@ -42,43 +46,39 @@ def test_the_config_takes_the_models_sizes_and_says_which_changed(config, tmp_pa
     assert "config.model.generator_width: 0.5 (was 0.25)" in changes
     assert f"config.data.tokenizer.source: {tmp_path}/vocab.txt (was train)" in changes
     assert len([change for change in changes if "attention_bias" in change]) == 0
-    assert fit(config, made.model()) == []
+    assert fit(config, made.model()) == (config, [])
 
 
 def test_a_generator_as_wide_as_the_discriminator_needs_no_flag(config):
     pair = (peer.TINY, peer.TINY)
-    fit(config, made.model(pair))
-    assert config.model.generator_width == 1.0
+    fitted, _ = fit(config, made.model(pair))
+    assert fitted.model.generator_width == 1.0
 
 
 def test_a_resumed_run_repeats_what_was_taken_and_nothing_else(config, tmp_path):
-    fit(config, made.model())
-    recorded = json.loads(config.to_json_best_effort())
-    again = importlib.import_module("configs.small").get_config()
-    again.init_from = config.init_from
-    again.model.dropout_rate = 0.3
+    fitted, _ = fit(config, made.model())
+    recorded = json.loads(json.dumps(schema.as_tree(fitted)))
     (tmp_path / "vocab.txt").unlink()
-    repeat(again, recorded)
-    assert again.model.dropout_rate == 0.3
-    again.model.dropout_rate = config.model.dropout_rate
-    assert json.loads(again.to_json_best_effort()) == recorded
+    assert repeat(config, recorded) == fitted
+    other = dataclasses.replace(config, model=dataclasses.replace(config.model, dropout_rate=0.3))
+    expected = dataclasses.replace(fitted, model=dataclasses.replace(fitted.model, dropout_rate=0.3))
+    assert repeat(other, recorded) == expected
 
 
 def test_without_a_generator_the_configs_fraction_stays(config):
-    fit(config, made.discriminator_alone())
-    assert config.model.generator_width == 0.25
+    fitted, _ = fit(config, made.discriminator_alone())
+    assert fitted.model.generator_width == 0.25
 
 
 def test_a_tokenizer_that_was_named_stays(config):
-    config.data.tokenizer.source = "elsewhere/vocab.txt"
-    fit(config, made.model())
-    assert config.data.tokenizer.source == "elsewhere/vocab.txt"
+    fitted, _ = fit(with_tokenizer(config, "elsewhere/vocab.txt"), made.model())
+    assert fitted.data.tokenizer.source == "elsewhere/vocab.txt"
 
 
 def test_a_tokenizer_is_found_beside_a_model_whose_heads_are_stated(config, tmp_path):
-    config.init_from = f"{tmp_path}/model.ckpt-1000#heads=4"
-    fit(config, made.model())
-    assert config.data.tokenizer.source == str(tmp_path / "vocab.txt")
+    config = dataclasses.replace(config, init_from=f"{tmp_path}/model.ckpt-1000#heads=4")
+    fitted, _ = fit(config, made.model())
+    assert fitted.data.tokenizer.source == str(tmp_path / "vocab.txt")
 
 
 def test_a_model_without_tokenizer_asks_for_one(config, tmp_path):
@@ -103,6 +103,6 @@ def test_another_epsilon_is_refused(config):
 
 def test_an_exported_folder_knows_its_tokenizer(config, tmp_path):
     native_format.write(made.model(), str(tmp_path / "exported"))
-    config.init_from = str(tmp_path / "exported")
-    fit(config, made.model())
-    assert config.data.tokenizer.source == str(tmp_path / "exported" / "tokenizer" / "tokenizer.json")
+    config = dataclasses.replace(config, init_from=str(tmp_path / "exported"))
+    fitted, _ = fit(config, made.model())
+    assert fitted.data.tokenizer.source == str(tmp_path / "exported" / "tokenizer" / "tokenizer.json")

@@ -9,10 +9,11 @@ from electra_jax.models import flops
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.pretraining.corruption import num_slots
 from electra_jax.pretraining.pretraining_job import pretraining_job
+from tests.configs import typed
 
 
 def job_of(name):
-    return pretraining_job(importlib.import_module(f"configs.{name}").get_config(), None, "cpu")
+    return pretraining_job(typed(importlib.import_module(f"configs.{name}").get_config()), None, "cpu")
 
 
 def product_flops(jaxpr):

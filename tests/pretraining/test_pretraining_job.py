@@ -16,6 +16,7 @@ from electra_jax.pretraining.pretraining_job import ElectraJob, MaskedLanguageMo
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import initial_state
 from electra_jax.training.step import make_train_step
+from tests.configs import typed
 
 PAD, UNKNOWN, CLS, SEP, MASK = range(5)
 WORDS = 32
@@ -76,7 +77,7 @@ def tiny_job(objective="electra", dataset=None, rows="segment_pairs", **model):
         generator_width=0.5,
     )
     config.model.update(sizes | model)
-    return pretraining_job(config, dataset or stand_in_dataset(shortest=4), "cpu")
+    return pretraining_job(typed(config), dataset or stand_in_dataset(shortest=4), "cpu")
 
 
 def drawn_params(job):
@@ -108,7 +109,7 @@ def test_the_objective_s_name_chooses_the_job():
 
 def test_a_job_without_a_dataset_can_still_be_traced():
     config = importlib.import_module("configs.small").get_config()
-    job = pretraining_job(config, None, "tpu")
+    job = pretraining_job(typed(config), None, "tpu")
     params = nn.unbox(jax.eval_shape(job.init, jax.eval_shape(lambda: jax.random.key(0))))
     (batch,) = job.batch_shapes()
     loss, _ = jax.eval_shape(job.loss, params, batch, jax.eval_shape(lambda: jax.random.key(0)))
@@ -221,7 +222,7 @@ def test_the_config_says_whether_rows_are_packed():
 
 def test_googles_variant_reaches_the_objective_and_the_optimizer():
     config = importlib.import_module("configs.small").get_config("google_compat+quicktest")
-    job = pretraining_job(config, None, "cpu")
+    job = pretraining_job(typed(config), None, "cpu")
     assert job.objective.with_replacement
     assert job.objective.sampling == "google_gumbel"
     settings = OptimizerConfig(steps=config.steps, **config.optimizer)

@@ -13,6 +13,7 @@ from electra_jax.errors import InputError
 from electra_jax.tpu_planning.plan_text import plan_lines
 from electra_jax.tpu_planning.step_plan import make_plan
 from electra_jax.tpu_planning.topologies import make_slice
+from tests.configs import typed
 
 pytestmark = pytest.mark.tpu_compiler
 
@@ -48,7 +49,7 @@ def test_the_command_says_all_that_a_plan_holds_and_writes_it(tmp_path):
 
 
 def test_memory_is_that_of_the_state_and_of_what_comes_and_goes():
-    plan = make_plan(base.get_config("quicktest"), make_slice("v5e:2x2"), print)
+    plan = make_plan(typed(base.get_config("quicktest")), make_slice("v5e:2x2"), print)
     assert plan.memory.optimizer == 2 * plan.memory.parameters
     assert 0 < plan.memory.activations < 2**25
     assert any(line.startswith("Memory of a device") for line in plan_lines(plan))
@@ -88,7 +89,7 @@ def test_bad_input_is_one_clear_message(flags, said):
 @pytest.mark.tpu_all
 def test_every_kind_of_chip_can_be_planned_for():
     for name in ("v4:2x2x1", "v5p:2x2x1", "v6e:2x2", "tpu7x:2x2x1"):
-        plan = make_plan(base.get_config("quicktest"), make_slice(name), print)
+        plan = make_plan(typed(base.get_config("quicktest")), make_slice(name), print)
         assert (plan.mfu is None) == name.startswith("tpu7x")
 
 

@@ -6,6 +6,7 @@ from jax.sharding import PartitionSpec as P
 from configs import small
 from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.training import sharding_rules
+from tests.configs import typed
 
 
 def test_changes_override_single_entries_of_a_preset():
@@ -63,9 +64,9 @@ def logical_axes(tree):
 def test_every_parameter_s_axes_are_of_a_kind_that_problems_are_looked_for_in():
     key = jax.eval_shape(lambda: jax.random.key(0))
     config = small.get_config("quicktest")
-    found = logical_axes(jax.eval_shape(pretraining_job(config, None, "cpu").init, key))
+    found = logical_axes(jax.eval_shape(pretraining_job(typed(config), None, "cpu").init, key))
     config.objective.name = "mlm"
-    found |= logical_axes(jax.eval_shape(pretraining_job(config, None, "cpu").init, key))
+    found |= logical_axes(jax.eval_shape(pretraining_job(typed(config), None, "cpu").init, key))
     assert len(found) > 5
     for axes in found:
         named = {axis for axis in axes if axis}

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from electra_jax.config.finetuning import TaggingConfig
 from electra_jax.finetuning.data.examples import SentenceExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.spans import ImpossibleTagsError, scheme_of
@@ -112,7 +113,7 @@ def _span_problem(file: SplitFile, tag: str) -> str:
     )
 
 
-def _has_tags(settings: Any, width: int) -> bool:
+def _has_tags(settings: TaggingConfig, width: int) -> bool:
     column = settings.tag_column % width if -width <= settings.tag_column < width else -1
     return column >= 0 and column != settings.word_column % width
 

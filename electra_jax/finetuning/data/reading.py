@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-import types
 from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from electra_jax.config.finetuning import ClassificationConfig, TaggingConfig, TaskConfig
 from electra_jax.errors import InputError
 from electra_jax.finetuning.data import columns, questions, tables
 from electra_jax.finetuning.data.examples import Example, SentenceExample, TextExample
@@ -29,7 +29,6 @@ _SUFFIXES = {
     "answering": {".json": "squad", ".jsonl": "mrqa"},
 }
 _TEXT_SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "lines"}
-_QUOTINGS = ("auto", "csv", "none")
 _SHOWN = 20
 _SHOWN_LABELS = 12
 _SUBSET_SEED = 0
@@ -47,7 +46,7 @@ class Reading(NamedTuple):
     notes: list[str]
 
 
-def problems_of_fields(name: str, task: Any) -> list[str]:
+def problems_of_fields(name: str, task: TaskConfig) -> list[str]:
     """What is wrong with how a task says where its examples are; nothing is opened.
 
     Args:
@@ -58,7 +57,9 @@ def problems_of_fields(name: str, task: Any) -> list[str]:
     problems = [] if task.train else [f"{place}.train: is empty, expected a file or tfds:NAME#split=train"]
     formats = _FORMATS[task.kind]
     if task.format != "auto" and task.format not in formats:
-        problems.append(f"{place}.format: {task.format!r}, expected auto or, of kind {task.kind}, {', '.join(formats)}")
+        problems.append(
+            f"{place}.format: found {task.format!r}, expected auto or, of kind {task.kind}, {', '.join(formats)}"
+        )
     for split in {"train", "dev", "test"} & set(task.more):
         problems.append(f"{place}.more: {split!r} is a split of its own; take another name")
     for path in _paths(task).values():
@@ -75,10 +76,12 @@ def problems_of_fields(name: str, task: Any) -> list[str]:
     try:
         codecs.lookup(task.encoding)
     except LookupError:
-        problems.append(f"{place}.encoding: {task.encoding!r} is not known, expected utf-8, latin-1 and the like")
-    if task.kind == "tagging":
+        problems.append(
+            f"{place}.encoding: found {task.encoding!r}, which is not known, expected utf-8, latin-1 and the like"
+        )
+    if isinstance(task, TaggingConfig):
         problems += _tagging_field_problems(place, task)
-    elif task.kind != "answering":
+    if isinstance(task, ClassificationConfig):
         problems += _text_field_problems(place, task)
     return problems
 
@@ -91,7 +94,7 @@ def _package_problem(path: str) -> str:
     return ""
 
 
-def _tagging_field_problems(place: str, task: Any) -> Iterator[str]:
+def _tagging_field_problems(place: str, task: TaggingConfig) -> Iterator[str]:
     conllu = [path for path in _paths(task).values() if _format(task, path) == "conllu"]
     if conllu and not (1 <= task.word_column < 10 and -10 < task.tag_column < 10):
         yield (
@@ -104,7 +107,7 @@ def _tagging_field_problems(place: str, task: Any) -> Iterator[str]:
         yield f'{place}.tag_separator: is empty, expected what stands between a word and its tag, "/"'
 
 
-def _text_field_problems(place: str, task: Any) -> Iterator[str]:
+def _text_field_problems(place: str, task: ClassificationConfig) -> Iterator[str]:
     if len(task.text_columns) not in (1, 2):
         yield f"{place}.text_columns: {tuple(task.text_columns)}, expected one name, or two for pairs"
     if task.label_column in task.text_columns:
@@ -113,8 +116,6 @@ def _text_field_problems(place: str, task: Any) -> Iterator[str]:
         for column in [*task.text_columns, task.label_column, *filter(None, [task.key_column])]:
             if column not in task.columns:
                 yield f"{place}.columns: {tuple(task.columns)} lack {column!r}"
-    if task.quoting not in _QUOTINGS:
-        yield f"{place}.quoting: {task.quoting!r}, expected one of {', '.join(_QUOTINGS)}"
     if task.double_unordered and len(task.text_columns) != 2:
         yield f"{place}.double_unordered: expected two text_columns, found {tuple(task.text_columns)}"
     if len(set(task.labels)) != len(task.labels):
@@ -125,12 +126,12 @@ def _text_field_problems(place: str, task: Any) -> Iterator[str]:
         yield f"{place}.text_columns: {tuple(task.text_columns)}, but lines of a label and a text have one text"
 
 
-def read_splits(name: str, task: Any, directory: str, download_cache: str) -> Reading:
+def read_splits(name: str, task: TaskConfig, directory: str, download_cache: str) -> Reading:
     """Reads all splits of a task.
 
     Args:
       name: of the task.
-      task: its fields, as `configs/finetune/base.py` has them.
+      task: its fields.
       directory: relative paths start here.
       download_cache: directory that keeps packages.
 
@@ -143,7 +144,6 @@ def read_splits(name: str, task: Any, directory: str, download_cache: str) -> Re
     """
     if problems := problems_of_fields(name, task):
         raise InputError("\n".join(problems))
-    task = types.SimpleNamespace(**dict(task.items()))  # Fields of a ConfigDict take long to read.
     files = [SplitFile(name, task, split, path) for split, path in _paths(task).items()]
     splits = {file.split: _read(file, directory, download_cache) for file in files}
     # What training has is known only where all of it could be read.
@@ -154,7 +154,7 @@ def read_splits(name: str, task: Any, directory: str, download_cache: str) -> Re
         _compare(files, splits, whole)
     if any(file.problems for file in files):
         raise InputError(_worded(name, files))
-    if getattr(task, "double_unordered", False):
+    if isinstance(task, ClassificationConfig) and task.double_unordered:
         splits["train"] += [dataclasses.replace(example, texts=example.texts[::-1]) for example in splits["train"]]
     return Reading({file.split: splits[file.split] for file in files}, [note for file in files for note in file.notes])
 
@@ -174,17 +174,17 @@ def subset(examples: Sequence[Example], count: int) -> list[Example]:
     return [examples[number] for number in sorted(order[:count])]
 
 
-def _paths(task: Any) -> dict[str, str]:
+def _paths(task: TaskConfig) -> dict[str, str]:
     """The path of each split; one whose path is empty is left out."""
     named = {"train": task.train, "dev": task.dev, "test": task.test, **task.more}
     return {split: path for split, path in named.items() if path}
 
 
-def _suffixes(task: Any) -> Mapping[str, str]:
+def _suffixes(task: TaskConfig) -> Mapping[str, str]:
     return _SUFFIXES.get(task.kind, _TEXT_SUFFIXES)
 
 
-def _format(task: Any, path: str) -> str:
+def _format(task: TaskConfig, path: str) -> str:
     """How a file is read; empty where its name does not say."""
     if path.startswith(tfds_examples.PREFIX):
         return "tfds"
@@ -254,7 +254,7 @@ def _class(value: Any, names: Sequence[str] | None) -> Any:
     return names[value] if value >= 0 else None
 
 
-def _labels(task: Any, example: Example) -> tuple[str, ...]:
+def _labels(task: TaskConfig, example: Example) -> tuple[str, ...]:
     """What must be known from training, once each: classes, tags, or types of spans."""
     match example:
         case TextExample(label=str() as label):
@@ -267,7 +267,7 @@ def _labels(task: Any, example: Example) -> tuple[str, ...]:
     return ()
 
 
-def _known(task: Any, examples: Iterable[Example]) -> dict[str, None]:
+def _known(task: TaskConfig, examples: Iterable[Example]) -> dict[str, None]:
     """Labels of examples, sorted."""
     return dict.fromkeys(sorted({label for example in examples for label in _labels(task, example)}))
 
@@ -285,7 +285,7 @@ def _compare(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]]
         return
     if task.kind == "tagging" and task.spans:
         _compare_schemes(files, splits)
-    named = tuple(getattr(task, "labels", ()))
+    named = task.labels if isinstance(task, ClassificationConfig) else ()
     known = dict.fromkeys(named) if named else _known(task, splits["train"])
     left_out = {} if named else _known(task, whole).keys() - known.keys()
     for file in files:
@@ -309,7 +309,7 @@ def _compare(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]]
             file.add(f"{place}: the label {label!r}{others} {said}{mend}")
 
 
-def _unknown_tags(task: Any, examples: Sequence[Example], known: Container[str], path: str) -> Iterator[str]:
+def _unknown_tags(task: TaskConfig, examples: Sequence[Example], known: Container[str], path: str) -> Iterator[str]:
     """A line for the log if sentences have tags that training does not have."""
     unknown = [[tag for tag in _labels(task, example) if tag not in known] for example in examples]
     if count := sum(map(bool, unknown)):

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from electra_jax.config.finetuning import AnsweringConfig
 from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import QuestionExample
 from electra_jax.finetuning.data.rows import Rows
@@ -36,7 +37,7 @@ class AnsweringTask:
     def __init__(
         self,
         name: str,
-        settings: Any,
+        settings: AnsweringConfig,
         splits: Mapping[str, Sequence[QuestionExample]],
         tokenizer: Tokenizer,
         classifier_dropout_rate: float,
@@ -45,7 +46,7 @@ class AnsweringTask:
 
         Args:
           name: of the task.
-          settings: fields of `configs/finetune/base.py: answering_task`.
+          settings: fields of `config.tasks.NAME`.
           splits: questions by split.
           tokenizer: of the model.
           classifier_dropout_rate: not used; see `answer_heads.py`.

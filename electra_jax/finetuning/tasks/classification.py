@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from electra_jax.config.finetuning import ClassificationConfig
 from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import TextExample, is_answered
 from electra_jax.finetuning.data.rows import Rows
@@ -35,7 +36,7 @@ class ClassificationTask:
     def __init__(
         self,
         name: str,
-        settings: Any,
+        settings: ClassificationConfig,
         splits: Mapping[str, Sequence[TextExample]],
         tokenizer: Tokenizer,
         classifier_dropout_rate: float,
@@ -44,7 +45,7 @@ class ClassificationTask:
 
         Args:
           name: of the task.
-          settings: fields of `configs/finetune/base.py: classification_task`.
+          settings: fields of `config.tasks.NAME`.
           splits: examples by split; "train" gives the classes unless the settings name them.
           tokenizer: of the model.
           classifier_dropout_rate: of the head.

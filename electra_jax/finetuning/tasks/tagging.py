@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from electra_jax.config.finetuning import TaggingConfig
 from electra_jax.finetuning.data import spans
 from electra_jax.finetuning.data.examples import SentenceExample, is_answered
 from electra_jax.finetuning.data.rows import Rows
@@ -39,7 +40,7 @@ class TaggingTask:
     def __init__(
         self,
         name: str,
-        settings: Any,
+        settings: TaggingConfig,
         splits: Mapping[str, Sequence[SentenceExample]],
         tokenizer: Tokenizer,
         classifier_dropout_rate: float,

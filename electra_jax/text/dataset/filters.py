@@ -3,11 +3,11 @@
 import hashlib
 import math
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 
 from electra_jax import storage
+from electra_jax.config.pretraining import FiltersConfig
 from electra_jax.text.sources.text_sources import Document
 
 # A 128-bit hash: among a billion documents, two different ones share it with a probability of 1e-21.
@@ -31,12 +31,12 @@ def is_sampled(digest: bytes, fraction: float) -> bool:
     return int.from_bytes(digest[8:], "big") < fraction * 2**64
 
 
-def length_fault(document: Document, settings: Any) -> str:
+def length_fault(document: Document, filters: FiltersConfig) -> str:
     """Says which length filter of `config.data.filters` drops a document; empty when none does."""
     characters = sum(map(len, document.lines))
-    if characters < settings["shortest_document"]:
+    if characters < filters.shortest_document:
         return "too_short"
-    if settings["longest_document"] and characters > settings["longest_document"]:
+    if filters.longest_document and characters > filters.longest_document:
         return "too_long"
     return ""
 

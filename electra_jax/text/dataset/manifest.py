@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import ml_collections
 import numpy as np
 
 from electra_jax import storage
+from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError
 from electra_jax.text.dataset import dataset as datasets
 from electra_jax.text.dataset import filters, stages, units
@@ -26,7 +26,7 @@ _REASONS = {
 
 
 def build(
-    data: ml_collections.ConfigDict, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer
+    data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Returns what manifest.json says, and int64 [splits, vocabulary]: how often each non-special token was written.
 

@@ -47,14 +47,14 @@ def scan(settings: Settings, unit: Unit, read: Read) -> None:
     digests = bytearray()
     sample: list[str] = []
     fraction = settings.sample_fractions[unit.source] if settings.sample_fractions else 0.0
-    heldout_fraction = settings.data["heldout_fraction"]
+    heldout_fraction = settings.data.heldout_fraction
     for document in _documents(settings, unit, read):
         digest = filters.content_hash(document)
         digests += digest
         if (
             not filters.is_heldout(digest, heldout_fraction)
             and filters.is_sampled(digest, fraction)
-            and not filters.length_fault(document, settings.data["filters"])
+            and not filters.length_fault(document, settings.data.filters)
         ):
             sample += document.lines
     if settings.sample_fractions:
@@ -77,7 +77,7 @@ def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
     """
     pieces = _tokenizer(settings.directory, storage.read(settings.tokenizer_mark))
     kept = _Kept(settings, unit)
-    rng = np.random.Generator(np.random.Philox(key=settings.data["seed"], counter=[0, 0, 0, unit.number]))
+    rng = np.random.Generator(np.random.Philox(key=settings.data.seed, counter=[0, 0, 0, unit.number]))
     with contextlib.ExitStack() as stack:
         splits = {name: stack.enter_context(_Split(settings, unit, name, pieces, rng)) for name in datasets.SPLITS}
         for chunk in _chunks(kept.documents(read)):
@@ -174,7 +174,7 @@ class _Kept:
             self.lines += len(document.lines)
             self.characters += sum(map(len, document.lines))
             digest = filters.content_hash(document)
-            fault = filters.length_fault(document, data["filters"])
+            fault = filters.length_fault(document, data.filters)
             if known:
                 digests, copies = known
                 if number >= len(digests) or digests[number].tobytes() != digest:
@@ -183,13 +183,13 @@ class _Kept:
             if fault:
                 self.dropped[fault] += 1
             else:
-                yield document, filters.is_heldout(digest, data["heldout_fraction"])
+                yield document, filters.is_heldout(digest, data.heldout_fraction)
         if known and self.documents_read != len(known[0]):
             raise self._changed()
 
     def is_known(self, tokens: np.ndarray, unknown_id: int) -> bool:
         """Whether a document has few enough unknown tokens; counts those that have not."""
-        largest = self.settings.data["filters"]["largest_unknown_share"]
+        largest = self.settings.data.filters.largest_unknown_share
         if largest < 1 and np.count_nonzero(tokens == unknown_id) > largest * len(tokens):
             self.dropped["unknown"] += 1
             return False
@@ -213,7 +213,7 @@ class _Kept:
 
     def _scanned(self) -> tuple[np.ndarray, np.ndarray] | None:
         """What the scan saw: hashes as big-endian uint64 [documents, 2], and which documents are copies."""
-        if not self.settings.data["filters"]["drop_copies"]:
+        if not self.settings.data.filters.drop_copies:
             return None
         digests = filters.load(scan_path(self.settings, self.unit)).astype(">u8")
         return digests, filters.load(self.settings.work("copies", self.unit.number, "npy"))
@@ -232,18 +232,18 @@ class _Split(contextlib.AbstractContextManager):
     def __init__(self, settings: Settings, unit: Unit, name: str, pieces: Tokenizer, rng: np.random.Generator) -> None:
         data = settings.data
         path = storage.join(settings.directory, f"{name}-{unit.number:05d}.bin")
-        self._writer = ShardWriter(path, length=data["sequence_length"], tokenizer=pieces)
+        self._writer = ShardWriter(path, length=data.sequence_length, tokenizer=pieces)
         self._documents = 0
         self._examples: list[list[int]] = []
         self._lengths = np.zeros(LENGTH_BINS, np.int64)
-        layout = dict(length=data["sequence_length"], cls_id=pieces.cls_id, sep_id=pieces.sep_id, pad_id=pieces.pad_id)
+        layout = dict(length=data.sequence_length, cls_id=pieces.cls_id, sep_id=pieces.sep_id, pad_id=pieces.pad_id)
         drawn = dict(
             rng=rng,
-            single_segment_probability=data["single_segment_probability"],
-            short_row_probability=data["short_row_probability"],
+            single_segment_probability=data.single_segment_probability,
+            short_row_probability=data.short_row_probability,
         )
         self._packer = None
-        match data["rows"]:
+        match data.rows:
             case "segment_pairs":
                 self._rows = functools.partial(row_builders.segment_pairs, **layout, **drawn)
             case "google_segment_pairs":

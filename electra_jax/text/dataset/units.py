@@ -10,15 +10,12 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-import ml_collections
-
 from electra_jax import storage
-from electra_jax.text.dataset import row_builders
+from electra_jax.config import schema
+from electra_jax.config.pretraining import DataConfig
 from electra_jax.text.sources import text_sources
 from electra_jax.text.sources.text_sources import Piece
-from electra_jax.text.tokenizers import tokenizer as tokenizers
 
-ROWS = ("segment_pairs", "packed", "google_segment_pairs")
 WORK = "work"  # The folder inside a dataset's directory that is there while it is being made.
 
 # Text in a unit: enough units to keep many workers busy to the end, few enough that files and start-ups do not count.
@@ -39,13 +36,13 @@ class Settings:
     Attributes:
       directory: where the dataset is made.
       download_cache: where packages are.
-      data: the fields of `config.data` that the rows follow from, as plain values; see `row_fields`.
+      data: `config.data`.
       sample_fractions: of each source, the share of documents that the tokenizer is trained on; empty when it is not.
     """
 
     directory: str
     download_cache: str
-    data: dict[str, Any]
+    data: DataConfig
     sample_fractions: tuple[float, ...]
 
     def work(self, kind: str, number: int, suffix: str) -> str:
@@ -60,7 +57,7 @@ class Settings:
     @property
     def needs_scan(self) -> bool:
         """Whether all text must be seen once before the first row can be made."""
-        return bool(self.sample_fractions) or self.data["filters"]["drop_copies"]
+        return bool(self.sample_fractions) or self.data.filters.drop_copies
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +80,9 @@ class Unit:
         return sum(piece.size for piece in self.pieces)
 
 
-def row_fields(data: ml_collections.ConfigDict) -> dict[str, Any]:
+def row_fields(data: DataConfig) -> dict[str, Any]:
     """The fields of `config.data` that the rows follow from, in types that JSON knows."""
-    fields = json.loads(data.to_json())
+    fields = json.loads(json.dumps(schema.as_tree(data)))
     for name in _FREE_FIELDS:
         fields.pop(name, None)
     fields["sources"] = [text_sources.canonical(source) for source in fields["sources"]]
@@ -95,12 +92,12 @@ def row_fields(data: ml_collections.ConfigDict) -> dict[str, Any]:
     return fields
 
 
-def fingerprint(data: ml_collections.ConfigDict) -> str:
+def fingerprint(data: DataConfig) -> str:
     """SHA-256 of the fields that the rows follow from, in hexadecimal."""
     return hashlib.sha256(json.dumps(row_fields(data), sort_keys=True).encode()).hexdigest()
 
 
-def make_units(data: ml_collections.ConfigDict) -> list[Unit]:
+def make_units(data: DataConfig) -> list[Unit]:
     """Deals the sources out into units of a few megabytes to a hundred, the same ones on every machine.
 
     Raises:
@@ -129,7 +126,7 @@ def _grouped(pieces: Iterable[Piece], unit_bytes: int) -> Iterable[list[Piece]]:
         yield gathered
 
 
-def to_json(units: Iterable[Unit], data: ml_collections.ConfigDict) -> dict[str, Any]:
+def to_json(units: Iterable[Unit], data: DataConfig) -> dict[str, Any]:
     """What work/plan.json says."""
     return {
         "data_fingerprint": fingerprint(data),
@@ -138,34 +135,9 @@ def to_json(units: Iterable[Unit], data: ml_collections.ConfigDict) -> dict[str,
     }
 
 
-def problems(data: ml_collections.ConfigDict) -> list[str]:
-    """Returns all that is wrong with `config.data` and can be said without slow work or the network."""
-    return text_problems(data) + field_problems(data)
-
-
-def text_problems(data: ml_collections.ConfigDict) -> list[str]:
+def text_problems(data: DataConfig) -> list[str]:
     """The problems with what `config.data` reads, which need not be there any more once a dataset is made."""
     return text_sources.problems(data.sources) + _tokenizer_source_problems(data.tokenizer.source)
-
-
-def field_problems(data: ml_collections.ConfigDict) -> list[str]:
-    """The problems of `config.data` that do not hang on text being there."""
-    found = []
-    if data.rows not in ROWS:
-        found.append(f"config.data.rows: found {data.rows!r}, expected one of {', '.join(ROWS)}.")
-    if data.sequence_length < row_builders.SHORTEST_ROW:
-        shortest = row_builders.SHORTEST_ROW
-        found.append(f"config.data.sequence_length: found {data.sequence_length}, expected {shortest} or more.")
-    if not 0 < data.heldout_fraction < 1:
-        found.append(f"config.data.heldout_fraction: found {data.heldout_fraction}, expected a number between 0 and 1.")
-    for name in ("single_segment_probability", "short_row_probability"):
-        if not 0 <= data[name] <= 1:
-            found.append(f"config.data.{name}: found {data[name]}, expected a number from 0 to 1.")
-    if not data.mixture_temperature > 0:
-        found.append(f"config.data.mixture_temperature: found {data.mixture_temperature}, expected a number above 0.")
-    if reason := storage.problem(data.directory):
-        found.append(f"config.data.directory: {reason}.")
-    return found + _filter_problems(data.filters) + _tokenizer_problems(data.tokenizer)
 
 
 def _tokenizer_source_problems(path: str) -> list[str]:
@@ -175,43 +147,3 @@ def _tokenizer_source_problems(path: str) -> list[str]:
         f"config.data.tokenizer.source: {path} does not exist; expected 'train', or the path of a vocab.txt, "
         "tokenizer.json or SentencePiece .model."
     ]
-
-
-def _filter_problems(filters: ml_collections.ConfigDict) -> list[str]:
-    found = [
-        f"config.data.filters.{name}: found {filters[name]}, expected a number of characters, 0 for no such limit."
-        for name in ("shortest_document", "longest_document")
-        if filters[name] < 0
-    ]
-    if 0 < filters.longest_document < filters.shortest_document:
-        found.append(
-            f"config.data.filters: shortest_document={filters.shortest_document} is above "
-            f"longest_document={filters.longest_document}; every document would be dropped."
-        )
-    if not 0 < filters.largest_unknown_share <= 1:
-        found.append(
-            f"config.data.filters.largest_unknown_share: found {filters.largest_unknown_share}, expected a fraction "
-            "above 0 and up to 1; 1 keeps every document."
-        )
-    return found
-
-
-def _tokenizer_problems(tokenizer: ml_collections.ConfigDict) -> list[str]:
-    if tokenizer.source != "train":
-        return []
-    found = []
-    if tokenizer.kind not in tokenizers.KINDS:
-        kinds = ", ".join(tokenizers.KINDS)
-        found.append(f"config.data.tokenizer.kind: found {tokenizer.kind!r}, expected one of {kinds}.")
-    elif tokenizer.kind != "wordpiece" and tokenizer.strip_accents:
-        found.append(
-            f"config.data.tokenizer.strip_accents: SentencePiece ({tokenizer.kind}) keeps accents; set "
-            "--config.data.tokenizer.strip_accents=False."
-        )
-    if not tokenizer.vocabulary_size > 0:
-        found.append(f"config.data.tokenizer.vocabulary_size: found {tokenizer.vocabulary_size}, expected above 0.")
-    if not 0.9 <= tokenizer.character_coverage <= 1:
-        found.append(
-            f"config.data.tokenizer.character_coverage: found {tokenizer.character_coverage}, expected 0.9 to 1."
-        )
-    return found

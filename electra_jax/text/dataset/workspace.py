@@ -7,9 +7,8 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-import ml_collections
-
 from electra_jax import storage
+from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.progress import ProgressLine
 from electra_jax.text.dataset import dataset as datasets
@@ -84,7 +83,7 @@ def clear_work(directory: str) -> None:
             storage.remove(storage.join(directory, WORK, name))
 
 
-def begin(data: ml_collections.ConfigDict, todo: Sequence[Unit], line: ProgressLine) -> None:
+def begin(data: DataConfig, todo: Sequence[Unit], line: ProgressLine) -> None:
     """Writes the plan, or checks that the one that is there says the same."""
     for folder in ("", WORK, "tokenizer"):
         place = storage.join(data.directory, folder) if folder else data.directory

@@ -9,10 +9,10 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 
-import ml_collections
 import numpy as np
 
 from electra_jax import storage
+from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.progress import ProgressLine
 from electra_jax.text.dataset import dataset as datasets
@@ -31,7 +31,7 @@ _REPORTED_CHARACTERS = 2_000_000  # Of text that a new tokenizer is tried on.
 _TRAINING_OPTIONS = ("kind", "vocabulary_size", "lowercase", "strip_accents", "character_coverage")
 
 
-def ensure(data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner | None = None) -> tuple[Dataset, bool]:
+def ensure(data: DataConfig, line: ProgressLine, runner: Runner | None = None) -> tuple[Dataset, bool]:
     """Opens `data.directory`, preparing it first when there is nothing; says whether it was prepared.
 
     Args:
@@ -43,8 +43,6 @@ def ensure(data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner |
       MismatchError: the directory holds a dataset made with other values, or with another tokenizer.
       InputError: the directory holds something else, a dataset that is damaged, or see `prepare`.
     """
-    if wrong := units.field_problems(data):
-        raise InputError("\n".join([*units.text_problems(data), *wrong]))
     if not datasets.is_prepared(data.directory):
         return prepare(data, line, runner), True
     dataset = datasets.open_dataset(data.directory)
@@ -65,9 +63,7 @@ def ensure(data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner |
     return dataset, False
 
 
-def prepare(
-    data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner | None = None, *, overwrite: bool = False
-) -> Dataset:
+def prepare(data: DataConfig, line: ProgressLine, runner: Runner | None = None, *, overwrite: bool = False) -> Dataset:
     """Makes the dataset that `config.data` describes, or finishes one that was interrupted, and opens it.
 
     Args:
@@ -82,7 +78,7 @@ def prepare(
       MismatchError: an unfinished dataset of another config is there.
     """
     runner = runner or Runner()
-    if wrong := units.problems(data):
+    if wrong := units.text_problems(data):
         raise InputError("\n".join(wrong))
     workspace.check(data.directory, overwrite)
     try:
@@ -96,16 +92,16 @@ def prepare(
         raise InputError(stages.storage_fault(data.directory, error)) from error
 
 
-def _prepare(data: ml_collections.ConfigDict, line: ProgressLine, runner: Runner) -> Dataset:
+def _prepare(data: DataConfig, line: ProgressLine, runner: Runner) -> Dataset:
     started = time.monotonic()
     text_sources.download(data.sources, data.download_cache)
     todo = units.make_units(data)
     workspace.begin(data, todo, line)
-    settings = Settings(data.directory, data.download_cache, units.row_fields(data), _sample_fractions(data, todo))
+    settings = Settings(data.directory, data.download_cache, data, _sample_fractions(data, todo))
     if settings.needs_scan:
         left = _unfinished(todo, [stages.scan_path(settings, unit) for unit in todo])
         runner.run("reading", stages.scan, settings, left, line)
-    if settings.data["filters"]["drop_copies"]:
+    if settings.data.filters.drop_copies:
         copies = [settings.work("copies", unit.number, "npy") for unit in todo]
         if _unfinished(todo, copies):
             filters.write_copies([stages.scan_path(settings, unit) for unit in todo], copies)
@@ -125,7 +121,7 @@ def _unfinished(todo: Sequence[Unit], results: Sequence[str]) -> list[Unit]:
     return [unit for unit, path in zip(todo, results, strict=True) if path.rpartition("/")[2] not in there]
 
 
-def _sample_fractions(data: ml_collections.ConfigDict, todo: Sequence[Unit]) -> tuple[float, ...]:
+def _sample_fractions(data: DataConfig, todo: Sequence[Unit]) -> tuple[float, ...]:
     """Of each source, the share of documents to train the tokenizer on: as much text of one source as of another."""
     if data.tokenizer.source != "train":
         return ()
@@ -138,9 +134,7 @@ def _sample_fractions(data: ml_collections.ConfigDict, todo: Sequence[Unit]) -> 
     return tuple(min(1.0, share / count) for count in characters)
 
 
-def _ready_tokenizer(
-    data: ml_collections.ConfigDict, settings: Settings, todo: Sequence[Unit], line: ProgressLine
-) -> Tokenizer:
+def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit], line: ProgressLine) -> Tokenizer:
     """The dataset's tokenizer, trained or copied into it unless that was done before."""
     mark, folder = settings.tokenizer_mark, storage.join(data.directory, "tokenizer")
     if storage.exists(mark):
@@ -148,7 +142,7 @@ def _ready_tokenizer(
     started = time.monotonic()
     if data.tokenizer.source == "train":
         samples = [settings.work("sample", unit.number, "txt") for unit in todo]
-        wanted = {name: data.tokenizer[name] for name in _TRAINING_OPTIONS}
+        wanted = {name: getattr(data.tokenizer, name) for name in _TRAINING_OPTIONS}
         pieces = tokenizer.train(_sample(samples), **wanted)
         shown = list(_sample(samples, characters=_REPORTED_CHARACTERS))
     else:
@@ -164,9 +158,14 @@ def _ready_tokenizer(
     return pieces
 
 
-def _loaded_tokenizer(data: ml_collections.ConfigDict) -> Tokenizer:
-    options = {name: data.tokenizer[name] for name in ("lowercase", "strip_accents", "add_special_pieces")}
-    return tokenizer.load(data.tokenizer.source, **options)
+def _loaded_tokenizer(data: DataConfig) -> Tokenizer:
+    given = data.tokenizer
+    return tokenizer.load(
+        given.source,
+        lowercase=given.lowercase,
+        strip_accents=given.strip_accents,
+        add_special_pieces=given.add_special_pieces,
+    )
 
 
 def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS) -> Iterator[str]:
@@ -180,9 +179,7 @@ def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS)
                     yield text.decode().removesuffix("\n")
 
 
-def _finish(
-    data: ml_collections.ConfigDict, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer, line: ProgressLine
-) -> None:
+def _finish(data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer, line: ProgressLine) -> None:
     """Adds up what the units left, writes the manifest, and removes work/."""
     built, counts = manifest.build(data, settings, todo, pieces)
     for text in manifest.lines(built):

@@ -14,6 +14,7 @@ from electra_jax.finetuning.tasks.answering import AnsweringTask
 from electra_jax.models.answer_heads import JointAnswerHead, SpanHead
 from electra_jax.models.encoder import EncoderConfig
 from electra_jax.text.tokenizers import wordpiece
+from tests.configs import typed_task
 
 CONTEXT = "the cat sat on the mat and the dog sat on the log"
 
@@ -33,7 +34,7 @@ def task(tokenizer):
     def make(*dev, train=(), **settings):
         splits = {"train": list(train) or list(dev), "dev": list(dev)}
         settings = answering_task(**{"max_length": 128} | settings)
-        return AnsweringTask("qa", settings, splits, tokenizer, 0.1)
+        return AnsweringTask("qa", typed_task(settings), splits, tokenizer, 0.1)
 
     return make
 

@@ -22,23 +22,24 @@ from electra_jax.text.dataset import filters, shards, stages, units, writer
 from electra_jax.text.dataset.runners import Runner
 from electra_jax.text.sources import text_sources
 from electra_jax.text.tokenizers import tokenizer
+from tests.configs import typed_data
 
 ROOT = pathlib.Path(__file__).parents[3]
 SHAKESPEARE = ROOT / "tests" / "data" / "shakespeare.txt"
 
 
 def prepare(data, **options):
-    return writer.prepare(data, ProgressLine(io.StringIO()), Runner(workers=1), **options)
+    return writer.prepare(typed_data(data), ProgressLine(io.StringIO()), Runner(workers=1), **options)
 
 
 def ensure(data):
-    return writer.ensure(data, ProgressLine(io.StringIO()), Runner(workers=1))[0]
+    return writer.ensure(typed_data(data), ProgressLine(io.StringIO()), Runner(workers=1))[0]
 
 
 def said(data):
     """What preparing prints."""
     stream = io.StringIO()
-    writer.prepare(data, ProgressLine(stream), Runner(workers=1))
+    writer.prepare(typed_data(data), ProgressLine(stream), Runner(workers=1))
     return stream.getvalue()
 
 
@@ -224,7 +225,7 @@ def test_every_source_has_its_share_of_the_tokenizers_text(data, tmp_path, monke
     (tmp_path / "b.txt").write_text("\n\n".join(f"line {n}" for n in range(20_000)))
     data.sources = (str(tmp_path / "b.txt"), *data.sources)
     monkeypatch.setattr(tokenizer, "SAMPLE_CHARACTERS", 100_000)
-    small, large = writer._sample_fractions(data, units.make_units(data))
+    small, large = writer._sample_fractions(typed_data(data), units.make_units(typed_data(data)))
     assert small == pytest.approx(50_000 / (tmp_path / "b.txt").stat().st_size, rel=1e-3)
     assert large == pytest.approx(50_000 / SHAKESPEARE.stat().st_size, rel=1e-3)
 
@@ -377,7 +378,7 @@ def test_a_vocabulary_that_the_text_does_not_yield_can_be_lowered_and_run_again(
         prepare(data)
     data.tokenizer.vocabulary_size = 600
     stream = io.StringIO()
-    writer.prepare(data, ProgressLine(stream), Runner(workers=1))
+    writer.prepare(typed_data(data), ProgressLine(stream), Runner(workers=1))
     assert "was begun with another config and has no rows yet; starting over" in stream.getvalue()
 
 
@@ -434,7 +435,7 @@ def test_a_killed_prepare_leaves_nothing_that_opens_and_the_next_one_finishes_it
         "attempt = units.attempt\n"
         "units.attempt = lambda *arguments: (attempt(*arguments), time.sleep(0.05))[0]\n"
         "data = ml_collections.ConfigDict(json.loads(sys.argv[1]))\n"
-        "writer.ensure(data, ProgressLine(), runners.Runner(workers=1))\n"
+        "writer.ensure(typed_data(data), ProgressLine(), runners.Runner(workers=1))\n"
     )
     directory = pathlib.Path(many.directory)
     kills = 0

@@ -9,6 +9,7 @@ from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from electra_jax.finetuning.data.reading import read_splits
 from electra_jax.text.sources import tfds_examples
+from tests.configs import typed_task
 
 COUNT = 12
 
@@ -17,7 +18,7 @@ def read(config):
     """The splits of the one task of a config, of invented examples."""
     ((name, task),) = config.tasks.items()
     with tfds.testing.mock_data(num_examples=COUNT):
-        return task, read_splits(name, task, config.data.directory, config.data.download_cache).splits
+        return task, read_splits(name, typed_task(task), config.data.directory, config.data.download_cache).splits
 
 
 @pytest.mark.parametrize("name", ["cola", "sst", "mrpc", "qqp", "mnli", "qnli", "rte", "wnli"])
@@ -60,7 +61,7 @@ def test_squad_is_read_from_the_catalogue(version):
 
     ((name, task),) = squad.get_config(f"{version}+tfds").tasks.items()
     with tfds.testing.mock_data(as_dataset_fn=as_dataset):
-        splits = read_splits(name, task, "", "").splits
+        splits = read_splits(name, typed_task(task), "", "").splits
     assert list(splits) == ["train", "dev"]
     assert splits["dev"][0] == QuestionExample(
         f"{task.dev}: example 0, question 'a'", "a", "How many?", "All five.", (Answer("five", 4),)
@@ -73,7 +74,7 @@ def test_answers_and_places_of_different_number_are_told(monkeypatch):
     monkeypatch.setattr(tfds_examples, "open_split", lambda source, field: ({}, iter([record])))
     task = base.answering_task(train="tfds:it#split=train")
     with pytest.raises(InputError, match="'a': has 0 answers at 1 place"):
-        read_splits("it", task, "", "")
+        read_splits("it", typed_task(task), "", "")
 
 
 def test_words_and_tags_of_sentences_are_named_by_the_path(monkeypatch):
@@ -81,7 +82,7 @@ def test_words_and_tags_of_sentences_are_named_by_the_path(monkeypatch):
     records = [{"tokens": ["Lady", "Macbeth", "walks"], "ner": [1, 2, 0], "pos": [7, 7, 8]}]
     monkeypatch.setattr(tfds_examples, "open_split", lambda source, field: ({"ner": names}, iter(records)))
     path = "tfds:conll2003#split=train&tags=ner"
-    (example,) = read_splits("ner", base.tagging_task(train=path, dev=path), "", "").splits["train"]
+    (example,) = read_splits("ner", typed_task(base.tagging_task(train=path, dev=path)), "", "").splits["train"]
     assert example.words == ("Lady", "Macbeth", "walks")
     assert example.tags == ("B-PER", "I-PER", "O")
     assert example.place == f"{path}: example 0"
@@ -103,7 +104,7 @@ def test_a_class_of_minus_one_is_not_known(monkeypatch):
     path = "tfds:it#split=test"
     task = base.classification_task(train=path, dev=path, test=path)
     with pytest.raises(InputError, match="#split=test: example 0: 'label' is empty"):
-        read_splits("it", task, "", "")
+        read_splits("it", typed_task(task), "", "")
     records = [{"text": "so", "label": 1}]
     monkeypatch.setattr(
         tfds_examples,
@@ -114,15 +115,15 @@ def test_a_class_of_minus_one_is_not_known(monkeypatch):
         ),
     )
     task = base.classification_task(train="tfds:it#split=train", dev="tfds:it#split=train", test=path)
-    assert [example.label for example in read_splits("it", task, "", "").splits["test"]] == [None, "yes"]
+    assert [example.label for example in read_splits("it", typed_task(task), "", "").splits["test"]] == [None, "yes"]
     task.labels = ("0", "1")
-    assert [example.label for example in read_splits("it", task, "", "").splits["test"]] == [None, "1"]
+    assert [example.label for example in read_splits("it", typed_task(task), "", "").splits["test"]] == [None, "1"]
 
 
 def test_a_grade_of_minus_one_is_not_known_in_a_test_split_alone(monkeypatch):
     monkeypatch.setattr(tfds_examples, "open_split", lambda source, field: ({}, iter([{"text": "so", "label": -1.0}])))
     paths = {split: f"tfds:it#split={split}" for split in ("train", "dev", "test")}
-    splits = read_splits("it", base.classification_task(kind="regression", **paths), "", "").splits
+    splits = read_splits("it", typed_task(base.classification_task(kind="regression", **paths)), "", "").splits
     assert [splits[split][0].label for split in ("train", "dev", "test")] == [-1.0, -1.0, None]
 
 
@@ -130,7 +131,7 @@ def test_fields_that_a_dataset_lacks_are_told(monkeypatch):
     monkeypatch.setattr(tfds_examples, "open_split", lambda source, field: ({}, iter([{"body": "so", "label": "a"}])))
     task = base.classification_task(train="tfds:it#split=train", dev="tfds:it#split=dev")
     with pytest.raises(InputError, match="no field 'text', found 'body', 'label'; name the fields with text_columns"):
-        read_splits("it", task, "", "")
+        read_splits("it", typed_task(task), "", "")
 
 
 @pytest.mark.parametrize(
