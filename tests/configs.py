@@ -1,6 +1,7 @@
 """Presets and typed configs for tests."""
 
 import importlib
+import pathlib
 
 import ml_collections
 
@@ -8,6 +9,8 @@ from electra_jax import config_rules
 from electra_jax.config import files, schema
 from electra_jax.config.finetuning import TASK_CONFIGS
 from electra_jax.config.pretraining import DataConfig
+
+ROOT = pathlib.Path(__file__).parents[1]
 
 
 def preset(name: str, variant: str = "") -> ml_collections.ConfigDict:

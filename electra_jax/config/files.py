@@ -126,7 +126,7 @@ def _filled(defaults_tree: Mapping[str, Any], tree: Any) -> Any:
 def _task_class(place: str, tree: Any, problems: Problems) -> type | None:
     """The section of a task, by its kind."""
     kind = tree.get("kind") if isinstance(tree, Mapping) else None
-    if kind not in TASK_CONFIGS:
+    if not isinstance(kind, str) or kind not in TASK_CONFIGS:
         problems.add(f"{place}.kind", repr(kind), f"one of {', '.join(TASK_CONFIGS)}")
         problems.broken.add(place.rpartition(".")[0])  # The table lacks this task.
         return None

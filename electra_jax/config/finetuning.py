@@ -24,7 +24,7 @@ HEADS = ("paper", "huggingface")
 
 def _max_length(default: int, reason: str) -> int:
     return setting(
-        default, reason, at_least(SHORTEST_ROW, "tokens"), unit="tokens", synonyms=("max_seq_length", "sequence_length")
+        default, reason, at_least(SHORTEST_ROW), unit="tokens", synonyms=("max_seq_length", "sequence_length")
     )
 
 

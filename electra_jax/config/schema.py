@@ -58,9 +58,9 @@ INNER_SHARE = Range("a number between 0 and 1", low=0, high=1, includes_low=Fals
 FACTOR = Range("a factor above 0 and up to 1", low=0, high=1, includes_low=False)
 
 
-def at_least(low: int, unit: str = "") -> Range:
+def at_least(low: int) -> Range:
     """Whole numbers from `low` upwards."""
-    return Range(f"{low}{' ' + unit if unit else ''} or more", low=low)
+    return Range(f"{low} or more", low=low)
 
 
 def one_of(*choices: Any) -> Range:
