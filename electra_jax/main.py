@@ -13,14 +13,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from electra_jax import allocator, doors
+from electra_jax import allocator, doors, presets
 from electra_jax import config as configs
 from electra_jax.errors import InputError, MismatchError, RunError
 from electra_jax.progress import ProgressLine, QuietLine
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
+_CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if it is not there, resumed if it is.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "eval scores the newest checkpoint of the workdir.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, of a run of several processes.")
@@ -330,5 +329,10 @@ def _leave(exit_code: int) -> None:
     processes.leave(exit_code)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the command `electra-train`: parses the flags, calls `main` and exits with its exit code."""
     doors.enter(main, leave=_leave)
+
+
+if __name__ == "__main__":
+    run()

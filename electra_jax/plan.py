@@ -13,12 +13,11 @@ import pathlib
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from electra_jax import doors
+from electra_jax import doors, presets
 from electra_jax.errors import InputError
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
+_CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice: v5e:4x4, v5p:2x2x2, v6e:4x4, v4:2x2x4, tpu7x:2x2x1.")
 _JSON = flags.DEFINE_string("json", None, "A file that the plan is written to, as well.")
 
@@ -75,5 +74,10 @@ def _refusal(config: Any, slice_: Any, error: Any, fitting: Any) -> str:
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the command `electra-plan`: parses the flags, calls `main` and exits with its exit code."""
     doors.enter(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.classification import ClassificationTask
 from electra_jax.finetuning.examples import SentenceExample, TextExample
 from electra_jax.finetuning.tagging import TaggingTask

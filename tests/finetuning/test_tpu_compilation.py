@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.answering import AnsweringTask
 from electra_jax.finetuning.examples import Answer, QuestionExample
 from electra_jax.finetuning.job import FinetuningJob

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.answering import AnsweringTask
 from electra_jax.finetuning.classification import ClassificationTask
 from electra_jax.finetuning.examples import Answer, QuestionExample, SentenceExample, TextExample

@@ -16,7 +16,7 @@ from tests.interop import made, peer
 @pytest.fixture
 def config(tmp_path):
     """ELECTRA-Small, to start from a folder that has a vocabulary."""
-    found = importlib.import_module("configs.small").get_config()
+    found = importlib.import_module("electra_jax.configs.small").get_config()
     found.init_from = str(tmp_path)
     (tmp_path / "vocab.txt").write_text("\n".join(made.vocabulary()))
     return found
@@ -54,7 +54,7 @@ def test_a_generator_as_wide_as_the_discriminator_needs_no_flag(config):
 def test_a_resumed_run_repeats_what_was_taken_and_nothing_else(config, tmp_path):
     fit(config, made.model())
     recorded = json.loads(config.to_json_best_effort())
-    again = importlib.import_module("configs.small").get_config()
+    again = importlib.import_module("electra_jax.configs.small").get_config()
     again.init_from = config.init_from
     again.model.dropout_rate = 0.3
     (tmp_path / "vocab.txt").unlink()

@@ -12,7 +12,7 @@ from electra_jax.pretraining.job import pretraining_job
 
 
 def job_of(name):
-    return pretraining_job(importlib.import_module(f"configs.{name}").get_config(), None, "cpu")
+    return pretraining_job(importlib.import_module(f"electra_jax.configs.{name}").get_config(), None, "cpu")
 
 
 def product_flops(jaxpr):

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from configs import base
+from electra_jax.configs import base
 from electra_jax.errors import InputError
 from electra_jax.planning.plan import make_plan
 from electra_jax.planning.topologies import make_slice
