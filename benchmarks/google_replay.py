@@ -22,8 +22,8 @@ import ml_collections
 import numpy as np
 from absl import flags
 
-from electra_jax.configs import small
 from electra_jax import doors
+from electra_jax.configs import small
 from electra_jax.errors import InputError
 from electra_jax.interop import mapping
 from electra_jax.pretraining import corruption, objectives

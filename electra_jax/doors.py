@@ -23,7 +23,16 @@ def enter(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> N
     logging.set_verbosity(logging.WARNING)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    _describe(main.__module__)
     app.run(lambda _: leave(_guarded(main)), flags_parser=_parse)
+
+
+def _describe(module: str) -> None:
+    """Lets --help of a console script show the entry module's docstring and flags, as `python -m` does."""
+    if module != "__main__":
+        sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
+        for flag in flags.FLAGS.get_key_flags_for_module(module):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _guarded(main: Callable[[], None]) -> int:

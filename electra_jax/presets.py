@@ -10,6 +10,9 @@ from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
 from electra_jax.errors import InputError
 
+# --help shows a flag with the module that called `define_flag`.
+flags.disclaim_key_flags()
+
 _FOLDER = pathlib.Path(__file__).with_name("configs")
 
 

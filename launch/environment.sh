@@ -124,6 +124,8 @@ install_test_tools() {
 install_tpu_compiler() {
   install_once tpu-compiler "about a minute" "requirements-tpu.txt requirements.txt" \
     --upgrade --no-deps --target "$VENV/tpu_compiler" -r requirements-tpu.txt
-  export PYTHONPATH="$(cd -- "$VENV" && pwd)/tpu_compiler${PYTHONPATH:+:$PYTHONPATH}"
+  local absolute
+  absolute=$(cd -- "$VENV" && pwd)
+  export PYTHONPATH="$absolute/tpu_compiler${PYTHONPATH:+:$PYTHONPATH}"
   export TPU_SKIP_MDS_QUERY=1 # No TPU here: do not ask the cloud for its address.
 }
