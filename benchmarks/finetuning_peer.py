@@ -33,9 +33,13 @@ from absl import app, flags
 
 from benchmarks.finetuning_peer_model import Peer, Recipe, network_folder, open_encoder
 from electra_jax import allocator, presets
-from electra_jax.finetuning import metrics, spans
-from electra_jax.finetuning.examples import Example
-from electra_jax.finetuning.reading import read_splits
+from electra_jax.config import schema
+from electra_jax.config.files import typed_finetuning
+from electra_jax.config.finetuning import FinetuningConfig, TaskConfig
+from electra_jax.finetuning.data import spans
+from electra_jax.finetuning.data.examples import Example
+from electra_jax.finetuning.data.reading import read_splits
+from electra_jax.finetuning.metrics import label_metrics
 
 _CONFIG = presets.define_flag("A preset of fine-tuning or a config file.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds config.seed, config.seed + 1, …", lower_bound=1)
@@ -73,7 +77,7 @@ class Prepared:
     pad_id: int
 
 
-def prepare(config: Any, folder: pathlib.Path) -> Prepared:
+def prepare(config: FinetuningConfig, folder: pathlib.Path) -> Prepared:
     """Reads and tokenises the task of a config.
 
     Raises:
@@ -91,7 +95,7 @@ def prepare(config: Any, folder: pathlib.Path) -> Prepared:
 
 
 def _classification(
-    task: Any, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
+    task: TaskConfig, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
 ) -> Prepared:
     classes = [] if task.kind == "regression" else list(task.labels) or sorted({example.label for example in train})
     scale = task.label_scale
@@ -111,15 +115,15 @@ def _classification(
         logits_NxC = np.stack(logits)
         labels_N = np.array([row["label"] for row in dev_rows])
         if classes:
-            return metrics.classification_scores(labels_N, logits_NxC.argmax(axis=-1), len(classes), task.metrics)
-        return metrics.regression_scores(labels_N * scale, logits_NxC[:, 0] * scale, task.metrics)
+            return label_metrics.classification_scores(labels_N, logits_NxC.argmax(axis=-1), len(classes), task.metrics)
+        return label_metrics.regression_scores(labels_N * scale, logits_NxC[:, 0] * scale, task.metrics)
 
     dev_rows = rows(dev)
     return Prepared(task.kind, len(classes) or 1, rows(train), dev_rows, score, tokenizer.pad_token_id)
 
 
 def _tagging(
-    task: Any, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
+    task: TaskConfig, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
 ) -> Prepared:
     scheme = spans.scheme_of([example.tags for example in train]) if task.spans else None
 
@@ -157,7 +161,7 @@ def _tagging(
         for example, row, logits_LxC in zip(dev, dev_rows, logits, strict=True):
             found = {word: tags[logits_LxC[place].argmax()] for word, place in row["places"].items()}
             predictions.append(said([found.get(word, "O") for word in range(len(example.words))]))
-        return metrics.tagging_scores([said(trained(example)) for example in dev], predictions, task.metrics)
+        return label_metrics.tagging_scores([said(trained(example)) for example in dev], predictions, task.metrics)
 
     dev_rows = rows(dev)
     return Prepared("tagging", len(tags), rows(train), dev_rows, score, tokenizer.pad_token_id)
@@ -187,7 +191,7 @@ def training_order(lengths: Sequence[int], batch_size: int, seed: int) -> Iterat
         yield from draw.permutation(by_length.reshape(_STRETCH, batch_size))
 
 
-def train(config: Any, prepared: Prepared, folder: pathlib.Path, seed: int) -> dict[str, Any]:
+def train(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path, seed: int) -> dict[str, Any]:
     """One run: scores of the dev split, and what it took."""
     model = make_model(config, prepared, folder, seed)
     steps = int(len(prepared.train) // config.batch_size * config.epochs)
@@ -209,7 +213,7 @@ def train(config: Any, prepared: Prepared, folder: pathlib.Path, seed: int) -> d
     }
 
 
-def make_model(config: Any, prepared: Prepared, folder: pathlib.Path, seed: int) -> Peer:
+def make_model(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path, seed: int) -> Peer:
     """The model before its first update, in training mode; the seed also decides dropout."""
     torch.manual_seed(seed)
     encoder = open_encoder(folder, config.model, config.random_weights)
@@ -238,7 +242,7 @@ def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
     }
 
 
-def our_updates(config: Any) -> Callable[[int], tuple[Mapping[str, np.ndarray], Callable[[], None]]]:
+def our_updates(config: FinetuningConfig) -> Callable[[int], tuple[Mapping[str, np.ndarray], Callable[[], None]]]:
     """Returns a function from a row length to a batch of random rows and our update on it, compiled."""
     import jax
 
@@ -277,7 +281,7 @@ def our_updates(config: Any) -> Callable[[int], tuple[Mapping[str, np.ndarray], 
     return updates
 
 
-def measure_speed(config: Any, prepared: Prepared, folder: pathlib.Path) -> list[dict[str, Any]]:
+def measure_speed(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path) -> list[dict[str, Any]]:
     """Updates a second of both sides for each length, measured in turn."""
     ours, results = our_updates(config), []
     for length in _LENGTHS.value:
@@ -312,7 +316,7 @@ def measure_speed(config: Any, prepared: Prepared, folder: pathlib.Path) -> list
 def main(arguments: Sequence[str]) -> None:
     """Trains or measures as the flags say."""
     del arguments
-    config = _CONFIG.value
+    config = typed_finetuning(_CONFIG.value)
     if _SPEED.value:
         allocator.keep_freed_memory()
     folder = network_folder(config.init_from)
@@ -334,7 +338,7 @@ def main(arguments: Sequence[str]) -> None:
         for name, values in results["summary"].items():
             print(f"{name}: mean {values['mean']:.4f}, sd {values['sd']:.4f}, of {len(runs)}")
     if _OUTPUT.value:
-        results |= {"config": json.loads(config.to_json_best_effort()), "threads": threads}
+        results |= {"config": schema.as_tree(config), "threads": threads}
         results |= {"torch": torch.__version__, "transformers": transformers.__version__}
         pathlib.Path(_OUTPUT.value).write_text(json.dumps(results, indent=2) + "\n", "utf-8")
 

@@ -13,21 +13,22 @@ import contextlib
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from unittest import mock
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from absl import flags
 
-from electra_jax import doors
+from electra_jax import entry_point
+from electra_jax.config.files import typed_pretraining
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.configs import small
 from electra_jax.errors import InputError
-from electra_jax.interop import mapping
+from electra_jax.interop import tensor_map
 from electra_jax.pretraining import corruption, objectives
-from electra_jax.pretraining.job import ElectraJob, pretraining_job
+from electra_jax.pretraining.pretraining_job import ElectraJob, pretraining_job
 from electra_jax.training.job import Params, Sums, Weights
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import TrainState
@@ -104,7 +105,7 @@ def load(path: str) -> Trace:
         generator, total = (recorded[name].astype(np.float64) for name in ("generator_loss", "total_loss"))
         fields = {field: recorded[field.rsplit("_", 1)[0]] for field in Draws._fields}
         return Trace(
-            initial=mapping.unflatten(initial),
+            initial=tensor_map.unflatten(initial),
             draws=Draws(
                 **{name: array.astype(np.int32) for name, array in fields.items() if name != "weights_BxM"},
                 weights_BxM=fields["weights_BxM"],
@@ -125,7 +126,7 @@ def load(path: str) -> Trace:
         ) from error
 
 
-def recorded_config() -> ml_collections.ConfigDict:
+def recorded_config() -> PretrainingConfig:
     """The settings under which Google's code was recorded."""
     config = small.get_config("google_compat")
     config.steps, config.batch_size = 250, 16
@@ -138,7 +139,7 @@ def recorded_config() -> ml_collections.ConfigDict:
     config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 50
     # One device either way; this one reports the norm before clipping.
     config.optimizer.gradient_scope = "global"
-    return config
+    return typed_pretraining(config)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -178,7 +179,7 @@ def _instead_of_drawing(batch: Draws) -> Iterator[None]:
         yield
 
 
-def replay(trace: Trace, config: Any, steps: int) -> Replay:
+def replay(trace: Trace, config: PretrainingConfig, steps: int) -> Replay:
     """Makes the recorded updates with our code.
 
     Args:
@@ -193,7 +194,7 @@ def replay(trace: Trace, config: Any, steps: int) -> Replay:
         raise InputError(f"--updates={steps}: the recording has {len(trace.segments)} updates; give at most as many")
     job = pretraining_job(config, None, "cpu")
     replayed = ReplayedJob(job)
-    settings = OptimizerConfig(steps=config.steps, **config.optimizer)
+    settings = OptimizerConfig.of(config.optimizer, steps=config.steps, warmup_steps=config.optimizer.warmup_steps)
     transformation = optimizer(settings)
     key = jax.random.key(0)
 
@@ -288,4 +289,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    doors.enter(main)
+    entry_point.enter(main)

@@ -22,9 +22,9 @@ import types
 import numpy as np
 from absl import app, flags
 
-from electra_jax.text.batches import training_batches
-from electra_jax.text.dataset import Split, open_dataset
-from electra_jax.text.shards import ShardWriter
+from electra_jax.text.dataset.dataset import Split, open_dataset
+from electra_jax.text.dataset.row_batches import training_batches
+from electra_jax.text.dataset.shards import ShardWriter
 
 _DIRECTORY = flags.DEFINE_string("directory", None, "A prepared dataset; synthetic rows unless given.")
 _BATCH_SIZE = flags.DEFINE_multi_integer("batch_size", [16, 256], "Rows in a batch; may be given several times.")

@@ -79,8 +79,8 @@ def main(_: list[str]) -> None:
 
     from electra_jax.models import flops
     from electra_jax.models.encoder import EncoderConfig, Layer
-    from electra_jax.planning.program import read_costs
-    from electra_jax.planning.topologies import make_slice
+    from electra_jax.tpu_planning.program import read_costs
+    from electra_jax.tpu_planning.topologies import make_slice
 
     slice_ = make_slice(_TOPOLOGY.value)
     chip, place = slice_.chip, SingleDeviceSharding(slice_.devices[0])

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from electra_jax import doors
+from electra_jax import entry_point
 from electra_jax.errors import InputError
 
 if TYPE_CHECKING:
-    from electra_jax.interop.copies import Copy
+    from electra_jax.interop.export import Copy
     from electra_jax.interop.model import Model
 
 _SOURCE = flags.DEFINE_string(
@@ -37,18 +37,18 @@ def main() -> None:
             "Three flags are needed, for example --source=runs/small --target=exported/small --to=huggingface"
         )
     # Imported here so that a mistyped flag answers at once.
-    from electra_jax.interop import checkpoints, copies, finetuned
+    from electra_jax.interop import checkpoints, export, finetuned
 
-    copies.check_target(_TARGET.value)
+    export.check_target(_TARGET.value)
     model = finetuned.choose_head(checkpoints.open_model(_SOURCE.value), _HEAD.value)
-    written = copies.write(model, _TARGET.value, _TO.value)
+    written = export.write(model, _TARGET.value, _TO.value)
     print("\n".join(_lines(model, written)))
     print(f"\n{_TO.value}: {_TARGET.value}")
 
 
 def _lines(model: Model, written: Copy) -> list[str]:
     """A short table of what was taken, left out, and not there."""
-    from electra_jax.interop.mapping import NETWORKS, flatten
+    from electra_jax.interop.tensor_map import NETWORKS, flatten
     from electra_jax.wording import quantity
 
     rows = [("read", model.origin + (f", step {model.step}" if model.step is not None else ""))]
@@ -80,7 +80,7 @@ def _lines(model: Model, written: Copy) -> list[str]:
 
 def run() -> None:
     """Runs the command `electra-convert`: parses the flags, calls `main` and exits with its exit code."""
-    doors.enter(main)
+    entry_point.enter(main)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,9 @@ from typing import Any
 
 from absl import flags
 
-from electra_jax import doors, presets
+from electra_jax import entry_point, presets
+from electra_jax.config.files import read_config
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
 
 _CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
@@ -24,32 +26,38 @@ _JSON = flags.DEFINE_string("json", None, "A file that the plan is written to, a
 
 def main() -> None:
     """Prints the plan; exits with 64 where the batch does not fit, naming one that does."""
-    config = _CONFIG.value
-    if config is None or not _TOPOLOGY.value:
+    if _CONFIG.value is None or not _TOPOLOGY.value:
         raise InputError("Two flags are needed, for example --config=configs/large.py --topology=v5e:4x4")
     target = pathlib.Path(_JSON.value).expanduser() if _JSON.value else None
     if target and not target.absolute().parent.is_dir():
         raise InputError(f"--json={target}: there is no directory {target.absolute().parent}")
     os.environ["JAX_PLATFORMS"] = "cpu"  # The TPU is only compiled for.
     # Imported here so that a mistyped flag answers at once.
-    from electra_jax.planning import plan as planning
-    from electra_jax.planning import topologies, wording
+    from electra_jax import config_rules
+    from electra_jax.tpu_planning import plan_text, topologies
+    from electra_jax.tpu_planning import step_plan as planning
 
-    slices = config.mesh.slices
-    slice_ = topologies.make_slice(_TOPOLOGY.value, slices)
+    config, problems = read_config(_CONFIG.value)
+    if not isinstance(config, PretrainingConfig):
+        raise InputError(
+            f"config.task: {config.task}; only pre-training is planned. A fine-tuning run fits where pre-training of "
+            "its model did, at a batch of 32 rows"
+        )
+    slice_ = topologies.make_slice(_TOPOLOGY.value, config.mesh.slices)
+    config_rules.check(config, len(slice_.devices), problems=problems, reads_text=False)
     print(f"Compiling {flags.FLAGS['config'].config_filename} for {slice_}; minutes for a large model …", flush=True)
     try:
         plan = planning.make_plan(config, slice_, print)
     except planning.DoesNotFit as error:
         fitting = planning.largest_batch(config, slice_, error, lambda text: print(text, flush=True))
         raise InputError(_refusal(config, slice_, error, fitting)) from error
-    print("\n".join(wording.plan_lines(plan)))
+    print("\n".join(plan_text.plan_lines(plan)))
     if target:
         target.write_text(json.dumps(plan.as_fields(), indent=2) + "\n")
 
 
-def _refusal(config: Any, slice_: Any, error: Any, fitting: Any) -> str:
-    from electra_jax.planning.wording import memory_size
+def _refusal(config: PretrainingConfig, slice_: Any, error: Any, fitting: Any) -> str:
+    from electra_jax.tpu_planning.plan_text import memory_size
 
     rows = config.batch_size // len(slice_.devices)
     needed = f"need {memory_size(error.needed)} or more" if error.needed else "do not fit"
@@ -76,7 +84,7 @@ def _refusal(config: Any, slice_: Any, error: Any, fitting: Any) -> str:
 
 def run() -> None:
     """Runs the command `electra-plan`: parses the flags, calls `main` and exits with its exit code."""
-    doors.enter(main)
+    entry_point.enter(main)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,9 @@ Training prepares what is missing by itself; this does it beforehand, on a machi
 
 from absl import flags
 
-from electra_jax import doors, presets
+from electra_jax import entry_point, presets
+from electra_jax.config.files import read_config
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine
 
@@ -23,12 +25,17 @@ def main() -> None:
     """Prepares `config.data`, or opens it when that has been done; see `doors` for exit codes."""
     if _CONFIG.value is None:
         raise InputError("A flag is needed, for example --config=configs/quickstart.py")
-    from electra_jax.reporting.card import write_card
-    from electra_jax.text import dataset as datasets
-    from electra_jax.text import writer
-    from electra_jax.text.runners import Runner
+    from electra_jax import config_rules
+    from electra_jax.reporting.dataset_card import write_card
+    from electra_jax.text.dataset import dataset as datasets
+    from electra_jax.text.dataset import writer
+    from electra_jax.text.dataset.runners import Runner
 
-    data, line = _CONFIG.value.data, ProgressLine()
+    config, problems = read_config(_CONFIG.value)
+    if not isinstance(config, PretrainingConfig):
+        raise InputError(f"config.task: found {config.task}, expected a config of pre-training, which has text")
+    config_rules.check_data(config, problems)
+    data, line = config.data, ProgressLine()
     if _RUNNER.value != "local" and _WORKERS.value:
         raise InputError("--workers: counts local processes; how many Beam starts is said in --beam_options")
     if _RUNNER.value == "local" and _BEAM_OPTIONS.value:
@@ -49,7 +56,7 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command `electra-prepare`: parses the flags, calls `main` and exits with its exit code."""
-    doors.enter(main)
+    entry_point.enter(main)
 
 
 if __name__ == "__main__":

@@ -5,9 +5,9 @@ Reads the files of a run only; starts neither JAX nor TensorFlow.
 
 from absl import flags
 
-from electra_jax import doors
+from electra_jax import entry_point
 from electra_jax.errors import InputError
-from electra_jax.reporting.page import write_report
+from electra_jax.reporting.pretraining_page import write_report
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 
@@ -21,7 +21,7 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command `electra-report`: parses the flags, calls `main` and exits with its exit code."""
-    doors.enter(main)
+    entry_point.enter(main)
 
 
 if __name__ == "__main__":

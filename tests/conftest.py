@@ -22,6 +22,6 @@ def quick_jit():
 @pytest.fixture(scope="module")
 def v5e_devices():
     """Four chips of a TPU v5e that are not there, to compile for."""
-    from electra_jax.planning.topologies import make_slice
+    from electra_jax.tpu_planning.topologies import make_slice
 
     return make_slice("v5e:2x2").devices

@@ -1,3 +1,4 @@
+import functools
 import importlib
 import json
 import os
@@ -5,8 +6,10 @@ import pathlib
 
 import pytest
 
-from electra_jax import config as configs
+from electra_jax import config_rules
+from electra_jax.config import identity, schema
 from electra_jax.errors import InputError
+from tests.configs import checked, typed
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDENS = ROOT / "tests" / "golden" / "configs"
@@ -35,7 +38,7 @@ def problems_of(devices=8, name="small", **changes):
     for field_name, value in changes.items():
         set_field(config, field_name.replace("__", "."), value)
     with pytest.raises(InputError) as raised:
-        configs.validate(config, devices)
+        checked(config, devices)
     assert raised.value.exit_code == 64
     head, *lines = str(raised.value).splitlines()
     assert head == f"The config has {len(lines)} problem{'s' if len(lines) > 1 else ''}:"
@@ -46,7 +49,7 @@ def problems_of(devices=8, name="small", **changes):
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", NAMES)
 def test_every_preset_is_valid(name, variant):
-    configs.validate(preset(name, variant), 8)
+    checked(preset(name, variant), 8)
 
 
 @pytest.mark.parametrize(
@@ -76,7 +79,7 @@ def test_every_preset_is_valid(name, variant):
         ("mesh.sharding", "zero", "'zero', expected one of dp, fsdp, fsdp_tp"),
         ("model.heads", 5, "5 heads do not divide config.model.hidden_size=256"),
         ("data.sequence_length", 513, "513 is above the position table, config.model.positions=512"),
-        ("data.sequence_length", 7, "7, expected at least 8 tokens"),
+        ("data.sequence_length", 7, "7, expected 8 or more"),
         ("objective.mask_fraction", 0.99, "0.99 of 128 tokens makes 127 slots"),
         ("objective.mask_fraction", 0.001, "0.001 of 128 tokens makes 0 slots"),
         ("optimizer.warmup_steps", 1_000_000, "1000000 is not below config.steps=1000000"),
@@ -106,7 +109,7 @@ def test_a_generator_whose_heads_do_not_divide_it_is_a_problem():
     # The baseline has no generator.
     config = preset("mlm_base")
     config.model.generator_width = 0.7
-    configs.validate(config, 8)
+    checked(config, 8)
 
 
 def test_problems_of_a_probe_are_told_under_its_own_fields():
@@ -116,11 +119,13 @@ def test_problems_of_a_probe_are_told_under_its_own_fields():
         "probe__tasks__slots__spans": True,
         "probe__reference": {"mean": 0.8},
     }
-    epochs, spans, length, reference = problems_of(devices=1, name="quickstart", **changes)
-    assert epochs.startswith("config.probe.epochs: 0.0, expected")
+    epochs, *reference, spans, length = problems_of(devices=1, name="quickstart", **changes)
+    assert epochs.startswith("config.probe.epochs: found 0.0, expected")
+    assert [line.split(":")[0] for line in reference] == [
+        f"config.probe.reference.{name}" for name in ("name", "sd", "seeds", "steps", "recorded")
+    ]
     assert spans.startswith("config.probe.tasks.slots: a probe counts words that are tagged right")
     assert length.endswith("set --config.probe.tasks.slots.max_length=64")
-    assert reference == "config.probe.reference: has mean, expected name, mean, sd, seeds, steps, recorded, or nothing"
 
 
 def test_missing_text_is_a_problem():
@@ -150,7 +155,7 @@ def test_fsdp_and_tensor_stay_within_a_slice():
     config = preset()
     config.mesh.slices = 2
     config.mesh.fsdp, config.mesh.tensor = 2, 2
-    configs.validate(config, 8)
+    checked(config, 8)
     [problem] = problems_of(mesh__slices=2, mesh__fsdp=8)
     assert problem.startswith("config.mesh.slices: 2 slices do not split data=1, and fsdp=8 × tensor=1")
 
@@ -165,54 +170,54 @@ def test_a_mesh_of_every_kind_takes_all_devices():
     for mesh in ((-1, 1, 1), (1, -1, 1), (2, 2, 2), (-1, 2, 2), (8, 1, 1), (1, 1, 8)):
         config = preset()
         config.mesh.data, config.mesh.fsdp, config.mesh.tensor = mesh
-        configs.validate(config, 8)
+        checked(config, 8)
 
 
 def test_each_process_must_read_as_many_rows_as_the_others():
     config = preset("small")
     config.batch_size, config.mesh.data, config.mesh.tensor = 6, 2, 4
-    configs.validate(config, 8, 2)
+    checked(config, 8, 2)
     with pytest.raises(InputError, match="4 devices would share rows across the 4 processes, which have 2 each"):
-        configs.validate(config, 8, 4)
+        checked(config, 8, 4)
     config.mesh.data, config.mesh.tensor = 1, -1
     with pytest.raises(InputError, match="8 devices would share rows across the 2 processes, which have 4 each"):
-        configs.validate(config, 8, 2)
+        checked(config, 8, 2)
     config.mesh.data, config.mesh.tensor = -1, 1
-    with pytest.raises(InputError, match="6 rows cannot be dealt out evenly over 4 processes; use a multiple of 4"):
-        configs.validate(config, 4, 4)
+    with pytest.raises(InputError, match=r"6 rows cannot be dealt out evenly over 4 devices .*; use a multiple of 4"):
+        checked(config, 4, 4)
 
 
 def test_only_devices_that_share_a_batch_must_divide_it():
     config = preset()
     config.batch_size, config.mesh.data, config.mesh.tensor = 2, 2, 4
-    configs.validate(config, 8)
+    checked(config, 8)
     assert "over 8 devices" in problems_of(batch_size=4, mesh__data=2, mesh__fsdp=4)[0]
 
 
 def as_json(config):
     """As it is kept in a workdir."""
-    return json.loads(config.to_json_best_effort())
+    return json.loads(json.dumps(schema.as_tree(typed(config))))
 
 
 def test_a_config_equals_itself_after_a_way_through_json():
     config = preset("quickstart").to_dict()
     assert isinstance(config["data"]["sources"], tuple)
-    assert configs.difference(config, as_json(preset("quickstart"))) == []
-    assert configs.fingerprint(config) == configs.fingerprint(as_json(preset("quickstart")))
+    assert identity.difference(config, as_json(preset("quickstart"))) == []
+    assert identity.fingerprint(config) == identity.fingerprint(as_json(preset("quickstart")))
 
 
 def test_a_changed_model_field_is_named_with_both_values():
     before, after = as_json(preset()), as_json(preset())
     after["model"]["layers"] = 6
-    assert configs.difference(before, after) == ["config.model.layers: was 12, is 6"]
-    assert configs.fingerprint(before) != configs.fingerprint(after)
+    assert identity.difference(before, after) == ["config.model.layers: was 12, is 6"]
+    assert identity.fingerprint(before) != identity.fingerprint(after)
 
 
 def test_new_and_vanished_fields_are_named():
     before, after = as_json(preset()), as_json(preset())
     after["model"]["rotary"] = True
     del after["seed"]
-    assert configs.difference(before, after) == [
+    assert identity.difference(before, after) == [
         "config.model.rotary: was not there, is True",
         "config.seed: was 42, is gone",
     ]
@@ -232,18 +237,18 @@ def test_free_fields_may_change_and_their_neighbours_may_not():
     changed.data.download_cache = "elsewhere"
     changed.probe = preset("quickstart").probe
     before = as_json(preset())
-    assert configs.difference(before, as_json(changed)) == []
-    assert configs.fingerprint(before) == configs.fingerprint(as_json(changed))
+    assert identity.difference(before, as_json(changed)) == []
+    assert identity.fingerprint(before) == identity.fingerprint(as_json(changed))
     changed.data.seed = 1
     changed.batch_size = 64
-    named = [line.split(":")[0] for line in configs.difference(before, as_json(changed))]
+    named = [line.split(":")[0] for line in identity.difference(before, as_json(changed))]
     assert named == ["config.batch_size", "config.data.seed"]
 
 
 def test_every_field_but_the_free_ones_changes_the_fingerprint():
     config = as_json(preset())
-    trained = configs.trained_fields(config)
-    free = configs.flatten(config).keys() - trained.keys()
+    trained = identity.trained_fields(config)
+    free = identity.flatten(config).keys() - trained.keys()
     wings = {"mesh", "log", "evaluation", "checkpoint"}
     assert {name for name in free if name.split(".")[0] not in wings} == {
         "accumulation",
@@ -255,20 +260,21 @@ def test_every_field_but_the_free_ones_changes_the_fingerprint():
         "model.unrolled_layers",
     }
     for name in trained:
-        changed = preset()
-        set_field(changed, name, "something else")
-        assert configs.fingerprint(as_json(changed)) != configs.fingerprint(config), name
+        changed = as_json(preset())
+        *path, last = name.split(".")
+        functools.reduce(dict.__getitem__, path, changed)[last] = "something else"
+        assert identity.fingerprint(changed) != identity.fingerprint(config), name
 
 
 def test_a_tokenizer_of_another_size_is_refused():
-    configs.check_vocabulary(preset(), 30_522)
+    config_rules.check_vocabulary(typed(preset()), 30_522)
     with pytest.raises(InputError, match=r"--config\.data\.tokenizer\.vocabulary_size=512"):
-        configs.check_vocabulary(preset(), 512)
+        config_rules.check_vocabulary(typed(preset()), 512)
 
 
 def listed(name, variant):
     config = importlib.import_module(f"electra_jax.configs.{name}").get_config(variant)
-    flat = configs.flatten(config.to_dict())
+    flat = identity.flatten(config.to_dict())
     return "".join(f"{field_name} = {flat[field_name]!r}\n" for field_name in sorted(flat))
 
 

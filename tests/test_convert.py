@@ -4,7 +4,7 @@ import functools
 
 import pytest
 
-from electra_jax.interop import exported
+from electra_jax.interop import native_format
 from electra_jax.interop.checkpoints import open_model
 from tests.interop import made, made_finetuned, peer
 from tests.interop.made_run import pair_of, quicktest, write_run
@@ -15,7 +15,7 @@ convert = functools.partial(main, program=("-m", "electra_jax.convert"))
 
 @pytest.fixture
 def source(tmp_path):
-    exported.write(made.model(), str(tmp_path / "source"))
+    native_format.write(made.model(), str(tmp_path / "source"))
     return tmp_path / "source"
 
 
@@ -35,7 +35,7 @@ def test_a_run_goes_to_hugging_face_to_google_and_home_on_another_number_of_devi
 
 
 def test_what_is_not_there_is_said(tmp_path):
-    exported.write(made.discriminator_alone(tokenizer=None), str(tmp_path / "source"))
+    native_format.write(made.discriminator_alone(tokenizer=None), str(tmp_path / "source"))
     printed = convert(f"--source={tmp_path}/source", f"--target={tmp_path}/out", "--to=huggingface")
     assert "not there  tokenizer" in printed
     assert "not there  generator: training that needs it starts from initial values" in printed

@@ -12,7 +12,7 @@ from absl import flags
 
 from benchmarks.objectives import tasks
 from benchmarks.objectives.plan import Plan, read_plan, worded
-from electra_jax import allocator, doors
+from electra_jax import allocator, entry_point
 from electra_jax.errors import InputError, Preempted, RunError
 from electra_jax.progress import ProgressLine
 
@@ -83,4 +83,4 @@ def _chosen(plan: Plan) -> Plan:
 
 
 if __name__ == "__main__":
-    doors.enter(main)
+    entry_point.enter(main)

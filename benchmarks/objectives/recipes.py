@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import json
+import functools
+import operator
 from collections.abc import Collection, Mapping
 from typing import Any
 
@@ -12,8 +13,11 @@ from absl import flags
 
 from benchmarks.objectives.plan import Plan
 from benchmarks.objectives.tasks import TASKS, TaskFiles
-from electra_jax import config as configs
-from electra_jax import presets
+from electra_jax import config_rules, presets
+from electra_jax.config import files as config_files
+from electra_jax.config import identity, schema
+from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError, RunError
 
 _FEWEST_STEPS = 10  # With less, a schedule has no shape.
@@ -86,7 +90,7 @@ def load(path: str, overrides: Mapping[str, Any], place: str) -> ml_collections.
     for name, value in overrides.items():
         section, _, last = name.rpartition(".")
         try:
-            parent = configs.field(config, section) if section else config
+            parent = functools.reduce(operator.getitem, section.split("."), config) if section else config
             old = parent[last]
             with config.ignore_type() if old is None else config.unlocked():
                 parent[last] = tuple(value) if isinstance(old, tuple) and isinstance(value, list) else value
@@ -99,24 +103,25 @@ def load(path: str, overrides: Mapping[str, Any], place: str) -> ml_collections.
     return config.lock()
 
 
-def contender_config(plan: Plan, name: str) -> ml_collections.ConfigDict:
+def contender_config(plan: Plan, name: str) -> PretrainingConfig:
     """The config of a contender, whose steps, seed and warm-up are not decided yet.
 
     Raises:
       InputError: see `load`; or it starts from another model.
     """
     contender = plan.contenders[name]
-    config = load(contender.config, {**plan.overrides, **contender.overrides}, f"contenders.{name}.overrides")
-    if config.get("task") != "pretraining":
+    given = load(contender.config, {**plan.overrides, **contender.overrides}, f"contenders.{name}.overrides")
+    config = config_files.typed(given)
+    if not isinstance(config, PretrainingConfig):
         raise InputError(f"contenders.{name}.config: {contender.config} is not a config of pre-training")
     if config.init_from:
         raise InputError(f"contenders.{name}: config.init_from is set, and every contender starts from scratch here")
     return config
 
 
-def step_cost(config: Any, seconds: float | None = None) -> StepCost:
+def step_cost(config: PretrainingConfig, seconds: float | None = None) -> StepCost:
     """Tokens and FLOPs of one update."""
-    from electra_jax.pretraining.job import pretraining_job
+    from electra_jax.pretraining.pretraining_job import pretraining_job
 
     job = pretraining_job(config, None, "cpu")
     tokens = config.batch_size * config.data.sequence_length
@@ -155,27 +160,34 @@ def _runs(kind: str, amounts: tuple[float, ...], contender: str, cost: StepCost,
     return [Run(contender, kind, amount, seed, steps[amount], ((amount, steps[amount]),)) for amount in amounts]
 
 
-def pretraining_config(plan: Plan, run: Run) -> ml_collections.ConfigDict:
+def pretraining_config(plan: Plan, run: Run) -> PretrainingConfig:
     """The config of a run.
 
     Raises:
       InputError: see `contender_config`.
     """
     config = contender_config(plan, run.contender)
-    with config.unlocked():
-        config.seed, config.steps = run.seed, run.steps
-        config.optimizer.warmup_steps = max(1, round(plan.warmup_fraction * run.steps))
-        config.evaluation.every_steps = run.steps  # Before the first update and after the last: others cost time.
-        config.checkpoint.keep_last = 1
-        distance = run.scored[0][1] if len(run.scored) > 1 else 0
-        config.checkpoint.keep_every_steps = distance
-        config.checkpoint.every_steps = distance or max(1, run.steps // _SAVES)
-    return config
+    distance = run.scored[0][1] if len(run.scored) > 1 else 0
+    warmup_steps = max(1, round(plan.warmup_fraction * run.steps))
+    return dataclasses.replace(
+        config,
+        seed=run.seed,
+        steps=run.steps,
+        optimizer=dataclasses.replace(config.optimizer, warmup_steps=warmup_steps),
+        # Before the first update and after the last: others cost time.
+        evaluation=dataclasses.replace(config.evaluation, every_steps=run.steps),
+        checkpoint=dataclasses.replace(
+            config.checkpoint,
+            keep_last=1,
+            keep_every_steps=distance,
+            every_steps=distance or max(1, run.steps // _SAVES),
+        ),
+    )
 
 
 def finetuning_config(
     plan: Plan, task: str, files: TaskFiles, *, positions: int, learning_rate: float | None, seed: int
-) -> ml_collections.ConfigDict:
+) -> FinetuningConfig:
     """The config of a task's fine-tuning; the model and the compile cache are not named yet.
 
     Args:
@@ -190,24 +202,35 @@ def finetuning_config(
       InputError: see `load`.
     """
     kind, settings = TASKS[task], plan.tasks[task]
-    config = load(kind.config, plan.finetuning.overrides, "finetuning.overrides")
+    config = config_files.typed_finetuning(load(kind.config, plan.finetuning.overrides, "finetuning.overrides"))
+    optimizer = config.optimizer
+    if learning_rate is not None:
+        optimizer = dataclasses.replace(optimizer, learning_rate=learning_rate)
     fields = config.tasks[kind.field]
-    with config.unlocked():
-        if learning_rate is not None:
-            config.optimizer.learning_rate = learning_rate
-        config.seed, config.trials, config.epochs = seed, plan.finetuning.seeds, settings.epochs
-        # A model that learned nothing is a result, and not to be repeated until it looks better.
-        config.reseeds = 0
-        config.evaluation.per_epoch = 0.5 / settings.epochs  # Before the first update and after the last.
-        config.evaluation.chosen = "last"
+    fields = dataclasses.replace(
+        fields,
         # What is scored as it is has one split, which stands for those that a config must name.
-        fields.train, fields.dev, fields.test = files.train or files.test, files.dev or files.test, files.test
-        fields.train_examples, fields.dev_examples = settings.train_examples, settings.dev_examples
-        fields.metrics = kind.metrics
-        fields.max_length = min(fields.max_length, positions)
-        if "submission" in fields:
-            fields.submission = ml_collections.ConfigDict()
-    return config
+        train=files.train or files.test,
+        dev=files.dev or files.test,
+        test=files.test,
+        train_examples=settings.train_examples,
+        dev_examples=settings.dev_examples,
+        metrics=kind.metrics,
+        max_length=min(fields.max_length, positions),
+    )
+    if isinstance(fields, ClassificationConfig):
+        fields = dataclasses.replace(fields, submission={})
+    return dataclasses.replace(
+        config,
+        seed=seed,
+        trials=plan.finetuning.seeds,
+        epochs=settings.epochs,
+        reseeds=0,  # A model that learned nothing is a result, and not to be repeated until it looks better.
+        optimizer=optimizer,
+        # Before the first update and after the last.
+        evaluation=dataclasses.replace(config.evaluation, per_epoch=0.5 / settings.epochs, chosen="last"),
+        tasks={kind.field: fields},
+    )
 
 
 def problems(plan: Plan) -> list[str]:
@@ -216,9 +239,9 @@ def problems(plan: Plan) -> list[str]:
     for name in plan.contenders:
         try:
             config = contender_config(plan, name)
-            with config.unlocked():
-                config.steps, config.optimizer.warmup_steps = max(config.steps, 2), 1
-            configs.validate(config, device_count=1)
+            optimizer = dataclasses.replace(config.optimizer, warmup_steps=1)
+            config = dataclasses.replace(config, steps=max(config.steps, 2), optimizer=optimizer)
+            config_rules.check(config, device_count=1)
         except RunError as error:
             lines = [line.strip(" -") for line in str(error).splitlines() if not line.startswith("The config has")]
             found += [line if line.startswith("contenders.") else f"contenders.{name}: {line}" for line in lines]
@@ -227,7 +250,7 @@ def problems(plan: Plan) -> list[str]:
 
 def data_problems(plan: Plan, files: Mapping[str, TaskFiles]) -> list[str]:
     """What is wrong with the examples of each task, found before the first model is trained."""
-    from electra_jax.finetuning import reading
+    from electra_jax.finetuning.data import reading
 
     found = []
     for task in plan.tasks:
@@ -240,7 +263,7 @@ def data_problems(plan: Plan, files: Mapping[str, TaskFiles]) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def trained_fields(config: Any, *, without: Collection[str] = ()) -> dict[str, Any]:
+def trained_fields(config: config_files.RunConfig, *, without: Collection[str] = ()) -> dict[str, Any]:
     """The fields that a run's numbers follow from, by dotted name, but those that `without` names."""
-    fields = configs.trained_fields(json.loads(config.to_json_best_effort()))
+    fields = identity.trained_fields(schema.as_tree(config))
     return {name: value for name, value in fields.items() if name not in without}

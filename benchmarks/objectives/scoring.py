@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -13,11 +12,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electra_jax.finetuning import metrics, run
-from electra_jax.finetuning.job import FinetuningJob
+from electra_jax.config import schema
+from electra_jax.config.finetuning import FinetuningConfig
+from electra_jax.finetuning import run
+from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.models.encoder import Embeddings, Encoder
 from electra_jax.progress import ProgressLine
-from electra_jax.training import processes
+from electra_jax.training.multihost import processes
 from electra_jax.training.trainer import Trainer
 
 # Fields that a trainer does not depend on: which weights it is given, and how often.
@@ -31,7 +33,7 @@ class Finetuner:
         self._recipe: Any = None
         self._trainer: Trainer | None = None
 
-    def run(self, config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
+    def run(self, config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
         """Trains and scores once for each seed; goes on where a stopped call was.
 
         Args:
@@ -48,7 +50,7 @@ class Finetuner:
         """
         processes.use_compile_cache(config.compile_cache, workdir)
         beginning = run.start(config, workdir, line)
-        fields = json.loads(config.to_json_best_effort())
+        fields = schema.as_tree(config)
         recipe = {name: value for name, value in fields.items() if name not in _OF_THE_MODEL}
         recipe |= {"tokenizer": beginning.tokenizer.sha256, "encoder": beginning.encoder}
         if recipe != self._recipe:
@@ -64,7 +66,7 @@ class Finetuner:
         return scores | {"collapsed": sum(bool(trial["collapsed"]) for trial in results["trials"])}
 
 
-def similarity(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
+def similarity(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
     """Correlation of grades with the cosine of two sentences' mean last hidden states, without any training.
 
     Args:
@@ -91,7 +93,7 @@ def similarity(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[s
     norms_N = np.linalg.norm(first_NxD, axis=-1) * np.linalg.norm(second_NxD, axis=-1)
     cosines_N = np.sum(first_NxD * second_NxD, axis=-1) / np.maximum(norms_N, 1e-12)
     grades_N = np.array([example.label for example in examples])
-    return {"test": {m: [v] for m, v in metrics.regression_scores(grades_N, cosines_N, ("spearman",)).items()}}
+    return {"test": {m: [v] for m, v in label_metrics.regression_scores(grades_N, cosines_N, ("spearman",)).items()}}
 
 
 def _pooled(job: FinetuningJob, params: Mapping[str, Any], split: str) -> np.ndarray:

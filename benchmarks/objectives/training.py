@@ -11,18 +11,21 @@ from typing import Any
 
 import jax
 
-from electra_jax import config as configs
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax import config_rules
+from electra_jax.config import identity, schema
+from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.progress import ProgressLine
-from electra_jax.text import writer
-from electra_jax.training import loop, partitioning, processes, telemetry
+from electra_jax.text.dataset import writer
+from electra_jax.training import loop, partitioning, telemetry
+from electra_jax.training.multihost import processes
 from electra_jax.training.trainer import Trainer, make_trainer
 
 _ROUNDS = 7  # How often the contenders take turns.
 _STEPS = 8  # Of a contender in its turn.
 
 
-def pretrain(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
+def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
     """Trains to the last step, from the newest checkpoint of the workdir if there is one.
 
     Args:
@@ -38,9 +41,9 @@ def pretrain(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str
     """
     trainer, dataset = _trainer(config, workdir, line)
     workdir.mkdir(parents=True, exist_ok=True)
-    # What `interop/runs.py` reads beside a checkpoint.
-    fields = json.loads(config.to_json_best_effort())
-    telemetry.write_json(workdir / "config.json", fields | {"fingerprint": configs.fingerprint(fields)})
+    # What `interop/workdir.py` reads beside a checkpoint.
+    fields = schema.as_tree(config)
+    telemetry.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
     telemetry.write_json(workdir / "environment.json", telemetry.environment())
     dataset.tokenizer.save(workdir / "tokenizer")
     loop.train(trainer, workdir, line)
@@ -53,7 +56,9 @@ def pretrain(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str
     }
 
 
-def step_seconds(contenders: Mapping[str, Any], workdir: pathlib.Path, line: ProgressLine) -> dict[str, float]:
+def step_seconds(
+    contenders: Mapping[str, PretrainingConfig], workdir: pathlib.Path, line: ProgressLine
+) -> dict[str, float]:
     """Median seconds of an update of each contender, measured in this process in turn.
 
     Args:
@@ -76,10 +81,10 @@ def step_seconds(contenders: Mapping[str, Any], workdir: pathlib.Path, line: Pro
     return {name: statistics.median(seconds) for name, seconds in times.items()}
 
 
-def _trainer(config: Any, workdir: pathlib.Path, line: ProgressLine) -> tuple[Trainer, Any]:
+def _trainer(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine) -> tuple[Trainer, Any]:
     processes.use_compile_cache(config.compile_cache, workdir)
     dataset, _ = writer.ensure(config.data, line)
-    configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
+    config_rules.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     job = pretraining_job(config, dataset, jax.default_backend())
     mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
     return make_trainer(config, job, mesh, line.print), dataset

@@ -20,7 +20,7 @@ from benchmarks.objectives import recipes
 from benchmarks.objectives.plan import Plan
 from benchmarks.objectives.recipes import Run
 from benchmarks.objectives.tasks import RANDOM, TASKS, TaskFiles
-from electra_jax.config import flatten
+from electra_jax.config import identity, schema
 
 _SPLITS = ("train", "dev", "test")
 # What each random start draws its weights from; far from the seeds of other runs.
@@ -157,7 +157,7 @@ def calibration(plan: Plan) -> Piece:
     inputs = {
         name: {
             field: value
-            for field, value in flatten(json.loads(config.to_json_best_effort())).items()
+            for field, value in identity.flatten(schema.as_tree(config)).items()
             if not field.startswith(unimportant)
         }
         for name, config in contenders.items()
@@ -191,10 +191,12 @@ def scoring(
     config = recipes.finetuning_config(
         plan, task, files, positions=model_config.model.positions, learning_rate=rate, seed=_first_seed(source)
     )
-    with config.unlocked():
-        config.init_from = str(store.folder(pretrained) / "checkpoints" / str(source.step))
-        config.random_weights = is_random
-        config.compile_cache = model_config.compile_cache
+    config = dataclasses.replace(
+        config,
+        init_from=str(store.folder(pretrained) / "checkpoints" / str(source.step)),
+        random_weights=is_random,
+        compile_cache=model_config.compile_cache,
+    )
     if is_random:
         # Sizes and tokenizer, and nothing that pre-training decides.
         fields = recipes.trained_fields(model_config)

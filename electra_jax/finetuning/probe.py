@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import json
 import pathlib
 import shutil
 import statistics
@@ -16,12 +15,16 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from electra_jax import config as configs
+from electra_jax import config_rules
+from electra_jax.config import schema
+from electra_jax.config.finetuning import FinetuningConfig, ReferenceConfig
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError, MismatchError, Preempted
 from electra_jax.finetuning import run
-from electra_jax.finetuning.examples import SentenceExample, is_answered
+from electra_jax.finetuning.data.examples import SentenceExample, is_answered
 from electra_jax.progress import ProgressLine, QuietLine
-from electra_jax.training import processes, telemetry
+from electra_jax.training import telemetry
+from electra_jax.training.multihost import processes
 
 DIRECTORY, RESULTS = "probe", "results.json"
 # Directories of the two fine-tunings, and whether they start from random weights.
@@ -34,15 +37,15 @@ class Probe:
 
     Attributes:
       config: a complete fine-tuning config that starts from the model of `workdir`.
-      reference: a figure recorded before, for comparison: the fields of `config.probe.reference`; may be empty.
+      reference: a figure recorded before, for comparison.
       examples: by split.
       workdir: of the pre-training run.
       steps: of the pre-training run.
       line: where to say what happens.
     """
 
-    config: Any
-    reference: Mapping[str, Any]
+    config: FinetuningConfig
+    reference: ReferenceConfig | None
     examples: Mapping[str, Sequence[SentenceExample]]
     workdir: pathlib.Path
     steps: int
@@ -79,15 +82,16 @@ class Probe:
         trainer = run.make_trainer(self.config, run.make_job(self.config, tasks, beginning), line)
         processes.cluster().agree("examples of the probe", run.data_facts(trainer.job, beginning), MismatchError)
         for note in run.notes(self.config, trainer.job):
-            self.line.print(configs.of_probe(note))
+            self.line.print(config_rules.of_probe(note))
         results = {}
         for start, is_random in _STARTS.items():
-            self.config.random_weights = is_random
             directory = place / start
-            first(lambda directory=directory: _write_config(directory, self.config))
+            config = dataclasses.replace(self.config, random_weights=is_random)
+            fields = run.recorded_fields(config, beginning)
+            first(lambda directory=directory, fields=fields: _write_config(directory, fields))
             taken = dataclasses.replace(beginning, params=dict) if is_random else beginning
             described = f"{self.workdir / 'config.json'}, config.probe"
-            results[start] = run.make_trials(self.config, trainer, taken, directory, described, line).run()
+            results[start] = run.make_trials(config, trainer, taken, directory, described, line).run()
         split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}
         self._record(summary)
@@ -105,7 +109,7 @@ class Probe:
             "word_accuracy": scores["pretrained"],
             "random_weights": scores["random_weights"],
             "word_frequencies": word_frequency_accuracy(self.examples["train"], self.examples[split]),
-            "reference": dict(self.reference),
+            "reference": schema.as_tree(self.reference) if self.reference else {},
             "pretraining_steps": self.steps,
         }
 
@@ -117,7 +121,7 @@ class Probe:
             "probe/word_frequencies": summary["word_frequencies"],
         }
         if self.reference:
-            scores["probe/reference"] = self.reference["mean"]
+            scores["probe/reference"] = self.reference.mean
         metrics = telemetry.MetricsWriter(self.workdir, resumed_at=self.steps)
         metrics.write(self.steps, scores)
         metrics.close()
@@ -135,7 +139,7 @@ class _LiveLine(QuietLine):
         self._outer.update(f"probe: {text}", now=now)
 
 
-def prepare(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Probe | None:
+def prepare(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine) -> Probe | None:
     """The probe of a pre-training config; None if it has none, or if its results are there already.
 
     Called before the training: what is wrong with the labelled examples should not wait until its end.
@@ -143,7 +147,7 @@ def prepare(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Probe | N
     Raises:
       InputError: lists what is wrong with the examples.
     """
-    probed = configs.probe_of(config, model=str(workdir))
+    probed = config_rules.probe_of(config, model=str(workdir))
     done = workdir / DIRECTORY / RESULTS
     if probed is None or processes.cluster().from_first(done.exists):
         return None
@@ -151,8 +155,8 @@ def prepare(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Probe | N
     try:
         examples = run.read_examples(probed, line)[name]
     except InputError as error:
-        raise InputError(configs.of_probe(str(error))) from error
-    return Probe(probed, dict(config.probe.get("reference", {})), examples, workdir, config.steps, line)
+        raise InputError(config_rules.of_probe(str(error))) from error
+    return Probe(probed, config.probe.reference, examples, workdir, config.steps, line)
 
 
 def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequence[SentenceExample]) -> float:
@@ -180,6 +184,6 @@ def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequenc
     return right / sum(len(example.words) for example in scored)
 
 
-def _write_config(directory: pathlib.Path, config: Any) -> None:
+def _write_config(directory: pathlib.Path, fields: Mapping[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    telemetry.write_json(directory / "config.json", json.loads(config.to_json_best_effort()))
+    telemetry.write_json(directory / "config.json", fields)

@@ -11,23 +11,33 @@ from typing import Any
 
 import jax
 
+from electra_jax import config_rules
+from electra_jax.config import schema
+from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
+from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.finetuning import reading, settings
-from electra_jax.finetuning.answering import AnsweringTask
-from electra_jax.finetuning.classification import ClassificationTask
-from electra_jax.finetuning.examples import Example
-from electra_jax.finetuning.job import FinetuningJob
-from electra_jax.finetuning.tagging import TaggingTask
-from electra_jax.finetuning.task import Task
+from electra_jax.finetuning import validation
+from electra_jax.finetuning.data import reading
+from electra_jax.finetuning.data.examples import Example
+from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.tasks.answering import AnsweringTask
+from electra_jax.finetuning.tasks.classification import ClassificationTask
+from electra_jax.finetuning.tasks.tagging import TaggingTask
+from electra_jax.finetuning.tasks.task import Task
 from electra_jax.finetuning.trials import Trials
-from electra_jax.interop import checkpoints, initialization
+from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.progress import ProgressLine
-from electra_jax.text import tokenizer as tokenizers
-from electra_jax.text.tokenizer import Tokenizer
+from electra_jax.reporting.final_report import report_at_end
+from electra_jax.reporting.summary import summary_lines
+from electra_jax.text.tokenizers import tokenizer as tokenizers
+from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
+from electra_jax.training.multihost import processes
 from electra_jax.training.optimizer import OptimizerConfig
+from electra_jax.training.run_context import RunContext, RunOptions
+from electra_jax.training.run_workdir import Workdir
 from electra_jax.training.trainer import LoopConfig, Trainer, placement
 
 Examples = Mapping[str, Mapping[str, list[Example]]]  # By task and split.
@@ -42,16 +52,51 @@ class Start:
 
     Attributes:
       encoder: sizes, and the rates of the config.
+      sizes: as the model has them.
       tokenizer: the model's.
       params: reads "embeddings" and "encoder", unless the config wants random weights.
     """
 
     encoder: EncoderConfig
+    sizes: EncoderConfig
     tokenizer: Tokenizer
     params: Callable[[], Mapping[str, Any]]
 
 
-def read_examples(config: Any, line: ProgressLine) -> Examples:
+def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, options: RunOptions) -> None:
+    """Trains once for each seed, or scores the trials of the workdir again.
+
+    Args:
+      config: of the run.
+      problems: what is wrong with single fields of it.
+      context: of the run.
+      options: what flags say in addition.
+
+    Raises:
+      RunError: the config or an input does not fit, or the run was stopped; see `errors`.
+    """
+    workdir, line, cluster = context.workdir, context.line, context.cluster
+    config_rules.check(config, jax.device_count(), cluster.count, problems=problems)
+    examples = read_examples(config, line)
+    beginning = start(config, workdir, line)
+    tasks = make_tasks(config, examples, beginning.tokenizer)
+    trainer = make_trainer(config, make_job(config, tasks, beginning), line)
+    if options.profiled:
+        options.profiled.check(trainer.optimizer_config.steps)
+    Workdir(context, options).open(recorded_fields(config, beginning))
+    processes.use_compile_cache(config.compile_cache, workdir)
+    cluster.agree("examples", data_facts(trainer.job, beginning), MismatchError)
+    trials = make_trials(config, trainer, beginning, workdir, options.config_path, line)
+    trials = dataclasses.replace(trials, profiled=options.profiled)
+    if options.evaluates:
+        line.print(json.dumps(trials.evaluate()["summary"], indent=2))
+        return
+    line.print(screen(config, trainer))
+    with report_at_end(workdir, line, writes=cluster.is_first):
+        line.print("\n".join(summary_lines(trials.run())))
+
+
+def read_examples(config: FinetuningConfig, line: ProgressLine) -> Examples:
     """The labelled examples of all tasks.
 
     Raises:
@@ -72,8 +117,8 @@ def read_examples(config: Any, line: ProgressLine) -> Examples:
     return examples
 
 
-def start(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Start:
-    """Opens the model of `config.init_from`, and records its sizes in `config.model`.
+def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> Start:
+    """Opens the model of `config.init_from`.
 
     A run that was started before knows the sizes and the tokenizer from its workdir; the model is opened only if a
     trial has yet to begin.
@@ -84,7 +129,7 @@ def start(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Start:
 
     def taken() -> tuple[Mapping[str, Any], EncoderConfig, Tokenizer | None]:
         model = checkpoints.open_model(config.init_from)
-        params, sizes, said = initialization.finetuning_params(model)
+        params, sizes, said = warm_start.finetuning_params(model)
         line.print("\n".join([f"Starting from {config.init_from}:", *(f"  {text}" for text in said)]))
         return params, sizes, model.tokenizer
 
@@ -113,14 +158,20 @@ def start(config: Any, workdir: pathlib.Path, line: ProgressLine) -> Start:
             f"config.data.tokenizer.source: the tokenizer has {tokenizer.vocabulary_size} pieces, and the word table "
             f"of {config.init_from} {sizes.vocabulary_size} rows; name the tokenizer that the model was trained with"
         )
-    if problems := list(settings.check_positions(config, sizes.positions)):
+    if problems := list(validation.check_positions(config, sizes.positions)):
         raise InputError("\n".join(problems))
-    rates = ("dropout_rate", "attention_dropout_rate")
-    with config.unlocked():
-        config.model.update({name: value for name, value in sizes_as_fields(sizes).items() if name not in rates})
     if config.random_weights:
         line.print("config.random_weights: the encoder starts from random weights; sizes and tokenizer are the model's")
-    return Start(_encoder(config, sizes), tokenizer, (lambda: {}) if config.random_weights else params)
+    return Start(_encoder(config, sizes), sizes, tokenizer, (lambda: {}) if config.random_weights else params)
+
+
+def recorded_fields(config: FinetuningConfig, beginning: Start) -> dict[str, Any]:
+    """What config.json holds: the config, and under `model` the sizes of the model that it started from."""
+    fields = schema.as_tree(config)
+    rates = ("dropout_rate", "attention_dropout_rate")
+    sizes = sizes_as_fields(beginning.sizes)
+    fields["model"] |= {name: value for name, value in sizes.items() if name not in rates}
+    return json.loads(json.dumps(fields))
 
 
 def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
@@ -132,7 +183,7 @@ def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
         raise InputError(f"{path}: is not that of a fine-tuning run ({error!r}); give another --workdir") from error
 
 
-def _encoder(config: Any, sizes: EncoderConfig) -> EncoderConfig:
+def _encoder(config: FinetuningConfig, sizes: EncoderConfig) -> EncoderConfig:
     model, platform = config.model, jax.default_backend()
     encoder = dataclasses.replace(
         sizes,
@@ -144,7 +195,7 @@ def _encoder(config: Any, sizes: EncoderConfig) -> EncoderConfig:
     return for_machine(encoder, platform, attention=model.attention, unrolled_layers=model.unrolled_layers, length=None)
 
 
-def make_tasks(config: Any, examples: Examples, tokenizer: Tokenizer) -> tuple[Task, ...]:
+def make_tasks(config: FinetuningConfig, examples: Examples, tokenizer: Tokenizer) -> tuple[Task, ...]:
     """The tasks of a config with their rows."""
     made: list[Task] = []
     for name, fields in config.tasks.items():
@@ -159,7 +210,7 @@ def make_tasks(config: Any, examples: Examples, tokenizer: Tokenizer) -> tuple[T
     return tuple(made)
 
 
-def make_job(config: Any, tasks: tuple[Task, ...], beginning: Start) -> FinetuningJob:
+def make_job(config: FinetuningConfig, tasks: tuple[Task, ...], beginning: Start) -> FinetuningJob:
     """The job of the first trial."""
     return FinetuningJob(
         tasks=tasks,
@@ -173,7 +224,7 @@ def make_job(config: Any, tasks: tuple[Task, ...], beginning: Start) -> Finetuni
     )
 
 
-def make_trainer(config: Any, job: FinetuningJob, line: ProgressLine) -> Trainer:
+def make_trainer(config: FinetuningConfig, job: FinetuningJob, line: ProgressLine) -> Trainer:
     """The trainer of the first trial.
 
     Raises:
@@ -186,9 +237,8 @@ def make_trainer(config: Any, job: FinetuningJob, line: ProgressLine) -> Trainer
             f"config.epochs: {config.epochs:g} of {job.training_rows} training rows in batches of {config.batch_size} "
             "make no update; lower --config.batch_size or raise --config.epochs"
         )
-    optimizer = dict(config.optimizer.items())
-    optimizer_config = OptimizerConfig(
-        steps=steps, warmup_steps=int(optimizer.pop("warmup_fraction") * steps), **optimizer
+    optimizer_config = OptimizerConfig.of(
+        config.optimizer, steps=steps, warmup_steps=int(config.optimizer.warmup_fraction * steps)
     )
     every = max(1, round(rounds / config.evaluation.per_epoch))
     loop_config = LoopConfig(
@@ -213,11 +263,16 @@ def data_facts(job: FinetuningJob, beginning: Start) -> dict[str, str]:
 
 
 def make_trials(
-    config: Any, trainer: Trainer, beginning: Start, workdir: pathlib.Path, config_path: str, line: ProgressLine
+    config: FinetuningConfig,
+    trainer: Trainer,
+    beginning: Start,
+    workdir: pathlib.Path,
+    config_path: str,
+    line: ProgressLine,
 ) -> Trials:
     """The trials of a config; `config_path` is what environment.json names."""
     job: FinetuningJob = trainer.job
-    fields = json.loads(config.to_json_best_effort())
+    fields = recorded_fields(config, beginning)
     described = {
         task.name: task.description() | {"sha256": {split: rows.sha256 for split, rows in task.splits.items()}}
         for task in job.tasks
@@ -246,7 +301,10 @@ def make_trials(
         count=config.trials,
         reseeds=config.reseeds,
         chosen=config.evaluation.chosen,
-        submissions={name: dict(task.get("submission", {})) for name, task in config.tasks.items()},
+        submissions={
+            name: task.submission if isinstance(task, ClassificationConfig) else {}
+            for name, task in config.tasks.items()
+        },
         make_trainer=trainer_for,
         prepare=prepare,
         line=line,
@@ -267,7 +325,7 @@ def _check_examples(path: pathlib.Path, described: Mapping[str, Any]) -> None:
                 )
 
 
-def notes(config: Any, job: FinetuningJob) -> list[str]:
+def notes(config: FinetuningConfig, job: FinetuningJob) -> list[str]:
     """What a reader of the log should know: texts that were cut, and a recipe that is meant for another model."""
     width = job.encoder.hidden_size
     nearest = min(_WIDTHS, key=lambda size: abs(math.log(width / _WIDTHS[size])))
@@ -284,6 +342,6 @@ def notes(config: Any, job: FinetuningJob) -> list[str]:
     ]
 
 
-def screen(config: Any, trainer: Trainer) -> str:
+def screen(config: FinetuningConfig, trainer: Trainer) -> str:
     """The first screen of a run."""
     return "\n".join([facts.screen(trainer), *notes(config, trainer.job)])

@@ -23,12 +23,13 @@ import jax
 
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import outputs
-from electra_jax.finetuning.examples import is_answered
-from electra_jax.finetuning.job import DEV, FinetuningJob
-from electra_jax.finetuning.task import Predicted, Task
+from electra_jax.finetuning.data.examples import is_answered
+from electra_jax.finetuning.finetuning_job import DEV, FinetuningJob
+from electra_jax.finetuning.tasks.task import Predicted, Task
 from electra_jax.progress import ProgressLine
-from electra_jax.training import loop, processes, telemetry
+from electra_jax.training import loop, telemetry
 from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps
 from electra_jax.training.state import TrainState
 from electra_jax.training.trainer import Trainer

@@ -7,7 +7,7 @@ import re
 
 from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.interop import exported, google_checkpoint, huggingface_folder, runs, safetensors
+from electra_jax.interop import google_checkpoint, huggingface_folder, native_format, safetensors, workdir
 from electra_jax.interop.model import Model, shape_problems
 
 _READABLE = (
@@ -32,9 +32,9 @@ def open_model(path: str) -> Model:
     path, heads = split_heads(path)
     path = path if storage.is_remote(path) else os.path.expanduser(path)
     path = path.rstrip("/") or path
-    if not storage.is_remote(path) and (place := runs.find(path)):
+    if not storage.is_remote(path) and (place := workdir.find(path)):
         _check_unstated(path, heads)
-        model = runs.read(*place)
+        model = workdir.read(*place)
         if problems := shape_problems(model):
             raise MismatchError(f"{path}: checkpoint {model.step} is not of the config beside it:\n{_listed(problems)}")
     else:
@@ -74,8 +74,10 @@ def _check_unstated(path: str, heads: int | None) -> None:
 
 def _of_others(path: str, heads: int | None) -> Model:
     reader = None
-    if storage.exists(storage.join(path, exported.MANIFEST)) and storage.exists(storage.join(path, safetensors.FILE)):
-        reader = exported.read
+    if storage.exists(storage.join(path, native_format.MANIFEST)) and storage.exists(
+        storage.join(path, safetensors.FILE)
+    ):
+        reader = native_format.read
     elif huggingface_folder.is_folder(path):
         reader = huggingface_folder.read
     if reader:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.interop import huggingface, mapping
+from electra_jax.interop import huggingface, tensor_map
 from electra_jax.interop.model import Model, TaskHead
 
 # The paper's head for questions, which transformers does not have.
@@ -57,7 +57,7 @@ def task_heads(
     """The heads of a run's tasks, by the tasks' names.
 
     Args:
-      descriptions: of the tasks by name, `finetuning/task.py: Task.description`.
+      descriptions: of the tasks by name, `finetuning/tasks/task.py: Task.description`.
       params: of the heads, "NAME_head" each.
       dropout_rate: of what a head reads.
       place: the file of the descriptions, for messages.
@@ -121,7 +121,7 @@ def _task_head(name: str, description: Mapping[str, Any], params: Mapping[str, A
     kind, labels, length = description["kind"], description.get("labels", []), description["max_length"]
     if kind == "answering":
         if description["head"] == "paper":
-            return TaskHead(JOINT_ANSWERS, mapping.flatten(params), {}, max_length=length)
+            return TaskHead(JOINT_ANSWERS, tensor_map.flatten(params), {}, max_length=length)
         tensors = _linear("qa_outputs", params["output"])
         return TaskHead("ElectraForQuestionAnswering", tensors, {}, max_length=length)
     prediction = params["prediction"]

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from electra_jax.errors import InputError
-from electra_jax.interop import mapping
-from electra_jax.interop.mapping import SAME, Entry, Layout
+from electra_jax.interop import tensor_map
+from electra_jax.interop.tensor_map import SAME, Entry, Layout
 
 STEP = "global_step"
 # What Google's code has built in.
@@ -105,7 +105,7 @@ def find(shapes: Mapping[str, Sequence[int]]) -> Found:
             f"there is no ELECTRA in it: expected electra/embeddings/… and electra/encoder/…, found "
             f"{', '.join(sorted(names)[:5]) or 'nothing'}"
         )
-    has_words, has_replaced = (f"{head}_predictions/dense/kernel" in names for head in mapping.NETWORKS)
+    has_words, has_replaced = (f"{head}_predictions/dense/kernel" in names for head in tensor_map.NETWORKS)
     own_generator = any(name.startswith("generator/encoder/") for name in names)
     own_embeddings = "generator/embeddings/word_embeddings" in names
     skipped = []
@@ -197,7 +197,7 @@ def network_params(state: Mapping[str, np.ndarray], network: str, scope: str, he
     projected = f"{scope}/{_PROJECT[0][0]}" in state
     with_head = _HEADS[network][0][0] in state
     rows = entries(network, scope, count_layers(set(state), scope), projected=projected, with_head=with_head)
-    return mapping.read(state, rows, heads, "The checkpoint")
+    return tensor_map.read(state, rows, heads, "The checkpoint")
 
 
 def state_of(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
@@ -210,7 +210,7 @@ def state_of(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
       InputError: there are parameters that Google's code does not know.
     """
     rows: dict[str, Entry] = {}
-    for network in mapping.NETWORKS:
+    for network in tensor_map.NETWORKS:
         if network in params:
             scope = "generator" if network == "generator" and "discriminator" in params else "electra"
             layers = len(params[network]["layers"]["output"]["bias"])
@@ -219,7 +219,7 @@ def state_of(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
             rows |= {
                 row.theirs: row for row in entries(network, scope, layers, projected=projected, with_head=with_head)
             }
-    return mapping.write(params, rows.values(), "Google's ELECTRA")
+    return tensor_map.write(params, rows.values(), "Google's ELECTRA")
 
 
 def entries(network: str, scope: str, layers: int, *, projected: bool, with_head: bool) -> Iterator[Entry]:

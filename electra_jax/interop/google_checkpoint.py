@@ -9,7 +9,7 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import exported, google, mapping, tokenizer_files
+from electra_jax.interop import google, native_format, tensor_map, tokenizer_files
 from electra_jax.interop.model import Model
 from electra_jax.models.encoder import EncoderConfig
 
@@ -62,7 +62,11 @@ def read(prefix: str, heads: int | None = None) -> Model:
     except InputError as error:
         raise InputError(f"{prefix}: {error}") from error
     directory = os.path.dirname(prefix) or "."
-    told = exported.read_manifest(directory) if storage.exists(storage.join(directory, exported.MANIFEST)) else {}
+    told = (
+        native_format.read_manifest(directory)
+        if storage.exists(storage.join(directory, native_format.MANIFEST))
+        else {}
+    )
     notes, sizes, flat = [], {}, {}
     for network, scope in found.scopes.items():
         hidden = len(variables[f"{scope}/encoder/layer_0/output/dense/bias"])
@@ -78,7 +82,7 @@ def read(prefix: str, heads: int | None = None) -> Model:
             source = "as stated" if stated else "by Google's rule of 64 units each"
             notes.append(f"{network}: {count} attention heads, {source}")
         for path, array in google.network_params(variables, network, scope, count).items():
-            mapping.put(flat, path, array)
+            tensor_map.put(flat, path, array)
         sizes[network] = told.get(network) or _sizes(flat, network)
     if set(found.scopes.values()) == {"electra"} and len(found.scopes) == 2:
         notes.append("generator: is the discriminator's encoder, as with untied_generator=False; here it is a copy")
@@ -87,7 +91,7 @@ def read(prefix: str, heads: int | None = None) -> Model:
     return Model(
         discriminator=sizes.get("discriminator"),
         generator=sizes.get("generator"),
-        params=mapping.unflatten(flat),
+        params=tensor_map.unflatten(flat),
         tokenizer=tokenizer,
         step=None if step is None else int(step),
         origin=told.get("origin") or f"Google checkpoint {os.path.basename(prefix)}",
@@ -122,7 +126,7 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
     state = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
     storage.write(storage.join(directory, _STATE_FILE), state.encode())
     # Shapes do not tell how many heads there are.
-    exported.write_manifest(model, directory)
+    native_format.write_manifest(model, directory)
     notes = []
     for network, config in model.networks.items():
         if wanted := google.overrides(config.hidden_size, config.heads, config.feed_forward_size):
@@ -134,7 +138,7 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
 def _recorded_heads(prefix: str, recorded: int, stated: int | None) -> int:
     if stated not in (None, recorded):
         raise InputError(
-            f"{prefix}: found heads={stated}, and {exported.MANIFEST} beside it says {recorded}; leave heads= out"
+            f"{prefix}: found heads={stated}, and {native_format.MANIFEST} beside it says {recorded}; leave heads= out"
         )
     return recorded
 

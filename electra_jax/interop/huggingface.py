@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from electra_jax.errors import InputError
-from electra_jax.interop import mapping
-from electra_jax.interop.mapping import SAME, Entry, Layout
+from electra_jax.interop import tensor_map
+from electra_jax.interop.tensor_map import SAME, Entry, Layout
 
 if TYPE_CHECKING:
     from electra_jax.models.encoder import EncoderConfig  # Brings JAX with it.
@@ -158,8 +158,8 @@ def params_from_huggingface(
     flat: dict[str, np.ndarray] = {}
     for network, (state, heads) in states.items():
         for path, array in network_params(state, network, heads, _WHOSE.format(network)).items():
-            mapping.put(flat, path, array)
-    return mapping.unflatten(flat)
+            tensor_map.put(flat, path, array)
+    return tensor_map.unflatten(flat)
 
 
 def network_params(
@@ -180,7 +180,7 @@ def network_params(
     numbers = (re.match(r"electra\.encoder\.layer\.(\d+)\.", name) for name in state)
     layers = 1 + max((int(number[1]) for number in numbers if number), default=0)
     entries = list(_entries(network, layers, projected=_PROJECT[0][0] in state, with_head=with_head))
-    flat = mapping.read(state, entries, heads, whose, optional=(TIED_WEIGHT,))
+    flat = tensor_map.read(state, entries, heads, whose, optional=(TIED_WEIGHT,))
     if unknown := sorted(state.keys() - {entry.theirs for entry in entries} - set(_BUFFERS)):
         raise InputError(f"{whose} has tensors that ELECTRA does not have: {', '.join(unknown)}")
     return flat
@@ -236,4 +236,4 @@ def _write(params: Mapping[str, Any], network: str) -> dict[str, np.ndarray]:
     entries = _entries(
         network, layers, projected="embeddings_project" in params[network], with_head=f"{network}_head" in params
     )
-    return mapping.write(parts, entries, "Hugging Face's ELECTRA")
+    return tensor_map.write(parts, entries, "Hugging Face's ELECTRA")

@@ -11,7 +11,7 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import card, finetuned, huggingface, mapping, safetensors, tokenizer_files
+from electra_jax.interop import finetuned, huggingface, model_card, safetensors, tensor_map, tokenizer_files
 from electra_jax.interop.model import CORRECTIVE_HEAD, Model, TaskHead, corrector, without_corrective_head
 from electra_jax.models.encoder import EncoderConfig
 
@@ -47,7 +47,7 @@ _NOT_READ = {
 
 def is_folder(path: str) -> bool:
     """Says whether a path is a folder of one network, or holds folders `generator` and `discriminator`."""
-    return _is_network(path) or any(_is_network(storage.join(path, network)) for network in mapping.NETWORKS)
+    return _is_network(path) or any(_is_network(storage.join(path, network)) for network in tensor_map.NETWORKS)
 
 
 def read(path: str) -> Model:
@@ -58,17 +58,17 @@ def read(path: str) -> Model:
     """
     if _is_network(path):
         return _read_network(path, None)
-    present = [network for network in mapping.NETWORKS if _is_network(storage.join(path, network))]
+    present = [network for network in tensor_map.NETWORKS if _is_network(storage.join(path, network))]
     models = {network: _read_network(storage.join(path, network), network) for network in present}
     flat: dict[str, np.ndarray] = {}
     for model in models.values():
-        for name, array in mapping.flatten(model.params).items():
-            mapping.put(flat, name, array)
+        for name, array in tensor_map.flatten(model.params).items():
+            tensor_map.put(flat, name, array)
     if "discriminator" in models and _is_network(folder := storage.join(path, _CORRECTOR)):
-        for name, array in mapping.flatten(_read_network(folder, "generator").params).items():
+        for name, array in tensor_map.flatten(_read_network(folder, "generator").params).items():
             part, _, rest = name.partition("/")
             part = {"generator": "discriminator", "generator_head": CORRECTIVE_HEAD}.get(part, part)
-            mapping.put(flat, f"{part}/{rest}", array)
+            tensor_map.put(flat, f"{part}/{rest}", array)
     main = models[present[-1]]  # The discriminator, where there is one.
     hashes = {model.tokenizer.sha256 for model in models.values() if model.tokenizer}
     if len(hashes) > 1:
@@ -76,7 +76,7 @@ def read(path: str) -> Model:
     return Model(
         discriminator=models["discriminator"].discriminator if "discriminator" in models else None,
         generator=models["generator"].generator if "generator" in models else None,
-        params=mapping.unflatten(flat),
+        params=tensor_map.unflatten(flat),
         tokenizer=main.tokenizer or models[present[0]].tokenizer,
         step=main.step,
         origin=main.origin,
@@ -143,7 +143,7 @@ def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
         if tokenizer:
             longest = (head and head.max_length) or config.positions
             notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
-        storage.write(storage.join(folder, "README.md"), card.text(model, network, architecture).encode())
+        storage.write(storage.join(folder, "README.md"), model_card.text(model, network, architecture).encode())
     return notes
 
 
@@ -227,7 +227,7 @@ def _read_network(path: str, expected: str | None) -> Model:
     return Model(
         discriminator=config if network == "discriminator" else None,
         generator=config if network == "generator" else None,
-        params=mapping.unflatten(flat),
+        params=tensor_map.unflatten(flat),
         tokenizer=tokenizer,
         step=provenance.get("step"),
         origin=provenance.get("origin") or f"{architecture} {path.rstrip('/').rpartition('/')[2]}",

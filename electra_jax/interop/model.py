@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electra_jax.interop.mapping import flatten
+from electra_jax.interop.tensor_map import flatten
 from electra_jax.models.encoder import Embeddings, Encoder, EncoderConfig
 from electra_jax.models.heads import MaskedLanguageModelHead, ReplacedTokenHead
 from electra_jax.models.layers import gelu
 
 if TYPE_CHECKING:
-    from electra_jax.text.tokenizer import Tokenizer
+    from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 CORRECTIVE_HEAD = "corrective_head"
 

@@ -10,10 +10,10 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import sentence_pieces
+from electra_jax.interop import sentencepiece_export
 
 if TYPE_CHECKING:
-    from electra_jax.text.tokenizer import Tokenizer
+    from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 VOCABULARY = "vocab.txt"
 # Files of a tokenizer that say all of it, best first.
@@ -36,7 +36,7 @@ def load_saved(directory: str) -> Tokenizer | None:
     Raises:
       InputError: it is damaged.
     """
-    from electra_jax.text import tokenizer
+    from electra_jax.text.tokenizers import tokenizer
 
     return tokenizer.load(directory) if storage.is_directory(directory) else None
 
@@ -58,7 +58,7 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
     Raises:
       InputError: there is one, and it is damaged or has no special pieces.
     """
-    from electra_jax.text import tokenizer
+    from electra_jax.text.tokenizers import tokenizer
 
     present = storage.names(directory)
     if _SAVED_SPECIAL in present:
@@ -132,7 +132,7 @@ def write_vocabulary(tokenizer: Tokenizer, directory: str) -> tuple[str, ...]:
 
 
 def _is_read_back(tokenizer: Tokenizer, path: str) -> bool:
-    from electra_jax.text import tokenizer as tokenizers
+    from electra_jax.text.tokenizers import tokenizer as tokenizers
 
     try:
         return same_ids(tokenizer, tokenizers.load(path, **casing(tokenizer)))
@@ -154,7 +154,7 @@ def write_huggingface(tokenizer: Tokenizer, directory: str, positions: int) -> t
     tokenizer.save(directory)
     path = storage.join(directory, "tokenizer.json")
     if not storage.exists(path):
-        backend = sentence_pieces.to_library(storage.read(storage.join(directory, _WHOLE[1])), tokenizer)
+        backend = sentencepiece_export.to_library(storage.read(storage.join(directory, _WHOLE[1])), tokenizer)
         if backend is None or any(
             backend.encode(t, add_special_tokens=False).ids != tokenizer.encode([t])[0].tolist() for t in _PLAIN
         ):

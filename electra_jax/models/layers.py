@@ -5,7 +5,7 @@ Axis letters, used as suffixes of array names and as letters in einsum equations
     B rows · L positions · M masked slots · D model width · E embedding width · H heads · K width of one head
     F feed-forward width · V vocabulary · N layers · T token types
 
-Logical axis names of parameters and activations, mapped to mesh axes by one table in `training/rules.py`:
+Logical axis names of parameters and activations, mapped to mesh axes by one table in `training/sharding_rules.py`:
 
     embed, mlp, heads, kv, vocab, layers, table   axes of weights (`table`: rows of a position or token-type table)
     batch, length, embed_act                      axes of activations

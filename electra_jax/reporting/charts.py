@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from electra_jax.reporting.drawing import PAINTS, draw
-from electra_jax.reporting.files import Histories
+from electra_jax.reporting.run_files import Histories
 
 
 @dataclasses.dataclass(frozen=True)

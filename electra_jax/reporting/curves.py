@@ -10,7 +10,7 @@ from typing import Any
 from electra_jax.reporting import metric_names
 from electra_jax.reporting.charts import Chart, charts, framed, last, scale_steps, thinned
 from electra_jax.reporting.drawing import PAINTS, draw
-from electra_jax.reporting.files import Histories
+from electra_jax.reporting.run_files import Histories
 
 _ABOUT_TRAINING = (
     Chart("Learning rate", {"learning_rate": ""}, "How far each update moves the weights; layers further down less."),

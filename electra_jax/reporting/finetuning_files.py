@@ -7,8 +7,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 
 from electra_jax.errors import InputError
-from electra_jax.reporting.files import Histories, Json, read_histories, read_json
 from electra_jax.reporting.results import Results, Trial, read_results, read_trial
+from electra_jax.reporting.run_files import Histories, Json, read_histories, read_json
 
 
 @dataclasses.dataclass(frozen=True)

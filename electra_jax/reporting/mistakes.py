@@ -12,7 +12,7 @@ from typing import Any
 
 from electra_jax.errors import InputError
 from electra_jax.reporting import excerpts, metric_names
-from electra_jax.reporting.files import Json, read_json_lines
+from electra_jax.reporting.run_files import Json, read_json_lines
 
 _MOST_MISTAKES = 20
 _OPEN_MISTAKES = 5  # The others are folded away.
@@ -46,7 +46,7 @@ def read_predictions(path: pathlib.Path, notes: list[str]) -> Predictions:
     """Reads a file of predictions, line by line, and keeps the worst.
 
     Args:
-      path: one JSON object a line, as `Task.records` in `finetuning/task.py` makes them.
+      path: one JSON object a line, as `Task.records` in `finetuning/tasks/task.py` makes them.
       notes: gets a remark on a cut-off last line.
 
     Raises:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electra_jax.errors import InputError
-from electra_jax.reporting.files import Json
+from electra_jax.reporting.run_files import Json
 
 Scores = Mapping[str, Mapping[str, float]]  # Split, or task/split → metric → value; NaN where it is not defined.
 

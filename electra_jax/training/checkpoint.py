@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from electra_jax.errors import Diverged, InputError, MismatchError, Preempted
-from electra_jax.training import processes
+from electra_jax.training.multihost import processes
 from electra_jax.training.state import TrainState
 
 

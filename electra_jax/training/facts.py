@@ -2,7 +2,7 @@
 
 import jax
 
-from electra_jax.training import processes
+from electra_jax.training.multihost import processes
 from electra_jax.training.state import parameter_count
 from electra_jax.training.trainer import Trainer
 from electra_jax.wording import quantity

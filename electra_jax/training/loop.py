@@ -13,13 +13,14 @@ import jax
 
 from electra_jax.errors import InputError, Preempted
 from electra_jax.progress import ProgressLine
-from electra_jax.training import partitioning, processes
+from electra_jax.training import partitioning
 from electra_jax.training.checkpoint import Checkpoints, Progress
-from electra_jax.training.guard import StopRequest, stop_on_signals
+from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
 from electra_jax.training.state import TrainState
 from electra_jax.training.step import TrainStep
+from electra_jax.training.stopping import StopRequest, stop_on_signals
 from electra_jax.training.trainer import Trainer
 
 

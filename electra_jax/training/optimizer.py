@@ -6,7 +6,7 @@ Source: Google's `optimization.py`, whose own schedule and clipping are options 
 import dataclasses
 import math
 import re
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import flax.linen as nn
 import jax
@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import optax
 import optax.contrib
 
+from electra_jax.config.shared import OptimizerFields
 from electra_jax.training.job import Params
 
 # Root mean square of a kernel's update under Muon: about that of Adam's, so that both have one learning rate and one
@@ -23,24 +24,20 @@ _MUON_RMS = 0.2
 _NOT_DECAYED = re.compile(r"layer_norm|bias|slopes")
 
 
-@dataclasses.dataclass(frozen=True)
-class OptimizerConfig:
-    """Fields of `config.optimizer`, and the number of updates in the run."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OptimizerConfig(OptimizerFields):
+    """Fields of `config.optimizer`, and the number of updates in the run and in its warm-up."""
 
     steps: int
-    learning_rate: float
     warmup_steps: int
-    decay_power: float
-    weight_decay: float
-    beta1: float
-    beta2: float
-    epsilon: float
-    clip_norm: float
     name: str = "adam"
-    schedule: str = "linear"
-    gradient_scope: str = "global"
-    layer_decay: float = 1.0
-    top_layer_exponent: int = 1
+
+    @classmethod
+    def of(cls, fields: OptimizerFields, *, steps: int, warmup_steps: int) -> Self:
+        """The settings of a run's optimizer from the section of its config."""
+        own = {field.name for field in dataclasses.fields(cls)} - {"steps", "warmup_steps"}
+        given = {name: getattr(fields, name) for name in own if hasattr(fields, name)}
+        return cls(steps=steps, warmup_steps=warmup_steps, **given)
 
 
 class MomentsState(NamedTuple):

@@ -1,4 +1,4 @@
-"""Where arrays live: the mesh, and what `rules.py` says of logical axes put upon it."""
+"""Where arrays live: the mesh, and what `sharding_rules.py` says of logical axes put upon it."""
 
 import contextlib
 import math
@@ -12,7 +12,7 @@ from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from electra_jax.errors import InputError
-from electra_jax.training.rules import AXES, mesh_axes, table
+from electra_jax.training.sharding_rules import AXES, mesh_axes, table
 
 _LARGE = 2**20  # Bytes of a moment that is worth a word if it cannot be dealt out.
 
@@ -101,8 +101,8 @@ def placed_on(mesh: Mesh, sharding: str, changes: str = "") -> Iterator[None]:
 
     Args:
       mesh: the mesh.
-      sharding: a preset of `rules.RULES`.
-      changes: of it; see `rules.table`.
+      sharding: a preset of `sharding_rules.RULES`.
+      changes: of it; see `sharding_rules.table`.
     """
     with jax.set_mesh(mesh), nn.logical_axis_rules(table(sharding, changes)):
         yield

@@ -8,7 +8,7 @@ import jax
 
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine
-from electra_jax.training import processes
+from electra_jax.training.multihost import processes
 
 
 @dataclasses.dataclass(frozen=True)

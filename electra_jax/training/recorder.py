@@ -11,11 +11,12 @@ from typing import Any
 import jax
 
 from electra_jax.progress import ProgressLine
-from electra_jax.training import processes, telemetry
+from electra_jax.training import telemetry
 from electra_jax.training.checkpoint import Checkpoints, Progress
-from electra_jax.training.guard import check_finite
 from electra_jax.training.job import Sums, Work
+from electra_jax.training.multihost import processes
 from electra_jax.training.optimizer import learning_rate
+from electra_jax.training.stopping import check_finite
 from electra_jax.training.trainer import Trainer
 from electra_jax.wording import duration, quantity
 

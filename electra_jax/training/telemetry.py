@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from electra_jax.training import processes
+from electra_jax.training.multihost import processes
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "numpy", "libtpu")

@@ -11,6 +11,8 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
+from electra_jax.config.finetuning import FinetuningConfig
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.training import partitioning
 from electra_jax.training.job import Batch, Job, Params
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
@@ -160,7 +162,7 @@ def _shape_of(batch: Batch) -> Hashable:
     return structure, tuple(leaf.shape for leaf in leaves)
 
 
-def placement(config: Any) -> dict[str, Any]:
+def placement(config: PretrainingConfig | FinetuningConfig) -> dict[str, Any]:
     """The fields of `LoopConfig` that say where a run's arrays live and how its batches are worked through."""
     mesh = config.mesh
     return dict(
@@ -171,9 +173,11 @@ def placement(config: Any) -> dict[str, Any]:
     )
 
 
-def make_trainer(config: Any, job: Job, mesh: Mesh, note: Callable[[str], None]) -> Trainer:
+def make_trainer(config: PretrainingConfig, job: Job, mesh: Mesh, note: Callable[[str], None]) -> Trainer:
     """The trainer that a validated config asks for."""
-    optimizer_config = OptimizerConfig(steps=config.steps, **config.optimizer)
+    optimizer_config = OptimizerConfig.of(
+        config.optimizer, steps=config.steps, warmup_steps=config.optimizer.warmup_steps
+    )
     loop_config = LoopConfig(
         seed=config.seed,
         log_every_steps=config.log.every_steps,

@@ -4,26 +4,27 @@ import pytest
 
 from electra_jax.configs.finetune import base
 from electra_jax.errors import InputError
-from electra_jax.finetuning.reading import read_splits
+from electra_jax.finetuning.data.reading import read_splits
+from tests.configs import typed_task
 
 
 def splits_of(folder, task, **contents):
     """The splits of a task whose files have these contents; text is written as UTF-8."""
     _write(folder, task, contents)
-    return read_splits("it", task, str(folder), str(folder / "cache")).splits
+    return read_splits("it", typed_task(task), str(folder), str(folder / "cache")).splits
 
 
 def notes_of(folder, task, **contents):
     """What is left out, as the log says it."""
     _write(folder, task, contents)
-    return read_splits("it", task, str(folder), str(folder / "cache")).notes
+    return read_splits("it", typed_task(task), str(folder), str(folder / "cache")).notes
 
 
 def problems_of(folder, task, **contents):
     """The lines of the message that refuses these contents."""
     _write(folder, task, contents)
     with pytest.raises(InputError) as error:
-        read_splits("it", task, str(folder), str(folder / "cache"))
+        read_splits("it", typed_task(task), str(folder), str(folder / "cache"))
     return str(error.value).split("\n  ")[1:]
 
 

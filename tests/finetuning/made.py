@@ -3,10 +3,11 @@
 import numpy as np
 
 from electra_jax.configs.finetune import base
-from electra_jax.finetuning.classification import ClassificationTask
-from electra_jax.finetuning.examples import SentenceExample, TextExample
-from electra_jax.finetuning.tagging import TaggingTask
+from electra_jax.finetuning.data.examples import SentenceExample, TextExample
+from electra_jax.finetuning.tasks.classification import ClassificationTask
+from electra_jax.finetuning.tasks.tagging import TaggingTask
 from electra_jax.models.encoder import EncoderConfig
+from tests.configs import typed_task
 
 PAD, UNKNOWN, CLS, SEP, MASK = range(5)
 
@@ -57,9 +58,9 @@ def classification(tokenizer, train, name="made", **settings):
     splits = {"train": train, "dev": settings.pop("dev", train)}
     if "test" in settings:
         splits["test"] = settings.pop("test")
-    return ClassificationTask(name, base.classification_task(**settings), splits, tokenizer, 0.1)
+    return ClassificationTask(name, typed_task(base.classification_task(**settings)), splits, tokenizer, 0.1)
 
 
 def tagging(tokenizer, train, name="made", **settings):
     splits = {"train": train, "dev": settings.pop("dev", train)}
-    return TaggingTask(name, base.tagging_task(**settings), splits, tokenizer, 0.1)
+    return TaggingTask(name, typed_task(base.tagging_task(**settings)), splits, tokenizer, 0.1)

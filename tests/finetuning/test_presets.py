@@ -5,8 +5,10 @@ import importlib
 import pytest
 
 from electra_jax.configs.finetune import base, glue, squad, tagging, text
-from electra_jax.finetuning import metrics, settings
-from electra_jax.finetuning.reading import read_splits
+from electra_jax.finetuning import validation
+from electra_jax.finetuning.data.reading import read_splits
+from electra_jax.finetuning.metrics import label_metrics
+from tests.configs import typed_task
 
 GLUE = ("cola", "sst", "mrpc", "sts", "qqp", "mnli", "qnli", "rte", "wnli")
 EVERY = [
@@ -106,21 +108,21 @@ def test_every_field_is_right_and_every_quicktest_finds_its_files(file, name):
     for size in ("", "small"):
         config = preset(file, name, size, "quicktest")
         config.init_from = "a model"
-        assert list(settings.problems(config)) == []
+        assert list(validation.problems(config)) == []
         assert config.optimizer.learning_rate == base.SIZES[size or "base"][0]
         for task_name, task in config.tasks.items():
-            assert task.metrics[0] in metrics.known(task.kind)
-            splits = read_splits(task_name, task, config.data.directory, config.data.download_cache).splits
+            assert task.metrics[0] in label_metrics.known(task.kind)
+            splits = read_splits(task_name, typed_task(task), config.data.directory, config.data.download_cache).splits
             assert len(splits["train"]) >= config.batch_size
             assert splits["dev"]
 
 
 def test_the_files_of_glue_have_the_slips_of_the_official_ones():
     qqp = glue.get_config("qqp+quicktest")
-    notes = read_splits("qqp", qqp.tasks.qqp, qqp.data.directory, "").notes
+    notes = read_splits("qqp", typed_task(qqp.tasks.qqp), qqp.data.directory, "").notes
     assert notes == ["QQP/train.tsv: 1 broken row left out, first at line 19"]
     mnli = glue.get_config("mnli+quicktest")
-    splits = read_splits("mnli", mnli.tasks.mnli, mnli.data.directory, "").splits
+    splits = read_splits("mnli", typed_task(mnli.tasks.mnli), mnli.data.directory, "").splits
     assert list(splits) == ["train", "dev", "test", "dev_mismatched", "diagnostic", "test_mismatched"]
     assert {example.label for example in splits["diagnostic"]} == {None}
 
@@ -143,4 +145,4 @@ def test_a_variant_that_is_not_known_is_told_with_those_that_are(module, variant
 
 def test_without_a_task_glue_and_squad_ask_for_one():
     for module in (glue, squad):
-        assert any("config.tasks: is empty" in problem for problem in settings.problems(module.get_config("small")))
+        assert any("config.tasks: is empty" in problem for problem in validation.problems(module.get_config("small")))

@@ -7,13 +7,14 @@ import jax.numpy as jnp
 import pytest
 
 from electra_jax.configs.finetune import base
-from electra_jax.finetuning.answering import AnsweringTask
-from electra_jax.finetuning.examples import Answer, QuestionExample
-from electra_jax.finetuning.job import FinetuningJob
-from electra_jax.text import wordpiece
+from electra_jax.finetuning.data.examples import Answer, QuestionExample
+from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.tasks.answering import AnsweringTask
+from electra_jax.text.tokenizers import wordpiece
 from electra_jax.training import partitioning
 from electra_jax.training.optimizer import OptimizerConfig
 from electra_jax.training.trainer import LoopConfig, Trainer
+from tests.configs import typed_task
 from tests.finetuning.made import WordTokenizer, classification, encoder, sentences, tagging, texts
 
 pytestmark = pytest.mark.tpu_compiler
@@ -30,7 +31,7 @@ def task_of(kind):
     tokenizer = wordpiece.train([CONTEXT, "who sat where"] * 9, vocabulary_size=50, lowercase=True, strip_accents=True)
     question = QuestionExample("made", "q", "who sat", CONTEXT, (Answer("cat", 4),))
     settings = base.answering_task(max_length=32, longest_question=8, stride=8, beams=4)
-    return AnsweringTask("qa", settings, {"train": [question], "dev": [question]}, tokenizer, 0.1)
+    return AnsweringTask("qa", typed_task(settings), {"train": [question], "dev": [question]}, tokenizer, 0.1)
 
 
 @pytest.mark.parametrize("sharding", ["dp", "fsdp_tp"])

@@ -6,7 +6,7 @@ import jax
 import pytest
 
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.finetuning.job import FinetuningJob
+from electra_jax.finetuning.finetuning_job import FinetuningJob
 from electra_jax.finetuning.trials import Trials
 from electra_jax.progress import ProgressLine
 from electra_jax.training import partitioning

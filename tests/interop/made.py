@@ -8,8 +8,8 @@ import string
 import numpy as np
 
 from electra_jax.interop.model import Model, TaskHead
-from electra_jax.text import wordpiece
-from electra_jax.text.tokenizer import SPECIAL_PIECES
+from electra_jax.text.tokenizers import wordpiece
+from electra_jax.text.tokenizers.tokenizer import SPECIAL_PIECES
 from tests.interop import peer
 
 LETTERS = string.ascii_lowercase

@@ -10,14 +10,15 @@ import numpy as np
 import optax
 
 from electra_jax.configs.finetune import base
-from electra_jax.finetuning.answering import AnsweringTask
-from electra_jax.finetuning.classification import ClassificationTask
-from electra_jax.finetuning.examples import Answer, QuestionExample, SentenceExample, TextExample
-from electra_jax.finetuning.job import FinetuningJob
-from electra_jax.finetuning.tagging import TaggingTask
+from electra_jax.finetuning.data.examples import Answer, QuestionExample, SentenceExample, TextExample
+from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.tasks.answering import AnsweringTask
+from electra_jax.finetuning.tasks.classification import ClassificationTask
+from electra_jax.finetuning.tasks.tagging import TaggingTask
 from electra_jax.interop.model import sizes_as_fields
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.state import TrainState
+from tests.configs import typed_task
 from tests.interop import made, peer
 
 KINDS = ("classification", "multilabel", "regression", "tagging", "answering")
@@ -37,17 +38,19 @@ def task(name, kind, tokenizer=None, examples=None, **changes):
     if kind == "tagging":
         settings = base.tagging_task(**changes)
         train = [SentenceExample("-", "0", ("ab", "cd", "ef"), ("B-X", "I-X", "O"))]
-        return TaggingTask(name, settings, {"train": train, "dev": examples or train}, tokenizer, HEAD_RATE)
+        return TaggingTask(name, typed_task(settings), {"train": train, "dev": examples or train}, tokenizer, HEAD_RATE)
     if kind == "answering":
         settings = base.answering_task(**{"stride": 8, "longest_question": 8, "beams": 4} | changes)
         train = [QuestionExample("-", "0", "ab?", "cd ef gh", (Answer("ef", 3),))]
         splits = {"train": train, "dev": examples or train}
-        return AnsweringTask(name, settings, splits, tokenizer, HEAD_RATE)
+        return AnsweringTask(name, typed_task(settings), splits, tokenizer, HEAD_RATE)
     scale = {"label_scale": 5.0} if kind == "regression" else {}
     metric = {"classification": "accuracy", "multilabel": "micro_f1", "regression": "pearson"}[kind]
     settings = base.classification_task(**{"kind": kind, "metrics": (metric,)} | scale | changes)
     train = [TextExample("-", str(n), TEXTS[n], label) for n, label in enumerate(LABELS[kind])]
-    return ClassificationTask(name, settings, {"train": train, "dev": examples or train}, tokenizer, HEAD_RATE)
+    return ClassificationTask(
+        name, typed_task(settings), {"train": train, "dev": examples or train}, tokenizer, HEAD_RATE
+    )
 
 
 def job(*tasks, encoder=peer.TINY):

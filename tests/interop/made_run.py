@@ -8,9 +8,10 @@ import optax
 
 from electra_jax.configs import small
 from electra_jax.interop.model import in_float32
-from electra_jax.pretraining.job import encoder_config
+from electra_jax.pretraining.pretraining_job import encoder_config
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.state import TrainState
+from tests.configs import typed
 from tests.interop import made
 
 
@@ -21,7 +22,7 @@ def quicktest():
 
 
 def pair_of(config):
-    encoder = in_float32(encoder_config(config, "cpu"))
+    encoder = in_float32(encoder_config(typed(config), "cpu"))
     return encoder, encoder.scaled(config.model.generator_width, config.model.generator_depth)
 
 

@@ -5,11 +5,11 @@ import pytest
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import checkpoints, exported, google_checkpoint, huggingface_folder, safetensors
+from electra_jax.interop import checkpoints, google_checkpoint, huggingface_folder, native_format, safetensors
 from tests.interop import made
 
 
-@pytest.mark.parametrize("writer", [exported, google_checkpoint, huggingface_folder])
+@pytest.mark.parametrize("writer", [native_format, google_checkpoint, huggingface_folder])
 def test_every_format_is_told_by_its_files(tmp_path, writer):
     writer.write(made.model(), str(tmp_path / "model"))
     read = checkpoints.open_model(f"{tmp_path}/model/")
@@ -32,14 +32,14 @@ def test_heads_that_are_no_number_are_refused(tmp_path, number):
         checkpoints.open_model(f"{tmp_path}#heads={number}")
 
 
-@pytest.mark.parametrize("writer", [exported, huggingface_folder])
+@pytest.mark.parametrize("writer", [native_format, huggingface_folder])
 def test_heads_of_a_model_that_says_them_itself_are_refused(tmp_path, writer):
     writer.write(made.model(), str(tmp_path))
     with pytest.raises(InputError, match=r"found #heads=4, which only checkpoints of Google's need"):
         checkpoints.open_model(f"{tmp_path}#heads=4")
 
 
-@pytest.mark.parametrize("writer", [exported, huggingface_folder])
+@pytest.mark.parametrize("writer", [native_format, huggingface_folder])
 def test_a_remote_folder_is_read(tmp_path, writer):
     writer.write(made.model(), str(tmp_path / "model"))
     for path in (tmp_path / "model").rglob("*"):
@@ -61,7 +61,7 @@ def test_a_path_without_a_model_says_what_is_there_and_what_is_expected(tmp_path
 
 
 def test_all_weights_of_the_wrong_size_are_listed_and_a_long_list_is_cut(tmp_path):
-    exported.write(made.model(), str(tmp_path))
+    native_format.write(made.model(), str(tmp_path))
     path = str(tmp_path / "model.safetensors")
     tensors = {name: array[..., :-1] for name, array in safetensors.read(path).items()}
     safetensors.write(path, tensors)
@@ -70,7 +70,7 @@ def test_all_weights_of_the_wrong_size_are_listed_and_a_long_list_is_cut(tmp_pat
 
 
 def test_missing_and_foreign_weights_are_listed(tmp_path):
-    exported.write(made.model(), str(tmp_path))
+    native_format.write(made.model(), str(tmp_path))
     path = str(tmp_path / "model.safetensors")
     tensors = dict(safetensors.read(path))
     tensors["generator_head/scale"] = tensors.pop("generator_head/bias")

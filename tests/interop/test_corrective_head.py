@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 
 from electra_jax.errors import InputError
-from electra_jax.interop import copies, huggingface_folder
+from electra_jax.interop import export, huggingface_folder
 from electra_jax.interop.checkpoints import open_model
-from electra_jax.interop.initialization import finetuning_params, pretraining_params
-from electra_jax.interop.mapping import flatten
 from electra_jax.interop.model import outputs, shape_problems
+from electra_jax.interop.tensor_map import flatten
+from electra_jax.interop.warm_start import finetuning_params, pretraining_params
 from electra_jax.models.electra import Electra
 from tests.interop import made, peer
 
@@ -38,14 +38,14 @@ def hybrid():
 def test_the_head_goes_through_without_a_changed_bit(tmp_path, form):
     model = hybrid()
     assert shape_problems(model) == []
-    written = copies.write(model, str(tmp_path / "copy"), form)
+    written = export.write(model, str(tmp_path / "copy"), form)
     assert written.difference == {"generator": 0, "discriminator": 0, "corrective_head": 0}
     read = open_model(str(tmp_path / "copy"))
     jax.tree.map(np.testing.assert_array_equal, read.params, dict(model.params))
 
 
 def test_huggingface_has_a_third_folder_a_masked_language_model(tmp_path):
-    copies.write(hybrid(), str(tmp_path / "copy"), "huggingface")
+    export.write(hybrid(), str(tmp_path / "copy"), "huggingface")
     folder = tmp_path / "copy" / "discriminator_mlm"
     fields = json.loads((folder / "config.json").read_text())
     assert fields["architectures"] == ["ElectraForMaskedLM"]
@@ -62,16 +62,16 @@ def test_huggingface_has_a_third_folder_a_masked_language_model(tmp_path):
 
 
 def test_a_head_of_another_discriminator_is_refused(tmp_path):
-    copies.write(hybrid(), str(tmp_path / "copy"), "huggingface")
+    export.write(hybrid(), str(tmp_path / "copy"), "huggingface")
     other = made.model(seed=1)
-    copies.write(other, str(tmp_path / "other"), "huggingface")
+    export.write(other, str(tmp_path / "other"), "huggingface")
     (tmp_path / "copy" / "discriminator_mlm").rename(tmp_path / "other" / "discriminator_mlm")
     with pytest.raises(InputError, match="two different copies"):
         huggingface_folder.read(str(tmp_path / "other"))
 
 
 def test_google_has_no_place_for_it_and_the_copy_says_so(tmp_path):
-    written = copies.write(hybrid(), str(tmp_path / "copy"), "google")
+    written = export.write(hybrid(), str(tmp_path / "copy"), "google")
     assert written.skipped == (("corrective_head", "Google's discriminator has no word head"),)
     assert "corrective_head" not in open_model(str(tmp_path / "copy")).params
 

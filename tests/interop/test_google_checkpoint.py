@@ -10,7 +10,7 @@ import pytest
 
 from electra_jax.errors import InputError
 from electra_jax.interop import google, google_checkpoint
-from electra_jax.interop.mapping import flatten
+from electra_jax.interop.tensor_map import flatten
 from electra_jax.models.encoder import EncoderConfig
 from tests.interop import made
 

@@ -10,7 +10,7 @@ import pytest
 
 from electra_jax.errors import InputError
 from electra_jax.interop import checkpoints, huggingface, huggingface_folder, safetensors
-from electra_jax.interop.mapping import flatten
+from electra_jax.interop.tensor_map import flatten
 from tests.interop import made
 
 

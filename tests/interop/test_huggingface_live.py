@@ -11,7 +11,8 @@ import pytest
 
 from electra_jax.configs import base, large, small
 from electra_jax.interop import huggingface
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax.pretraining.pretraining_job import pretraining_job
+from tests.configs import typed
 from tests.interop import peer
 
 pytestmark = pytest.mark.interop
@@ -21,7 +22,7 @@ TOLERANCE = 1e-5
 
 def pair_of(preset, layers=2, vocabulary_size=1000):
     """The (discriminator, generator) configs of a preset, cut."""
-    job = pretraining_job(preset.get_config(), None, "cpu")
+    job = pretraining_job(typed(preset.get_config()), None, "cpu")
     cut = dict(layers=layers, vocabulary_size=vocabulary_size, positions=64)
     return tuple(dataclasses.replace(config, **cut) for config in (job.encoder, job.generator))
 

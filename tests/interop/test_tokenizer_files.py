@@ -8,8 +8,8 @@ import tokenizers as library
 
 from electra_jax.errors import InputError
 from electra_jax.interop import tokenizer_files
-from electra_jax.text import tokenizer as tokenizers
-from electra_jax.text import wordpiece
+from electra_jax.text.tokenizers import tokenizer as tokenizers
+from electra_jax.text.tokenizers import wordpiece
 from tests.interop import made
 
 DATA = pathlib.Path(__file__).parents[1] / "data"

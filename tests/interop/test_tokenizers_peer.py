@@ -4,8 +4,8 @@ import pathlib
 
 import pytest
 
-from electra_jax.text import tokenizer as tokenizers
-from electra_jax.text import wordpiece
+from electra_jax.text.tokenizers import tokenizer as tokenizers
+from electra_jax.text.tokenizers import wordpiece
 
 pytestmark = pytest.mark.interop
 

@@ -12,8 +12,9 @@ from electra_jax.config import field
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.models.encoder import Embeddings, EncoderConfig
 from electra_jax.pretraining.corruption import SpecialTokens, num_slots
-from electra_jax.pretraining.job import encoder_config, pretraining_job
 from electra_jax.pretraining.objectives import Objective, electra_loss, electra_metrics, electra_outputs
+from electra_jax.pretraining.pretraining_job import encoder_config, pretraining_job
+from tests.configs import typed
 
 PRESETS = {
     "small": {
@@ -91,7 +92,7 @@ def sizes(encoder):
 
 
 def abstract_params(name):
-    job = pretraining_job(preset(name), None, "cpu")
+    job = pretraining_job(typed(preset(name)), None, "cpu")
     return nn.unbox(jax.eval_shape(job.init, jax.eval_shape(lambda: jax.random.key(0))))
 
 
@@ -108,7 +109,7 @@ def test_presets_have_the_numbers_of_the_paper(name):
 
 @pytest.mark.parametrize("name", PRESETS)
 def test_heads_are_64_wide_and_generators_as_large_as_the_paper_s(name):
-    job = pretraining_job(preset(name), None, "cpu")
+    job = pretraining_job(typed(preset(name)), None, "cpu")
     assert job.encoder.head_size == job.generator.head_size == 64
     assert sizes(job.generator) == GENERATORS[name]
     assert job.encoder.token_types == 2
@@ -125,21 +126,21 @@ def test_small_plus_plus_is_small_with_long_rows_a_full_generator_and_four_times
     changed = {"steps": 4_000_000, "data.sequence_length": 512, "model.generator_width": 1.0}
     expected = PRESETS["small"] | EVERY_PRESET | changed
     assert {field_name: field(plus_plus, field_name) for field_name in expected} == expected
-    encoder = encoder_config(small, "cpu")
-    assert sizes(pretraining_job(plus_plus, None, "cpu").generator) == sizes(encoder)
+    encoder = encoder_config(typed(small), "cpu")
+    assert sizes(pretraining_job(typed(plus_plus), None, "cpu").generator) == sizes(encoder)
 
 
 def test_mlm_base_is_base_with_one_network():
     base, mlm = preset("base"), preset("mlm_base")
     expected = PRESETS["base"] | EVERY_PRESET | {"objective.name": "mlm", "steps": 1_000_000}
     assert {field_name: field(mlm, field_name) for field_name in expected} == expected
-    assert encoder_config(mlm, "cpu") == encoder_config(base, "cpu")
+    assert encoder_config(typed(mlm), "cpu") == encoder_config(typed(base), "cpu")
     assert set(abstract_params("mlm_base")) == {"embeddings", "encoder", "head"}
 
 
 def test_the_computation_is_bfloat16_on_accelerators_and_float32_on_cpu():
     config = preset("base")
-    assert [encoder_config(config, platform).dtype for platform in ("cpu", "gpu", "tpu")] == [
+    assert [encoder_config(typed(config), platform).dtype for platform in ("cpu", "gpu", "tpu")] == [
         jnp.dtype("float32"),
         jnp.dtype("bfloat16"),
         jnp.dtype("bfloat16"),

@@ -8,11 +8,12 @@ import pytest
 from electra_jax.models import flops
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.pretraining.corruption import num_slots
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax.pretraining.pretraining_job import pretraining_job
+from tests.configs import typed
 
 
 def job_of(name):
-    return pretraining_job(importlib.import_module(f"electra_jax.configs.{name}").get_config(), None, "cpu")
+    return pretraining_job(typed(importlib.import_module(f"electra_jax.configs.{name}").get_config()), None, "cpu")
 
 
 def product_flops(jaxpr):

@@ -12,11 +12,12 @@ import pytest
 
 from electra_jax.models import flops
 from electra_jax.pretraining import objectives
-from electra_jax.pretraining.job import pretraining_job
 from electra_jax.pretraining.objectives import Corrective, corrective_metrics
+from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import initial_state
 from electra_jax.training.step import make_train_step
+from tests.configs import typed
 
 
 def job_of(**objective):
@@ -25,7 +26,9 @@ def job_of(**objective):
     config.model.layers, config.model.hidden_size, config.model.heads = 1, 16, 2
     config.model.feed_forward_size, config.model.embedding_size, config.model.generator_width = 32, 8, 0.5
     config.objective.update_from_flattened_dict(objective)
-    return pretraining_job(config, None, "cpu"), OptimizerConfig(steps=config.steps, **config.optimizer)
+    config = typed(config)
+    optimizer = OptimizerConfig.of(config.optimizer, steps=config.steps, warmup_steps=config.optimizer.warmup_steps)
+    return pretraining_job(config, None, "cpu"), optimizer
 
 
 def rows(seed=0):

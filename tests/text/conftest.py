@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from electra_jax import storage
-from electra_jax.text.dataset import open_dataset
-from electra_jax.text.shards import ShardWriter, token_dtype
-from electra_jax.text.tokenizer import SPECIAL_PIECES, load
+from electra_jax.text.dataset.dataset import open_dataset
+from electra_jax.text.dataset.shards import ShardWriter, token_dtype
+from electra_jax.text.tokenizers.tokenizer import SPECIAL_PIECES, load
 
 SHAKESPEARE = pathlib.Path(__file__).parents[1] / "data" / "shakespeare.txt"
 

@@ -1,6 +1,6 @@
 """What the tests of reading share: the lines of all documents of a source."""
 
-from electra_jax.text.sources import documents, pieces
+from electra_jax.text.sources.text_sources import documents, pieces
 
 WHOLE = 1 << 40  # Bytes in a piece, so that nothing is cut.
 

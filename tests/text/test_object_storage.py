@@ -12,8 +12,8 @@ from gcp_storage_emulator import server
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.text.batches import training_batches
-from electra_jax.text.dataset import is_prepared, open_dataset, verify
+from electra_jax.text.dataset.dataset import is_prepared, open_dataset, verify
+from electra_jax.text.dataset.row_batches import training_batches
 
 
 @pytest.fixture(scope="module")

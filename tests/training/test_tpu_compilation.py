@@ -10,10 +10,11 @@ import pytest
 
 from electra_jax.configs import base, camembert_base, small
 from electra_jax.errors import InputError
-from electra_jax.planning.topologies import make_slice
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.tpu_planning.topologies import make_slice
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
+from tests.configs import typed
 
 pytestmark = pytest.mark.tpu_compiler
 
@@ -25,7 +26,7 @@ def trainer_for(v5e_devices, config, sizes=(-1, 1, 1), sharding="dp"):
     config.model.unrolled_layers = 1  # As a loop, Small compiles in a tenth of the time.
     replaced = []
     mesh = partitioning.make_mesh(sizes, devices=v5e_devices)
-    trainer = make_trainer(config, pretraining_job(config, None, "tpu"), mesh, replaced.append)
+    trainer = make_trainer(typed(config), pretraining_job(typed(config), None, "tpu"), mesh, replaced.append)
     assert not replaced, "the mesh does not divide these axes"
     return trainer
 
@@ -123,7 +124,10 @@ def test_a_mesh_over_slices_must_be_said_and_fit(two_slices):
     config = base.get_config("quicktest")
     with pytest.raises(InputError, match=r"config\.mesh\.slices: 1, but"):
         make_trainer(
-            config, pretraining_job(config, None, "tpu"), partitioning.make_mesh((-1, 1, 1), two_slices), print
+            typed(config),
+            pretraining_job(typed(config), None, "tpu"),
+            partitioning.make_mesh((-1, 1, 1), two_slices),
+            print,
         )
 
 

@@ -1,0 +1,69 @@
+"""What identifies a run: the fields that trained numbers follow from, their fingerprint, and how two configs differ."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from electra_jax.config.finetuning import FinetuningConfig
+from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.config.schema import fields_of, section_class
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Dotted names to JSON-ready leaves of nested mappings."""
+    flat: dict[str, Any] = {}
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            flat |= flatten(value, f"{prefix}{name}.")
+        else:
+            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
+    return flat
+
+
+def free_fields(task: str) -> frozenset[str]:
+    """Fields and sections that may change between two starts of a run, because no trained number follows from them.
+
+    Args:
+      task: "pretraining" or "finetuning".
+    """
+    return frozenset(_free(FinetuningConfig if task == "finetuning" else PretrainingConfig))
+
+
+def _free(kind: type, prefix: str = "") -> Iterator[str]:
+    for field in fields_of(kind):
+        if field.setting.free:
+            yield prefix + field.name
+        elif inner := section_class(field.type):
+            yield from _free(inner, f"{prefix}{field.name}.")
+
+
+def trained_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """The flattened fields that trained numbers follow from; a run keeps them from its first step to its last.
+
+    Args:
+      tree: a config as `schema.as_tree` or config.json has it; fields that no schema knows count as trained.
+    """
+    free = free_fields(tree.get("task", ""))
+    prefixes = tuple(f"{name}." for name in free)
+    return {name: value for name, value in flatten(tree).items() if name not in free and not name.startswith(prefixes)}
+
+
+def fingerprint(tree: Mapping[str, Any]) -> str:
+    """SHA-256 of the trained fields, in hexadecimal."""
+    canonical = json.dumps(trained_fields(tree), sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
+    """One readable line for each trained field that differs."""
+    old, new = trained_fields(before), trained_fields(after)
+    lines = []
+    for name in sorted(old.keys() | new.keys()):
+        if name not in new:
+            lines.append(f"config.{name}: was {old[name]!r}, is gone")
+        elif name not in old:
+            lines.append(f"config.{name}: was not there, is {new[name]!r}")
+        elif old[name] != new[name]:
+            lines.append(f"config.{name}: was {old[name]!r}, is {new[name]!r}")
+    return lines

@@ -1,0 +1,193 @@
+"""Tagged sentences: a word a line in columns, as in the CoNLL shared tasks and in CoNLL-U, or a sentence a line."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from electra_jax.config.finetuning import TaggingConfig
+from electra_jax.finetuning.data.examples import SentenceExample
+from electra_jax.finetuning.data.labelled_file import SplitFile
+from electra_jax.finetuning.data.spans import ImpossibleTagsError, scheme_of
+
+# CoNLL-U (universaldependencies.org/format.html): a range of words that are written as one, and a word not written.
+_RANGE_OR_EMPTY = re.compile(r"\d+[-.]\d+")
+_CONLLU_COLUMNS = 10
+_UNKNOWN = "_"
+
+# A line's number and its columns.
+Line = tuple[int, list[str]]
+
+
+def read(file: SplitFile, text: str, form: str) -> list[SentenceExample]:
+    """The sentences of a file that are sound; what is wrong with the others is put down as its problems.
+
+    Args:
+      file: where the text is from.
+      text: all of it.
+      form: "columns", "conllu" or "tokens".
+    """
+    if form == "tokens":
+        return _token_sentences(file, text)
+    sentences = _conllu_sentences(text) if form == "conllu" else _sentences(text)
+    tagged, expected = True, _CONLLU_COLUMNS
+    if form == "columns":
+        sentences = list(sentences)
+        if not sentences:
+            return []
+        expected = len(sentences[0][0][1])
+        tagged = _has_tags(file.settings, expected)
+        if problem := _width_problem(file, expected, tagged):
+            file.report(sentences[0][0][0], problem)
+            return []
+    found: list[SentenceExample] = []
+    for lines in sentences:
+        if _check_widths(file, lines, expected):
+            words = [cells[file.settings.word_column] for _, cells in lines]
+            tags = [cells[file.settings.tag_column] for _, cells in lines] if tagged else None
+            if form == "conllu":
+                tags = ["" if tag == _UNKNOWN else tag for tag in tags]
+            found += _example(file, [line for line, _ in lines], words, tags, len(found))
+    return found
+
+
+def examples(file: SplitFile, records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[SentenceExample]:
+    """Sentences of records with "words" and "tags", a list each.
+
+    Args:
+      file: where the records are from.
+      records: each with how its place is called.
+    """
+    found: list[SentenceExample] = []
+    for where, record in records:
+        words, tags = record["words"], record["tags"]
+        if not words:
+            file.report(where, "has no words")
+        elif len(words) != len(tags):
+            file.report(where, f"{len(words)} words and {len(tags)} tags, expected as many")
+        else:
+            places = [f"{where}, word {number + 1}" for number in range(len(words))]
+            found += _example(file, places, words, tags, len(found))
+    return found
+
+
+def _example(
+    file: SplitFile, places: Sequence[int | str], words: Sequence[str], tags: Sequence[str | None] | None, number: int
+) -> list[SentenceExample]:
+    """The sentence, or none if something is wrong with it."""
+    problems = [
+        (place, "an empty word, expected a text") for place, word in zip(places, words, strict=True) if not word
+    ]
+    unknown = tags is not None and any(tag in (None, "", _UNKNOWN) for tag in tags)
+    if unknown and file.answered:
+        problems += [
+            (place, f"no tag for {word!r}") for place, word, tag in zip(places, words, tags, strict=True) if not tag
+        ]
+    elif tags is not None and not unknown and file.settings.spans:
+        problems += [
+            (place, _span_problem(file, tag)) for place, tag in zip(places, tags, strict=True) if not _is_of_span(tag)
+        ]
+    for place, said in problems:
+        file.report(place, said)
+    if problems:
+        return []
+    where = places[0] if isinstance(places[0], int) else places[0].partition(",")[0]
+    return [SentenceExample(file.place(where), str(number), tuple(words), None if unknown or not tags else tuple(tags))]
+
+
+@functools.cache
+def _is_of_span(tag: str) -> bool:
+    try:
+        scheme_of([[tag]])
+    except ImpossibleTagsError:
+        return False
+    return True
+
+
+def _span_problem(file: SplitFile, tag: str) -> str:
+    return (
+        f"the tag {tag!r} marks no span, expected O, or B-, I-, E-, S-, L- or U- and a type; if tags are not of "
+        f"spans, set {file.flag('spans', 'False')}; if they stand in another column, {file.flag('tag_column', '…')}"
+    )
+
+
+def _has_tags(settings: TaggingConfig, width: int) -> bool:
+    column = settings.tag_column % width if -width <= settings.tag_column < width else -1
+    return column >= 0 and column != settings.word_column % width
+
+
+def _width_problem(file: SplitFile, width: int, tagged: bool) -> str:
+    settings = file.settings
+    if not -width <= settings.word_column < width:
+        return (
+            f"{width} columns, and words are expected in column {settings.word_column}, the first being 0; set "
+            f"{file.flag('word_column', '…')}"
+        )
+    if file.answered and not tagged:
+        return (
+            f"{width} column{'s' * (width != 1)}, and tags are expected in column {settings.tag_column}, beside words "
+            f"in column {settings.word_column}, the first being 0; set {file.flag('tag_column', '…')}"
+        )
+    return ""
+
+
+def _check_widths(file: SplitFile, lines: Sequence[Line], expected: int) -> bool:
+    wrong = [(line, cells) for line, cells in lines if len(cells) != expected]
+    for line, cells in wrong:
+        file.report(line, f"{len(cells)} column{'s' * (len(cells) != 1)} ({' '.join(cells)[:60]}), expected {expected}")
+    return not wrong
+
+
+def _sentences(text: str) -> Iterator[list[Line]]:
+    """Sentences in columns apart by tabs or else by blanks; -DOCSTART- lines of CoNLL-2003 are none."""
+    lines: list[Line] = []
+    for number, content in enumerate(text.split("\n"), start=1):
+        # By blanks and tabs alone: some words hold no-break spaces.
+        cells = content.split("\t") if "\t" in content else [cell for cell in content.split(" ") if cell]
+        if not any(cells) or cells[0] == "-DOCSTART-":
+            if lines:
+                yield lines
+            lines = []
+        else:
+            lines.append((number, cells))
+    if lines:
+        yield lines
+
+
+def _token_sentences(file: SplitFile, text: str) -> list[SentenceExample]:
+    """Sentences of one line each, whose words have their tags behind them: the/DT cat/NN."""
+    separator, until = file.settings.tag_separator, file.settings.line_until
+    found: list[SentenceExample] = []
+    for number, content in enumerate(text.split("\n"), start=1):
+        tokens = (content.partition(until)[0] if until else content).split()
+        # From the right: words may hold the separator, 1/2/CD and 8:30:B-time.
+        pairs = [token.rpartition(separator) for token in tokens]
+        bad = [token for token, (word, _, tag) in zip(tokens, pairs, strict=True) if not (word and tag)]
+        if bad:
+            file.report(
+                number,
+                f"{bad[0]!r} is no word and tag joined by {separator!r}; set {file.flag('tag_separator', '…')}, or "
+                f"{file.flag('line_until', '…')} if the sentence ends before it",
+            )
+        elif pairs:
+            words, _, tags = zip(*pairs, strict=True)
+            found += _example(file, [number] * len(words), words, tags, len(found))
+    return found
+
+
+def _conllu_sentences(text: str) -> Iterator[list[Line]]:
+    lines: list[Line] = []
+    for number, content in enumerate(text.split("\n"), start=1):
+        if content.startswith("#"):
+            continue
+        cells = content.split("\t")
+        if not content.strip():
+            if lines:
+                yield lines
+            lines = []
+        elif not _RANGE_OR_EMPTY.fullmatch(cells[0]):
+            lines.append((number, cells))
+    if lines:
+        yield lines

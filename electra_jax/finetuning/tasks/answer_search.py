@@ -1,0 +1,116 @@
+"""From probable starts and ends in the windows of a context to the answers themselves. NumPy alone."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+
+from electra_jax.finetuning.data.windows import QuestionRows, central
+
+_KEPT = 20  # Answers of a question; Google's and transformers' n_best_size.
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """An answer that a context could give.
+
+    Attributes:
+      text: context[start : start + len(text)], not empty.
+      start: in characters.
+      score: of its best window.
+      probability: beside the other candidates.
+    """
+
+    text: str
+    start: int
+    score: float
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a model says to a question.
+
+    Attributes:
+      candidates: the best first, texts all different; empty if no answer was among the starts and ends looked at.
+      null_odds: the more, the surer that there is no answer.
+    """
+
+    candidates: tuple[Candidate, ...]
+    null_odds: float
+
+
+def search(rows: QuestionRows, predicted: Mapping[str, np.ndarray], *, longest_answer: int) -> Iterator[Found]:
+    """Finds the answers to each question of a split, in its order.
+
+    Ends that are given their start are ranked as in Google's code (`qa_metrics.write_predictions`): by the sum of the
+    two log-probabilities in a window; a start counts only in the window that shows most of what surrounds it; the null
+    odds are the least of the windows' `null_scores`. Ends on their own are ranked as in transformers (its example
+    `utils_qa.py`, which is BERT's): by the sum of the two logits, in all windows, and the null odds are the least of
+    the windows' `null_scores`, less the score of the best answer.
+
+    Args:
+      rows: of the split.
+      predicted: "start_ids" and "start_scores" [N, K]; "end_ids" and "end_scores" [N, K, K] for each start, or [N, K];
+        "null_scores" [N].
+      longest_answer: tokens.
+    """
+    joint = predicted["end_ids"].ndim == 3
+    bounds = np.searchsorted(rows.example_N, np.arange(len(rows.examples) + 1))
+    for example, first, behind in zip(rows.examples, bounds[:-1], bounds[1:], strict=True):
+        mine = slice(first, behind)
+        chosen = {name: array[mine] for name, array in predicted.items()}
+        spans = _spans(rows, mine, chosen, longest_answer, central_only=joint)
+        candidates = _candidates(example.context, *spans)
+        null_odds = float(chosen["null_scores"].min())
+        if not joint and candidates:
+            null_odds -= candidates[0].score
+        yield Found(candidates, null_odds)
+
+
+def _spans(
+    rows: QuestionRows, mine: slice, chosen: Mapping[str, np.ndarray], longest_answer: int, *, central_only: bool
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """All spans of a question that are answers: characters from and to, and scores; in no order."""
+    context, window_W, size_W = rows.context_N[mine.start], rows.window_N[mine], rows.size_N[mine]
+    # From positions in rows to numbers of the context's tokens; what lies outside the window is no answer.
+    offset_W = window_W - rows.place_N[mine]
+    start_WxKx1 = (chosen["start_ids"] + offset_W[:, None])[..., None]
+    shape = (len(window_W), 1, -1) if chosen["end_ids"].ndim == 2 else chosen["end_ids"].shape
+    end_WxKxK = chosen["end_ids"].reshape(shape) + offset_W[:, None, None]
+    score_WxKxK = chosen["start_scores"][..., None] + chosen["end_scores"].reshape(shape)
+    low_Wx1x1, high_Wx1x1 = window_W[:, None, None], (window_W + size_W)[:, None, None]
+    valid_WxKxK = (
+        (start_WxKx1 >= low_Wx1x1)
+        & (end_WxKxK < high_Wx1x1)
+        & (end_WxKxK >= start_WxKx1)
+        & (end_WxKxK - start_WxKx1 < longest_answer)
+    )
+    if central_only and len(window_W) > 1:
+        central_C = central(window_W, size_W, len(context.ids_C))
+        starts_WxKx1 = np.clip(start_WxKx1, 0, len(central_C) - 1)
+        valid_WxKxK &= central_C[starts_WxKx1] == np.arange(len(window_W))[:, None, None]
+    start_S, end_S = (np.broadcast_to(tokens, valid_WxKxK.shape)[valid_WxKxK] for tokens in (start_WxKx1, end_WxKxK))
+    return context.starts_C[start_S], context.ends_C[end_S], score_WxKxK[valid_WxKxK]
+
+
+def _candidates(context: str, from_S: np.ndarray, to_S: np.ndarray, score_S: np.ndarray) -> tuple[Candidate, ...]:
+    best: dict[str, tuple[int, float]] = {}
+    for span in np.argsort(-score_S, kind="stable"):
+        text = context[from_S[span] : to_S[span]]
+        # Pieces for blanks and for parts of characters may have no text.
+        if text and text not in best:
+            best[text] = (int(from_S[span]), float(score_S[span]))
+            if len(best) == _KEPT:
+                break
+    if not best:
+        return ()
+    scores = np.array([score for _, score in best.values()])
+    exponentials = np.exp(scores - scores.max())
+    probabilities = exponentials / exponentials.sum()
+    return tuple(
+        Candidate(text, start, score, float(probability))
+        for (text, (start, score)), probability in zip(best.items(), probabilities, strict=True)
+    )

@@ -1,0 +1,210 @@
+"""Questions whose answer is a stretch of a context, or that have none: SQuAD and its kin."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import optax
+
+from electra_jax.config.finetuning import AnsweringConfig
+from electra_jax.errors import InputError
+from electra_jax.finetuning.data.examples import QuestionExample
+from electra_jax.finetuning.data.rows import Rows
+from electra_jax.finetuning.data.windows import QuestionRows, question_rows
+from electra_jax.finetuning.metrics.answer_metrics import answer_scores, exact_and_f1
+from electra_jax.finetuning.tasks.answer_search import Found, search
+from electra_jax.finetuning.tasks.task import Arrays, Predicted, pair
+from electra_jax.models.answer_heads import JointAnswerHead, SpanHead
+from electra_jax.models.encoder import EncoderConfig
+from electra_jax.text.tokenizers.tokenizer import Tokenizer
+from electra_jax.training.job import Sums
+
+_IMPOSSIBLE_WEIGHT = 0.5  # Of that loss beside the one of start and end; Google's `answerable_weight`.
+_SHOWN = 5  # Candidates in a record.
+
+
+class AnsweringTask:
+    """Implements `task.Task`."""
+
+    kind = "answering"
+    curves = ("loss", "start_accuracy", "end_accuracy")
+
+    def __init__(
+        self,
+        name: str,
+        settings: AnsweringConfig,
+        splits: Mapping[str, Sequence[QuestionExample]],
+        tokenizer: Tokenizer,
+        classifier_dropout_rate: float,
+    ) -> None:
+        """Turns questions into rows.
+
+        Args:
+          name: of the task.
+          settings: fields of `config.tasks.NAME`.
+          splits: questions by split.
+          tokenizer: of the model.
+          classifier_dropout_rate: not used; see `answer_heads.py`.
+
+        Raises:
+          InputError: a question without an answer in a task whose questions all have one.
+        """
+        del classifier_dropout_rate
+        self.name, self.metric, self.weight = name, settings.metrics[0], settings.weight
+        self._settings = settings
+        if not settings.unanswerable:
+            _check_answers(f"config.tasks.{name}", splits)
+        self.splits = {
+            split: question_rows(
+                examples,
+                tokenizer,
+                max_length=settings.max_length,
+                stride=settings.stride,
+                longest_question=settings.longest_question,
+            )
+            for split, examples in splits.items()
+        }
+
+    def head(self, encoder: EncoderConfig) -> nn.Module:
+        """See `Task`."""
+        if self._settings.head == "huggingface":
+            return SpanHead(beams=self._settings.beams)
+        return JointAnswerHead(beams=self._settings.beams, dtype=encoder.dtype)
+
+    def loss(self, outputs: Arrays, batch: Arrays) -> Sums:
+        """See `Task`: the mean of the cross-entropies of start and end, and half of that of having no answer.
+
+        The last one is there for SQuAD 1.1 too, where it has nothing to tell apart, as in Google's code.
+        """
+        losses_B, sums = 0.0, {}
+        for place in ("start", "end"):
+            logits_BxL, labels_B = outputs[f"{place}_logits"], batch[place]
+            losses_B += optax.softmax_cross_entropy_with_integer_labels(logits_BxL, labels_B) / 2
+            right_B = jnp.argmax(logits_BxL, axis=-1) == labels_B
+            sums[f"{place}_accuracy"] = pair(right_B, batch["weight"])
+        if "impossible_logits" in outputs:
+            losses_B += _IMPOSSIBLE_WEIGHT * optax.sigmoid_binary_cross_entropy(
+                outputs["impossible_logits"], batch["impossible"]
+            )
+        return {"loss": pair(losses_B, batch["weight"]), **sums}
+
+    def loss_weight(self, batch: Arrays) -> jax.Array:
+        """See `Task`: rows."""
+        return jnp.sum(batch["weight"])
+
+    def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+        """See `Task`: what `answer_search.search` reads."""
+        if "impossible_logits" in outputs:
+            null_scores_B = outputs["impossible_logits"]
+        else:
+            null_scores_B = outputs["start_logits"][:, 0] + outputs["end_logits"][:, 0]
+        beams = {name: outputs[name] for name in ("start_ids", "start_scores", "end_ids", "end_scores")}
+        return {**beams, "null_scores": null_scores_B}
+
+    def _found(self, rows: QuestionRows, predicted: Predicted) -> Iterator[tuple[QuestionExample, Found]]:
+        found = search(rows, predicted, longest_answer=self._settings.longest_answer)
+        return zip(rows.examples, found, strict=True)
+
+    def _answer(self, found: Found) -> str:
+        """What is said in the end; "" is no answer."""
+        if not found.candidates or (self._settings.unanswerable and found.null_odds > self._settings.null_threshold):
+            return ""
+        return found.candidates[0].text
+
+    def score(self, rows: QuestionRows, predicted: Predicted) -> dict[str, float]:
+        """See `Task`: what `answer_metrics.answer_scores` says, at the fixed threshold and at the best ones."""
+        gold, best, null_odds = {}, {}, {}
+        for example, found in self._found(rows, predicted):
+            gold[example.key] = [answer.text for answer in example.answers]
+            best[example.key] = found.candidates[0].text if found.candidates else ""
+            null_odds[example.key] = found.null_odds
+        if not self._settings.unanswerable:
+            return answer_scores(gold, best, None, None, unanswerable=False)
+        return answer_scores(gold, best, null_odds, self._settings.null_threshold, unanswerable=True)
+
+    def records(self, rows: QuestionRows, predicted: Predicted) -> Iterator[dict[str, Any]]:
+        """See `Task`. The loss is what is missing in F1, times how sure the answer is."""
+        for example, found in self._found(rows, predicted):
+            record: dict[str, Any] = {
+                "key": example.key,
+                "question": example.question,
+                "context": example.context,
+                "prediction": self._answer(found),
+                "probability": round(self._confidence(found), 5),
+                "candidates": [
+                    {"text": each.text, "start": each.start, "probability": round(each.probability, 5)}
+                    for each in found.candidates[:_SHOWN]
+                ],
+            }
+            if self._settings.unanswerable:
+                record["null_odds"] = round(found.null_odds, 5)
+            if example.answers is not None:
+                labels = list(dict.fromkeys(answer.text for answer in example.answers))
+                exact, f1 = exact_and_f1(labels, record["prediction"], unanswerable=self._settings.unanswerable)
+                loss = (1 - f1) * record["probability"]
+                record |= {"label": labels, "right": exact == 1, "f1": round(f1, 5), "loss": round(loss, 5)}
+            yield record
+
+    def _confidence(self, found: Found) -> float:
+        """How sure the answer is, between 0 and 1: beside the other candidates, and beside having no answer."""
+        probability = found.candidates[0].probability if found.candidates else 1.0
+        if not self._settings.unanswerable:
+            return probability
+        # At the threshold both are as likely; clipped, so that the exponential stays finite.
+        excess = min(max(found.null_odds - self._settings.null_threshold, -50.0), 50.0)
+        no_answer = 1 / (1 + math.exp(-excess))
+        return no_answer if not self._answer(found) else probability * (1 - no_answer)
+
+    def collapsed(self, rows: QuestionRows, predicted: Predicted) -> str:
+        """See `Task`."""
+        answerable = any(example.answers != () for example in rows.examples)
+        if not answerable or any(self._answer(found) for _, found in self._found(rows, predicted)):
+            return ""
+        return "no question is given an answer"
+
+    def answer_files(self, rows: QuestionRows, predicted: Predicted) -> dict[str, dict[str, Any]]:
+        """What SQuAD's evaluation programs read, by the name of the file.
+
+        Returns:
+          "predictions.json", the answer to each question by its key, "" where it has none; where questions may have
+          none also "null_odds.json", how sure that is.
+        """
+        answers, null_odds = {}, {}
+        for example, found in self._found(rows, predicted):
+            answers[example.key] = self._answer(found)
+            null_odds[example.key] = found.null_odds
+        files = {"predictions.json": answers}
+        return files | {"null_odds.json": null_odds} if self._settings.unanswerable else files
+
+    def confusion(self, rows: Rows, predicted: Predicted) -> None:
+        """See `Task`: answers are no classes."""
+        return None
+
+    def description(self) -> dict[str, Any]:
+        """See `Task`."""
+        names = (
+            "head",
+            "unanswerable",
+            "null_threshold",
+            "max_length",
+            "stride",
+            "longest_question",
+            "longest_answer",
+            "beams",
+        )
+        return {"kind": self.kind, **{name: self._settings[name] for name in names}}
+
+
+def _check_answers(field: str, splits: Mapping[str, Sequence[QuestionExample]]) -> None:
+    for examples in splits.values():
+        for example in examples:
+            if example.answers == ():
+                raise InputError(
+                    f"{example.place}: question {example.key!r} has no answer. Where this is meant, as in SQuAD 2.0, "
+                    f"set --{field}.unanswerable=True."
+                )

@@ -1,0 +1,238 @@
+"""Sentences and pairs of sentences: which class they are of, which classes, or how high they are graded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from electra_jax.config.finetuning import ClassificationConfig
+from electra_jax.errors import InputError
+from electra_jax.finetuning.data.examples import TextExample, is_answered
+from electra_jax.finetuning.data.rows import Rows
+from electra_jax.finetuning.metrics import label_metrics
+from electra_jax.finetuning.tasks.task import Arrays, Predicted, pair
+from electra_jax.models.encoder import EncoderConfig
+from electra_jax.models.task_heads import ClassificationHead
+from electra_jax.text.tokenizers.tokenizer import Tokenizer
+from electra_jax.training.job import Sums
+
+# Grades that all lie within so small a part of the answers' spread are one grade.
+_CONSTANT = 0.01
+
+
+class ClassificationTask:
+    """Implements `task.Task` for the kinds "classification", "multilabel" and "regression".
+
+    Attributes:
+      labels: names of the classes, in the order of the logits; of regression none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        settings: ClassificationConfig,
+        splits: Mapping[str, Sequence[TextExample]],
+        tokenizer: Tokenizer,
+        classifier_dropout_rate: float,
+    ) -> None:
+        """Turns examples into rows.
+
+        Args:
+          name: of the task.
+          settings: fields of `config.tasks.NAME`.
+          splits: examples by split; "train" gives the classes unless the settings name them.
+          tokenizer: of the model.
+          classifier_dropout_rate: of the head.
+
+        Raises:
+          InputError: a metric does not suit the classes.
+        """
+        self.name, self.kind, self.metric, self.weight = name, settings.kind, settings.metrics[0], settings.weight
+        self.curves = ("loss", "accuracy") if self.kind == "classification" else ("loss",)
+        self._settings, self._dropout_rate = settings, classifier_dropout_rate
+        self.labels = () if self.kind == "regression" else tuple(settings.labels) or _labels_of(splits["train"])
+        if "f1" in settings.metrics and self.kind == "classification" and len(self.labels) != 2:
+            raise InputError(
+                f"config.tasks.{name}.metrics: 'f1' is of the second of two classes, and here are {len(self.labels)} "
+                f"({', '.join(self.labels[:5])} …); set --config.tasks.{name}.metrics='(\"macro_f1\",)'"
+            )
+        self.splits = {
+            split: _rows(examples, tokenizer, settings.max_length, self._targets(examples))
+            for split, examples in splits.items()
+        }
+
+    def _targets(self, examples: Sequence[TextExample]) -> np.ndarray:
+        """What the loss compares with; of unknown labels anything."""
+        if self.kind == "regression":
+            grades_N = [np.nan if example.label is None else example.label for example in examples]
+            return np.array(grades_N, np.float32) / np.float32(self._settings.label_scale)
+        numbers = {label: number for number, label in enumerate(self.labels)}
+        if self.kind == "classification":
+            return np.array([numbers.get(example.label, -1) for example in examples], np.int32)
+        chosen_NxC = np.zeros((len(examples), len(self.labels)), np.float32)
+        for row_C, example in zip(chosen_NxC, examples, strict=True):
+            row_C[[numbers[label] for label in example.label or ()]] = 1.0
+        return chosen_NxC
+
+    def head(self, encoder: EncoderConfig) -> nn.Module:
+        """See `Task`."""
+        return ClassificationHead(
+            classes=len(self.labels) or 1,
+            dropout_rate=self._dropout_rate,
+            hidden_layer=self._settings.head == "huggingface",
+            dtype=encoder.dtype,
+        )
+
+    def loss(self, outputs: Arrays, batch: Arrays) -> Sums:
+        """See `Task`: cross-entropy, its mean over the classes of a multi-label task, or squared error."""
+        weights_B = batch["weight"]
+        losses_B = self._losses(outputs["logits"], batch["label"])
+        sums = {"loss": pair(losses_B, weights_B)}
+        if self.kind == "classification":
+            right_B = jnp.argmax(outputs["logits"], axis=-1) == batch["label"]
+            sums["accuracy"] = pair(right_B.astype(jnp.float32), weights_B)
+        return sums
+
+    def _losses(self, logits_BxC: jax.Array, labels: jax.Array) -> jax.Array:
+        """Float32 [B]; finite also where a label is not known."""
+        if self.kind == "regression":
+            return jnp.square(logits_BxC[:, 0] - jnp.nan_to_num(labels))
+        if self.kind == "multilabel":
+            return optax.sigmoid_binary_cross_entropy(logits_BxC, labels).mean(axis=-1)
+        return optax.softmax_cross_entropy_with_integer_labels(logits_BxC, jnp.maximum(labels, 0))
+
+    def loss_weight(self, batch: Arrays) -> jax.Array:
+        """See `Task`: rows."""
+        return jnp.sum(batch["weight"])
+
+    def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
+        """See `Task`."""
+        return {"logits": outputs["logits"], "loss": self._losses(outputs["logits"], batch["label"])}
+
+    def score(self, rows: Rows, predicted: Predicted) -> dict[str, float]:
+        """See `Task`."""
+        labels, decisions, wanted = rows.by_row["label"], self._decisions(predicted), self._settings.metrics
+        if self.kind == "regression":
+            return label_metrics.regression_scores(labels * self._settings.label_scale, decisions, wanted)
+        if self.kind == "multilabel":
+            return label_metrics.multilabel_scores(labels > 0, decisions, wanted)
+        return label_metrics.classification_scores(labels, decisions, len(self.labels), wanted)
+
+    def _decisions(self, predicted: Predicted) -> np.ndarray:
+        """Numbers of classes, int [N]; chosen classes, bool [N, C]; or grades, float [N]."""
+        logits_NxC = predicted["logits"]
+        if self.kind == "regression":
+            return logits_NxC[:, 0].astype(np.float64) * self._settings.label_scale
+        return logits_NxC > 0 if self.kind == "multilabel" else logits_NxC.argmax(axis=-1)
+
+    def records(self, rows: Rows, predicted: Predicted) -> Iterator[dict[str, Any]]:
+        """See `Task`. A graded example is never right or wrong."""
+        decisions = self._decisions(predicted)
+        probabilities_NxC = self._probabilities(predicted["logits"])
+        for number, example in enumerate(rows.examples):
+            record: dict[str, Any] = {"key": example.key, "texts": list(example.texts)}
+            record["prediction"] = self._worded(decisions[number])
+            if self.kind != "regression":
+                rounded = (round(float(p), 5) for p in probabilities_NxC[number])
+                record["probabilities"] = dict(zip(self.labels, rounded, strict=True))
+            if is_answered(example):
+                label = sorted(example.label) if self.kind == "multilabel" else example.label
+                record |= {"label": label, "loss": round(float(predicted["loss"][number]), 5)}
+                if self.kind != "regression":
+                    record["right"] = record["prediction"] == label
+            yield record
+
+    def _worded(self, decision: Any) -> str | float | list[str]:
+        if self.kind == "regression":
+            return round(float(decision), 5)
+        if self.kind == "multilabel":
+            return sorted(label for label, chosen in zip(self.labels, decision, strict=True) if chosen)
+        return self.labels[decision]
+
+    def _probabilities(self, logits_NxC: np.ndarray) -> np.ndarray:
+        if self.kind == "multilabel":
+            return 1 / (1 + np.exp(-logits_NxC))
+        exponentials_NxC = np.exp(logits_NxC - logits_NxC.max(axis=-1, keepdims=True))
+        return exponentials_NxC / exponentials_NxC.sum(axis=-1, keepdims=True)
+
+    def collapsed(self, rows: Rows, predicted: Predicted) -> str:
+        """See `Task`."""
+        labels, decisions = rows.by_row["label"], self._decisions(predicted)
+        if self.kind == "regression":
+            spread = float(np.std(decisions)), float(np.std(labels) * self._settings.label_scale)
+            return f"all grades are about {np.mean(decisions):.3g}" if spread[0] < _CONSTANT * spread[1] else ""
+        if (decisions != decisions[0]).any() or not (labels != labels[0]).any():
+            return ""
+        said = self._worded(decisions[0])
+        return f"every example is predicted {said!r}"
+
+    def confusion(self, rows: Rows, predicted: Predicted) -> np.ndarray | None:
+        """Counts by true and by predicted class, int64 [C, C]; None where an example has not one class."""
+        if self.kind != "classification":
+            return None
+        return label_metrics.confusion(rows.by_row["label"], self._decisions(predicted), len(self.labels))
+
+    def description(self) -> dict[str, Any]:
+        """See `Task`."""
+        settings = self._settings
+        return {
+            "kind": self.kind,
+            "head": settings.head,
+            "labels": list(self.labels),
+            "label_scale": settings.label_scale,
+            "max_length": settings.max_length,
+        }
+
+
+def _labels_of(examples: Sequence[TextExample]) -> tuple[str, ...]:
+    found: set[str] = set()
+    for example in examples:
+        found.update([example.label] if isinstance(example.label, str) else example.label or ())
+    return tuple(sorted(found))
+
+
+def _rows(examples: Sequence[TextExample], tokenizer: Tokenizer, max_length: int, targets: np.ndarray) -> Rows:
+    """[CLS] text [SEP], or [CLS] text [SEP] text [SEP] with the second in segment 1 (BERT, §3.2)."""
+    texts = [text for example in examples for text in example.texts]
+    ids, lengths = tokenizer.encode(texts)
+    ends = np.cumsum(lengths)
+    pieces = iter(zip(ends - lengths, ends, strict=True))
+    cls, sep = np.array([tokenizer.cls_id], np.int32), np.array([tokenizer.sep_id], np.int32)
+    tokens, segments, row_lengths, truncated = [], [], [], 0
+    for example in examples:
+        parts = [ids[slice(*next(pieces))] for _ in example.texts]
+        kept = _fitting([len(part) for part in parts], max_length - 1 - len(parts))
+        truncated += sum(kept) < sum(map(len, parts))
+        length = 1
+        tokens.append(cls)
+        for part, count in zip(parts, kept, strict=True):
+            tokens += [part[:count], sep]
+            length += count + 1
+        row = np.zeros(length, np.int32)
+        row[kept[0] + 2 :] = 1
+        segments.append(row)
+        row_lengths.append(length)
+    return Rows(
+        examples=examples,
+        example_N=np.arange(len(examples), dtype=np.int32),
+        tokens_T=np.concatenate(tokens),
+        segments_T=np.concatenate(segments),
+        lengths_N=np.array(row_lengths, np.int64),
+        by_row={"label": targets},
+        by_token={},
+        truncated=truncated,
+    )
+
+
+def _fitting(lengths: list[int], room: int) -> list[int]:
+    """How much of each text stays: the longer one loses its last piece, the second of equals (Google's code)."""
+    kept = list(lengths)
+    while sum(kept) > room:
+        kept[0 if len(kept) == 1 or kept[0] > kept[1] else 1] -= 1
+    return kept

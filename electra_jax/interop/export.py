@@ -1,0 +1,135 @@
+"""Writing a model in another format so that there is a good copy or none, and the comparison that says it is good."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.interop import finetuned, google_checkpoint, huggingface_folder, native_format, tokenizer_files
+from electra_jax.interop.checkpoints import open_model
+from electra_jax.interop.model import CORRECTIVE_HEAD, Model, outputs, without_corrective_head
+from electra_jax.interop.tensor_map import flatten
+
+FORMATS = ("huggingface", "google", "electra_jax")
+
+# In float32; the same weights in the same program give the same numbers, so this is already generous.
+_TOLERANCE = 1e-5
+_ROWS, _LENGTH = 2, 32
+
+
+class Copy(NamedTuple):
+    """What was written.
+
+    Attributes:
+      difference: the largest between the logits of the model and of its copy, by network.
+      notes: what the user should know.
+      skipped: what the format cannot hold, with the reason.
+    """
+
+    difference: dict[str, float]
+    notes: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...]
+
+
+def check_target(target: str) -> None:
+    """Refuses a target before any slow work.
+
+    Raises:
+      InputError: it is remote, or there is something already.
+    """
+    if storage.is_remote(target):
+        raise InputError(f"--target={target}: expected a local path; copy the folder there when it is complete")
+    if os.path.lexists(os.path.expanduser(target)):
+        raise InputError(f"--target={target}: is there already; give another path, or delete it")
+
+
+def write(model: Model, target: str, form: str) -> Copy:
+    """Writes a model into a new directory, which appears when a copy that was read back is the same.
+
+    Args:
+      model: as `open_model` returns it.
+      target: local; must not exist.
+      form: one of `FORMATS`.
+
+    Raises:
+      InputError: the target exists or cannot be made, or the format cannot hold the model.
+      MismatchError: the copy is not the same; it is deleted.
+    """
+    check_target(target)
+    target = os.path.abspath(os.path.expanduser(target))
+    parent = os.path.dirname(target)
+    os.makedirs(parent, exist_ok=True)
+    writers: dict[str, Callable[[Model, str], tuple[str, ...] | None]] = {
+        "huggingface": huggingface_folder.write,
+        "google": google_checkpoint.write,
+        "electra_jax": native_format.write,
+    }
+    temporary = tempfile.mkdtemp(prefix=f".{os.path.basename(target)}.", dir=parent)
+    skipped: tuple[tuple[str, str], ...] = ()
+    if form == "google" and CORRECTIVE_HEAD in model.params:
+        skipped += ((CORRECTIVE_HEAD, "Google's discriminator has no word head"),)
+        model = without_corrective_head(model)
+    try:
+        notes = writers[form](model, temporary) or ()
+        if model.task_head and form == "google":
+            skipped += ((f"head of {model.task_head.architecture}", "Google's code has heads of other kinds"),)
+            model = dataclasses.replace(model, task_head=None)
+        difference = _compare(model, open_model(temporary), temporary)
+        os.chmod(temporary, 0o755)
+        os.rename(temporary, target)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return Copy(difference, notes, skipped)
+
+
+def _compare(model: Model, copy: Model, place: str) -> dict[str, float]:
+    """Largest difference of the networks' outputs on random rows; raises MismatchError where one counts."""
+    model, copy = finetuned.in_first_token_type(model), finetuned.in_first_token_type(copy)
+    before, after = _arrays(model), _arrays(copy)
+    changed = [
+        path
+        for path in sorted(before.keys() | after.keys())
+        if path not in before or path not in after or before[path].tobytes() != after[path].tobytes()
+    ]
+    if changed:
+        raise MismatchError(f"{place}: these weights were not read back as they were written: {', '.join(changed)}")
+    if model.tokenizer and copy.tokenizer and not tokenizer_files.same_ids(model.tokenizer, copy.tokenizer):
+        raise MismatchError(f"{place}: the tokenizer was not read back as it was written")
+    if _said_of_head(model) != _said_of_head(copy):
+        raise MismatchError(
+            f"{place}: of the task's head {_said_of_head(copy)} was read back, written was {_said_of_head(model)}"
+        )
+    draw = np.random.default_rng(0)
+    length = min(_LENGTH, *(config.positions for config in model.networks.values()))
+    tokens_BxL = draw.integers(0, model.vocabulary_size, (_ROWS, length), dtype=np.int32)
+    segments_BxL = np.broadcast_to(np.arange(length, dtype=np.int32) >= length // 2, tokens_BxL.shape).astype(np.int32)
+    theirs = outputs(copy, tokens_BxL, segments_BxL)
+    difference = {
+        network: float(np.abs(ours - theirs[network]).max())
+        for network, ours in outputs(model, tokens_BxL, segments_BxL).items()
+    }
+    # Written so that what is not a number fails.
+    if bad := [network for network, largest in difference.items() if not largest <= _TOLERANCE]:
+        raise MismatchError(
+            f"{place}: the copy computes something else in {', '.join(bad)}: {difference}, expected {_TOLERANCE}"
+        )
+    return difference
+
+
+def _arrays(model: Model) -> dict[str, np.ndarray]:
+    """All weights by path, those of a task's head too."""
+    head = model.task_head.tensors if model.task_head else {}
+    return flatten(model.params) | {f"task_head/{name}": np.asarray(array) for name, array in head.items()}
+
+
+def _said_of_head(model: Model) -> tuple[str, dict[str, Any]] | None:
+    return model.task_head and (model.task_head.architecture, dict(model.task_head.fields))

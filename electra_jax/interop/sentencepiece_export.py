@@ -1,0 +1,76 @@
+"""SentencePiece models as tokenizers of the `tokenizers` library, which is all that transformers reads today."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from electra_jax.text.tokenizers import sentencepiece_model
+
+if TYPE_CHECKING:
+    import tokenizers
+
+    from electra_jax.text.tokenizers.tokenizer import Tokenizer
+
+_BLANK = "▁"
+# Fields of ModelProto, and of the NormalizerSpec in it.
+_NORMALIZER, _CHARACTER_MAP, _DUMMY_PREFIX, _EXTRA_BLANKS = 3, 2, 3, 4
+
+
+def to_library(model: bytes, tokenizer: Tokenizer) -> tokenizers.Tokenizer | None:
+    """The library's tokenizer for a .model, or None where it has no such rules.
+
+    Whoever asks compares the two on text: the library rounds scores otherwise.
+
+    Args:
+      model: the bytes of the .model.
+      tokenizer: made from it; tells the special pieces, appended ones too.
+    """
+    import sentencepiece
+    import tokenizers
+
+    processor = sentencepiece.SentencePieceProcessor()
+    processor.LoadFromSerializedProto(model)
+    rules = _normalizer_fields(model)
+    if tokenizer.kind not in ("unigram", "bpe") or not rules.get(_DUMMY_PREFIX, 1) or not rules.get(_EXTRA_BLANKS, 1):
+        return None
+    own = processor.get_piece_size()
+    pieces = tokenizer.pieces(range(tokenizer.vocabulary_size))
+    scores = [processor.get_score(index) if index < own else 0.0 for index in range(len(pieces))]
+    falls_back = any(processor.is_byte(index) for index in range(own))
+    if tokenizer.kind == "unigram":
+        scored = list(zip(pieces, scores, strict=True))
+        made = tokenizers.models.Unigram(scored, unk_id=tokenizer.unknown_id, byte_fallback=falls_back)
+    else:
+        made = tokenizers.models.BPE(
+            {piece: index for index, piece in enumerate(pieces)},
+            _merges(pieces[:own], scores),
+            unk_token=pieces[tokenizer.unknown_id],
+            fuse_unk=True,
+            byte_fallback=falls_back,
+        )
+    backend = tokenizers.Tokenizer(made)
+    steps = [tokenizers.normalizers.Precompiled(rules[_CHARACTER_MAP])] if rules.get(_CHARACTER_MAP) else []
+    blanks = tokenizers.normalizers.Replace(tokenizers.Regex(" {2,}"), " ")
+    backend.normalizer = tokenizers.normalizers.Sequence([*steps, tokenizers.normalizers.Strip(), blanks])
+    backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(_BLANK, prepend_scheme="always")
+    backend.decoder = tokenizers.decoders.Metaspace(_BLANK, prepend_scheme="always")
+    special = (tokenizer.pad_id, tokenizer.unknown_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
+    backend.add_special_tokens(tokenizer.pieces(special))
+    return backend
+
+
+def _normalizer_fields(model: bytes) -> dict[int, int | bytes]:
+    for number, value, _ in sentencepiece_model.fields(model):
+        if number == _NORMALIZER:
+            return {field: inner for field, inner, _ in sentencepiece_model.fields(value)}
+    return {}
+
+
+def _merges(pieces: list[str], scores: list[float]) -> list[tuple[str, str]]:
+    """All ways to put a piece together from two others, the best pieces first: what SentencePiece would join first."""
+    ids = {piece: index for index, piece in enumerate(pieces)}
+    found = []
+    for piece, score in zip(pieces, scores, strict=False):
+        halves = [(piece[:cut], piece[cut:]) for cut in range(1, len(piece))]
+        found += [(-score, ids[left], ids[right]) for left, right in halves if left in ids and right in ids]
+    return [(pieces[left], pieces[right]) for _, left, right in sorted(found)]

@@ -1,0 +1,200 @@
+"""Models out of the workdirs of our own runs: the weights alone, on whatever machine."""
+
+from __future__ import annotations
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+
+from electra_jax.config.files import recorded
+from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.interop import finetuned, tokenizer_files
+from electra_jax.interop.model import Model, in_float32, sizes_of_fields
+from electra_jax.models.encoder import EncoderConfig
+
+_CHECKPOINTS, _CONFIG = "checkpoints", "config.json"
+# Of a fine-tuning run: what its heads are for, the checkpoint that it reports, and what came of several trials.
+_TASKS, _RESULT, _RESULTS = "tasks.json", "result.json", "results.json"
+# The masked language model has one network, which is a generator at full size.
+_MLM_PARTS = (("embeddings", "embeddings"), ("generator", "encoder"), ("generator_head", "head"))
+
+
+def find(path: str) -> tuple[str, int | None] | None:
+    """The workdir, and the step if the path names one; None if the path is not in a workdir.
+
+    Args:
+      path: a workdir, its folder of checkpoints, or one checkpoint.
+    """
+    path = os.path.normpath(path)
+    if _is_workdir(path) or _holds_trials(path):
+        return path, None
+    parent, name = os.path.split(path)
+    if name == _CHECKPOINTS and _is_workdir(parent):
+        return parent, None
+    workdir, folder = os.path.split(parent)
+    if folder == _CHECKPOINTS and name.isdigit() and _is_workdir(workdir):
+        return workdir, int(name)
+    return None
+
+
+def read(workdir: str, step: int | None = None) -> Model:
+    """Reads the weights of a run's newest checkpoint, or of the one of a step.
+
+    Without a step, a fine-tuning run gives the checkpoint that it reports, and several trials give the best of them.
+
+    Raises:
+      InputError: there is no such checkpoint, config.json is of no run of ours, or the trials are not at their end.
+      MismatchError: the checkpoint is damaged, or not of the files beside it.
+    """
+    fields = _json(workdir, _CONFIG)
+    if fields.get("task") == "finetuning":
+        return _read_finetuned(workdir, step)
+    config = recorded(fields, os.path.join(workdir, _CONFIG))
+    step, params = _checkpoint(workdir, step)
+    discriminator, generator = _sizes(config)
+    if config.objective.name == "mlm":
+        params = {ours: params[theirs] for ours, theirs in _MLM_PARTS if theirs in params}
+    return Model(
+        discriminator=discriminator,
+        generator=generator,
+        params=params,
+        tokenizer=tokenizer_files.load_saved(os.path.join(workdir, "tokenizer")),
+        step=step,
+        origin=f"electra_jax run {os.path.basename(os.path.abspath(workdir))}",
+        sources=tuple(map(str, config.data.sources)),
+    )
+
+
+def _read_finetuned(workdir: str, step: int | None) -> Model:
+    name, notes = os.path.basename(os.path.abspath(workdir)), []
+    if not os.path.isdir(os.path.join(workdir, _CHECKPOINTS)):
+        trial, note = _best_trial(workdir)
+        workdir, name = os.path.join(workdir, trial), f"{name}/{trial}"
+        notes.append(note)
+    fields = _json(workdir, _CONFIG)
+    if step is None and os.path.isfile(os.path.join(workdir, _RESULT)):
+        step = _json(workdir, _RESULT).get("step")
+    elif step is None:
+        notes.append("the run is not at its end: its newest checkpoint is taken")
+    step, params = _checkpoint(workdir, step)
+    place = os.path.join(workdir, _CONFIG)
+    try:
+        model = fields["model"]
+        sizes, dropout_rate = sizes_of_fields(model), model["classifier_dropout_rate"]
+        sources = tuple(task["train"] for task in fields["tasks"].values())
+        begin = "random weights" if fields.get("random_weights") else fields["init_from"]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{place}: is not the config of a fine-tuning run ({error!r})") from error
+    if missing := {"embeddings", "encoder", "heads"} - params.keys():
+        raise MismatchError(f"{workdir}: checkpoint {step} has no {', '.join(sorted(missing))}; it is of another run")
+    heads = finetuned.task_heads(_json(workdir, _TASKS), params["heads"], dropout_rate, os.path.join(workdir, _TASKS))
+    return Model(
+        discriminator=sizes,
+        generator=None,
+        params={"embeddings": params["embeddings"], "discriminator": params["encoder"]},
+        tokenizer=tokenizer_files.load_saved(os.path.join(workdir, "tokenizer")),
+        step=step,
+        origin=f"electra_jax run {name}, fine-tuned from {begin}",
+        sources=sources,
+        notes=tuple(notes),
+        task_head=next(iter(heads.values())) if len(heads) == 1 else None,
+        task_heads=heads,
+    )
+
+
+def _best_trial(workdir: str) -> tuple[str, str]:
+    """The directory in a workdir of the trial that did best on dev, and a sentence about it."""
+    begun = _begun_trials(workdir)
+    if not os.path.isfile(os.path.join(workdir, _RESULTS)):
+        raise InputError(
+            f"{workdir}: the trials are not at their end, as {_RESULTS} is not there yet; run the command again, or "
+            f"name one of {', '.join(begun)}"
+        )
+    try:
+        metrics = {name: task["metrics"][0] for name, task in _json(workdir, _CONFIG)["tasks"].items()}
+        return finetuned.best_trial(_json(workdir, _RESULTS), metrics)
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        raise InputError(
+            f"{workdir}/{_RESULTS}: does not say how good the trials are ({error!r}); name one of {', '.join(begun)}"
+        ) from error
+
+
+def _begun_trials(workdir: str) -> list[str]:
+    return sorted(
+        path
+        for name in os.listdir(workdir)
+        if os.path.isdir(os.path.join(path := os.path.join(workdir, name), _CHECKPOINTS))
+    )
+
+
+def _checkpoint(workdir: str, step: int | None) -> tuple[int, dict[str, Any]]:
+    """The step and the parameters of a checkpoint, of the newest if no step is named."""
+    directory = os.path.join(workdir, _CHECKPOINTS)
+    # Orbax writes under another name and renames what is complete.
+    names = os.listdir(directory) if os.path.isdir(directory) else []
+    steps = sorted(int(name) for name in names if name.isdigit())
+    if not steps or (step is not None and step not in steps):
+        raise InputError(f"{directory}: has no checkpoint {'yet' if step is None else step}; found {steps or 'none'}")
+    step = steps[-1] if step is None else step
+    return step, _params(os.path.join(directory, str(step)))
+
+
+def _is_workdir(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, _CONFIG)) and os.path.isdir(os.path.join(path, _CHECKPOINTS))
+
+
+def _holds_trials(path: str) -> bool:
+    """Whether a path is the workdir of several trials, each of which has a workdir of its own in it."""
+    if not os.path.isfile(os.path.join(path, _CONFIG)):
+        return False
+    return os.path.isfile(os.path.join(path, _RESULTS)) or any(map(_is_workdir, _begun_trials(path)))
+
+
+def _json(workdir: str, name: str) -> dict[str, Any]:
+    path = os.path.join(workdir, name)
+    try:
+        with open(path, encoding="utf-8") as file:
+            fields = json.load(file)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+    if not isinstance(fields, dict):
+        raise InputError(f"{path}: cannot be read (it holds a {type(fields).__name__}, expected an object)")
+    return fields
+
+
+def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConfig]:
+    """Sizes of discriminator and generator; of a masked language model None and the encoder."""
+    from electra_jax.pretraining.pretraining_job import encoder_config
+
+    encoder = in_float32(encoder_config(config, "cpu"))
+    if config.objective.name == "mlm":
+        return None, encoder
+    return encoder, encoder.scaled(config.model.generator_width, config.model.generator_depth)
+
+
+def _params(checkpoint: str) -> dict[str, Any]:
+    """The parameters of a checkpoint as NumPy arrays; nothing else of it is read."""
+    import jax
+    import orbax.checkpoint as ocp
+
+    state = os.path.join(os.path.abspath(checkpoint), "state")
+    handler = ocp.PyTreeCheckpointHandler()
+    try:
+        present = handler.metadata(_path(state)).tree["params"]
+        wanted = {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), present)}
+        as_numpy = {"params": jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)}
+        arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+        return handler.restore(_path(state), args=arguments)["params"]
+    except (ValueError, KeyError, TypeError, FileNotFoundError, OSError) as error:
+        raise MismatchError(f"{checkpoint}: is damaged ({error}); name another checkpoint of the run") from error
+    finally:
+        handler.close()
+
+
+def _path(directory: str) -> Any:
+    from etils import epath
+
+    return epath.Path(directory)

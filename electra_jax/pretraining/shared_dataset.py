@@ -1,0 +1,48 @@
+"""The dataset of a run of one or several processes."""
+
+import hashlib
+import json
+
+from electra_jax.config.pretraining import DataConfig
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.reporting.dataset_card import write_card
+from electra_jax.text.dataset import dataset, writer
+from electra_jax.text.dataset.dataset import Dataset
+from electra_jax.training.multihost import shared_storage
+from electra_jax.training.run_context import RunContext
+
+_PREPARING_SECONDS = 7 * 86400.0  # For process 0 to prepare the text; that it is alive is watched meanwhile.
+
+
+def shared_dataset(data: DataConfig, context: RunContext) -> Dataset:
+    """The dataset, prepared by process 0 if it is not there, and the same at all processes.
+
+    Raises:
+      InputError: a process does not find it, so that the storage is not shared and holds no copy either.
+      MismatchError: a process finds another one.
+    """
+    cluster, line = context.cluster, context.line
+    opened: list[Dataset] = []
+
+    def prepare() -> None:
+        prepared, is_new = writer.ensure(data, line)
+        if is_new:
+            line.print(f"Card of the dataset: {write_card(prepared.directory)}")
+        opened.append(prepared)
+
+    cluster.from_first(prepare, seconds=_PREPARING_SECONDS)
+    if not opened:
+        if not shared_storage.appears(lambda: dataset.is_prepared(data.directory)):
+            raise InputError(
+                f"config.data.directory: {data.directory} is prepared where {cluster.name(0)} looks, and not "
+                f"there where {cluster.name()} does; use storage that all hosts share, or prepare it on each host: "
+                "python -m electra_jax.prepare --config=…"
+            )
+        opened.append(writer.ensure(data, line)[0])
+    shards = {name: [shard["sha256"] for shard in split["shards"]]
+              for name, split in opened[0].manifest["splits"].items()}  # fmt: skip
+    facts = {
+        f"rows of {name}": hashlib.sha256(json.dumps(value).encode()).hexdigest() for name, value in shards.items()
+    }
+    cluster.agree("dataset", facts | {"tokenizer": opened[0].tokenizer.sha256}, MismatchError)
+    return opened[0]

@@ -1,0 +1,113 @@
+"""A pre-training run from its config: open the dataset, build the trainer, train, probe and report."""
+
+import json
+import pathlib
+
+import jax
+
+from electra_jax import config_rules
+from electra_jax.config import schema
+from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.config.schema import Problems
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.finetuning import probe
+from electra_jax.interop import checkpoints, warm_start
+from electra_jax.interop.model import Model
+from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.pretraining.shared_dataset import shared_dataset
+from electra_jax.reporting.final_report import report_at_end
+from electra_jax.reporting.probe_results import probe_lines
+from electra_jax.text.dataset.dataset import Dataset
+from electra_jax.text.tokenizers import tokenizer
+from electra_jax.training import facts, loop, partitioning, telemetry
+from electra_jax.training.multihost import processes
+from electra_jax.training.run_context import RunContext, RunOptions
+from electra_jax.training.run_workdir import Workdir
+from electra_jax.training.trainer import Trainer, make_trainer
+
+
+def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext, options: RunOptions) -> None:
+    """Trains, or scores the newest checkpoint of the workdir.
+
+    Args:
+      config: of the run.
+      problems: what is wrong with single fields of it.
+      context: of the run.
+      options: what flags say in addition.
+
+    Raises:
+      RunError: the config or an input does not fit, or the run was stopped; see `errors`.
+    """
+    workdir, line, cluster = context.workdir, context.line, context.cluster
+    config, model = _with_model_to_start_from(config, context)
+    config_rules.check(config, jax.device_count(), cluster.count, problems=problems)
+    if options.profiled:
+        options.profiled.check(config.steps)
+    Workdir(context, options).open(schema.as_tree(config))
+    processes.use_compile_cache(config.compile_cache, workdir)
+    dataset = shared_dataset(config.data, context)
+    config_rules.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
+    cluster.from_first(lambda: _check_tokenizer(workdir / "tokenizer", dataset))
+    trainer = _trainer(config, context, dataset, model)
+    if options.evaluates:
+        scores = loop.evaluate_newest(trainer, workdir)
+        line.print(json.dumps(scores, indent=2))
+        return
+
+    def describe() -> None:
+        dataset.tokenizer.save(workdir / "tokenizer")
+        environment = {"config": options.config_path, **telemetry.environment()}
+        telemetry.write_json(workdir / "environment.json", environment)
+
+    cluster.from_first(describe)
+    line.print(facts.screen(trainer))
+    probed = probe.prepare(config, workdir, line)
+    with report_at_end(workdir, line, writes=cluster.is_first):
+        loop.train(trainer, workdir, line, options.profiled)
+        if probed:
+            probed.run()
+    for text in probe_lines(workdir):
+        line.print(text)
+
+
+def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) -> tuple[PretrainingConfig, Model | None]:
+    """The model that `config.init_from` names, None when there is none, and the config with its sizes and tokenizer.
+
+    A run that was started goes on without the model: its config.json knows what was taken.
+    """
+    if not config.init_from:
+        return config, None
+    workdir = context.workdir
+    recorded = workdir / "config.json"
+    if recorded.exists() and any((workdir / "checkpoints").glob("*")):
+        try:
+            return warm_start.repeat(config, json.loads(recorded.read_text())), None
+        except (OSError, ValueError, KeyError) as error:
+            raise InputError(f"--workdir={workdir}: config.json cannot be used: {error}") from error
+    model = checkpoints.open_model(config.init_from)
+    fitted, changes = warm_start.fit(config, model)
+    for change in changes:
+        context.line.print(f"from {config.init_from}: {change}")
+    return fitted, model
+
+
+def _check_tokenizer(folder: pathlib.Path, dataset: Dataset) -> None:
+    """Raises MismatchError when the weights of a run learned other pieces than the dataset's."""
+    if folder.exists() and (before := tokenizer.load(folder)).sha256 != dataset.tokenizer.sha256:
+        raise MismatchError(
+            f"{folder}: this run began with another tokenizer (SHA-256 {before.sha256[:12]}…) than the one that made "
+            f"{dataset.directory} ({dataset.tokenizer.sha256[:12]}…). Give the old --config.data.directory, or another "
+            "--workdir."
+        )
+
+
+def _trainer(config: PretrainingConfig, context: RunContext, dataset: Dataset, model: Model | None) -> Trainer:
+    """The trainer of the config, whose initial state begins with the weights of `model` if there is one."""
+    job = pretraining_job(config, dataset, jax.default_backend())
+    mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
+    trainer = make_trainer(config, job, mesh, context.line.print)
+    if model:
+        given, report = warm_start.pretraining_params(model, trainer.abstract.params)
+        context.line.print(f"Starting from {config.init_from}:\n" + "\n".join(f"  {text}" for text in report.lines()))
+        trainer.start_from(given)
+    return trainer

@@ -1,0 +1,33 @@
+"""The report that a run leaves behind, however it ends."""
+
+import contextlib
+import pathlib
+from collections.abc import Iterator
+
+from electra_jax.errors import RunError
+from electra_jax.progress import ProgressLine
+from electra_jax.reporting.pretraining_page import write_report
+
+
+@contextlib.contextmanager
+def report_at_end(workdir: pathlib.Path, line: ProgressLine, *, writes: bool) -> Iterator[None]:
+    """Writes the report when its block ends: a run that was stopped has something to show, too.
+
+    Args:
+      workdir: of the run.
+      line: where to say where the report is.
+      writes: whether this process is the one that writes it.
+    """
+    try:
+        yield
+    finally:
+        if writes:
+            _write(workdir, line)
+
+
+def _write(workdir: pathlib.Path, line: ProgressLine) -> None:
+    # What ails the report must not hide why the run stopped.
+    try:
+        line.print(f"Report: {write_report(workdir)}")
+    except (RunError, OSError) as error:
+        line.print(f"No report: {error}")

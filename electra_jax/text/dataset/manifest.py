@@ -1,0 +1,116 @@
+"""Adds up what the units of a preparation left: the manifest, and the lines that say what was read and made."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.config.pretraining import DataConfig
+from electra_jax.errors import InputError
+from electra_jax.text.dataset import dataset as datasets
+from electra_jax.text.dataset import filters, stages, units
+from electra_jax.text.dataset.units import Settings, Unit
+from electra_jax.text.tokenizers.tokenizer import Tokenizer
+
+_SHOWN_ROWS = 6  # Of each split.
+_COUNTED = ("documents", "lines", "characters", "words", "tokens")
+_REASONS = {
+    "too_short": "shorter than shortest_document",
+    "too_long": "longer than longest_document",
+    "copies": "copies of earlier documents",
+    "unknown": "with too many unknown tokens",
+}
+
+
+def build(
+    data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Returns what manifest.json says, and int64 [splits, vocabulary]: how often each non-special token was written.
+
+    Raises:
+      InputError: a source held no text.
+    """
+    summaries = [json.loads(storage.read(stages.rows_path(settings, unit))) for unit in todo]
+    counts = sum(filters.load(settings.work("counts", unit.number, "npy")) for unit in todo)
+    return {
+        "format_version": datasets.FORMAT_VERSION,
+        "data_fingerprint": units.fingerprint(data),
+        "config": units.row_fields(data),
+        "length": data.sequence_length,
+        "rows": data.rows,
+        "dtype": datasets.token_dtype(pieces.vocabulary_size).str,
+        "tokenizer_sha256": pieces.sha256,
+        "tokenizer_kind": pieces.kind,
+        "vocabulary_size": pieces.vocabulary_size,
+        "sources": [_source_summary(source, number, summaries) for number, source in enumerate(data.sources)],
+        "splits": {
+            name: _split_summary(name, summaries, pieces, of_split)
+            for name, of_split in zip(datasets.SPLITS, counts, strict=True)
+        },
+        "unknown_tokens": int(counts[:, pieces.unknown_id].sum()),
+        "heldout_unigram_entropy": _entropy(counts[datasets.SPLITS.index("heldout")]),
+    }, counts
+
+
+def lines(manifest: dict[str, Any]) -> Iterator[str]:
+    """Yields what was read, dropped and made, for people."""
+    for source in manifest["sources"]:
+        dropped = ", ".join(f"{count} {_REASONS[reason]}" for reason, count in source["dropped"].items())
+        yield (
+            f"read {source['documents']} documents, {source['lines']} lines, {source['characters'] / 1e6:.2f} M "
+            f"characters from {source['source'].split('#')[0]}; dropped {dropped or 'nothing'}"
+        )
+    # Tokens of the text as well as its words: rows of "google_segment_pairs" leave some of both out.
+    words, tokens = (sum(source[name] for source in manifest["sources"]) for name in ("words", "tokens"))
+    written = sum(split["pieces"] for split in manifest["splits"].values())
+    yield (
+        f"{words} words: {tokens / max(1, words):.2f} tokens a word, "
+        f"{manifest['unknown_tokens'] / max(1, written):.4%} unknown"
+    )
+    for name, split in manifest["splits"].items():
+        positions = max(1, split["rows"] * manifest["length"])
+        yield (
+            f"{name}: {split['documents']} documents, {split['rows']} rows of {manifest['length']}, "
+            f"{split['tokens']} tokens, {1 - split['tokens'] / positions:.1%} padding"
+        )
+
+
+def _source_summary(source: str, number: int, summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What was read from one source, and what of it was dropped and why."""
+    of_source = [summary for summary in summaries if summary["source"] == number]
+    counted = {name: sum(summary[name] for summary in of_source) for name in _COUNTED}
+    if not counted["documents"]:
+        raise InputError(f"config.data.sources: {source} holds no text. Take it out.")
+    dropped = sum((Counter(summary["dropped"]) for summary in of_source), Counter())
+    return {"source": source, **counted, "dropped": dict(sorted(dropped.items()))}
+
+
+def _split_summary(
+    name: str, summaries: Sequence[dict[str, Any]], pieces: Tokenizer, counts_V: np.ndarray
+) -> dict[str, Any]:
+    of_split = [(summary["source"], summary["splits"][name]) for summary in summaries]
+    counted = {field: sum(split[field] for _, split in of_split) for field in ("documents", "rows", "tokens")}
+    examples = [row for _, split in of_split for row in split["examples"]]
+    step = max(1, len(examples) // _SHOWN_ROWS)
+    return (
+        counted
+        | {
+            "pieces": int(counts_V.sum()),  # Tokens without the special ones.
+            "lengths": np.sum([split["lengths"] for _, split in of_split], axis=0).tolist(),
+            "examples": [" ".join(pieces.pieces(row)) for row in examples[::step][:_SHOWN_ROWS]],
+            "shards": [
+                {"file": split["file"], "rows": split["rows"], "sha256": split["sha256"], "source": source}
+                for source, split in of_split
+                if split["rows"]
+            ],
+        }
+    )
+
+
+def _entropy(counts: np.ndarray) -> float:
+    """Entropy in nats of the distribution that int counts [vocabulary] describe."""
+    frequencies = counts[counts > 0] / counts.sum()
+    return float(-np.sum(frequencies * np.log(frequencies)))

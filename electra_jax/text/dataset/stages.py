@@ -1,0 +1,291 @@
+"""What one worker does with one unit of text; pure functions of the unit and the files that earlier stages left.
+
+Whatever a unit's result is made of appears whole or not at all, its summary last, so that any number of workers may be
+killed at any time, and a second one that repeats the work writes the same bytes.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import functools
+import itertools
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.text.dataset import dataset as datasets
+from electra_jax.text.dataset import filters, row_builders
+from electra_jax.text.dataset.google_rows import GoogleExampleBuilder
+from electra_jax.text.dataset.shards import ShardWriter
+from electra_jax.text.dataset.units import Settings, Unit
+from electra_jax.text.sources import text_sources
+from electra_jax.text.sources.text_sources import Document
+from electra_jax.text.tokenizers import tokenizer
+from electra_jax.text.tokenizers.tokenizer import Tokenizer
+
+# Receives the number of bytes read since the last call.
+Read = Callable[[int], None]
+# Does one stage's work on one unit.
+Task = Callable[[Settings, Unit, Read], None]
+
+_CHUNK_CHARACTERS = 1_000_000  # Text encoded at once.
+# Documents of n tokens are counted under the bit length of n: 0, 1, 2-3, 4-7, …
+LENGTH_BINS = 33
+_EXAMPLES = 3  # Rows of each split of a unit that are kept to be shown.
+
+
+def scan(settings: Settings, unit: Unit, read: Read) -> None:
+    """Reads a unit for the first time: what its documents' texts hash to, and a sample of them for the tokenizer.
+
+    Leaves work/hashes-N.npy (uint64 [documents, 2]) and, if a tokenizer is to be trained, work/sample-N.txt.
+    """
+    digests = bytearray()
+    sample: list[str] = []
+    fraction = settings.sample_fractions[unit.source] if settings.sample_fractions else 0.0
+    heldout_fraction = settings.data.heldout_fraction
+    for document in _documents(settings, unit, read):
+        digest = filters.content_hash(document)
+        digests += digest
+        if (
+            not filters.is_heldout(digest, heldout_fraction)
+            and filters.is_sampled(digest, fraction)
+            and not filters.length_fault(document, settings.data.filters)
+        ):
+            sample += document.lines
+    if settings.sample_fractions:
+        storage.write(settings.work("sample", unit.number, "txt"), "".join(f"{line}\n" for line in sample).encode())
+    filters.save(scan_path(settings, unit), np.frombuffer(digests, ">u8").reshape(-1, 2).astype(np.uint64))
+
+
+def scan_path(settings: Settings, unit: Unit) -> str:
+    """The file that says that a unit was scanned."""
+    return settings.work("hashes", unit.number, "npy")
+
+
+def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
+    """Turns a unit into shards of rows: train-N.bin and heldout-N.bin; a split that gets no row has no file.
+
+    Leaves work/counts-N.npy (int64 [splits, vocabulary], non-special tokens) and work/rows-N.json (see `_summary`).
+
+    Raises:
+      InputError: the text cannot be read, or is not what it was when it was scanned.
+    """
+    pieces = _tokenizer(settings.directory, storage.read(settings.tokenizer_mark))
+    kept = _Kept(settings, unit)
+    rng = np.random.Generator(np.random.Philox(key=settings.data.seed, counter=[0, 0, 0, unit.number]))
+    with contextlib.ExitStack() as stack:
+        splits = {name: stack.enter_context(_Split(settings, unit, name, pieces, rng)) for name in datasets.SPLITS}
+        for chunk in _chunks(kept.documents(read)):
+            lines = list(itertools.chain.from_iterable(document.lines for document, _ in chunk))
+            ids, lengths = pieces.encode(lines)
+            line_ends = np.cumsum([len(document.lines) for document, _ in chunk])
+            token_ends = np.concatenate([[0], np.cumsum(lengths)])
+            for (document, heldout), line_end in zip(chunk, line_ends, strict=True):
+                first = line_end - len(document.lines)
+                tokens = ids[token_ends[first] : token_ends[line_end]]
+                if kept.is_known(tokens, pieces.unknown_id):
+                    kept.count(document, tokens)
+                    splits["heldout" if heldout else "train"].add(tokens, lengths[first:line_end])
+        for split in splits.values():
+            split.finish()
+    filters.save(settings.work("counts", unit.number, "npy"), np.stack([split.counts for split in splits.values()]))
+    summary = kept.summary() | {"splits": {name: split.summary() for name, split in splits.items()}}
+    storage.write(rows_path(settings, unit), json.dumps(summary).encode())
+
+
+def rows_path(settings: Settings, unit: Unit) -> str:
+    """The file that says that a unit's rows are written."""
+    return settings.work("rows", unit.number, "json")
+
+
+def attempt(task: Task, settings: Settings, unit: Unit, read: Read) -> str:
+    """Runs a task; returns what the user must know when it fails, or "" when it does not."""
+    try:
+        task(settings, unit, read)
+    except InputError as error:
+        return str(error)
+    except OSError as error:
+        return storage_fault(settings.directory, error)
+    return ""
+
+
+def storage_fault(directory: str, error: OSError) -> str:
+    """Why a dataset cannot be written, and what mends it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        reason = "the disk is full; free some space and run the same command again, which goes on from here"
+    else:
+        said = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
+        reason = f"{said}; mend it and run the same command again, which goes on from here"
+    return f"config.data.directory: cannot write {directory}: {reason}."
+
+
+@functools.lru_cache(maxsize=1)
+def _tokenizer(directory: str, sha256: bytes) -> Tokenizer:
+    """The dataset's tokenizer, opened once in a process; the hash tells one from another that lay there before."""
+    found = tokenizer.load(storage.join(directory, "tokenizer"))
+    if found.sha256 != sha256.decode():
+        raise InputError(f"{directory}/tokenizer changed while the dataset was being made; run again with --overwrite.")
+    return found
+
+
+def _documents(settings: Settings, unit: Unit, read: Read) -> Iterator[Document]:
+    for piece in unit.pieces:
+        yield from text_sources.documents(piece, settings.download_cache, read)
+
+
+def _chunks(documents: Iterable[tuple[Document, bool]]) -> Iterator[list[tuple[Document, bool]]]:
+    gathered: list[tuple[Document, bool]] = []
+    length = 0
+    for entry in documents:
+        gathered.append(entry)
+        length += sum(map(len, entry[0].lines))
+        if length >= _CHUNK_CHARACTERS:
+            yield gathered
+            gathered, length = [], 0
+    if gathered:
+        yield gathered
+
+
+@dataclasses.dataclass
+class _Kept:
+    """Reads a unit, drops what the filters drop, and keeps the books of both."""
+
+    settings: Settings
+    unit: Unit
+    documents_read: int = 0
+    lines: int = 0
+    characters: int = 0
+    # Of documents that are kept, whatever becomes of them in rows:
+    words: int = 0  # Separated by blanks.
+    tokens: int = 0  # Without the special ones of rows.
+    dropped: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def documents(self, read: Read) -> Iterator[tuple[Document, bool]]:
+        """Yields the documents that length and copy filters keep, each with whether it is held out."""
+        data = self.settings.data
+        known = self._scanned()
+        for number, document in enumerate(_documents(self.settings, self.unit, read)):
+            self.documents_read += 1
+            self.lines += len(document.lines)
+            self.characters += sum(map(len, document.lines))
+            digest = filters.content_hash(document)
+            fault = filters.length_fault(document, data.filters)
+            if known:
+                digests, copies = known
+                if number >= len(digests) or digests[number].tobytes() != digest:
+                    raise self._changed()
+                fault = fault or ("copies" if copies[number] else "")
+            if fault:
+                self.dropped[fault] += 1
+            else:
+                yield document, filters.is_heldout(digest, data.heldout_fraction)
+        if known and self.documents_read != len(known[0]):
+            raise self._changed()
+
+    def is_known(self, tokens: np.ndarray, unknown_id: int) -> bool:
+        """Whether a document has few enough unknown tokens; counts those that have not."""
+        largest = self.settings.data.filters.largest_unknown_share
+        if largest < 1 and np.count_nonzero(tokens == unknown_id) > largest * len(tokens):
+            self.dropped["unknown"] += 1
+            return False
+        return True
+
+    def count(self, document: Document, tokens: np.ndarray) -> None:
+        """Adds a document that is kept to the words and tokens."""
+        self.words += sum(line.count(" ") + 1 for line in document.lines)
+        self.tokens += len(tokens)
+
+    def summary(self) -> dict[str, Any]:
+        """What rows-N.json says of the text."""
+        counted = dict(
+            documents=self.documents_read,
+            lines=self.lines,
+            characters=self.characters,
+            words=self.words,
+            tokens=self.tokens,
+        )
+        return {"source": self.unit.source, **counted, "dropped": dict(self.dropped)}
+
+    def _scanned(self) -> tuple[np.ndarray, np.ndarray] | None:
+        """What the scan saw: hashes as big-endian uint64 [documents, 2], and which documents are copies."""
+        if not self.settings.data.filters.drop_copies:
+            return None
+        digests = filters.load(scan_path(self.settings, self.unit)).astype(">u8")
+        return digests, filters.load(self.settings.work("copies", self.unit.number, "npy"))
+
+    def _changed(self) -> InputError:
+        places = sorted({piece.place for piece in self.unit.pieces})
+        return InputError(
+            f"config.data.sources: {', '.join(places[:3])} changed while the dataset was being made. Leave the text "
+            "alone and prepare it again with --overwrite."
+        )
+
+
+class _Split(contextlib.AbstractContextManager):
+    """The rows of one split of one unit."""
+
+    def __init__(self, settings: Settings, unit: Unit, name: str, pieces: Tokenizer, rng: np.random.Generator) -> None:
+        data = settings.data
+        path = storage.join(settings.directory, f"{name}-{unit.number:05d}.bin")
+        self._writer = ShardWriter(path, length=data.sequence_length, tokenizer=pieces)
+        self._documents = 0
+        self._examples: list[list[int]] = []
+        self._lengths = np.zeros(LENGTH_BINS, np.int64)
+        layout = dict(length=data.sequence_length, cls_id=pieces.cls_id, sep_id=pieces.sep_id, pad_id=pieces.pad_id)
+        drawn = dict(
+            rng=rng,
+            single_segment_probability=data.single_segment_probability,
+            short_row_probability=data.short_row_probability,
+        )
+        self._packer = None
+        match data.rows:
+            case "segment_pairs":
+                self._rows = functools.partial(row_builders.segment_pairs, **layout, **drawn)
+            case "google_segment_pairs":
+                self._rows = GoogleExampleBuilder(**layout, **drawn).add
+            case "packed":
+                self._packer = row_builders.Packer(**layout)
+                self._rows = lambda tokens, line_lengths: self._packer.add(tokens)
+
+    def __enter__(self) -> "_Split":
+        self._writer.__enter__()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._writer.__exit__(*exception)
+
+    @property
+    def counts(self) -> np.ndarray:
+        """How often each non-special token was written, int64 [vocabulary]."""
+        return self._writer.unigram_counts
+
+    def add(self, tokens: np.ndarray, line_lengths: np.ndarray) -> None:
+        """Adds one document."""
+        self._documents += 1
+        self._lengths[len(tokens).bit_length()] += 1
+        self._write(self._rows(tokens, line_lengths))
+
+    def finish(self) -> None:
+        """Writes the rows that waited for more documents."""
+        if self._packer:
+            self._write(self._packer.finish())
+
+    def _write(self, rows: np.ndarray) -> None:
+        if not len(rows):
+            return
+        if len(self._examples) < _EXAMPLES:
+            self._examples.append(rows[0].tolist())
+        self._writer.add(rows)
+
+    def summary(self) -> dict[str, Any]:
+        """What rows-N.json says of this split."""
+        return self._writer.summary() | {
+            "documents": self._documents,
+            "lengths": self._lengths.tolist(),
+            "examples": self._examples,
+        }

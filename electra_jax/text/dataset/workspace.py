@@ -1,0 +1,138 @@
+"""The directory in which a dataset is being made: who may write there, what is left of an earlier attempt."""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from electra_jax import storage
+from electra_jax.config.pretraining import DataConfig
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.progress import ProgressLine
+from electra_jax.text.dataset import dataset as datasets
+from electra_jax.text.dataset import units
+from electra_jax.text.dataset.units import WORK, Unit
+
+_LOCK = "lock"
+
+
+def check(directory: str, overwrite: bool) -> None:
+    """Refuses a directory that holds something else, or a finished dataset unless it may be overwritten."""
+    found = storage.names(directory)
+    if datasets.MANIFEST in found and not overwrite:
+        raise InputError(
+            f"config.data.directory: {directory} already holds a dataset; add --overwrite to make it anew, or choose "
+            "another --config.data.directory=."
+        )
+    ours = datasets.MANIFEST in found or WORK in found
+    if (found and not ours) or (storage.exists(directory) and not found and not storage.is_directory(directory)):
+        raise InputError(
+            f"config.data.directory: {directory} already holds something that is no dataset, and is never overwritten; "
+            "choose another --config.data.directory=."
+        )
+
+
+@contextlib.contextmanager
+def locked(directory: str) -> Iterator[None]:
+    """Keeps a second preparation out of a local directory; the lock goes with the process, however it ends.
+
+    On object storage there is none: two preparations of one config write the same bytes there, and one of another
+    config is turned away by the plan.
+    """
+    if storage.is_remote(directory):
+        yield
+        return
+    work = os.path.join(os.path.expanduser(directory), WORK)
+    os.makedirs(work, exist_ok=True)
+    with open(os.path.join(work, _LOCK), "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise InputError(
+                f"config.data.directory: {directory} is being prepared by another process ({file.read().strip()}). "
+                "Wait for it, or choose another --config.data.directory=."
+            ) from error
+        file.truncate(0)
+        file.write(f"process {os.getpid()} on {os.uname().nodename}")
+        file.flush()
+        try:
+            yield
+        finally:
+            if storage.names(work) == [_LOCK]:  # Nothing was begun, or all is done.
+                storage.remove(work)
+                with contextlib.suppress(OSError):
+                    os.rmdir(os.path.dirname(work))
+
+
+def clear(directory: str) -> None:
+    """Deletes a dataset, the manifest first, so that half of it is never taken for a whole one."""
+    storage.remove(storage.join(directory, datasets.MANIFEST))
+    for name in storage.names(directory):
+        if name != WORK:
+            storage.remove(storage.join(directory, name))
+    clear_work(directory)
+
+
+def clear_work(directory: str) -> None:
+    """Deletes the intermediate files."""
+    for name in storage.names(storage.join(directory, WORK)):
+        if name != _LOCK:
+            storage.remove(storage.join(directory, WORK, name))
+
+
+def begin(data: DataConfig, todo: Sequence[Unit], line: ProgressLine) -> None:
+    """Writes the plan, or checks that the one that is there says the same."""
+    for folder in ("", WORK, "tokenizer"):
+        place = storage.join(data.directory, folder) if folder else data.directory
+        for name in storage.names(place):
+            if name.startswith("."):  # Half-written by a process that was killed.
+                storage.remove(storage.join(place, name))
+    path = storage.join(data.directory, WORK, "plan.json")
+    ours = json.loads(json.dumps(units.to_json(todo, data)))
+    if storage.exists(path):
+        theirs = json.loads(storage.read(path))
+        if theirs["data_fingerprint"] != ours["data_fingerprint"]:
+            changes = "\n".join(differences(theirs["config"], ours["config"]))
+            if any(name.startswith("rows-") for name in storage.names(storage.join(data.directory, WORK))):
+                raise MismatchError(
+                    f"{data.directory} holds an unfinished dataset of another config:\n{changes}\n"
+                    "Finish it with the old values, choose another --config.data.directory=, or discard it with: "
+                    "python -m electra_jax.prepare --overwrite"
+                )
+            line.print(f"{data.directory} was begun with another config and has no rows yet; starting over:")
+            line.print(changes)
+            clear(data.directory)
+        elif theirs["units"] != ours["units"]:
+            raise InputError(
+                f"config.data.sources: the text changed since {data.directory} was begun: "
+                f"{_first_change(theirs, ours)}. Put the old text back to "
+                "go on, or begin anew with: python -m electra_jax.prepare --overwrite"
+            )
+        else:
+            line.print(f"going on with what is finished in {data.directory}")
+            return
+    storage.write(path, json.dumps(ours, ensure_ascii=False).encode())
+
+
+def _first_change(before: dict[str, Any], after: dict[str, Any]) -> str:
+    old, new = (
+        {(piece["place"], piece["start"]): piece for unit in tree["units"] for piece in unit["pieces"]}
+        for tree in (before, after)
+    )
+    place = min(key for key in old.keys() | new.keys() if old.get(key) != new.get(key))[0]
+    return place if place in {key[0] for key in old.keys() & new.keys()} else f"{place} is gone, or new"
+
+
+def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "config.data.") -> list[str]:
+    """One line for each field that differs."""
+    lines = []
+    for name in sorted(before.keys() | after.keys()):
+        old, new = before.get(name), after.get(name)
+        if isinstance(old, dict) and isinstance(new, dict):
+            lines += differences(old, new, f"{prefix}{name}.")
+        elif old != new:
+            lines.append(f"  {prefix}{name}: {old!r} there, {new!r} here")
+    return lines

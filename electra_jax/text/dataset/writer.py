@@ -1,0 +1,200 @@
+"""Makes a dataset: plan → scan → copies, tokenizer → rows → manifest.
+
+Everything is written into the dataset's own directory, intermediate files into its work/ folder. Each file appears
+whole, so that a preparation that was killed goes on where it was; the manifest comes last, and then work/ goes.
+"""
+
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.config.pretraining import DataConfig
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.progress import ProgressLine
+from electra_jax.text.dataset import dataset as datasets
+from electra_jax.text.dataset import filters, manifest, stages, units, workspace
+from electra_jax.text.dataset.dataset import Dataset
+from electra_jax.text.dataset.runners import Runner
+from electra_jax.text.dataset.units import Settings, Unit
+from electra_jax.text.sources import text_sources
+from electra_jax.text.tokenizers import tokenizer, tokenizer_report
+from electra_jax.text.tokenizers.tokenizer import Tokenizer
+from electra_jax.wording import duration
+
+# Compressed text as a multiple of its file, a guess that only decides how much is sampled for the tokenizer.
+_COMPRESSION = 4
+_REPORTED_CHARACTERS = 2_000_000  # Of text that a new tokenizer is tried on.
+_TRAINING_OPTIONS = ("kind", "vocabulary_size", "lowercase", "strip_accents", "character_coverage")
+
+
+def ensure(data: DataConfig, line: ProgressLine, runner: Runner | None = None) -> tuple[Dataset, bool]:
+    """Opens `data.directory`, preparing it first when there is nothing; says whether it was prepared.
+
+    Args:
+      data: `config.data`.
+      line: receives lines of text that say what happens.
+      runner: where to prepare; local processes unless given.
+
+    Raises:
+      MismatchError: the directory holds a dataset made with other values, or with another tokenizer.
+      InputError: the directory holds something else, a dataset that is damaged, or see `prepare`.
+    """
+    if not datasets.is_prepared(data.directory):
+        return prepare(data, line, runner), True
+    dataset = datasets.open_dataset(data.directory)
+    if dataset.fingerprint != units.fingerprint(data):
+        raise MismatchError(
+            f"{data.directory} was prepared with another config:\n"
+            + "\n".join(workspace.differences(dataset.manifest["config"], units.row_fields(data)))
+            + "\nChoose another --config.data.directory=, or make it anew: python -m electra_jax.prepare --overwrite"
+        )
+    if data.tokenizer.source != "train" and storage.exists(data.tokenizer.source):
+        given = _loaded_tokenizer(data)
+        if given.sha256 != dataset.tokenizer.sha256:
+            raise MismatchError(
+                f"config.data.tokenizer.source: {data.tokenizer.source} is not the tokenizer that {data.directory} was "
+                f"prepared with (SHA-256 {given.sha256[:12]}… there, {dataset.tokenizer.sha256[:12]}… in the dataset). "
+                "Put the old file back, or choose another --config.data.directory=."
+            )
+    return dataset, False
+
+
+def prepare(data: DataConfig, line: ProgressLine, runner: Runner | None = None, *, overwrite: bool = False) -> Dataset:
+    """Makes the dataset that `config.data` describes, or finishes one that was interrupted, and opens it.
+
+    Args:
+      data: `config.data`.
+      line: receives lines of text that say what was read and made.
+      runner: where to work; local processes unless given.
+      overwrite: deletes a dataset that is there, finished or not.
+
+    Raises:
+      InputError: bad sources or fields, a directory that holds something or cannot be written, a full disk, another
+        preparation at work there, or too little text for both splits.
+      MismatchError: an unfinished dataset of another config is there.
+    """
+    runner = runner or Runner()
+    if wrong := units.text_problems(data):
+        raise InputError("\n".join(wrong))
+    workspace.check(data.directory, overwrite)
+    try:
+        with workspace.locked(data.directory):
+            if overwrite:
+                workspace.clear(data.directory)
+            elif datasets.is_prepared(data.directory):  # By a process that held the lock until now.
+                return datasets.open_dataset(data.directory)
+            return _prepare(data, line, runner)
+    except OSError as error:
+        raise InputError(stages.storage_fault(data.directory, error)) from error
+
+
+def _prepare(data: DataConfig, line: ProgressLine, runner: Runner) -> Dataset:
+    started = time.monotonic()
+    text_sources.download(data.sources, data.download_cache)
+    todo = units.make_units(data)
+    workspace.begin(data, todo, line)
+    settings = Settings(data.directory, data.download_cache, data, _sample_fractions(data, todo))
+    if settings.needs_scan:
+        left = _unfinished(todo, [stages.scan_path(settings, unit) for unit in todo])
+        runner.run("reading", stages.scan, settings, left, line)
+    if settings.data.filters.drop_copies:
+        copies = [settings.work("copies", unit.number, "npy") for unit in todo]
+        if _unfinished(todo, copies):
+            filters.write_copies([stages.scan_path(settings, unit) for unit in todo], copies)
+    pieces = _ready_tokenizer(data, settings, todo, line)
+    left = _unfinished(todo, [stages.rows_path(settings, unit) for unit in todo])
+    runner.run("making rows", stages.write_rows, settings, left, line)
+    _finish(data, settings, todo, pieces, line)
+    line.print(f"prepared in {duration(time.monotonic() - started)}: {data.directory}")
+    return datasets.open_dataset(data.directory)
+
+
+def _unfinished(todo: Sequence[Unit], results: Sequence[str]) -> list[Unit]:
+    """The units whose result is not there yet."""
+    if not results:
+        return []
+    there = set(storage.names(results[0].rpartition("/")[0]))
+    return [unit for unit, path in zip(todo, results, strict=True) if path.rpartition("/")[2] not in there]
+
+
+def _sample_fractions(data: DataConfig, todo: Sequence[Unit]) -> tuple[float, ...]:
+    """Of each source, the share of documents to train the tokenizer on: as much text of one source as of another."""
+    if data.tokenizer.source != "train":
+        return ()
+    share = tokenizer.SAMPLE_CHARACTERS / len(data.sources)
+    characters = [1] * len(data.sources)
+    for unit in todo:
+        for piece in unit.pieces:
+            compressed = piece.place.endswith((".gz", ".zst", ".parquet"))
+            characters[unit.source] += piece.size * (_COMPRESSION if compressed else 1)
+    return tuple(min(1.0, share / count) for count in characters)
+
+
+def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit], line: ProgressLine) -> Tokenizer:
+    """The dataset's tokenizer, trained or copied into it unless that was done before."""
+    mark, folder = settings.tokenizer_mark, storage.join(data.directory, "tokenizer")
+    if storage.exists(mark):
+        return tokenizer.load(folder)
+    started = time.monotonic()
+    if data.tokenizer.source == "train":
+        samples = [settings.work("sample", unit.number, "txt") for unit in todo]
+        wanted = {name: getattr(data.tokenizer, name) for name in _TRAINING_OPTIONS}
+        pieces = tokenizer.train(_sample(samples), **wanted)
+        shown = list(_sample(samples, characters=_REPORTED_CHARACTERS))
+    else:
+        pieces, shown = _loaded_tokenizer(data), []
+    pieces.save(folder)
+    line.print(
+        f"tokenizer: {pieces.vocabulary_size} pieces, {pieces.kind}, source {data.tokenizer.source!r}, "
+        f"{duration(time.monotonic() - started)}"
+    )
+    for text in tokenizer_report.describe(pieces, shown) if shown else (tokenizer_report.casing(pieces),):
+        line.print(f"  {text}")
+    storage.write(mark, pieces.sha256.encode())
+    return pieces
+
+
+def _loaded_tokenizer(data: DataConfig) -> Tokenizer:
+    given = data.tokenizer
+    return tokenizer.load(
+        given.source,
+        lowercase=given.lowercase,
+        strip_accents=given.strip_accents,
+        add_special_pieces=given.add_special_pieces,
+    )
+
+
+def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS) -> Iterator[str]:
+    """Yields lines of the sample; a random share of them where it is larger than the given number of characters."""
+    share = characters / max(1, sum(storage.size(path) for path in paths))
+    rng = random.Random(0)
+    for path in paths:
+        with storage.open_to_read(path) as file:
+            for text in file:
+                if share >= 1 or rng.random() < share:
+                    yield text.decode().removesuffix("\n")
+
+
+def _finish(data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer, line: ProgressLine) -> None:
+    """Adds up what the units left, writes the manifest, and removes work/."""
+    built, counts = manifest.build(data, settings, todo, pieces)
+    for text in manifest.lines(built):
+        line.print(text)
+    train, heldout = (built["splits"][name] for name in datasets.SPLITS)
+    if not (train["rows"] and heldout["rows"]):
+        workspace.clear(data.directory)  # Running again would end here again.
+        raise InputError(
+            f"config.data.heldout_fraction: {train['documents'] + heldout['documents']} documents gave "
+            f"{train['documents']} to train on and {heldout['documents']} held out, and each side needs one. Add text, "
+            f"end documents sooner (#documents=line), or change --config.data.heldout_fraction={data.heldout_fraction}."
+        )
+    with storage.open_to_write(storage.join(data.directory, "unigram_counts.npy")) as file:
+        np.save(file, counts[datasets.SPLITS.index("train")], allow_pickle=False)
+    # Last, so that a folder with a manifest is a whole dataset.
+    path = storage.join(data.directory, datasets.MANIFEST)
+    storage.write(path, json.dumps(built, indent=2, ensure_ascii=False).encode())
+    workspace.clear_work(data.directory)

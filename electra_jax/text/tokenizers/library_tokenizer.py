@@ -1,0 +1,161 @@
+"""Tokenizers of the `tokenizers` library: a tokenizer.json with any model, and WordPiece from a vocab.txt."""
+
+import hashlib
+import itertools
+import json
+import os
+import string
+import unicodedata
+from collections.abc import Iterable, Sequence
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import tokenizers
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.text.tokenizers import special_tokens
+from electra_jax.text.tokenizers.offsets import tightened
+from electra_jax.text.tokenizers.special_tokens import ROLES, SPECIAL_PIECES
+from electra_jax.text.tokenizers.word_cache import WordMemory
+
+# Of BERT's scheme: each is a token of its own, with or without blanks around it. There is more beyond ASCII.
+_APART = MappingProxyType({ord(mark): f" {mark} " for mark in string.punctuation})
+
+
+class LibraryTokenizer:
+    """Implements `tokenizer.Tokenizer`; `kind` is the name of the library's model in small letters."""
+
+    def __init__(self, backend: tokenizers.Tokenizer, origin: str, *, add_special_pieces: bool = False) -> None:
+        """Wraps a tokenizer of the library, which is changed; `origin` names it in messages.
+
+        Args:
+          backend: the library's tokenizer.
+          origin: a path, or what else tells the user where it is from.
+          add_special_pieces: appends the special pieces that are missing.
+
+        Raises:
+          InputError: a special piece is missing, ids have holes, or text could spell a special piece.
+        """
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = True
+        roles = _roles(backend)
+        if missing := special_tokens.missing(roles):
+            if not add_special_pieces:
+                raise special_tokens.missing_error(origin, missing)
+            backend.add_special_tokens(missing)
+            added = {piece: backend.token_to_id(piece) for piece in missing}
+            roles |= {role: added[piece] for role, piece in zip(ROLES, SPECIAL_PIECES, strict=True) if piece in added}
+        vocabulary = backend.get_vocab(with_added_tokens=True)
+        if sorted(vocabulary.values()) != list(range(len(vocabulary))):
+            raise InputError(
+                f"{origin}: {len(vocabulary)} pieces have ids up to {max(vocabulary.values())}; expected every id "
+                f"from 0 to {len(vocabulary) - 1} exactly once."
+            )
+        self.vocabulary_size = len(vocabulary)
+        self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(roles.get, ROLES)
+        self._backend = backend
+        self._pieces = sorted(vocabulary, key=vocabulary.get)
+        parts = json.loads(backend.to_str())
+        self.kind = parts["model"]["type"].lower()
+        self._json = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+        self.sha256 = hashlib.sha256(self._json.encode()).hexdigest()
+        self._memory = WordMemory(self._encode_words) if _splits_at_blanks(parts) else None
+        self._unpunctuated = WordMemory(self._encode)
+
+        spelled = self.pieces(set(roles.values()) - {self.unknown_id})
+        found, _ = self._encode([text for piece in spelled for text in (piece, f"x{piece}y", f"x {piece} y")])
+        if produced := set(found.tolist()) & set(roles.values()) - {self.unknown_id}:
+            raise InputError(
+                f"{origin}: this tokenizer gives special ids to text that spells, say, "
+                f"{self.pieces([min(produced)])[0]}. Use one that splits brackets from words, as BERT's does, or the "
+                "SentencePiece .model that it was made from."
+            )
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of all texts, int32 [tokens], and the number of tokens of each, int64 [texts]."""
+        return self._memory.encode(texts) if self._memory else self._encode(texts)
+
+    def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids = [encoding.ids for encoding in self._backend.encode_batch_fast(list(texts), add_special_tokens=False)]
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        return np.fromiter(itertools.chain.from_iterable(ids), np.int32, lengths.sum()), lengths
+
+    def _encode_words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        # Most of what is new is a known word beside another comma.
+        return self._unpunctuated.encode([word.translate(_APART) for word in words])
+
+    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns a text's ids, int32, and of each piece the first character and the one behind its last, int64."""
+        encoding = self._backend.encode(text, add_special_tokens=False)
+        spans_Tx2 = np.array(encoding.offsets, np.int64).reshape(-1, 2)
+        return np.array(encoding.ids, np.int32), *tightened(text, spans_Tx2[:, 0], spans_Tx2[:, 1])
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Returns the pieces as the vocabulary spells them, "##ing" for one inside a word."""
+        return [self._pieces[index] for index in ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns readable text, pieces joined to words and special pieces kept."""
+        return self._backend.decode([int(index) for index in ids], skip_special_tokens=False)
+
+    def normalize(self, text: str) -> str:
+        """Returns a text as the model sees it before it looks for pieces."""
+        normalizer = self._backend.normalizer
+        return unicodedata.normalize("NFC", normalizer.normalize_str(text) if normalizer else text)
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes tokenizer.json into a directory, and for WordPiece the plain vocab.txt.
+
+        Raises:
+          OSError: the directory cannot be written.
+        """
+        storage.write(storage.join(directory, "tokenizer.json"), self._json.encode())
+        if self.kind == "wordpiece":
+            storage.write(
+                storage.join(directory, "vocab.txt"), "".join(f"{piece}\n" for piece in self._pieces).encode()
+            )
+
+
+def from_json(text: str, origin: str, *, add_special_pieces: bool = False) -> LibraryTokenizer:
+    """Reads the text of a tokenizer.json.
+
+    Raises:
+      InputError: the library cannot read it, or `LibraryTokenizer` refuses it.
+    """
+    try:
+        backend = tokenizers.Tokenizer.from_str(text)
+    except Exception as error:  # The library raises bare Exception.
+        raise InputError(
+            f"{origin}: the tokenizers library cannot read it ({error}); expected the tokenizer.json that "
+            "`tokenizers.Tokenizer.save` writes."
+        ) from error
+    return LibraryTokenizer(backend, origin, add_special_pieces=add_special_pieces)
+
+
+def _roles(backend: tokenizers.Tokenizer) -> dict[str, int]:
+    """Ids of the special pieces that the library's tokenizer has."""
+    vocabulary = backend.get_vocab(with_added_tokens=True)
+    parts = json.loads(backend.to_str())
+    # Outside the list of special tokens "<s>" may be a piece of ordinary text, HTML say.
+    special = {token["content"] for token in parts["added_tokens"] if token["special"]} | set(SPECIAL_PIECES)
+    roles = special_tokens.find({piece: index for piece, index in vocabulary.items() if piece in special})
+    unknown = _unknown_id(parts["model"], vocabulary)
+    return roles if unknown is None else roles | {"unknown": unknown}
+
+
+def _unknown_id(model: dict[str, Any], vocabulary: dict[str, int]) -> int | None:
+    """The id that the model gives to what it does not know, if it says so itself."""
+    if model["type"] == "Unigram":
+        return model.get("unk_id")
+    return vocabulary.get(model.get("unk_token") or "")
+
+
+def _splits_at_blanks(parts: dict[str, Any]) -> bool:
+    """Whether a blank always separates words, whatever stands around it: so it is in BERT's scheme."""
+    kinds = [(parts.get(name) or {}).get("type") for name in ("model", "normalizer", "pre_tokenizer")]
+    return kinds == ["WordPiece", "BertNormalizer", "BertPreTokenizer"] and all(
+        token["special"] for token in parts["added_tokens"]
+    )

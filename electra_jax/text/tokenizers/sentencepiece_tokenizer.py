@@ -1,0 +1,242 @@
+"""SentencePiece tokenizers: a .model of others, or one trained here."""
+
+import hashlib
+import io
+import itertools
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.text.tokenizers import sentencepiece_model, special_tokens
+from electra_jax.text.tokenizers.offsets import tightened
+from electra_jax.text.tokenizers.special_tokens import ROLES, SPECIAL_PIECES
+from electra_jax.text.tokenizers.word_cache import WordMemory
+
+MODEL = "spiece.model"
+SPECIAL = "special_pieces.json"
+
+# SentencePiece drops longer lines without an error, and counts bytes; a character has at most four.
+_LONGEST_LINE_CHARACTERS = 4_000
+# Sums of floats depend on how many threads shared them: with this many the same texts give the same bytes anywhere.
+_THREADS = 4
+# SentencePiece skips lines that hold its own mark for unknown characters, or a null.
+_RESERVED = str.maketrans({"\u2585": " ", "\0": " "})
+
+
+class SentencePieceTokenizer:
+    """Implements `tokenizer.Tokenizer`; `kind` is "unigram" or "bpe", in old models also "word" or "char"."""
+
+    def __init__(
+        self,
+        model: bytes,
+        origin: str,
+        *,
+        special: Mapping[str, Mapping[str, int] | Sequence[str]] | None = None,
+        add_special_pieces: bool = False,
+    ) -> None:
+        """Wraps the bytes of a .model.
+
+        Args:
+          model: the bytes.
+          origin: the path, or what else names it in messages.
+          special: what special_pieces.json holds: "ids" of each role, and the "appended" pieces.
+          add_special_pieces: appends the special pieces that are missing; their ids follow the vocabulary.
+
+        Raises:
+          InputError: the bytes are not a model, or a special piece is missing.
+        """
+        # Checked first, so that `model_file` reads only what is sound.
+        _processor(model, origin)
+        content = sentencepiece_model.read(model)
+        if special is None:
+            special = _special(content, origin, add_special_pieces)
+        roles = special["ids"]
+        self._pieces = [piece for piece, _ in content.pieces] + list(special["appended"])
+        self.kind = content.kind
+        self.vocabulary_size = len(self._pieces)
+        self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(roles.__getitem__, ROLES)
+        self._special_ids = set(roles.values())
+        # A user-defined symbol such as <mask> would be found in text that spells it.
+        self._processor = _processor(
+            sentencepiece_model.with_control_pieces(model, self._special_ids - {self.unknown_id}), origin
+        )
+        # Not for unigram: in a tie it takes one way or the other by the rounding of all that stands before.
+        self._memory = WordMemory(self._encode) if self.kind == "bpe" and content.splits_at_blanks else None
+        self._model = model
+        self._special_json = json.dumps(special, sort_keys=True, ensure_ascii=False)
+        self.sha256 = hashlib.sha256(model + self._special_json.encode()).hexdigest()
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of all texts, int32 [tokens], and the number of tokens of each, int64 [texts]."""
+        return self._memory.encode(texts) if self._memory else self._encode(texts)
+
+    def _encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        ids = self._processor.encode(list(texts), return_type=int, num_threads=1)
+        lengths = np.fromiter(map(len, ids), np.int64, len(ids))
+        return np.fromiter(itertools.chain.from_iterable(ids), np.int32, lengths.sum()), lengths
+
+    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns a text's ids, int32, and of each piece the first character and the one behind its last, int64."""
+        encoding = self._processor.encode(text, return_type="offset_mapping")
+        spans_Tx2 = np.array(encoding["offsets"], np.int64).reshape(-1, 2)
+        return np.array(encoding["ids"], np.int32), *tightened(text, spans_Tx2[:, 0], spans_Tx2[:, 1])
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Returns the pieces as the vocabulary spells them, "▁" where a blank stands before."""
+        return [self._pieces[index] for index in ids]
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns readable text, pieces joined to words and special pieces kept."""
+        parts: list[str] = []
+        for is_special, group in itertools.groupby(map(int, ids), self._special_ids.__contains__):
+            run = list(group)
+            parts += self.pieces(run) if is_special else [self._processor.decode(run)]
+        return " ".join(parts)
+
+    def normalize(self, text: str) -> str:
+        """Returns a text as the model sees it before it looks for pieces."""
+        return self._processor.normalize(text).removeprefix("▁")
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes spiece.model, byte for byte as it was read, and special_pieces.json into a directory.
+
+        Raises:
+          OSError: the directory cannot be written.
+        """
+        storage.write(storage.join(directory, MODEL), self._model)
+        storage.write(storage.join(directory, SPECIAL), self._special_json.encode())
+
+
+def train(
+    texts: Iterable[str], *, kind: str, vocabulary_size: int, lowercase: bool, character_coverage: float
+) -> SentencePieceTokenizer:
+    """Trains a SentencePiece model; the same texts give the same bytes in every process.
+
+    Args:
+      texts: lines of text, all of which are kept in memory.
+      kind: "unigram" or "bpe".
+      vocabulary_size: pieces wanted, special ones included.
+      lowercase: folds case beside NFKC, which is always applied.
+      character_coverage: share of the text's characters that get a piece; the rarest of them are unknown.
+
+    Raises:
+      InputError: the size is smaller than the alphabet needs, or larger than the text yields.
+    """
+    # Takes a moment, which those with WordPiece need not wait.
+    import sentencepiece
+
+    model = io.BytesIO()
+    try:
+        sentencepiece.SentencePieceTrainer.train(
+            sentence_iterator=_training_lines(texts),
+            model_writer=model,
+            model_type=kind,
+            vocab_size=vocabulary_size,
+            character_coverage=character_coverage,
+            normalization_rule_name="nmt_nfkc_cf" if lowercase else "nmt_nfkc",
+            max_sentence_length=4 * _LONGEST_LINE_CHARACTERS,
+            shuffle_input_sentence=False,
+            num_threads=_THREADS,
+            pad_id=0,
+            unk_id=1,
+            bos_id=-1,
+            eos_id=-1,
+            pad_piece=SPECIAL_PIECES[0],
+            unk_piece=SPECIAL_PIECES[1],
+            control_symbols=list(SPECIAL_PIECES[2:]),
+            minloglevel=2,
+        )
+    except RuntimeError as error:
+        raise _training_error(str(error), vocabulary_size) from error
+    return SentencePieceTokenizer(model.getvalue(), "the trained tokenizer")
+
+
+def _training_lines(texts: Iterable[str]) -> Iterator[str]:
+    """Lines that SentencePiece does not drop: long ones are cut, at blanks where there are any."""
+    for text in texts:
+        text = text.translate(_RESERVED)
+        while len(text) > _LONGEST_LINE_CHARACTERS:
+            blank = text.rfind(" ", 1, _LONGEST_LINE_CHARACTERS)
+            end = blank if blank > 0 else _LONGEST_LINE_CHARACTERS
+            yield text[:end]
+            text = text[end:]
+        yield text
+
+
+def _training_error(message: str, vocabulary_size: int) -> InputError:
+    field = "config.data.tokenizer.vocabulary_size"
+    if found := re.search(r"set it to a value <= (\d+)", message):
+        return InputError(
+            f"{field}: this text yields {found[1]} pieces, fewer than {vocabulary_size}. Set --{field}=N with N at "
+            "most that, or add text."
+        )
+    if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
+        return InputError(
+            f"{field}: {vocabulary_size} pieces are too few; special pieces and alphabet take {found[1]}. Set "
+            f"--{field}=N with N well above that, or a smaller --config.data.tokenizer.character_coverage."
+        )
+    if "!sentences_.empty()" in message:
+        return InputError("config.data.sources: there is no text to train the tokenizer on; add some.")
+    return InputError(f"config.data.tokenizer: SentencePiece cannot be trained with these values and text ({message}).")
+
+
+def from_bytes(
+    model: bytes, origin: str, special: bytes | None = None, *, add_special_pieces: bool = False
+) -> SentencePieceTokenizer:
+    """Makes a tokenizer of a .model's bytes and, from a directory that `save` wrote, those of special_pieces.json.
+
+    Raises:
+      InputError: one of them is damaged, or a special piece is missing.
+    """
+    if special is None:
+        return SentencePieceTokenizer(model, origin, add_special_pieces=add_special_pieces)
+    damaged = InputError(f"{origin}: {SPECIAL} beside it is damaged; copy the directory anew.")
+    try:
+        parsed = json.loads(special)
+    except ValueError as error:
+        raise damaged from error
+    ids, appended = (parsed.get("ids"), parsed.get("appended")) if isinstance(parsed, dict) else (None, None)
+    if not (isinstance(ids, dict) and set(ids) == set(ROLES) and isinstance(appended, list)):
+        raise damaged
+    tokenizer = SentencePieceTokenizer(model, origin, special=parsed)
+    if not set(ids.values()) <= set(range(tokenizer.vocabulary_size)):
+        raise damaged
+    return tokenizer
+
+
+def _special(content: sentencepiece_model.ModelFile, origin: str, add_special_pieces: bool) -> dict[str, dict | list]:
+    """Which piece plays which part, and what has to be appended for it."""
+    # A piece of ordinary text that is spelled <s>, as HTML has it, plays no part.
+    candidates = {
+        piece: index
+        for index, (piece, kind) in enumerate(content.pieces)
+        if kind in (sentencepiece_model.CONTROL, sentencepiece_model.USER_DEFINED)
+    }
+    # Every model has one piece for what it does not know, under whatever name.
+    unknown = [index for index, (_, kind) in enumerate(content.pieces) if kind == sentencepiece_model.UNKNOWN]
+    roles = special_tokens.find(candidates) | {"unknown": unknown[0]}
+    missing = special_tokens.missing(roles)
+    if missing and not add_special_pieces:
+        raise special_tokens.missing_error(origin, missing)
+    added = {piece: len(content.pieces) + n for n, piece in enumerate(missing)}
+    appended = {role: added[piece] for role, piece in zip(ROLES, SPECIAL_PIECES, strict=True) if piece in added}
+    return {"ids": roles | appended, "appended": missing}
+
+
+def _processor(model: bytes, origin: str) -> "sentencepiece.SentencePieceProcessor":  # noqa: F821
+    import sentencepiece
+
+    processor = sentencepiece.SentencePieceProcessor()
+    try:
+        processor.LoadFromSerializedProto(model)
+    except RuntimeError as error:
+        raise InputError(
+            f"{origin}: SentencePiece cannot read it: it is damaged, or something else; expected the .model that its "
+            "trainer writes."
+        ) from error
+    return processor

@@ -1,0 +1,200 @@
+"""Tokenizers: the one contract the rest of the house knows, and where a tokenizer comes from."""
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Protocol
+
+import numpy as np
+
+from electra_jax import storage
+from electra_jax.errors import InputError
+from electra_jax.text.tokenizers import library_tokenizer, sentencepiece_tokenizer, wordpiece
+from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES as SPECIAL_PIECES
+
+KINDS = ("wordpiece", "unigram", "bpe")
+
+# What a tokenizer is trained on; piece counts hardly change with more. Peak memory of training 30 to 32 thousand
+# pieces on so much English: 220 MB for WordPiece, 840 MB for unigram, 210 MB for BPE. Text without blanks takes
+# up to 50 bytes a character for unigram.
+SAMPLE_CHARACTERS = 40_000_000
+
+
+class Tokenizer(Protocol):
+    """Turns text into piece ids and back. Never adds special tokens, nor finds any in a text that spells one.
+
+    Attributes:
+      kind: "wordpiece", "unigram", "bpe", or another model that its library has.
+      vocabulary_size: pieces, special ones included; ids are 0 to vocabulary_size - 1.
+      pad_id, unknown_id, cls_id, sep_id, mask_id: ids of the special pieces.
+      sha256: hash of all that decides the ids of a text, and the special pieces.
+    """
+
+    kind: str
+    vocabulary_size: int
+    pad_id: int
+    unknown_id: int
+    cls_id: int
+    sep_id: int
+    mask_id: int
+    sha256: str
+
+    def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the ids of all texts, int32 [tokens], and the number of tokens of each, int64 [texts]."""
+        ...
+
+    def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns the ids of a text, and which of its characters each piece stands for.
+
+        Args:
+          text: any; its ids are those that `encode` gives.
+
+        Returns:
+          ids, int32 [tokens], and int64 [tokens] twice: the first character of each piece, and the one behind its
+          last. Blanks around a word do not count. A piece that stands for blanks, or for part of a character, may be
+          empty.
+        """
+        ...
+
+    def pieces(self, ids: Iterable[int]) -> list[str]:
+        """Returns the pieces as the vocabulary spells them, special ones too."""
+        ...
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Returns readable text, pieces joined to words and special pieces kept."""
+        ...
+
+    def normalize(self, text: str) -> str:
+        """Returns a text as the model sees it before it looks for pieces: lower-cased, say."""
+        ...
+
+    def save(self, directory: str | os.PathLike) -> None:
+        """Writes into a directory, local or remote, what `load` makes the same tokenizer of.
+
+        Raises:
+          OSError: the directory cannot be written.
+        """
+        ...
+
+
+def load(
+    path: str | os.PathLike,
+    *,
+    lowercase: bool | None = None,
+    strip_accents: bool | None = None,
+    add_special_pieces: bool = False,
+) -> Tokenizer:
+    """Reads a vocab.txt, a tokenizer.json, a SentencePiece .model, or a directory that holds one of them.
+
+    Args:
+      path: the file or directory, local or remote.
+      lowercase: for a vocab.txt, which does not say; true unless given. The other files decide it themselves, and
+        `tokenizer_report.casing` says how.
+      strip_accents: the same; in effect only together with `lowercase`, as in Google's tokenizer.
+      add_special_pieces: appends the special pieces that are missing, with ids from the vocabulary's size on.
+
+    Raises:
+      InputError: no such file, damaged, a special piece is missing, or pieces that contradict `lowercase` or
+        `strip_accents`.
+    """
+    path = os.fspath(path)
+    special = None
+    if storage.is_directory(path):
+        directory, path = path, _file_in(path)
+        if storage.exists(beside := storage.join(directory, sentencepiece_tokenizer.SPECIAL)) and path.endswith(
+            ".model"
+        ):
+            special = _read(beside)
+    content = _read(path)
+    if path.endswith(".model"):
+        return sentencepiece_tokenizer.from_bytes(content, path, special, add_special_pieces=add_special_pieces)
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{path}: byte {error.start} is not UTF-8, which a vocab.txt and a tokenizer.json must be; the name of a "
+            "SentencePiece model must end in .model."
+        ) from error
+    if path.endswith(".json"):
+        return library_tokenizer.from_json(text, path, add_special_pieces=add_special_pieces)
+    return wordpiece.from_vocabulary(
+        text,
+        path,
+        lowercase=True if lowercase is None else lowercase,
+        strip_accents=True if strip_accents is None else strip_accents,
+        add_special_pieces=add_special_pieces,
+    )
+
+
+def train(
+    texts: Iterable[str],
+    *,
+    kind: str,
+    vocabulary_size: int,
+    lowercase: bool,
+    strip_accents: bool,
+    character_coverage: float,
+) -> Tokenizer:
+    """Trains a tokenizer; the same texts give the same one in every process.
+
+    Args:
+      texts: lines of text; reading stops after `SAMPLE_CHARACTERS`.
+      kind: one of `KINDS`.
+      vocabulary_size: pieces wanted, special ones included.
+      lowercase: makes the vocabulary uncased.
+      strip_accents: takes accents off; in effect only together with `lowercase`, and for WordPiece only.
+      character_coverage: for unigram and BPE, the share of the text's characters that get a piece.
+
+    Raises:
+      InputError: no such kind, accents that it cannot strip, or a vocabulary size that the text does not allow.
+    """
+    if kind not in KINDS:
+        raise InputError(f"config.data.tokenizer.kind: found {kind!r}, expected one of {', '.join(KINDS)}.")
+    sample = _first(texts, SAMPLE_CHARACTERS)
+    if kind == "wordpiece":
+        return wordpiece.train(
+            sample, vocabulary_size=vocabulary_size, lowercase=lowercase, strip_accents=strip_accents
+        )
+    if strip_accents:
+        raise InputError(
+            f"config.data.tokenizer.strip_accents: SentencePiece ({kind}) keeps accents; set "
+            "--config.data.tokenizer.strip_accents=False."
+        )
+    return sentencepiece_tokenizer.train(
+        sample,
+        kind=kind,
+        vocabulary_size=vocabulary_size,
+        lowercase=lowercase,
+        character_coverage=character_coverage,
+    )
+
+
+def _first(texts: Iterable[str], limit: int) -> Iterator[str]:
+    """Yields texts until they have so many characters."""
+    total = 0
+    for text in texts:
+        yield text
+        total += len(text) + 1
+        if total >= limit:
+            return
+
+
+def _file_in(directory: str) -> str:
+    """The tokenizer's file in a directory."""
+    known = ("tokenizer.json", sentencepiece_tokenizer.MODEL, "vocab.txt")
+    names = storage.names(directory)
+    # Only `save` writes special_pieces.json, and then the model beside it is meant.
+    ordered = known if sentencepiece_tokenizer.SPECIAL not in names else (sentencepiece_tokenizer.MODEL, *known)
+    for name in ordered:
+        if name in names:
+            return storage.join(directory, name)
+    raise InputError(f"{directory}: there is no tokenizer in this directory; expected {', '.join(known)}.")
+
+
+def _read(path: str) -> bytes:
+    try:
+        return storage.read(path)
+    except OSError as error:
+        raise InputError(
+            f"{path}: cannot read a tokenizer ({error.strerror or error}); config.data.tokenizer.source is "
+            '"train" or the path of a vocab.txt, tokenizer.json or SentencePiece .model.'
+        ) from error

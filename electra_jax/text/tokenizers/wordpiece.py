@@ -1,0 +1,170 @@
+"""WordPiece as in BERT: a vocabulary from a vocab.txt, or trained."""
+
+from collections import Counter
+from collections.abc import Iterable
+
+import tokenizers
+from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
+
+from electra_jax.errors import InputError
+from electra_jax.text.tokenizers import library_tokenizer, special_tokens
+from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES
+
+# A longer word is unknown, as in Google's tokenizer.
+_LONGEST_WORD = 200
+# A piece seen once teaches nothing that its parts do not.
+_RAREST_PIECE = 2
+# Characters beyond the most frequent thousand become [UNK]; BERT's alphabet has as many.
+_LARGEST_ALPHABET = 1000
+# So many pieces of a vocabulary say whether it was made of capitals, or with accents; fewer may be a whim.
+_TELLING_PIECES = 100
+
+
+def train(
+    texts: Iterable[str], *, vocabulary_size: int, lowercase: bool, strip_accents: bool
+) -> library_tokenizer.LibraryTokenizer:
+    """Trains a WordPiece vocabulary; the same texts give the same ids in every process.
+
+    Args:
+      texts: lines of text, all of which are kept in memory.
+      vocabulary_size: pieces wanted, special ones included.
+      lowercase: makes the vocabulary uncased.
+      strip_accents: takes accents off; in effect only together with `lowercase`, as in Google's tokenizer.
+
+    Raises:
+      InputError: the size is smaller than the alphabet needs, or larger than the text yields.
+    """
+    normalizer = _normalizer(lowercase, strip_accents)
+    splitter = pre_tokenizers.BertPreTokenizer()
+    sample = [normalizer.normalize_str(chunk) for chunk in _chunks(texts)]
+
+    counts = Counter()
+    for chunk in sample:
+        counts.update(chunk)
+    counts = {character: count for character, count in counts.items() if not character.isspace()}
+    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    alphabet = sorted(ranked[:_LARGEST_ALPHABET])
+    if rare := ranked[_LARGEST_ALPHABET:]:
+        to_blank = str.maketrans(dict.fromkeys(rare, " "))
+        sample = [chunk.translate(to_blank) for chunk in sample]
+    # Punctuation and Chinese characters are words of their own, so that "##." would never be used.
+    inner = [a for a in alphabet if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{a}"))) == 1]
+
+    # WordPieceTrainer numbers the pieces "##x" in the random order of a hash map, and breaks ties by these numbers.
+    # Given as "special tokens", the alphabet is numbered beforehand.
+    beginning = [*SPECIAL_PIECES, *alphabet, *(f"##{character}" for character in inner)]
+    flag = "--config.data.tokenizer.vocabulary_size"
+    if vocabulary_size < len(beginning):
+        raise InputError(
+            f"config.data.tokenizer.vocabulary_size: {vocabulary_size} pieces are too few; special pieces and "
+            f"alphabet take {len(beginning)}. Set {flag}=N with N well above that."
+        )
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocabulary_size, min_frequency=_RAREST_PIECE, special_tokens=beginning, show_progress=False
+    )
+    trained = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    trained.pre_tokenizer = splitter
+    trained.train_from_iterator(sample, trainer)
+    vocabulary = trained.get_vocab()
+    if len(vocabulary) < vocabulary_size:
+        raise InputError(
+            f"config.data.tokenizer.vocabulary_size: this text yields {len(vocabulary)} pieces that occur at least "
+            f"{_RAREST_PIECE} times, fewer than {vocabulary_size}. Set {flag}=N with N at most that, or add text."
+        )
+    return _wordpiece(vocabulary, lowercase, strip_accents, "the trained tokenizer")
+
+
+def from_vocabulary(
+    text: str, origin: str, *, lowercase: bool, strip_accents: bool, add_special_pieces: bool
+) -> library_tokenizer.LibraryTokenizer:
+    """Makes a tokenizer of a vocab.txt's text: one piece a line, numbered from 0.
+
+    Raises:
+      InputError: an empty or repeated line, no special pieces, or a casing that the pieces contradict.
+    """
+    vocabulary = _read_vocabulary(text, origin)
+    if add_special_pieces:
+        for piece in SPECIAL_PIECES:
+            vocabulary.setdefault(piece, len(vocabulary))
+    _check_casing(vocabulary, origin, lowercase, strip_accents)
+    return _wordpiece(vocabulary, lowercase, strip_accents, origin)
+
+
+def _wordpiece(
+    vocabulary: dict[str, int], lowercase: bool, strip_accents: bool, origin: str
+) -> library_tokenizer.LibraryTokenizer:
+    if missing := [piece for piece in SPECIAL_PIECES if piece not in vocabulary]:
+        raise special_tokens.missing_error(origin, missing)
+    backend = tokenizers.Tokenizer(
+        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
+    )
+    backend.normalizer = _normalizer(lowercase, strip_accents)
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.decoder = decoders.WordPiece(prefix="##")
+    backend.add_special_tokens(list(SPECIAL_PIECES))
+    # For those who open tokenizer.json elsewhere; here nothing is added to a text.
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS]:0 $A:0 [SEP]:0",
+        pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
+        special_tokens=[(piece, vocabulary[piece]) for piece in ("[CLS]", "[SEP]")],
+    )
+    return library_tokenizer.LibraryTokenizer(backend, origin)
+
+
+def _normalizer(lowercase: bool, strip_accents: bool) -> normalizers.Normalizer:
+    return normalizers.BertNormalizer(
+        clean_text=True, handle_chinese_chars=True, strip_accents=strip_accents and lowercase, lowercase=lowercase
+    )
+
+
+def _check_casing(vocabulary: dict[str, int], origin: str, lowercase: bool, strip_accents: bool) -> None:
+    """Refuses a casing under which a good part of the pieces, or of the text's words, would be lost."""
+    pieces = [piece.removeprefix("##") for piece in vocabulary if piece not in SPECIAL_PIECES]
+    capitals = [piece for piece in pieces if piece.lower() != piece]
+    flag = "--config.data.tokenizer"
+    if lowercase and len(capitals) > _TELLING_PIECES:
+        raise InputError(
+            f"{origin}: {len(capitals)} pieces hold capitals, {capitals[0]!r} for one, which lower-cased text never "
+            f"has. Set {flag}.lowercase=False and {flag}.strip_accents=False."
+        )
+    small = sum(piece.upper() != piece for piece in pieces)
+    if not lowercase and not capitals and small > _TELLING_PIECES:
+        raise InputError(
+            f"{origin}: no piece holds a capital, so that words with capitals would be unknown. Set "
+            f"{flag}.lowercase=True."
+        )
+    if lowercase and strip_accents:
+        normalizer = _normalizer(lowercase, strip_accents)
+        accents = [piece for piece in pieces if normalizer.normalize_str(piece).replace(" ", "") != piece]
+        if len(accents) > _TELLING_PIECES:
+            raise InputError(
+                f"{origin}: {len(accents)} pieces hold accents, {accents[0]!r} for one, which text without accents "
+                f"never has. Set {flag}.strip_accents=False."
+            )
+
+
+def _chunks(texts: Iterable[str]) -> Iterable[str]:
+    """Joins texts into stretches of about 64 K characters: calls into the library are few and large."""
+    gathered: list[str] = []
+    length = 0
+    for text in texts:
+        gathered.append(text)
+        length += len(text) + 1
+        if length >= 1 << 16:
+            yield "\n".join(gathered)
+            length, gathered = 0, []
+    yield "\n".join(gathered)
+
+
+def _read_vocabulary(text: str, origin: str) -> dict[str, int]:
+    """Pieces of a vocab.txt, one a line, numbered from 0."""
+    vocabulary: dict[str, int] = {}
+    # Not splitlines(): some vocabularies hold characters that it takes for line ends.
+    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
+        piece = line.removesuffix("\r")
+        if not piece:
+            raise InputError(f"{origin}, line {number}: the line is empty; expected one piece a line.")
+        if piece in vocabulary:
+            raise InputError(f"{origin}, line {number}: {piece!r} is already on line {vocabulary[piece] + 1}.")
+        vocabulary[piece] = number - 1
+    return vocabulary

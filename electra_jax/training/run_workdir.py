@@ -1,0 +1,80 @@
+"""The directory of a run, and the config.json that says which config it belongs to."""
+
+import json
+import pathlib
+from typing import Any
+
+from electra_jax.config import identity
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.training import telemetry
+from electra_jax.training.multihost import shared_storage
+from electra_jax.training.run_context import RunContext, RunOptions
+
+
+class Workdir:
+    """A run's directory: made by its first start, and opened again by the same config only.
+
+    Attributes:
+      path: of the directory.
+    """
+
+    def __init__(self, context: RunContext, options: RunOptions) -> None:
+        """Notes whose directory it is; nothing is read or written before `open`."""
+        self.path = context.workdir
+        self._cluster, self._options = context.cluster, options
+
+    def open(self, fields: dict[str, Any]) -> None:
+        """Has process 0 open the workdir when all have read what they need of it, and checks that all see the same.
+
+        Args:
+          fields: the config as nested plain values, which config.json records.
+
+        Raises:
+          InputError: the directory cannot be written, belongs to something else, holds no run to evaluate, or a process
+            does not see what process 0 wrote.
+          MismatchError: it belongs to a run with another config.
+        """
+        self._cluster.barrier("the opening of the workdir")
+        self._cluster.from_first(lambda: self._open(fields))
+        if not shared_storage.appears(self._config_path.exists):
+            raise InputError(
+                f"--workdir={self.path}: {self._cluster.name()} does not see what {self._cluster.name(0)} wrote there; "
+                "use storage that all hosts share"
+            )
+
+    @property
+    def _config_path(self) -> pathlib.Path:
+        return self.path / "config.json"
+
+    def _open(self, fields: dict[str, Any]) -> None:
+        """Compares the fields with what is recorded, and records them if the run is to be trained."""
+        try:
+            if self._config_path.exists():
+                self._compare(json.loads(self._config_path.read_text()), fields)
+            elif self.path.exists() and any(self.path.iterdir()):
+                raise InputError(
+                    f"--workdir={self.path}: is not empty and holds no config.json, so it is not a run of ours"
+                )
+            elif self._options.evaluates:
+                raise InputError(f"--workdir={self.path}: no run to evaluate there")
+            if not self._options.evaluates:
+                self.path.mkdir(parents=True, exist_ok=True)
+                telemetry.write_json(self._config_path, fields | {"fingerprint": identity.fingerprint(fields)})
+        except (OSError, ValueError) as error:
+            raise InputError(f"--workdir={self.path}: cannot be used: {error}") from error
+
+    def _compare(self, recorded: dict[str, Any], fields: dict[str, Any]) -> None:
+        """Raises MismatchError when other fields have changed than those that may."""
+        recorded.pop("fingerprint", None)
+        allowed = {name.removeprefix("config.") for name in self._options.allowed_changes}
+        changes = [
+            change
+            for change in identity.difference(recorded, fields)
+            if change.split(":")[0].removeprefix("config.") not in allowed
+        ]
+        if changes:
+            raise MismatchError(
+                f"{self.path} belongs to a run with another config:\n"
+                + "\n".join(f"  {change}" for change in changes)
+                + "\nGive another --workdir, or the old values; or name the fields in --allow_config_change."
+            )

@@ -1,0 +1,76 @@
+"""When to stop early: a signal asked for it, or the numbers are no longer numbers."""
+
+import contextlib
+import math
+import signal
+from collections.abc import Iterator, Mapping
+
+from electra_jax.errors import Diverged
+from electra_jax.training.multihost import processes
+
+
+class StopRequest:
+    """Set by SIGTERM or Ctrl-C, here or at another process of the run."""
+
+    def __init__(self) -> None:
+        self.signal_name = ""  # Of the signal that came to this process.
+        self._cluster = processes.cluster()
+        self._agreement = self._cluster.agreement_to_stop()
+
+    def __bool__(self) -> bool:
+        return bool(self.signal_name)
+
+    def note(self, signal_name: str) -> None:
+        """Takes a signal down."""
+        self.signal_name = signal_name
+        if self._agreement:
+            self._agreement.requested = f"{signal_name} ({self._cluster.name()})"
+
+    def reached(self) -> bool:
+        """Whether to stop here; the loop asks between two steps, and as often at each process as at the others."""
+        return self._agreement.poll() if self._agreement else bool(self)
+
+    @property
+    def reason(self) -> str:
+        """What came, and where it is not this process alone, to which."""
+        return self._agreement.reason if self._agreement else self.signal_name
+
+
+@contextlib.contextmanager
+def stop_on_signals() -> Iterator[StopRequest]:
+    """Turns the first SIGTERM or SIGINT into a request; a second one ends the process as usual."""
+    request = StopRequest()
+
+    def note(number: int, _: object) -> None:
+        request.note(signal.Signals(number).name)
+        for name, handler in before.items():
+            signal.signal(name, handler)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def check_finite(metrics: Mapping[str, float], step: int, last_good_step: int | None) -> None:
+    """Ends the run when a metric is not finite.
+
+    Args:
+      metrics: name to value.
+      step: updates applied so far.
+      last_good_step: the newest checkpoint, if there is one.
+
+    Raises:
+      Diverged: names the metrics, the step and what to try.
+    """
+    broken = {name: value for name, value in metrics.items() if not math.isfinite(value)}
+    if broken:
+        listed = ", ".join(f"{name}={value}" for name, value in broken.items())
+        kept = f"Checkpoint {last_good_step} is from before." if last_good_step else "No checkpoint was written yet."
+        raise Diverged(
+            f"step {step}: {listed} (not finite); nothing was saved. {kept}\n"
+            f"Lower --config.optimizer.learning_rate, lengthen --config.optimizer.warmup_steps, or compute in float32 "
+            f"with --config.model.compute_dtype=float32, and start in a new --workdir."
+        )

@@ -1,0 +1,123 @@
+"""Words in columns become sentences, and lines that do not fit are told."""
+
+import pytest
+
+from electra_jax.configs.finetune import base
+from electra_jax.finetuning.data.examples import SentenceExample
+from tests.finetuning.labelled_files import problems_of, splits_of
+
+GOOD = "U.N. NNP B-ORG\nrests VBZ O\n\nIn IN O\nParis NNP B-LOC\n"
+CONLLU = "# text = au lit\n1-2\tau" + "\t_" * 8 + "\n" + "".join(
+    f"{number}\t{word}\t_\t{tag}" + "\t_" * 6 + "\n"
+    for number, word, tag in (("1", "à", "ADP"), ("2", "le", "DET"), ("2.1", "lit", "X"), ("3", "lit", "NOUN"))
+)  # fmt: skip
+
+
+def task(suffix="txt", **changes):
+    return base.tagging_task(**({"train": f"train.{suffix}", "dev": f"dev.{suffix}"} | changes))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        GOOD,
+        GOOD.replace(" ", "\t"),
+        GOOD.replace(" B", "  B"),
+        GOOD.replace("U.N. ", "U.N.  "),
+        GOOD.replace("\n", "\r\n"),
+        "-DOCSTART- -X- O\n\n" + GOOD,
+        "\n" + GOOD + "\n\n",
+        GOOD.replace("\n\n", "\n \n"),
+    ],
+)
+def test_sentences_end_at_empty_lines_and_columns_at_blanks_or_tabs(tmp_path, content):
+    sentences = splits_of(tmp_path, task(), train=content, dev=GOOD)["train"]
+    assert [(e.key, e.words, e.tags) for e in sentences] == [
+        ("0", ("U.N.", "rests"), ("B-ORG", "O")),
+        ("1", ("In", "Paris"), ("O", "B-LOC")),
+    ]
+
+
+def test_a_sentence_says_the_line_of_its_first_word(tmp_path):
+    assert [e.place for e in splits_of(tmp_path, task(), train=GOOD, dev=GOOD)["train"]] == [
+        "train.txt:1",
+        "train.txt:4",
+    ]
+
+
+def test_words_may_hold_spaces_that_do_not_break(tmp_path):
+    content = "10\u00a0000 CD O\n"
+    assert splits_of(tmp_path, task(), train=content, dev=content)["train"][0].words == ("10\u00a0000",)
+
+
+def test_columns_are_chosen(tmp_path):
+    chosen = task(word_column=1, tag_column=0, spans=False)
+    content = "U.N. NNP\nrests VBZ\n"
+    assert splits_of(tmp_path, chosen, train=content, dev=content)["train"][0].words == ("NNP", "VBZ")
+
+
+def test_a_line_with_another_number_of_columns_is_told(tmp_path):
+    problems = problems_of(tmp_path, task(), train=GOOD + "Nice NNP\n\n. . O O\n", dev=GOOD)
+    assert problems == ["train.txt:6: 2 columns (Nice NNP), expected 3", "train.txt:8: 4 columns (. . O O), expected 3"]
+
+
+def test_files_without_tags_are_for_prediction_alone(tmp_path):
+    words = "In\nParis\n"
+    splits = splits_of(tmp_path, task(test="test.txt"), train=GOOD, dev=GOOD, test=words)
+    assert splits["test"] == [SentenceExample("test.txt:1", "0", ("In", "Paris"), None)]
+    (problem,) = problems_of(tmp_path, task(), train=words, dev=GOOD)
+    assert problem.startswith("train.txt:1: 1 column, and tags are expected in column -1")
+    (problem,) = problems_of(tmp_path, task(tag_column=4), train=GOOD, dev="")[:1]
+    assert "tags are expected in column 4" in problem
+
+
+def test_tags_that_mark_no_span_are_told_with_their_line(tmp_path):
+    problems = problems_of(tmp_path, task(tag_column=1), train=GOOD, dev=GOOD)
+    assert problems[0].startswith("train.txt:1: the tag 'NNP' marks no span")
+    assert "--config.tasks.it.spans=False" in problems[0]
+
+
+def test_ranges_and_words_that_are_not_written_are_no_words_of_a_treebank(tmp_path):
+    pos = task("conllu", word_column=1, tag_column=3, spans=False)
+    (sentence,) = splits_of(tmp_path, pos, train=CONLLU, dev=CONLLU)["train"]
+    assert sentence == SentenceExample("train.conllu:3", "0", ("à", "le", "lit"), ("ADP", "DET", "NOUN"))
+
+
+def test_a_treebank_without_tags_can_be_predicted_but_not_trained_on(tmp_path):
+    pos = task("conllu", word_column=1, tag_column=3, spans=False, test="test.conllu")
+    bare = CONLLU.replace("DET", "_")
+    assert splits_of(tmp_path, pos, train=CONLLU, dev=CONLLU, test=bare)["test"][0].tags is None
+    assert problems_of(tmp_path, pos, train=bare) == ["train.conllu:4: no tag for 'le'"]
+    cut = CONLLU.replace("\t_\t_\n", "\n", 3)
+    assert "expected 10" in problems_of(tmp_path, pos, train=cut)[0]
+
+
+def test_splits_must_follow_schemes_that_can_be_read_together(tmp_path):
+    bilou = "a B-X\nb L-X\nc U-X\n"
+    assert splits_of(tmp_path, task(), train=bilou, dev="a U-X\n")
+    (problem,) = problems_of(tmp_path, task(), train="a B-X\nb I-X\n", dev=bilou)
+    assert problem == "dev.txt: tags have the letters L and U of BILOU, those of the training split have not"
+    (problem,) = problems_of(tmp_path, task(), train="a S-X\nb L-X\n", dev="a S-X\n")
+    assert "of two schemes" in problem
+
+
+def test_a_sentence_a_line_has_tags_behind_its_words(tmp_path):
+    tokens = task(format="tokens", spans=False)
+    content = "the/DT 1/2/CD cat/NN\n\n  sat/VBD\r\n"
+    sentences = splits_of(tmp_path, tokens, train=content, dev=content)["train"]
+    assert [(e.place, e.words, e.tags) for e in sentences] == [
+        ("train.txt:1", ("the", "1/2", "cat"), ("DT", "CD", "NN")),
+        ("train.txt:3", ("sat",), ("VBD",)),
+    ]
+
+
+def test_what_follows_a_sentence_in_its_line_is_left_out_if_the_task_says_so(tmp_path):
+    content = "fly:O at:O 8:30:B-time <=> flight\n"
+    tokens = task(format="tokens", tag_separator=":", line_until="<=>")
+    (sentence,) = splits_of(tmp_path, tokens, train=content, dev=content)["train"]
+    assert (sentence.words, sentence.tags) == (("fly", "at", "8:30"), ("O", "O", "B-time"))
+    tokens.line_until = ""
+    assert problems_of(tmp_path, tokens, train=content, dev=content)[0] == (
+        "train.txt:1: '<=>' is no word and tag joined by ':'; set --config.tasks.it.tag_separator=…, or "
+        "--config.tasks.it.line_until=… if the sentence ends before it"
+    )

@@ -1,0 +1,113 @@
+"""Weights out of a workdir: the right checkpoint, without optimizer, under the names of the parts."""
+
+import json
+import shutil
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+import pytest
+
+from electra_jax.errors import InputError, MismatchError
+from electra_jax.interop import checkpoints
+from electra_jax.interop import workdir as interop_workdir
+from electra_jax.interop.tensor_map import flatten
+from electra_jax.models.electra import MaskedLanguageModel
+from tests.interop import made, peer
+from tests.interop.made_run import pair_of, quicktest, write_run
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A workdir of ELECTRA with checkpoints 10 and 20, and the parameters at step 1."""
+    workdir = tmp_path_factory.mktemp("runs") / "electra"
+    params = peer.random_params(pair_of(quicktest()))
+    write_run(workdir, quicktest(), params)
+    return workdir, params
+
+
+def test_a_workdir_is_read_at_its_newest_checkpoint(run):
+    workdir, params = run
+    model = checkpoints.open_model(str(workdir))
+    assert (model.discriminator, model.generator) == pair_of(quicktest())
+    assert (model.step, model.origin) == (20, "electra_jax run electra")
+    assert model.sources == ("package:shakespeare.txt",)
+    assert model.tokenizer.sha256 == made.tokenizer().sha256
+    assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(model.params))
+    expected = jax.tree.map(lambda leaf: np.asarray(jnp.asarray(leaf) * 20), params)
+    assert jax.tree.structure(model.params) == jax.tree.structure(expected)
+    jax.tree.map(np.testing.assert_array_equal, model.params, expected)
+
+
+def test_a_checkpoint_and_the_folder_of_checkpoints_are_found(run):
+    workdir, _ = run
+    assert interop_workdir.find(f"{workdir}/checkpoints/10") == (str(workdir), 10)
+    assert interop_workdir.find(f"{workdir}/checkpoints/") == (str(workdir), None)
+    assert interop_workdir.find(f"{workdir}/tokenizer") is None
+    assert interop_workdir.find(str(workdir.parent)) is None
+    older = checkpoints.open_model(f"{workdir}/checkpoints/10")
+    newer = checkpoints.open_model(f"{workdir}/checkpoints")
+    assert (older.step, newer.step) == (10, 20)
+    table = "embeddings/word_embeddings"
+    np.testing.assert_allclose(2 * flatten(older.params)[table], flatten(newer.params)[table], rtol=1e-6)
+
+
+def test_a_checkpoint_that_is_not_there_is_refused(run, tmp_path):
+    workdir, _ = run
+    with pytest.raises(InputError, match=r"no checkpoint 15; found \[10, 20\]"):
+        interop_workdir.read(str(workdir), 15)
+    shutil.copytree(workdir, tmp_path / "young", ignore=shutil.ignore_patterns("10", "20"))
+    with pytest.raises(InputError, match="no checkpoint yet"):
+        interop_workdir.read(str(tmp_path / "young"))
+
+
+def test_a_masked_language_model_is_read_as_a_generator_alone(tmp_path):
+    config = quicktest()
+    config.objective.name = "mlm"
+    encoder, _ = pair_of(config)
+    params = peer.random_params((encoder, encoder))
+    params = {"embeddings": params["embeddings"], "encoder": params["generator"], "head": params["generator_head"]}
+    row = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+    shapes = jax.eval_shape(MaskedLanguageModel(encoder).init, jax.random.key(0), row, row, row, row)["params"]
+    assert jax.tree.structure(nn.unbox(shapes)) == jax.tree.structure(params)
+    write_run(tmp_path / "mlm", config, params, steps=(1,))
+    model = checkpoints.open_model(str(tmp_path / "mlm"))
+    assert (model.discriminator, model.generator) == (None, encoder)
+    jax.tree.map(np.testing.assert_array_equal, model.params["generator"], params["encoder"])
+    jax.tree.map(np.testing.assert_array_equal, model.params["generator_head"], params["head"])
+
+
+def test_a_checkpoint_that_is_not_of_its_config_is_refused(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "other")
+    path = tmp_path / "other" / "config.json"
+    fields = json.loads(path.read_text())
+    fields["model"]["layers"] = 3
+    path.write_text(json.dumps(fields))
+    with pytest.raises(
+        MismatchError, match=r"checkpoint 20 is not of the config beside it:\n  - discriminator/layers/"
+    ):
+        checkpoints.open_model(str(tmp_path / "other"))
+
+
+def test_a_damaged_checkpoint_is_refused(run, tmp_path):
+    shutil.copytree(run[0], tmp_path / "damaged")
+    for path in (tmp_path / "damaged" / "checkpoints" / "20" / "state").rglob("d/*"):
+        path.write_bytes(path.read_bytes()[:10])
+    with pytest.raises(MismatchError, match="checkpoints/20: is damaged"):
+        checkpoints.open_model(str(tmp_path / "damaged"))
+
+
+@pytest.mark.parametrize("content", ["{", json.dumps({"task": "pretraining"}), "[]"])
+def test_a_config_that_is_none_is_refused(run, tmp_path, content):
+    shutil.copytree(run[0], tmp_path / "bad")
+    (tmp_path / "bad" / "config.json").write_text(content)
+    with pytest.raises(InputError, match=r"bad/config\.json"):
+        checkpoints.open_model(str(tmp_path / "bad"))
+
+
+def test_fields_that_came_later_are_not_asked_for():
+    fields = json.loads(quicktest().to_json_best_effort())
+    fields["data"] = {"tokenizer": {"vocabulary_size": 64}, "sources": []}
+    assert interop_workdir._sizes(ml_collections.ConfigDict(fields), "old") == pair_of(quicktest())

@@ -1,0 +1,74 @@
+"""What is said of a tokenizer: numbers worked out by hand, samples that fit a line."""
+
+import pathlib
+
+import pytest
+
+from electra_jax.text.tokenizers import tokenizer_report, wordpiece
+from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES
+from electra_jax.text.tokenizers.tokenizer import train
+
+DATA = pathlib.Path(__file__).parents[2] / "data"
+
+
+def from_pieces(*pieces, lowercase=True, strip_accents=True):
+    text = "\n".join([*SPECIAL_PIECES, *pieces])
+    return wordpiece.from_vocabulary(
+        text, "the test's", lowercase=lowercase, strip_accents=strip_accents, add_special_pieces=False
+    )
+
+
+def test_tokens_per_word_and_unknown_tokens_are_counted():
+    lines = tokenizer_report.describe(from_pieces("a", "##b", "c"), ["ab c", "", "z", ""])
+    # Three words, five characters; a ##b c [UNK].
+    assert lines == [
+        "capitals lower-cased, accents taken off",
+        "1.33 tokens per word, 1.25 characters per token, 25 % unknown",
+        "ab c → a ##b c",
+        "z → [UNK]",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "capitals lower-cased, accents taken off"),
+        ({"strip_accents": False}, "capitals lower-cased, accents kept"),
+        ({"lowercase": False, "strip_accents": False}, "capitals kept, accents kept"),
+    ],
+)
+def test_casing_is_found_by_trying(options, said):
+    assert tokenizer_report.casing(from_pieces("a", **options)) == said
+    if options.get("strip_accents") is False:
+        made = train(
+            ["ab ab"] * 9, kind="bpe", vocabulary_size=8, character_coverage=1.0, **{"lowercase": True} | options
+        )
+        assert tokenizer_report.casing(made) == said
+
+
+def test_samples_are_ten_and_spread_evenly():
+    tokenizer = from_pieces(*(f"w{n}" for n in range(100)))
+    lines = tokenizer_report.describe(tokenizer, [f"w{n}" for n in range(100)])
+    assert [line.partition(" → ")[0] for line in lines[2:]] == [f"w{n}" for n in range(5, 100, 10)]
+
+
+@pytest.mark.parametrize("text", [" ".join(["unaffable"] * 40), "unaffable" * 40, "中" * 400, "a\tb \n c"])
+def test_samples_fit_a_line(text):
+    lines = tokenizer_report.describe(from_pieces("un", "##aff", "##able", "中"), [text])
+    assert len(lines) == 3
+    assert all(len(line) <= 101 and line.isprintable() for line in lines)
+    assert " → " in lines[2]
+
+
+def test_text_without_words_has_casing_alone():
+    for texts in ([], ["", " "]):
+        assert tokenizer_report.describe(from_pieces("a"), texts) == ["capitals lower-cased, accents taken off"]
+
+
+def test_pieces_of_sentencepiece_are_shown_with_their_blanks():
+    lines = (DATA / "scripts.txt").read_text().splitlines() * 9
+    made = train(lines, kind="bpe", vocabulary_size=600, lowercase=False, strip_accents=False, character_coverage=1.0)
+    (sample,) = tokenizer_report.describe(made, ["Il était déjà là"])[2:]
+    text, _, shown = sample.partition(" → ")
+    assert text == "Il était déjà là"
+    assert shown.replace(" ", "").replace("▁", " ").strip() == text

@@ -1,0 +1,157 @@
+"""WordPiece: worked by hand, training that repeats, and vocabularies that are refused."""
+
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from electra_jax.errors import InputError
+from electra_jax.text.tokenizers import wordpiece
+from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES
+from electra_jax.text.tokenizers.tokenizer import load
+
+SHAKESPEARE = pathlib.Path(__file__).parents[2] / "data" / "shakespeare.txt"
+PIECES = [*SPECIAL_PIECES, "un", "##aff", "##able", "want", "##ed", "the", "cafe", "café", "The", "中", "国", "[", "]", "mask", ",", "a", "##a"]  # fmt: skip
+
+
+@pytest.fixture
+def vocabulary(tmp_path):
+    def make(pieces=PIECES, name="vocab.txt"):
+        path = tmp_path / name
+        path.write_text("".join(f"{piece}\n" for piece in pieces))
+        return path
+
+    return make
+
+
+def train(lines, size, **options):
+    return wordpiece.train(lines, vocabulary_size=size, **{"lowercase": True, "strip_accents": True} | options)
+
+
+def pieces(tokenizer, text):
+    return tokenizer.pieces(tokenizer.encode([text])[0])
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("unaffable", ["un", "##aff", "##able"]),
+        ("UNAFFquestioned,the", ["[UNK]", ",", "the"]),
+        ("the unknown", ["the", "[UNK]"]),
+        ("Café\tTHE", ["cafe", "the"]),
+        ("中国", ["中", "国"]),
+        ("the中", ["the", "中"]),
+        ("[MASK]", ["[", "mask", "]"]),
+        ("a\u0000\u00ada", ["a", "##a"]),
+        ("", []),
+        ("a" * 200, ["a"] + ["##a"] * 199),
+        ("a" * 201, ["[UNK]"]),
+    ],
+)
+def test_wordpiece_takes_the_longest_match_first(vocabulary, text, expected):
+    assert pieces(load(vocabulary()), text) == expected
+
+
+def test_casing_and_accents_follow_the_flags(vocabulary):
+    def found(**options):
+        return pieces(load(vocabulary(), **options), "The café the cafe")
+
+    assert found() == ["the", "cafe", "the", "cafe"]
+    assert found(lowercase=True, strip_accents=False) == ["the", "café", "the", "cafe"]
+    assert found(lowercase=False, strip_accents=False) == ["The", "café", "the", "cafe"]
+    # As in Google's tokenizer, accents go only together with capitals.
+    assert found(lowercase=False, strip_accents=True) == ["The", "café", "the", "cafe"]
+
+
+def test_text_never_gives_a_special_id():
+    tokenizer = train(SHAKESPEARE.read_text().splitlines() + ["[mask] [MASK]"] * 1000, 1000, lowercase=False)
+    special = {tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id}
+    for text in (*SPECIAL_PIECES, "x[SEP]y", "[CLS] [SEP]\n[PAD][MASK]"):
+        assert not special & set(tokenizer.encode([text])[0].tolist())
+
+
+def test_trained_ids_begin_with_the_special_pieces_and_have_the_size_asked():
+    tokenizer = train(SHAKESPEARE.read_text().splitlines(), 1200)
+    assert tokenizer.kind == "wordpiece"
+    assert tokenizer.vocabulary_size == 1200
+    assert tokenizer.pieces(range(5)) == list(SPECIAL_PIECES)
+    ids = [tokenizer.pad_id, tokenizer.unknown_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id]
+    assert ids == [0, 1, 2, 3, 4]
+    ids, _ = tokenizer.encode(["Double, double toil and trouble"])
+    assert tokenizer.decode(ids) == "double, double toil and trouble"
+
+
+def test_training_gives_the_same_ids_in_every_process():
+    program = (
+        "import sys; from electra_jax.text import wordpiece\n"
+        "lines = open(sys.argv[1]).read().splitlines()\n"
+        "for size in (300, 1024, 4096):\n"
+        "    print(wordpiece.train(lines, vocabulary_size=size, lowercase=True, strip_accents=True).sha256)"
+    )
+    outputs = {
+        subprocess.run([sys.executable, "-c", program, SHAKESPEARE], capture_output=True, check=True).stdout
+        for _ in range(5)
+    }
+    assert len(outputs) == 1
+
+
+def test_an_alphabet_beyond_the_limit_is_cut_by_frequency_then_code_point(monkeypatch):
+    monkeypatch.setattr("electra_jax.text.tokenizers.wordpiece._LARGEST_ALPHABET", 3)
+    tokenizer = train(["dd cc bb aa ee ee"] * 3, 11)
+    assert tokenizer.pieces(range(5, 11)) == ["a", "b", "e", "##a", "##b", "##e"]
+    assert pieces(tokenizer, "c") == ["[UNK]"]
+
+
+def test_sizes_that_cannot_be_are_refused_with_the_flag():
+    with pytest.raises(InputError, match=r"8 pieces are too few; .* take 9.*--config.data.tokenizer.vocabulary_size=N"):
+        train(["ab ab"], 8)
+    with pytest.raises(
+        InputError, match=r"yields 10 pieces .* fewer than 500.*--config.data.tokenizer.vocabulary_size=N"
+    ):
+        train(["ab ab"], 500)
+
+
+def test_what_is_missing_is_named_with_the_flag_that_appends_it(vocabulary):
+    path = vocabulary([piece for piece in PIECES if piece not in ("[CLS]", "[MASK]")])
+    with pytest.raises(InputError, match=r"no \[CLS\], \[MASK\].*tokenizer\.add_special_pieces=True") as error:
+        load(path)
+    assert str(path) in str(error.value)
+    tokenizer = load(path, add_special_pieces=True)
+    assert (tokenizer.cls_id, tokenizer.mask_id, tokenizer.vocabulary_size) == (20, 21, 22)
+    assert pieces(tokenizer, "[MASK] the") == ["[", "mask", "]", "the"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ([*PIECES, "the"], "line 23: 'the' is already on line 11"),
+        ([*PIECES[:6], "", *PIECES[6:]], "line 7: the line is empty"),
+    ],
+)
+def test_a_bad_vocabulary_is_refused_with_file_and_line(vocabulary, given, said):
+    path = vocabulary(given)
+    with pytest.raises(InputError, match=said) as error:
+        load(path)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("letter", "options", "said"),
+    [
+        ("A", {}, r"200 pieces hold capitals, 'A0'.*lowercase=False"),
+        ("é", {}, r"200 pieces hold accents, 'é0'.*strip_accents=False"),
+        ("a", {"lowercase": False}, r"no piece holds a capital.*lowercase=True"),
+    ],
+)
+def test_a_casing_that_the_pieces_contradict_is_refused(vocabulary, letter, options, said):
+    path = vocabulary([*SPECIAL_PIECES, *(f"{letter}{n}" for n in range(200))])
+    with pytest.raises(InputError, match=said) as error:
+        load(path, **options)
+    assert str(path) in str(error.value)
+
+
+@pytest.mark.parametrize(("letter", "options"), [("a", {}), ("A", {"lowercase": False}), ("é", {"strip_accents": False}), ("中", {}), ("中", {"lowercase": False})])  # fmt: skip
+def test_a_casing_that_suits_the_pieces_is_taken(vocabulary, letter, options):
+    path = vocabulary([*SPECIAL_PIECES, *(f"{letter}{n}" for n in range(200))])
+    assert load(path, **options).vocabulary_size == 205

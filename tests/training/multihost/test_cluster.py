@@ -1,0 +1,195 @@
+"""Processes as threads, over a key-value store in memory that behaves as that of JAX's coordination service."""
+
+import threading
+import time
+
+import jax
+import pytest
+
+from electra_jax.errors import InputError, MismatchError, ProcessLost, RunError
+from electra_jax.training.multihost import heartbeat
+from electra_jax.training.multihost.cluster import Cluster, SeveralProcesses
+
+
+class Service:
+    """What a client of the coordination service offers; one object for all processes."""
+
+    def __init__(self, count):
+        self.values, self.changed = {}, threading.Condition()
+        self.waiting, self.count = {}, count
+
+    def key_value_set(self, key, value, allow_overwrite=False):
+        with self.changed:
+            if key in self.values and not allow_overwrite:
+                raise jax.errors.JaxRuntimeError("ALREADY_EXISTS")
+            self.values[key] = value
+            self.changed.notify_all()
+
+    def key_value_dir_get(self, prefix):
+        with self.changed:
+            return [(key, value) for key, value in self.values.items() if key.startswith(prefix)]
+
+    def blocking_key_value_get(self, key, timeout_in_ms):
+        with self.changed:
+            if not self.changed.wait_for(lambda: key in self.values, timeout_in_ms / 1000):
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")
+            return self.values[key]
+
+    def wait_at_barrier(self, name, timeout_in_ms):
+        with self.changed:
+            self.waiting[name] = self.waiting.get(name, 0) + 1
+            self.changed.notify_all()
+            if not self.changed.wait_for(lambda: self.waiting[name] == self.count, timeout_in_ms / 1000):
+                raise jax.errors.JaxRuntimeError("DEADLINE_EXCEEDED")
+
+
+@pytest.fixture
+def run_each():
+    """Calls a function with each process's cluster, all at the same time; what each returned or raised."""
+    members = []
+
+    def run(function, count=3):
+        service, results = Service(count), [None] * count
+
+        def process(index):
+            try:
+                member = SeveralProcesses(service, index, count)
+                members.append(member)
+                results[index] = function(member)
+            except RunError as error:
+                results[index] = error
+
+        threads = [threading.Thread(target=process, args=(index,), daemon=True) for index in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(30)
+            assert not thread.is_alive()
+        return results
+
+    yield run
+    for member in members:
+        member._watch.leaving.set()
+        member._watch.stop()
+
+
+def test_a_process_by_itself_asks_nobody():
+    cluster = Cluster()
+    cluster.barrier("nothing")
+    cluster.agree("facts", {"seed": 1})
+    assert cluster.from_first(lambda: 3) == 3
+    assert cluster.is_first
+    assert cluster.agreement_to_stop() is None
+
+
+def test_only_the_first_process_decides_and_all_learn_it(run_each):
+    called = []
+
+    def decide(member):
+        return member.from_first(lambda: called.append(member.index) or {"step": 10}), member.from_first(lambda: None)
+
+    assert run_each(decide) == [({"step": 10}, None)] * 3
+    assert called == [0]
+
+
+def test_a_barrier_names_who_did_not_come(run_each):
+    def wait(member):
+        if member.index == 1:
+            time.sleep(1.5)
+            return "elsewhere"
+        member.barrier("the feast", seconds=0.5)
+
+    first, _, third = run_each(wait)
+    for error in (first, third):
+        assert isinstance(error, ProcessLost)
+        assert "2 of 3 processes came to the feast within 0.5 seconds; missing: process 1 on " in str(error)
+
+
+def test_a_barrier_lets_all_go_on_when_all_have_come(run_each):
+    assert run_each(lambda member: member.barrier("the feast", seconds=10)) == [None] * 3
+
+
+def test_processes_that_know_the_same_agree(run_each):
+    assert run_each(lambda member: member.agree("config", {"seed": 42, "sources": ["a", "b"]})) == [None] * 3
+
+
+def test_processes_that_differ_all_end_with_the_place_and_the_difference(run_each):
+    def compare(member):
+        member.agree("config", {"seed": 42 + member.index // 2, "steps": 5}, MismatchError)
+
+    errors = run_each(compare)
+    assert len(set(map(str, errors))) == 1
+    assert all(isinstance(error, MismatchError) for error in errors)
+    assert "process 2 on " in str(errors[0])
+    assert "seed is 43, and 42 at process 0" in str(errors[0])
+    assert "process 1" not in str(errors[0])
+    assert "steps" not in str(errors[0])
+
+
+@pytest.mark.parametrize("asked", [0, 2])
+def test_all_stop_at_the_same_poll_however_far_apart_they_are(run_each, asked):
+    def loop(member):
+        agreement = member.agreement_to_stop()
+        for number in range(2000):
+            if member.index == asked and number == 20:
+                agreement.requested = "SIGTERM"
+            if agreement.poll():
+                return number, agreement.reason
+            time.sleep(0.002 * (member.index + 1))
+
+    results = run_each(loop)
+    assert len(set(results)) == 1
+    number, reason = results[0]
+    assert number > 20
+    assert reason == "SIGTERM"
+
+
+def test_a_request_that_comes_when_some_are_past_the_last_poll_stops_nobody(run_each):
+    def loop(member):
+        agreement = member.agreement_to_stop()
+        for number in range(10):
+            if member.index == 1:
+                time.sleep(0.1)
+                agreement.requested = "SIGTERM" if number == 5 else agreement.requested
+            if agreement.poll():
+                return "stopped"
+        member.barrier("the end", seconds=10)
+        return "finished"
+
+    assert run_each(loop) == ["finished"] * 3
+
+
+def test_an_error_of_one_process_ends_those_that_wait_for_it(run_each):
+    def fail(member):
+        if member.index == 1:
+            ended = heartbeat.Ended(1, "process 1 ended: a damaged file", 64)
+            member._watch.leaving.set()
+            member._store.notice("ended", ended.as_text())
+            raise InputError("a damaged file")
+        member._watch.leaving.set()  # Threads of one process cannot be ended.
+        return member.from_first(lambda: time.sleep(1.5) or member._raise_if_ended(), seconds=20)
+
+    errors = run_each(fail)
+    assert [error.exit_code for error in errors] == [64] * 3
+    assert "process 1 ended: a damaged file" in str(errors[2])
+
+
+def test_a_process_without_signs_of_life_is_named(run_each, monkeypatch):
+    monkeypatch.setattr(heartbeat, "LOST_SECONDS", 2.5)
+
+    def wait(member):
+        member._watch.leaving.set()
+        if member.index == 2:
+            member._watch._finished.set()
+            return "gone"
+        deadline = time.monotonic() + 15
+        while member._watch.ended is None and time.monotonic() < deadline:
+            time.sleep(0.05)
+        member._raise_if_ended()
+        return None
+
+    first, second, _ = run_each(wait)
+    for error in (first, second):
+        assert error.exit_code == ProcessLost.exit_code
+        assert "process 2 on " in str(error)
+        assert "is lost" in str(error)
