@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 import electra_jax
 from electra_jax import presets, storage
 from electra_jax.errors import InputError
-from electra_jax.text import sources
+from electra_jax.text.sources import text_sources as sources
 from tests.running import ENVIRONMENT, ROOT, main
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
