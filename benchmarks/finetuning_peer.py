@@ -30,10 +30,9 @@ import numpy as np
 import torch
 import transformers
 from absl import app, flags
-from ml_collections import config_flags
 
 from benchmarks.finetuning_peer_model import Peer, Recipe, network_folder, open_encoder
-from electra_jax import allocator
+from electra_jax import allocator, presets
 from electra_jax.config import schema
 from electra_jax.config.files import typed_finetuning
 from electra_jax.config.finetuning import FinetuningConfig, TaskConfig
@@ -42,7 +41,7 @@ from electra_jax.finetuning.data.examples import Example
 from electra_jax.finetuning.data.reading import read_splits
 from electra_jax.finetuning.metrics import label_metrics
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="A file of configs/finetune/.")
+_CONFIG = presets.define_flag("A preset of fine-tuning or a config file.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds config.seed, config.seed + 1, …", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the results.")
 _SPEED = flags.DEFINE_bool("speed", False, "Measure updates a second of both sides instead.")

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from configs import small
 from electra_jax import entry_point
 from electra_jax.config.files import typed_pretraining
 from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.configs import small
 from electra_jax.errors import InputError
 from electra_jax.interop import tensor_map
 from electra_jax.pretraining import corruption, objectives

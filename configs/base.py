@@ -55,7 +55,7 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     config.steps = 20
     config.batch_size = 8
     config.data.directory += "_quicktest"
-    config.data.sources = ("tests/data/shakespeare.txt",)
+    config.data.sources = ("package:shakespeare.txt",)
     config.data.sequence_length = 32
     config.data.heldout_fraction = 0.1
     config.data.tokenizer.vocabulary_size = 512

@@ -10,7 +10,7 @@ position; this preset does neither, so their scores (XNLI 84.8, FTB-NER 93.4) ar
 
 import ml_collections
 
-from configs import base
+from electra_jax.configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
@@ -31,6 +31,6 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.optimizer.learning_rate = 7e-4
     config = base.with_variant(config, variant)
     if "quicktest" in variant:
-        data.sources = ("tests/data/french.txt",)
+        data.sources = ("package:french.txt",)
         data.tokenizer.vocabulary_size = 400  # What so little text yields.
     return config

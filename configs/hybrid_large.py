@@ -14,7 +14,7 @@ model is close to this one, reports gains at Base and Large.
 
 import ml_collections
 
-from configs import base, large
+from electra_jax.configs import base, large
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ tokens; --config.steps=1750000 is ELECTRA-1.75M, 89.5. 334 M parameters in the p
 
 import ml_collections
 
-from configs import base
+from electra_jax.configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

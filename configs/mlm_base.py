@@ -8,7 +8,7 @@ Expected: GLUE dev average 82.2 (paper table 1, BERT-Base), 1 M steps for the FL
 
 import ml_collections
 
-from configs import base
+from electra_jax.configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

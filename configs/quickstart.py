@@ -13,8 +13,8 @@ against the hashes below and read, but never installed or run.
 
 import ml_collections
 
-from configs import base
-from configs.finetune import base as finetuning
+from electra_jax.configs import base
+from electra_jax.configs.finetune import base as finetuning
 
 # ATIS: questions about flights with a tag for each word, 4,978 to train on and 893 others, from a package of 130 kB.
 _SLOTS = (

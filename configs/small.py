@@ -23,7 +23,7 @@ richarddwang/electra_pytorch); 13.5 M parameters in the discriminator.
 
 import ml_collections
 
-from configs import base
+from electra_jax.configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

@@ -9,7 +9,7 @@ Expected: GLUE dev CoLA 57.0, SST 91.2, MNLI 81.3 (Google's README), on XLNet's 
 
 import ml_collections
 
-from configs import base, small
+from electra_jax.configs import base, small
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:

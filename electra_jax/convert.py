@@ -78,5 +78,10 @@ def _lines(model: Model, written: Copy) -> list[str]:
     return [f"  {kind:<10} {what}" for kind, what in rows]
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the command `electra-convert`: parses the flags, calls `main` and exits with its exit code."""
     entry_point.enter(main)
+
+
+if __name__ == "__main__":
+    run()

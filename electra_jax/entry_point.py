@@ -1,7 +1,6 @@
 """What the commands share: how flags are read, and how a run ends with a message and an exit code."""
 
 import ast
-import difflib
 import errno
 import os
 import re
@@ -24,7 +23,16 @@ def enter(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> N
     logging.set_verbosity(logging.WARNING)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "0")
+    _describe(main.__module__)
     app.run(lambda _: leave(_guarded(main)), flags_parser=_parse)
+
+
+def _describe(module: str) -> None:
+    """Lets --help of a console script show the entry module's docstring and flags, as `python -m` does."""
+    if module != "__main__":
+        sys.modules["__main__"].__doc__ = sys.modules[module].__doc__
+        for flag in flags.FLAGS.get_key_flags_for_module(module):
+            flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
 
 def _guarded(main: Callable[[], None]) -> int:
@@ -56,27 +64,12 @@ def _parse(argv: Sequence[str]) -> Sequence[str]:
         left_over = flags.FLAGS(argv)[1:]
         if left_over:
             raise InputError("\n".join(_stray(argument) for argument in left_over))
-        _check_config_file()
     except RunError as error:
         sys.exit(_fail(error))
     except (flags.Error, OSError, ImportError, SyntaxError, AttributeError, KeyError, TypeError, ValueError) as error:
         # A config file is code of the user's: what it raises while it is read is a message about the flags, too.
         sys.exit(_fail(InputError(_readable(error))))
     return argv
-
-
-def _check_config_file() -> None:
-    """ml_collections reports a config file that is missing only when its first field is read."""
-    if "config" not in flags.FLAGS or flags.FLAGS["config"].value is None:
-        return
-    flag = flags.FLAGS["config"]
-    path = flag.config_filename.split(":")[0]
-    if not os.path.exists(path):
-        folder = os.path.dirname(path) or "."
-        present = sorted(name for name in os.listdir(folder) if name.endswith(".py")) if os.path.isdir(folder) else []
-        near = difflib.get_close_matches(os.path.basename(path), present, n=1)
-        hint = f"; did you mean {os.path.join(folder, near[0])}?" if near else ""
-        raise InputError(f"--config={path}: no such file{hint}")
 
 
 def _stray(argument: str) -> str:

@@ -7,9 +7,8 @@ import pathlib
 from typing import TYPE_CHECKING
 
 from absl import flags
-from ml_collections import config_flags
 
-from electra_jax import allocator, entry_point
+from electra_jax import allocator, entry_point, presets
 from electra_jax.config import identity
 from electra_jax.config.files import read_config
 from electra_jax.config.finetuning import FinetuningConfig
@@ -19,7 +18,7 @@ from electra_jax.progress import ProgressLine, QuietLine
 if TYPE_CHECKING:
     from electra_jax.training.multihost.cluster import Cluster
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
+_CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if it is not there, resumed if it is.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "eval scores the newest checkpoint of the workdir.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, of a run of several processes.")
@@ -89,7 +88,7 @@ def _introduce(cluster: "Cluster") -> None:
 
 
 def run() -> None:
-    """Parses the flags, calls `main` and exits with its exit code."""
+    """Runs the command `electra-train`: parses the flags, calls `main` and exits with its exit code."""
 
     def leave(exit_code: int) -> None:
         from electra_jax.training.multihost import processes

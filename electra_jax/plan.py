@@ -13,14 +13,13 @@ import pathlib
 from typing import Any
 
 from absl import flags
-from ml_collections import config_flags
 
-from electra_jax import entry_point
+from electra_jax import entry_point, presets
 from electra_jax.config.files import read_config
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
+_CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice: v5e:4x4, v5p:2x2x2, v6e:4x4, v4:2x2x4, tpu7x:2x2x1.")
 _JSON = flags.DEFINE_string("json", None, "A file that the plan is written to, as well.")
 
@@ -83,5 +82,10 @@ def _refusal(config: PretrainingConfig, slice_: Any, error: Any, fitting: Any) -
     return "\n".join(lines)
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the command `electra-plan`: parses the flags, calls `main` and exits with its exit code."""
     entry_point.enter(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -4,15 +4,14 @@ Training prepares what is missing by itself; this does it beforehand, on a machi
 """
 
 from absl import flags
-from ml_collections import config_flags
 
-from electra_jax import entry_point
+from electra_jax import entry_point, presets
 from electra_jax.config.files import read_config
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine
 
-_CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="A file of configs/.")
+_CONFIG = presets.define_flag("A preset's name or a config file.")
 _WORKERS = flags.DEFINE_integer("workers", 0, "Local processes; 0 for one on each core.", lower_bound=0)
 _RUNNER = flags.DEFINE_string(
     "runner", "local", "local, or a runner of Apache Beam: DirectRunner, FlinkRunner, DataflowRunner, …"
@@ -55,5 +54,10 @@ def main() -> None:
     line.print(f"{dataset.directory}: {dataset.train.num_rows} rows to train on, {dataset.heldout.num_rows} held out")
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the command `electra-prepare`: parses the flags, calls `main` and exits with its exit code."""
     entry_point.enter(main)
+
+
+if __name__ == "__main__":
+    run()

@@ -19,5 +19,10 @@ def main() -> None:
     print(write_report(_WORKDIR.value))
 
 
-if __name__ == "__main__":
+def run() -> None:
+    """Runs the command `electra-report`: parses the flags, calls `main` and exits with its exit code."""
     entry_point.enter(main)
+
+
+if __name__ == "__main__":
+    run()

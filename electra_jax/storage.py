@@ -1,7 +1,7 @@
-"""Files wherever they are: local paths, and gs:// or any other address that fsspec knows.
+"""Files wherever they are: local paths, package data, and gs:// or any other address that fsspec knows.
 
-A path is a string; one with "://" is an address, any other a local path in which "~" is expanded. Every error is an
-OSError, whatever library it comes from.
+A path is a string; one with "://" is an address, `package:NAME` is a file in electra_jax/data, and any other is a local
+path in which "~" is expanded. Every error is an OSError, whatever library it comes from.
 """
 
 import contextlib
@@ -17,6 +17,9 @@ from typing import Any, BinaryIO
 
 Path = str | os.PathLike
 
+PACKAGE_PREFIX = "package:"
+
+_PACKAGE_DATA = os.path.join(os.path.dirname(os.path.abspath(__file__)), "data")
 _BUFFER_BYTES = 1 << 20
 
 
@@ -69,7 +72,11 @@ def matching(pattern: Path) -> list[str]:
     if not is_remote(pattern):
         expanded = _local(pattern)
         found = [expanded] if os.path.exists(expanded) else sorted(glob.glob(expanded, recursive=True))
-        return [path for path in found if not os.path.isdir(path)]
+        files = [path for path in found if not os.path.isdir(path)]
+        if not os.fspath(pattern).startswith(PACKAGE_PREFIX):
+            return files
+        # Their address, which is the same wherever the package is installed.
+        return [PACKAGE_PREFIX + os.path.relpath(path, _PACKAGE_DATA) for path in files]
     with _remote(pattern) as (system, name):
         found = [name] if system.isfile(name) else sorted(system.glob(name))
         return [system.unstrip_protocol(path) for path in found if not system.isdir(path)]
@@ -193,7 +200,10 @@ def remove(path: Path) -> None:
 
 
 def _local(path: Path) -> str:
-    return os.path.expanduser(os.fspath(path))
+    text = os.fspath(path)
+    if text.startswith(PACKAGE_PREFIX):
+        return os.path.join(_PACKAGE_DATA, text.removeprefix(PACKAGE_PREFIX))
+    return os.path.expanduser(text)
 
 
 @functools.cache

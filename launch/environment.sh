@@ -1,5 +1,8 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: enters the repository and makes or refreshes its .venv.
+# Sourced by the scripts beside it: enters the repository and makes or refreshes its virtual environment.
+# $VENV is its folder, .venv by default: VENV=.venv-3.13 PYTHON=python3.13 ./launch/test.sh
+
+VENV=${VENV:-.venv}
 
 # Goes to the repository root. $1: how many flags the user gave.
 enter_repository() {
@@ -23,7 +26,7 @@ is_suitable() {
   esac
 }
 
-# Prints the Python to build .venv with: $PYTHON, or the newest suitable one. Exits 64 when there is none.
+# Prints the Python to build the environment with: $PYTHON, or the newest suitable one. Exits 64 when there is none.
 choose_python() {
   local candidates=(python3.13 python3.12 python3.11 python3) found="" candidate version
   if [[ -n ${PYTHON:-} ]]; then
@@ -52,26 +55,26 @@ MESSAGE
   exit 64
 }
 
-# Makes .venv unless a working one is there. An existing one is kept when a newer Python appears, since the user may
+# Makes the environment unless a working one is there. An existing one is kept when a newer Python appears, since the user may
 # have added to it; PYTHON=... with another version replaces it.
 make_environment() {
   local python existing=""
-  if [[ -x .venv/bin/python ]] && .venv/bin/python -c 'import pip' 2>/dev/null; then
-    existing=$(python_version .venv/bin/python)
+  if [[ -x $VENV/bin/python ]] && "$VENV/bin/python" -c 'import pip' 2>/dev/null; then
+    existing=$(python_version "$VENV/bin/python")
   fi
   if is_suitable "$existing" && [[ -z ${PYTHON:-} || $(python_version "$PYTHON") == "$existing" ]]; then
     return
   fi
   python=$(choose_python)
-  "$python" -m venv --clear .venv
+  "$python" -m venv --clear "$VENV"
 }
 
 # Runs "pip install" unless it was done already for the same files, Python and place.
 # install_once NAME HOW_LONG FILES PIP_ARGUMENTS...; FILES is one word, separated by spaces.
 install_once() {
-  local name=$1 how_long=$2 files=$3 file wanted stamp=.venv/installed-$1
+  local name=$1 how_long=$2 files=$3 file wanted stamp=$VENV/installed-$1
   shift 3
-  wanted="Python $(python_version .venv/bin/python) in $PWD"
+  wanted="Python $(python_version "$VENV/bin/python") in $PWD"
   for file in $files; do
     if [[ ! -f $file ]]; then
       echo "$PWD/$file is missing; this checkout is incomplete." >&2
@@ -85,16 +88,17 @@ install_once() {
 
   # The stamp goes first and comes back last: an interrupted installation is not taken for a complete one.
   rm -f "$stamp"
-  echo "Installing $name into .venv ($how_long, once)…" >&2
-  # seqeval has no wheel. Python 3.11's pip would build it with whatever setuptools is in .venv, and newer ones cannot.
-  if ! .venv/bin/python -m pip install --disable-pip-version-check --no-input --use-pep517 "$@" >.venv/pip.log 2>&1; then
-    cat .venv/pip.log >&2
+  echo "Installing $name into $VENV ($how_long, once)…" >&2
+  # seqeval has no wheel. Python 3.11's pip would build it with whatever setuptools is installed, and newer ones cannot.
+  if ! "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input --use-pep517 "$@" \
+    >"$VENV/pip.log" 2>&1; then
+    cat "$VENV/pip.log" >&2
     cat >&2 <<MESSAGE
 
-Installing $name failed; pip's output is above and in $PWD/.venv/pip.log.
+Installing $name failed; pip's output is above and in $VENV/pip.log.
 If it speaks of connections or timeouts, run the same command again: finished downloads are kept.
 If it finds no matching distribution, this Python or machine has no wheel: try PYTHON=python3.12, or another machine.
-To begin afresh, delete $PWD/.venv.
+To begin afresh, delete $VENV.
 MESSAGE
     exit 1
   fi
@@ -109,11 +113,19 @@ install_electra_jax() {
   install_once electra_jax "a few seconds" pyproject.toml --no-deps -e .
 }
 
+# What the tests take on top. The main requirements constrain the others, so that none of them moves a pinned version.
+install_test_tools() {
+  install_once test-tools "a few seconds" "requirements-dev.txt requirements.txt" \
+    -c requirements.txt -r requirements-dev.txt
+}
+
 # The TPU compiler for machines without a TPU. Apart from the other packages: where libtpu is installed, JAX looks for a
 # TPU at every start and complains.
 install_tpu_compiler() {
   install_once tpu-compiler "about a minute" "requirements-tpu.txt requirements.txt" \
-    --upgrade --no-deps --target .venv/tpu_compiler -r requirements-tpu.txt
-  export PYTHONPATH="$PWD/.venv/tpu_compiler${PYTHONPATH:+:$PYTHONPATH}"
+    --upgrade --no-deps --target "$VENV/tpu_compiler" -r requirements-tpu.txt
+  local absolute
+  absolute=$(cd -- "$VENV" && pwd)
+  export PYTHONPATH="$absolute/tpu_compiler${PYTHONPATH:+:$PYTHONPATH}"
   export TPU_SKIP_MDS_QUERY=1 # No TPU here: do not ask the cloud for its address.
 }

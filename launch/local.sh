@@ -11,4 +11,4 @@ install_electra_jax
 if [[ $# -eq 0 ]]; then
   set -- --config=configs/quickstart.py --workdir=runs/quickstart
 fi
-exec .venv/bin/python -m electra_jax.main "$@"
+exec "$VENV/bin/python" -m electra_jax.main "$@"

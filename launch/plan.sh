@@ -8,4 +8,4 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 enter_repository $#
 install_electra_jax
 install_tpu_compiler
-exec .venv/bin/python -m electra_jax.plan "$@"
+exec "$VENV/bin/python" -m electra_jax.plan "$@"

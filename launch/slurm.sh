@@ -62,7 +62,7 @@ install_for_gpus
 echo "== $(date -u +%Y-%m-%dT%H:%M:%SZ) job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1))"
 code=0
 # The highest exit code of all processes. --kill-on-bad-exit=0: those that still save their state are left to it.
-srun --kill-on-bad-exit=0 .venv/bin/python -m electra_jax.main "$@" || code=$?
+srun --kill-on-bad-exit=0 "$VENV/bin/python" -m electra_jax.main "$@" || code=$?
 echo "== $(date -u +%Y-%m-%dT%H:%M:%SZ) exit $code"
 if [[ $code -eq 75 ]]; then
   scontrol requeue "$SLURM_JOB_ID"

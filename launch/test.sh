@@ -24,8 +24,7 @@ done
 
 enter_repository $#
 install_electra_jax
-# The main requirements constrain the others, so that none of them moves a pinned version.
-install_once test-tools "a few seconds" "requirements-dev.txt requirements.txt" -c requirements.txt -r requirements-dev.txt
+install_test_tools
 if [[ $marks == *"or interop"* ]]; then
   install_once interop "about 2 minutes" "requirements-interop.txt requirements.txt" \
     -c requirements.txt -r requirements-interop.txt
@@ -39,10 +38,10 @@ fi
 
 export JAX_PLATFORMS=cpu
 if [[ -n $marks ]]; then
-  exec .venv/bin/python -m pytest -m "${marks# or }" "$@"
+  exec "$VENV/bin/python" -m pytest -m "${marks# or }" "$@"
 fi
 status=0
-.venv/bin/python -m ruff check . || status=$?
-.venv/bin/python -m ruff format --check . || status=$?
-.venv/bin/python -m pytest "$@" || status=$?
+"$VENV/bin/python" -m ruff check . || status=$?
+"$VENV/bin/python" -m ruff format --check . || status=$?
+"$VENV/bin/python" -m pytest "$@" || status=$?
 exit "$status"

@@ -23,7 +23,7 @@ report() {
 # TPU images come with Python 3.10. uv brings a later one without touching the system's.
 make_suitable_environment() {
   local candidate
-  for candidate in .venv/bin/python python3.13 python3.12 python3.11; do
+  for candidate in "$VENV/bin/python" python3.13 python3.12 python3.11; do
     if is_suitable "$(python_version "$candidate")" && "$candidate" -c 'import pip, venv, ensurepip' 2>/dev/null; then
       return
     fi
@@ -32,7 +32,7 @@ make_suitable_environment() {
     # The variable: Debian and Ubuntu guard their Python against pip, even in the user's own folder.
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet --disable-pip-version-check "uv==$UV_VERSION"
   fi
-  python3 -m uv venv --quiet --clear --seed --python 3.12 .venv
+  python3 -m uv venv --quiet --clear --seed --python 3.12 "$VENV"
 }
 
 install() {
@@ -107,7 +107,7 @@ supervise() {
   echo "== $(date -u +%Y-%m-%dT%H:%M:%SZ) electra_jax.main $(cat "$run/flags")"
   (
     printf '%s\n' "$BASHPID" >"$run/pid"
-    exec .venv/bin/python -m electra_jax.main "$@"
+    exec "$VENV/bin/python" -m electra_jax.main "$@"
   ) || code=$?
   echo "== $(date -u +%Y-%m-%dT%H:%M:%SZ) exit $code"
   printf '%s\n' "$code" >"$run/exit_code.new"

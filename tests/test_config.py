@@ -13,12 +13,12 @@ from tests.configs import checked, typed
 
 ROOT = pathlib.Path(__file__).parents[1]
 GOLDENS = ROOT / "tests" / "golden" / "configs"
-NAMES = sorted(path.stem for path in (ROOT / "configs").glob("*.py"))
+NAMES = sorted(path.stem for path in (ROOT / "configs").glob("[!_]*.py"))
 VARIANTS = ("", "quicktest", "google_compat", "google_compat+quicktest")
 
 
 def preset(name="small", variant=""):
-    config = importlib.import_module(f"configs.{name}").get_config(variant)
+    config = importlib.import_module(f"electra_jax.configs.{name}").get_config(variant)
     config.data.sources = (str(ROOT / "tests" / "data" / "shakespeare.txt"),)
     return config
 
@@ -273,7 +273,7 @@ def test_a_tokenizer_of_another_size_is_refused():
 
 
 def listed(name, variant):
-    config = importlib.import_module(f"configs.{name}").get_config(variant)
+    config = importlib.import_module(f"electra_jax.configs.{name}").get_config(variant)
     flat = identity.flatten(config.to_dict())
     return "".join(f"{field_name} = {flat[field_name]!r}\n" for field_name in sorted(flat))
 
@@ -306,4 +306,4 @@ def test_no_snapshot_is_left_behind_by_a_config_that_is_gone():
 @pytest.mark.parametrize("name", NAMES)
 def test_an_unknown_variant_is_refused(name):
     with pytest.raises(ValueError, match="variant"):
-        importlib.import_module(f"configs.{name}").get_config("quickest")
+        importlib.import_module(f"electra_jax.configs.{name}").get_config("quickest")

@@ -231,6 +231,18 @@ def test_options_install_their_stack_and_select_their_tests(house):
     ]
 
 
+def test_another_folder_and_python_make_a_second_environment(house):
+    house.add_python("python3", "3.11")
+    second = house.add_python("python3.13", "3.13").rename(house.bin / "second")
+    house.run("local.sh")
+    process, calls = house.run("local.sh", VENV=".venv-3.13", PYTHON=str(second))
+    assert calls[:-1] == ["venv 3.13", *RUNTIME]
+    assert "into .venv-3.13" in process.stderr
+    assert len(house.run("local.sh")[1]) == 1, "the first one is as it was"
+    installed = house.run("test.sh", "--tpu_compiler", VENV=".venv-3.13")[1][-2]
+    assert "--target .venv-3.13/tpu_compiler" in installed
+
+
 def test_a_missing_requirements_file_is_named(house):
     house.add_python("python3", "3.11")
     os.unlink(house.root / "requirements-interop.txt")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import dataclasses
 import functools
 import operator
-import os
 from collections.abc import Collection, Mapping
 from typing import Any
 
 import ml_collections
 from absl import flags
-from ml_collections import config_flags
 
 from benchmarks.objectives.plan import Plan
 from benchmarks.objectives.tasks import TASKS, TaskFiles
-from electra_jax import config_rules
+from electra_jax import config_rules, presets
 from electra_jax.config import files as config_files
 from electra_jax.config import identity, schema
 from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
@@ -75,10 +73,13 @@ def load(path: str, overrides: Mapping[str, Any], place: str) -> ml_collections.
     Raises:
       InputError: there is no such file or variant; or lists fields that do not exist or have another type.
     """
-    if not os.path.exists(path.split(":")[0]):
-        raise InputError(f"{place}: there is no file {path.split(':')[0]}; paths start where the command is run")
     values = flags.FlagValues()
-    config_flags.DEFINE_config_file("config", flag_values=values)
+    presets.define_flag("", values)
+    try:
+        presets.locate(path)
+    except InputError as error:
+        missing = path.partition(":")[0]
+        raise InputError(f"{place}: there is no file {missing}; paths start where the command is run") from error
     try:
         values(["", f"--config={path}"])
         config = values.config

@@ -28,7 +28,7 @@ Hardware: one GPU or TPU core is enough; the small tasks also go on a laptop.
 
 import ml_collections
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 
 _TRUTH = ("0", "1")  # Written as numbers in the files.
 _ENTAILMENT = ("entailment", "not_entailment")
@@ -87,7 +87,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     left = tuple(part for part in parts if part != "tfds")
     base.with_variant(config, left, expected=f"tasks ({', '.join(_TASKS)}; several joined by commas), tfds")
     if "quicktest" in left and not from_tfds:
-        config.data.directory = "tests/data/finetuning/glue"
+        config.data.directory = "package:finetuning/glue"
     return config
 
 

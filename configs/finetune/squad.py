@@ -27,7 +27,7 @@ Hardware: a GPU or TPU core with 16 GB takes Base at these lengths.
 
 import ml_collections
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 
 # The files' names in MRQA 2019. "naturalqs" is one of them like the others: Google's code knows questions by "squad" or
 # "qa" in the task's name, and trains it with 128 tokens and 3 epochs.
@@ -54,7 +54,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     left = tuple(part for part in parts if part != "tfds")
     base.with_variant(config, left, expected=f"v1, v2, mrqa, {', '.join(_MRQA)} (several joined by commas), tfds")
     if "quicktest" in left and not from_tfds:
-        config.data.directory = "tests/data/finetuning/" + config.data.directory
+        config.data.directory = "package:finetuning/" + config.data.directory
     return config
 
 

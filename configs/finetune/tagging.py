@@ -19,7 +19,7 @@ Hardware: one GPU or TPU core is enough; Small also goes on a laptop.
 
 import ml_collections
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 
 # Of each variant the task's name, and its fields.
 _TASKS = {
@@ -50,5 +50,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.directory = "." if chosen == "own" else chosen
     base.with_variant(config, tuple(parts), expected=", ".join(list(_TASKS)[1:]))
     if "quicktest" in parts:
-        config.data.directory = f"tests/data/finetuning/{chosen}"
+        config.data.directory = f"package:finetuning/{chosen}"
     return config

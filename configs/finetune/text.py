@@ -21,7 +21,7 @@ Hardware: that of the model's size; Small goes on a laptop.
 
 import ml_collections
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 
 _FILES = dict(train="train.tsv", dev="dev.tsv")
 _TASKS = {
@@ -53,5 +53,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.directory = "trec" if chosen == "trec" else "."
     base.with_variant(config, tuple(parts), expected=", ".join(_TASKS))
     if "quicktest" in parts:
-        config.data.directory = f"tests/data/finetuning/{chosen}"
+        config.data.directory = f"package:finetuning/{chosen}"
     return config

@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.errors import InputError
 from electra_jax.finetuning.data.reading import read_splits
 from tests.configs import typed_task

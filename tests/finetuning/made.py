@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.examples import SentenceExample, TextExample
 from electra_jax.finetuning.tasks.classification import ClassificationTask
 from electra_jax.finetuning.tasks.tagging import TaggingTask

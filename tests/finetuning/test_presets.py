@@ -4,7 +4,7 @@ import importlib
 
 import pytest
 
-from configs.finetune import base, glue, squad, tagging, text
+from electra_jax.configs.finetune import base, glue, squad, tagging, text
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data.reading import read_splits
 from electra_jax.finetuning.metrics import label_metrics
@@ -20,7 +20,7 @@ EVERY = [
 
 
 def preset(file, *variants):
-    return importlib.import_module(f"configs.finetune.{file}").get_config("+".join(filter(None, variants)))
+    return importlib.import_module(f"electra_jax.configs.finetune.{file}").get_config("+".join(filter(None, variants)))
 
 
 @pytest.mark.parametrize(("file", "name"), EVERY)

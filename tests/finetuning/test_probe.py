@@ -37,8 +37,8 @@ def test_words_count_and_not_sentences():
 CONFIG = """
 import ml_collections
 
-from configs import quickstart
-from configs.finetune import base
+from electra_jax.configs import quickstart
+from electra_jax.configs.finetune import base
 
 
 def get_config(variant=""):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from electra_jax.finetuning.finetuning_job import FinetuningJob
 from electra_jax.finetuning.tasks.answering import AnsweringTask

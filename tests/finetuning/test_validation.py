@@ -9,7 +9,7 @@ from tests.configs import checked, typed
 
 def preset(variant="glue:rte", **changes):
     family, _, names = variant.partition(":")
-    config = importlib.import_module(f"configs.finetune.{family}").get_config(names)
+    config = importlib.import_module(f"electra_jax.configs.finetune.{family}").get_config(names)
     config.init_from = "runs/base"
     for name, value in changes.items():
         *path, last = name.split("__")

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.examples import Answer, QuestionExample, SentenceExample, TextExample
 from electra_jax.finetuning.finetuning_job import FinetuningJob
 from electra_jax.finetuning.tasks.answering import AnsweringTask

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from configs import small
+from electra_jax.configs import small
 from electra_jax.interop.model import in_float32
 from electra_jax.pretraining.pretraining_job import encoder_config
 from electra_jax.training.checkpoint import Checkpoints, Progress

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base, large, small
+from electra_jax.configs import base, large, small
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import export, google_checkpoint, huggingface_folder, native_format, tokenizer_files
 from electra_jax.interop.checkpoints import open_model

@@ -33,7 +33,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture
 def make_config(folder):
-    from configs.finetune import glue, tagging
+    from electra_jax.configs.finetune import glue, tagging
 
     def make(variant, directory, **optimizer):
         config = (tagging if "conll" in variant else glue).get_config(f"{variant}+quicktest")

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 import pytest
 
-from configs import base, large, small
+from electra_jax.configs import base, large, small
 from electra_jax.interop import huggingface
 from electra_jax.pretraining.pretraining_job import pretraining_job
 from tests.configs import typed

@@ -33,7 +33,7 @@ def test_a_workdir_is_read_at_its_newest_checkpoint(run):
     model = checkpoints.open_model(str(workdir))
     assert (model.discriminator, model.generator) == pair_of(quicktest())
     assert (model.step, model.origin) == (20, "electra_jax run electra")
-    assert model.sources == ("tests/data/shakespeare.txt",)
+    assert model.sources == ("package:shakespeare.txt",)
     assert model.tokenizer.sha256 == made.tokenizer().sha256
     assert all(type(leaf) is np.ndarray for leaf in jax.tree.leaves(model.params))
     expected = jax.tree.map(lambda leaf: np.asarray(jnp.asarray(leaf) * 20), params)

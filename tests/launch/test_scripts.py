@@ -47,7 +47,9 @@ def test_scripts_can_be_executed(script):
 
 def test_gpus_and_tpus_get_the_jax_of_the_requirements():
     pins = {
-        name: dict(re.findall(r'^jax(?:\[cuda12\])?==([\w.]+); python_version (\S+ "3.12")', text, re.MULTILINE))
+        name: dict(
+            re.findall(r"^jax(?:-cuda12-plugin)?==([\w.]+) ; python_full_version (\S+ '3.12')", text, re.MULTILINE)
+        )
         for name in ("requirements.txt", "requirements-gpu.txt")
         if (text := (ROOT / name).read_text())
     }

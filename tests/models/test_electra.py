@@ -84,7 +84,7 @@ GENERATORS = {"small": (12, 64, 1, 256, 128), "base": (12, 256, 4, 1024, 768), "
 
 
 def preset(name):
-    return importlib.import_module(f"configs.{name}").get_config()
+    return importlib.import_module(f"electra_jax.configs.{name}").get_config()
 
 
 def sizes(encoder):

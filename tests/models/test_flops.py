@@ -13,7 +13,7 @@ from tests.configs import typed
 
 
 def job_of(name):
-    return pretraining_job(typed(importlib.import_module(f"configs.{name}").get_config()), None, "cpu")
+    return pretraining_job(typed(importlib.import_module(f"electra_jax.configs.{name}").get_config()), None, "cpu")
 
 
 def product_flops(jaxpr):

@@ -21,7 +21,7 @@ from tests.configs import typed
 
 
 def job_of(**objective):
-    config = importlib.import_module("configs.small").get_config("quicktest")
+    config = importlib.import_module("electra_jax.configs.small").get_config("quicktest")
     config.data.tokenizer.vocabulary_size = 50
     config.model.layers, config.model.hidden_size, config.model.heads = 1, 16, 2
     config.model.feed_forward_size, config.model.embedding_size, config.model.generator_width = 32, 8, 0.5

@@ -59,7 +59,7 @@ def stand_in_dataset(held_out=20, shortest=LENGTH):
 
 
 def tiny_job(objective="electra", dataset=None, rows="segment_pairs", **model):
-    config = importlib.import_module("configs.base").get_config("quicktest")
+    config = importlib.import_module("electra_jax.configs.base").get_config("quicktest")
     config.batch_size = 8
     config.objective.name = objective
     config.evaluation.shown_rows = 5
@@ -108,7 +108,7 @@ def test_the_objective_s_name_chooses_the_job():
 
 
 def test_a_job_without_a_dataset_can_still_be_traced():
-    config = importlib.import_module("configs.small").get_config()
+    config = importlib.import_module("electra_jax.configs.small").get_config()
     job = pretraining_job(typed(config), None, "tpu")
     params = nn.unbox(jax.eval_shape(job.init, jax.eval_shape(lambda: jax.random.key(0))))
     (batch,) = job.batch_shapes()
@@ -221,7 +221,7 @@ def test_the_config_says_whether_rows_are_packed():
 
 
 def test_googles_variant_reaches_the_objective_and_the_optimizer():
-    config = importlib.import_module("configs.small").get_config("google_compat+quicktest")
+    config = importlib.import_module("electra_jax.configs.small").get_config("google_compat+quicktest")
     job = pretraining_job(typed(config), None, "cpu")
     assert job.objective.with_replacement
     assert job.objective.sampling == "google_gumbel"
@@ -233,7 +233,7 @@ def test_googles_variant_reaches_the_objective_and_the_optimizer():
 
 
 def test_the_weights_of_the_sources_reach_the_batches(monkeypatch):
-    config = importlib.import_module("configs.small").get_config("quicktest")
+    config = importlib.import_module("electra_jax.configs.small").get_config("quicktest")
     config.data.sources = ("a.txt#weight=3", "b.txt")
     config.data.mixture_temperature = 2.0
     asked = {}

@@ -37,7 +37,7 @@ PRESETS_AND_SLICES = [
     [PRESETS_AND_SLICES[0], *(pytest.param(*one, marks=pytest.mark.tpu_all) for one in PRESETS_AND_SLICES[1:])],
 )
 def test_memory_and_collectives_of_presets_are_as_they_were(preset, topology, slices):
-    config = importlib.import_module(f"configs.{preset}").get_config()
+    config = importlib.import_module(f"electra_jax.configs.{preset}").get_config()
     config.model.unrolled_layers = 1
     config.mesh.slices = slices
     slice_ = make_slice(topology, slices)

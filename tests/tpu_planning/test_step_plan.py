@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from configs import base
+from electra_jax.configs import base
 from electra_jax.errors import InputError
 from electra_jax.tpu_planning.plan_text import plan_lines
 from electra_jax.tpu_planning.step_plan import make_plan

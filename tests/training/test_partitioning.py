@@ -88,7 +88,7 @@ def test_a_batch_arrives_whole(make_trainer):
 _LOSSES = """
 import json, sys, types
 import numpy as np
-from configs import hybrid_small
+from electra_jax.configs import hybrid_small
 from electra_jax.pretraining.job import pretraining_job
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
@@ -138,7 +138,7 @@ def test_twenty_steps_have_equal_losses_on_one_device_and_on_eight():
 _UPDATES = """
 import json, sys
 import jax, numpy as np
-from configs import hybrid_small
+from electra_jax.configs import hybrid_small
 from electra_jax.pretraining.job import pretraining_job
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer

@@ -3,7 +3,7 @@ import jax
 import pytest
 from jax.sharding import PartitionSpec as P
 
-from configs import small
+from electra_jax.configs import small
 from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.training import sharding_rules
 from tests.configs import typed

@@ -61,7 +61,7 @@ import dataclasses, sys
 import jax, jax.numpy as jnp, numpy as np
 sys.path.insert(0, "tests/training")
 from stand_in import ParityJob
-from configs import small
+from electra_jax.configs import small
 from electra_jax.pretraining.job import pretraining_job
 from electra_jax.training import partitioning, trainer as trainers
 

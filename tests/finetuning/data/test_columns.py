@@ -2,7 +2,7 @@
 
 import pytest
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.examples import SentenceExample
 from tests.finetuning.labelled_files import problems_of, splits_of
 

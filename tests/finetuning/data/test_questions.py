@@ -3,7 +3,7 @@
 import gzip
 import json
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from tests.finetuning.labelled_files import problems_of, splits_of
 

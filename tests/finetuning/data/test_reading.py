@@ -5,7 +5,7 @@ import zipfile
 
 import pytest
 
-from configs.finetune import base
+from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.reading import problems_of_fields, subset
 from tests.finetuning.labelled_files import notes_of, problems_of, splits_of, text_task
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from configs.finetune.base import answering_task
+from electra_jax.configs.finetune.base import answering_task
 from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from electra_jax.finetuning.tasks.answering import AnsweringTask

@@ -4,7 +4,7 @@ import pytest
 import tensorflow
 import tensorflow_datasets as tfds
 
-from configs.finetune import base, glue, squad
+from electra_jax.configs.finetune import base, glue, squad
 from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from electra_jax.finetuning.data.reading import read_splits

@@ -1,0 +1,1 @@
+"""Presets: configs of pre-training, and of fine-tuning in `finetune/`."""

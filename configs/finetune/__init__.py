@@ -1,0 +1,1 @@
+"""Presets of fine-tuning, one file a kind of task."""

@@ -1,0 +1,63 @@
+"""Config files of the flag --config: a path, or the name of a preset in `electra_jax/configs`."""
+
+import difflib
+import os
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+from ml_collections.config_flags.config_flags import ConfigFileFlagParser
+
+from electra_jax.errors import InputError
+
+# --help shows a flag with the module that called `define_flag`.
+flags.disclaim_key_flags()
+
+_FOLDER = pathlib.Path(__file__).with_name("configs")
+
+
+def names() -> list[str]:
+    """Names of all presets, sorted: "base", "finetune/glue"."""
+    found = (path.relative_to(_FOLDER).with_suffix("").as_posix() for path in _FOLDER.glob("*.py"))
+    finetuning = (path.relative_to(_FOLDER).with_suffix("").as_posix() for path in _FOLDER.glob("finetune/*.py"))
+    return sorted(name for name in (*found, *finetuning) if not name.endswith(("__init__", "finetune/base")))
+
+
+def locate(argument: str) -> str:
+    """Returns PATH[:VARIANT] for PATH[:VARIANT] or NAME[:VARIANT]; a file that exists takes precedence over a name.
+
+    Raises:
+      InputError: there is neither such a file nor such a preset.
+    """
+    path, colon, variant = argument.partition(":")
+    if os.path.isfile(path):
+        return argument
+    if path in names():
+        return f"{_FOLDER / path}.py{colon}{variant}"
+    raise InputError(f"--config={path}: found neither such a file nor such a preset{_hint(path)}")
+
+
+def define_flag(help_string: str, flag_values: flags.FlagValues = flags.FLAGS) -> flags.FlagHolder:
+    """Defines --config, which takes a path or a preset's name."""
+    holder = config_flags.DEFINE_config_file("config", help_string=help_string, flag_values=flag_values)
+    # The flag keeps what the user wrote as its `config_filename`; only the parser sees the path.
+    flag_values["config"].parser = _Parser(name="config")
+    return holder
+
+
+class _Parser(ConfigFileFlagParser):
+    def parse(self, path: str) -> object:
+        return super().parse(locate(path))
+
+
+def _hint(path: str) -> str:
+    """What the user may have meant: a file of the same folder, or a preset."""
+    folder = os.path.dirname(path) or "."
+    present = [name for name in os.listdir(folder) if name.endswith(".py")] if os.path.isdir(folder) else []
+    near = difflib.get_close_matches(os.path.basename(path), present, n=1)
+    if near:
+        return f"; did you mean {os.path.join(folder, near[0])}?"
+    name = path.removesuffix(".py").removeprefix("configs/")
+    near = difflib.get_close_matches(name, names(), n=1)
+    meant = f"; did you mean --config={near[0]}?" if near else "."
+    return f"{meant} Presets: {', '.join(names())}"
