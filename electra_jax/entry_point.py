@@ -1,20 +1,22 @@
 """What the commands share: how flags are read, and how a run ends with a message and an exit code."""
 
-import ast
 import errno
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from absl import app, flags, logging
 
-from electra_jax import storage
+from electra_jax import presets, storage
+from electra_jax.config import reference
 from electra_jax.errors import InputError, RunError
 
 # What a full or protected disk answers.
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
+
+_FIELD_HELP = "--config.help"
 
 
 def enter(main: Callable[[], None], leave: Callable[[int], Any] = sys.exit) -> None:
@@ -59,17 +61,35 @@ def _guarded(main: Callable[[], None]) -> int:
 
 
 def _parse(argv: Sequence[str]) -> Sequence[str]:
-    """Parses flags; whatever is left over or unknown ends the process with exit code 64."""
+    """Parses flags; whatever is left over or unknown ends the process with exit code 64.
+
+    --config.help prints the fields of the config with the other overrides applied, and ends the process.
+    """
+    asks_for_fields = _FIELD_HELP in argv
+    argv = [argument for argument in argv if argument != _FIELD_HELP]
+    sys.argv[:] = argv  # ml_collections looks for overrides there, and `help` is no field.
     try:
+        if unknown := presets.unknown_fields(argv[1:]):
+            raise InputError("\n".join(unknown))
         left_over = flags.FLAGS(argv)[1:]
         if left_over:
             raise InputError("\n".join(_stray(argument) for argument in left_over))
+        if asks_for_fields:
+            _print_fields()
     except RunError as error:
         sys.exit(_fail(error))
     except (flags.Error, OSError, ImportError, SyntaxError, AttributeError, KeyError, TypeError, ValueError) as error:
         # A config file is code of the user's: what it raises while it is read is a message about the flags, too.
         sys.exit(_fail(InputError(_readable(error))))
     return argv
+
+
+def _print_fields() -> NoReturn:
+    config = flags.FLAGS["config"].value if "config" in flags.FLAGS else None
+    if config is None:
+        raise InputError(f"{_FIELD_HELP}: also name a config, for example --config=base {_FIELD_HELP}")
+    print(reference.flag_help(config.to_dict()))
+    sys.exit(0)
 
 
 def _stray(argument: str) -> str:
@@ -84,11 +104,7 @@ def _readable(error: Exception) -> str:
     if "Traceback" in text:
         # From within a config file: the line that failed and what it said.
         return text.splitlines()[0] + "\n" + "\n".join(text.rstrip().splitlines()[-3:])
-    if isinstance(error, flags.UnrecognizedFlagError) or "Did you mean" not in text:
-        return text
-    # A KeyError of ml_collections, printed as a quoted string, line break and all.
-    quoted = text[:1] in "'\"" and text[:1] == text[-1:]
-    return f"--config has no such field: {ast.literal_eval(text) if quoted else text}"
+    return text
 
 
 def _fail(error: RunError) -> int:

@@ -3,16 +3,21 @@
 import difflib
 import os
 import pathlib
+import re
+from collections.abc import Sequence
 
 from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
 
+from electra_jax.config import reference
 from electra_jax.errors import InputError
 
 # --help shows a flag with the module that called `define_flag`.
 flags.disclaim_key_flags()
 
+# --noconfig.NAME sets a field to False.
+_OVERRIDE = re.compile(r"--?(?:no)?config\.(?P<name>[^=]+)")
 _FOLDER = pathlib.Path(__file__).with_name("configs")
 
 
@@ -43,6 +48,30 @@ def define_flag(help_string: str, flag_values: flags.FlagValues = flags.FLAGS) -
     # The flag keeps what the user wrote as its `config_filename`; only the parser sees the path.
     flag_values["config"].parser = _Parser(name="config")
     return holder
+
+
+def unknown_fields(arguments: Sequence[str]) -> list[str]:
+    """One line for each override --config.NAME whose name is no field of the file that --config names.
+
+    Raises:
+      InputError: see `locate`.
+    """
+    given = [match for argument in arguments if (match := _OVERRIDE.match(argument))]
+    path = _config_path(arguments)
+    if not given or path is None:
+        return []
+    tree = _Parser(name="config").parse(path).to_dict()
+    return list(filter(None, (reference.unknown_field(tree, match.group("name")) for match in given)))
+
+
+def _config_path(arguments: Sequence[str]) -> str | None:
+    """The last value of --config, written --config=PATH or --config PATH."""
+    found = None
+    for number, argument in enumerate(arguments):
+        name, equals, value = argument.partition("=")
+        if name in ("--config", "-config"):
+            found = value if equals else next(iter(arguments[number + 1 :]), None)
+    return found
 
 
 class _Parser(ConfigFileFlagParser):
