@@ -217,8 +217,10 @@ def _reported(workdir: pathlib.Path, line: ProgressLine) -> Iterator[None]:
 
 
 def _report(workdir: pathlib.Path, line: ProgressLine) -> None:
-    from electra_jax.reporting.pretraining_page import write_report
+    from electra_jax.reporting.pretraining_page import has_metrics, write_report
 
+    if not has_metrics(workdir):
+        return  # Stopped before anything was logged.
     # What ails the report must not hide why the run stopped.
     try:
         line.print(f"Report: {write_report(workdir)}")

@@ -98,6 +98,19 @@ def test_a_signal_saves_and_exits_75_and_the_run_goes_on_bit_for_bit(straight, f
 
 
 @pytest.mark.slow
+def test_a_signal_before_the_first_step_exits_75_and_mentions_no_report(straight, flags, tmp_path):
+    workdir = tmp_path / "stopped"
+    process = started(flags(workdir))
+    # Made when training begins, ahead of the compilation.
+    wait_for((workdir / "checkpoints").exists, process)
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate()[0]
+    assert process.returncode == 75, printed
+    assert "stopped after step 0 of 20" in printed
+    assert "eport" not in printed
+
+
+@pytest.mark.slow
 def test_a_loss_that_is_not_finite_ends_with_76_and_saves_nothing(flags, tmp_path):
     workdir = tmp_path / "diverged"
     printed = main(*flags(workdir), "--config.optimizer.learning_rate=1e30", check=76)
