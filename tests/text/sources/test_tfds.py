@@ -1,8 +1,6 @@
 """Published datasets: one that is really written to disk and read back, and the catalogue with invented examples."""
 
 import os
-import subprocess
-import sys
 
 import numpy
 import pytest
@@ -34,7 +32,7 @@ def catalogue(tmp_path_factory):
         features=tensorflow_datasets.features.FeaturesDict(
             {
                 "text": tensorflow_datasets.features.Text(),
-                "raw": tfds.features.Tensor(shape=(), dtype=numpy.bytes_),
+                "raw": tensorflow_datasets.features.Tensor(shape=(), dtype=numpy.bytes_),
                 "id": numpy.int64,
             }
         ),
