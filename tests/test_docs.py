@@ -45,6 +45,14 @@ def test_the_quickstart_s_figures_are_the_same_wherever_they_are_quoted():
     assert printed == [own, unigram]
 
 
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "WORKSPACE.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_files_that_documents_name_are_there(path):
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)\b", path.read_text("utf-8")))
+    assert [
+        name for name in sorted(named) if not any((top / name).exists() for top in (ROOT, ROOT / "electra_jax"))
+    ] == []
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
     block = re.search(r"## Use it\n```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL).group(1)
