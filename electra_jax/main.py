@@ -39,7 +39,7 @@ _SHARED_STORAGE_SECONDS = 30.0  # Until a file that one host wrote is seen by an
 
 
 def main() -> None:
-    """Prepares the text if need be, then trains or evaluates; see `doors` for exit codes."""
+    """Prepares the text if need be, then trains or evaluates; see `entry_point` for exit codes."""
     config = _CONFIG.value
     if config is None or not _WORKDIR.value:
         raise InputError("Two flags are needed, for example --config=configs/quickstart.py --workdir=runs/quickstart")

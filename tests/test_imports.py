@@ -43,11 +43,13 @@ FILES = {
 }  # fmt: skip
 # What no module of a package, nor that module, imports itself, not even within a function.
 FORBIDDEN = {
+    "config": JAX | TENSORFLOW,
     "reporting": JAX | TENSORFLOW,
     "text": JAX,
     "models": TENSORFLOW | {"ml_collections"} | FILES,
     "pretraining": TENSORFLOW | {"ml_collections"} | FILES,
     "training.step": TENSORFLOW | {"ml_collections"} | FILES,
+    "training.sharding_rules": JAX | TENSORFLOW,
 }
 
 
