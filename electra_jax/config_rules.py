@@ -3,9 +3,7 @@
 Single fields are checked by the schema, in `config/`; here are the rules that read several of them or look around.
 """
 
-import dataclasses
 import math
-import re
 from collections.abc import Iterable, Iterator
 
 from electra_jax import storage
@@ -13,6 +11,7 @@ from electra_jax.config import schema
 from electra_jax.config.files import RunConfig, problems_error
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.config.probe import of_probe, probe_of
 from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError
 from electra_jax.finetuning import validation
@@ -62,24 +61,6 @@ def _rule_problems(config: RunConfig, device_count: int, process_count: int, bro
                 # A field that broke one rule must not be reported by others.
                 unsound.add(problem.split(":")[0].removeprefix("config."))
                 yield problem
-
-
-def probe_of(config: PretrainingConfig, model: str) -> FinetuningConfig | None:
-    """The fine-tuning config of a pre-training run's probe, None where there is none.
-
-    Args:
-      config: of the pre-training run.
-      model: what the probe starts from.
-    """
-    if not config.probe:
-        return None
-    fields = {field.name: getattr(config.probe, field.name) for field in dataclasses.fields(FinetuningConfig)}
-    return FinetuningConfig(**fields | {"init_from": model})
-
-
-def of_probe(text: str) -> str:
-    """A message about a fine-tuning config, for one that is the `probe` of a pre-training config."""
-    return re.sub(r"\bconfig\.(?!json\b|probe\b)", "config.probe.", text)
 
 
 def _probe_problems(

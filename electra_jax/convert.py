@@ -31,7 +31,7 @@ _SHOWN_SKIPPED = 12
 
 
 def main() -> None:
-    """Reads a model, writes it in another format, and says what became of each part; see `doors` for exit codes."""
+    """Reads a model, writes it in another format and reports on each part; see `entry_point` for exit codes."""
     if not (_SOURCE.value and _TARGET.value and _TO.value):
         raise InputError(
             "Three flags are needed, for example --source=runs/small --target=exported/small --to=huggingface"

@@ -62,7 +62,7 @@ def main() -> None:
         context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
         config, problems = read_config(_CONFIG.value)
         if isinstance(config, FinetuningConfig):
-            from electra_jax.finetuning.run import finetune
+            from electra_jax.finetuning_run import finetune
 
             finetune(config, problems, context, options)
         else:

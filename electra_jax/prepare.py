@@ -22,7 +22,7 @@ _VERIFY = flags.DEFINE_bool("verify", False, "Compare every file of a finished d
 
 
 def main() -> None:
-    """Prepares `config.data`, or opens it when that has been done; see `doors` for exit codes."""
+    """Prepares `config.data`, or opens it when that has been done; see `entry_point` for exit codes."""
     if _CONFIG.value is None:
         raise InputError("A flag is needed, for example --config=configs/quickstart.py")
     from electra_jax import config_rules

@@ -15,6 +15,7 @@ from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import Model
 from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.pretraining.shared_dataset import shared_dataset
+from electra_jax.reporting.dataset_card import write_card
 from electra_jax.reporting.final_report import report_at_end
 from electra_jax.reporting.probe_results import probe_lines
 from electra_jax.text.dataset.dataset import Dataset
@@ -45,7 +46,9 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
         options.profiled.check(config.steps)
     Workdir(context, options).open(schema.as_tree(config))
     processes.use_compile_cache(config.compile_cache, workdir)
-    dataset = shared_dataset(config.data, context)
+    dataset = shared_dataset(
+        config.data, context, lambda made: line.print(f"Dataset card: {write_card(made.directory)}")
+    )
     config_rules.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     cluster.from_first(lambda: _check_tokenizer(workdir / "tokenizer", dataset))
     trainer = _trainer(config, context, dataset, model)

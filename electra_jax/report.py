@@ -13,7 +13,7 @@ _WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
 
 
 def main() -> None:
-    """Writes the report and prints where it is; see `doors` for exit codes."""
+    """Writes the report and prints where it is; see `entry_point` for exit codes."""
     if not _WORKDIR.value:
         raise InputError("One flag is needed, for example --workdir=runs/quickstart")
     print(write_report(_WORKDIR.value))

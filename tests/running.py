@@ -1,4 +1,4 @@
-"""What the tests of whole runs share: the main door as a subprocess, and what a run learned."""
+"""Programs of the tests as subprocesses, and what a run learned."""
 
 import json
 import os
@@ -9,10 +9,8 @@ import time
 
 ROOT = pathlib.Path(__file__).parents[1]
 # A run of a test is mostly compilation: without the compiler's costly passes it takes two thirds of the time.
-ENVIRONMENT = {
-    "JAX_PLATFORMS": "cpu",
-    "XLA_FLAGS": "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true",
-}
+QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILER}
 # Of a metrics line; these measure the machine and not the model.
 _MEASURED = ("time/", "performance/")
 
@@ -31,6 +29,35 @@ def main(*arguments, check=0, program=("-m", "electra_jax.main"), **environment)
     )
     assert finished.returncode == check, finished.stdout
     return finished.stdout
+
+
+def started_program(module, *arguments, devices=1, **environment):
+    """A module such as `tests.training.programs.updates` as a process that runs, on so many fake devices."""
+    flags = f"--xla_force_host_platform_device_count={devices} {QUICK_COMPILER}"
+    return subprocess.Popen(
+        [sys.executable, "-m", module, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "PYTHONPATH": str(ROOT), "XLA_FLAGS": flags} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def run_program(module, *arguments, devices=1, **environment):
+    """Runs such a program to its end and returns what it printed; fails if it fails."""
+    with started_program(module, *arguments, devices=devices, **environment) as process:
+        try:
+            output, errors = process.communicate(timeout=400)
+        finally:
+            process.kill()
+    assert process.returncode == 0, f"{module} ended with {process.returncode}\n{output}{errors}"
+    return output
+
+
+def result_of(module, *arguments, devices=1, **environment):
+    """Runs such a program, whose last line is JSON, and returns the value."""
+    return json.loads(run_program(module, *arguments, devices=devices, **environment).splitlines()[-1])
 
 
 def quicktest_flags(config, workdir, shared):

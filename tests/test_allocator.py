@@ -1,35 +1,13 @@
-import subprocess
 import sys
 
 import pytest
 
-# A step's worth of memory, freed and asked for anew, in a thread as XLA's are; prints how many pages were cleared.
-_PROGRAM = """
-import ctypes, resource, sys, threading
-from electra_jax import allocator
-if sys.argv[1] == "kept":
-    allocator.keep_freed_memory()
-library = ctypes.CDLL(None)
-library.malloc.restype, library.malloc.argtypes = ctypes.c_void_p, [ctypes.c_size_t]
-library.free.argtypes = [ctypes.c_void_p]
-def work():
-    for step in range(6):
-        if step == 1:
-            global before
-            before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-        block = library.malloc(2**26)
-        ctypes.memset(block, 1, 2**26)
-        library.free(block)
-thread = threading.Thread(target=work)
-thread.start()
-thread.join()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
-"""
+from tests.running import run_program
 
 
-def faults(how, **environment):
-    command = [sys.executable, "-c", _PROGRAM, how]
-    return int(subprocess.run(command, capture_output=True, text=True, check=True, env=environment or None).stdout)
+def faults(how):
+    """Pages cleared when a step's worth of memory is freed and asked for again, five times."""
+    return int(run_program("tests.programs.freed_memory", how))
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc alone has these options")

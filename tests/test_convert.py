@@ -1,4 +1,4 @@
-"""The door for models, run as a user runs it."""
+"""`electra_jax.convert`, run as a user runs it."""
 
 import functools
 
@@ -43,12 +43,7 @@ def test_what_is_not_there_is_said(tmp_path):
 
 
 def test_neither_tensorflow_nor_torch_is_imported_unless_googles_format_asks_for_it(tmp_path, source):
-    program = (
-        "-c",
-        "import sys, runpy\n"
-        "try:\n    runpy.run_module('electra_jax.convert', run_name='__main__')\n"
-        "finally:\n    print('imported:', [n for n in ('tensorflow', 'torch', 'transformers') if n in sys.modules])",
-    )
+    program = ("-m", "tests.programs.convert_and_list_imports")
     arguments = [f"--source={source}", f"--target={tmp_path}/out"]
     assert "imported: []" in convert(*arguments, "--to=huggingface", program=program)
     arguments = [f"--source={tmp_path}/out", f"--target={tmp_path}/google"]

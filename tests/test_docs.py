@@ -1,4 +1,4 @@
-"""The commands of README.md do what it says, on the shrunk presets and the tests' text."""
+"""The commands of README.md do what it says, and the same figures stand wherever the quickstart's are quoted."""
 
 import os
 import re
@@ -8,7 +8,49 @@ import sys
 
 import pytest
 
+from configs import quickstart
 from tests.running import ENVIRONMENT, ROOT
+
+
+def figures(text, *patterns):
+    """The numbers that the patterns find in a text, each pattern once; line breaks count as blanks."""
+    found = [re.findall(pattern, " ".join(text.split())) for pattern in patterns]
+    assert [len(matches) for matches in found] == [1] * len(patterns), found
+    return [float(number) for ((*numbers,),) in found for number in numbers]
+
+
+def test_the_quickstart_s_figures_are_the_same_wherever_they_are_quoted():
+    docstring = figures(
+        quickstart.__doc__,
+        r"AUC is (0\.\d+) against its own generator and (0\.\d+) against",
+        r"(\d+) % of the replaced words, and (\d+) % of what it flags",
+        r"(\d+) of (128) directions",
+    )
+    readme_text = (ROOT / "README.md").read_text("utf-8")
+    readme = figures(
+        readme_text,
+        r"(0\.\d+) against its own generator, (0\.\d+) against",
+        r"(\d+) %, at a precision of (\d+) %",
+        r"\| (\d+) of (128); plain ELECTRA",
+    )
+    assert docstring == readme
+    steps, width = quickstart.get_config().steps, quickstart.get_config().model.hidden_size
+    own, unigram, recall, precision, rank = figures(
+        (ROOT / "docs" / "results.md").read_text("utf-8"),
+        rf"\| {steps:,} \| [\d.]+ \| [\d.]+ \| (0\.\d+) / (0\.\d+) \| (0\.\d+) at (0\.\d+) \| [\d.]+ / (\d+) \|",
+    )
+    measured = [round(own, 2), round(unigram, 2), round(100 * recall), round(100 * precision), rank, width]
+    assert docstring == measured
+    printed = figures(readme_text, r"discriminator_auc (0\.\d+) discriminator_auc_unigram (0\.\d+)")
+    assert printed == [own, unigram]
+
+
+@pytest.mark.parametrize("path", [ROOT / "README.md", ROOT / "WORKSPACE.md", *sorted((ROOT / "docs").glob("*.md"))])
+def test_files_that_documents_name_are_there(path):
+    named = set(re.findall(r"`((?:\w+/)+\w+\.py)\b", path.read_text("utf-8")))
+    assert [
+        name for name in sorted(named) if not any((top / name).exists() for top in (ROOT, ROOT / "electra_jax"))
+    ] == []
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The main door, run as a user runs it. `:quicktest` is the real recipe shrunk, so these are real runs."""
+"""`electra_jax.main`, run as a user runs it. `:quicktest` is the real recipe shrunk, so these are real runs."""
 
 import json
 import shutil
@@ -83,18 +83,32 @@ def test_a_killed_run_goes_on_bit_for_bit(straight, flags, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_saves_and_exits_75_and_the_run_goes_on_bit_for_bit(straight, flags, tmp_path, number):
+def test_sigterm_saves_and_exits_75_and_the_run_goes_on_bit_for_bit(straight, flags, tmp_path):
     workdir = tmp_path / "stopped"
     process = started(flags(workdir))
     # The first evaluation is the first thing that is written; the signal comes somewhere in the first steps.
     wait_for(lambda: (workdir / "samples.jsonl").exists(), process)
+    process.send_signal(signal.SIGTERM)
+    printed = process.communicate()[0]
+    assert process.returncode == 75, printed
+    assert "SIGTERM: stopped after step" in printed
+    main(*flags(workdir))
+    assert_equal_runs(straight[0], workdir, 20)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_before_the_first_step_exits_75_and_mentions_no_report(straight, flags, tmp_path, number):
+    workdir = tmp_path / "stopped"
+    process = started(flags(workdir))
+    # Made when training begins, ahead of the compilation.
+    wait_for((workdir / "checkpoints").exists, process)
     process.send_signal(number)
     printed = process.communicate()[0]
     assert process.returncode == 75, printed
-    assert f"{signal.Signals(number).name}: stopped after step" in printed
-    main(*flags(workdir))
-    assert_equal_runs(straight[0], workdir, 20)
+    assert "stopped after step 0 of 20" in printed
+    assert "No report" not in printed
+    assert "Report:" not in printed
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""The door `python -m electra_jax.prepare`."""
+"""`python -m electra_jax.prepare`, run as a user runs it."""
 
 import os
 import pathlib

@@ -25,7 +25,7 @@ _REPORT_ONLY = flags.DEFINE_boolean("report_only", False, "Write the report of w
 
 
 def main() -> None:
-    """Does what is missing of a comparison, then writes its report; see `doors` for exit codes."""
+    """Does what is missing of a comparison, then writes its report; see `entry_point` for exit codes."""
     if not _PLAN.value:
         raise InputError("--plan=FILE is needed, for example --plan=benchmarks/plans/smallest.toml")
     if _JOBS.value < 1:

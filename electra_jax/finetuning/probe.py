@@ -15,10 +15,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from electra_jax import config_rules
 from electra_jax.config import schema
 from electra_jax.config.finetuning import FinetuningConfig, ReferenceConfig
 from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.config.probe import of_probe, probe_of
 from electra_jax.errors import InputError, MismatchError, Preempted
 from electra_jax.finetuning import run
 from electra_jax.finetuning.data.examples import SentenceExample, is_answered
@@ -82,7 +82,7 @@ class Probe:
         trainer = run.make_trainer(self.config, run.make_job(self.config, tasks, beginning), line)
         processes.cluster().agree("examples of the probe", run.data_facts(trainer.job, beginning), MismatchError)
         for note in run.notes(self.config, trainer.job):
-            self.line.print(config_rules.of_probe(note))
+            self.line.print(of_probe(note))
         results = {}
         for start, is_random in _STARTS.items():
             directory = place / start
@@ -147,7 +147,7 @@ def prepare(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine
     Raises:
       InputError: lists what is wrong with the examples.
     """
-    probed = config_rules.probe_of(config, model=str(workdir))
+    probed = probe_of(config, model=str(workdir))
     done = workdir / DIRECTORY / RESULTS
     if probed is None or processes.cluster().from_first(done.exists):
         return None
@@ -155,7 +155,7 @@ def prepare(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine
     try:
         examples = run.read_examples(probed, line)[name]
     except InputError as error:
-        raise InputError(config_rules.of_probe(str(error))) from error
+        raise InputError(of_probe(str(error))) from error
     return Probe(probed, config.probe.reference, examples, workdir, config.steps, line)
 
 

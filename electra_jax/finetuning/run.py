@@ -11,10 +11,8 @@ from typing import Any
 
 import jax
 
-from electra_jax import config_rules
 from electra_jax.config import schema
 from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
-from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
@@ -29,15 +27,10 @@ from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.progress import ProgressLine
-from electra_jax.reporting.final_report import report_at_end
-from electra_jax.reporting.summary import summary_lines
 from electra_jax.text.tokenizers import tokenizer as tokenizers
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
-from electra_jax.training.multihost import processes
 from electra_jax.training.optimizer import OptimizerConfig
-from electra_jax.training.run_context import RunContext, RunOptions
-from electra_jax.training.run_workdir import Workdir
 from electra_jax.training.trainer import LoopConfig, Trainer, placement
 
 Examples = Mapping[str, Mapping[str, list[Example]]]  # By task and split.
@@ -61,39 +54,6 @@ class Start:
     sizes: EncoderConfig
     tokenizer: Tokenizer
     params: Callable[[], Mapping[str, Any]]
-
-
-def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, options: RunOptions) -> None:
-    """Trains once for each seed, or scores the trials of the workdir again.
-
-    Args:
-      config: of the run.
-      problems: what is wrong with single fields of it.
-      context: of the run.
-      options: what flags say in addition.
-
-    Raises:
-      RunError: the config or an input does not fit, or the run was stopped; see `errors`.
-    """
-    workdir, line, cluster = context.workdir, context.line, context.cluster
-    config_rules.check(config, jax.device_count(), cluster.count, problems=problems)
-    examples = read_examples(config, line)
-    beginning = start(config, workdir, line)
-    tasks = make_tasks(config, examples, beginning.tokenizer)
-    trainer = make_trainer(config, make_job(config, tasks, beginning), line)
-    if options.profiled:
-        options.profiled.check(trainer.optimizer_config.steps)
-    Workdir(context, options).open(recorded_fields(config, beginning))
-    processes.use_compile_cache(config.compile_cache, workdir)
-    cluster.agree("examples", data_facts(trainer.job, beginning), MismatchError)
-    trials = make_trials(config, trainer, beginning, workdir, options.config_path, line)
-    trials = dataclasses.replace(trials, profiled=options.profiled)
-    if options.evaluates:
-        line.print(json.dumps(trials.evaluate()["summary"], indent=2))
-        return
-    line.print(screen(config, trainer))
-    with report_at_end(workdir, line, writes=cluster.is_first):
-        line.print("\n".join(summary_lines(trials.run())))
 
 
 def read_examples(config: FinetuningConfig, line: ProgressLine) -> Examples:

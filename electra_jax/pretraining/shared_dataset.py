@@ -2,10 +2,10 @@
 
 import hashlib
 import json
+from collections.abc import Callable
 
 from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.reporting.dataset_card import write_card
 from electra_jax.text.dataset import dataset, writer
 from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.training.multihost import shared_storage
@@ -14,8 +14,13 @@ from electra_jax.training.run_context import RunContext
 _PREPARING_SECONDS = 7 * 86400.0  # For process 0 to prepare the text; that it is alive is watched meanwhile.
 
 
-def shared_dataset(data: DataConfig, context: RunContext) -> Dataset:
+def shared_dataset(data: DataConfig, context: RunContext, when_prepared: Callable[[Dataset], None]) -> Dataset:
     """The dataset, prepared by process 0 if it is not there, and the same at all processes.
+
+    Args:
+      data: `config.data`.
+      context: of the run.
+      when_prepared: called by process 0 with a dataset that was not there before.
 
     Raises:
       InputError: a process does not find it, so that the storage is not shared and holds no copy either.
@@ -27,7 +32,7 @@ def shared_dataset(data: DataConfig, context: RunContext) -> Dataset:
     def prepare() -> None:
         prepared, is_new = writer.ensure(data, line)
         if is_new:
-            line.print(f"Card of the dataset: {write_card(prepared.directory)}")
+            when_prepared(prepared)
         opened.append(prepared)
 
     cluster.from_first(prepare, seconds=_PREPARING_SECONDS)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from electra_jax.errors import RunError
 from electra_jax.progress import ProgressLine
-from electra_jax.reporting.pretraining_page import write_report
+from electra_jax.reporting.pretraining_page import has_metrics, write_report
 
 
 @contextlib.contextmanager
@@ -26,6 +26,8 @@ def report_at_end(workdir: pathlib.Path, line: ProgressLine, *, writes: bool) ->
 
 
 def _write(workdir: pathlib.Path, line: ProgressLine) -> None:
+    if not has_metrics(workdir):
+        return  # Stopped before anything was logged.
     # What ails the report must not hide why the run stopped.
     try:
         line.print(f"Report: {write_report(workdir)}")

@@ -30,6 +30,13 @@ from electra_jax.wording import duration
 _MOST_EARLIER_STEPS = 6
 
 
+def has_metrics(workdir: str | os.PathLike) -> bool:
+    """Whether a run, or one of its trials, has logged anything that a report could show."""
+    directory = pathlib.Path(workdir)
+    names = ("metrics.jsonl", "result.json", "results.json", "seed_*/metrics.jsonl", "seed_*/result.json")
+    return any(path.stat().st_size for name in names for path in directory.glob(name))
+
+
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     """Writes `report.html` into a run's directory, whole or not at all, and returns its path.
 

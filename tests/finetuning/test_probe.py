@@ -34,35 +34,6 @@ def test_words_count_and_not_sentences():
     assert word_frequency_accuracy(TRAINING, scored) == 3 / 4
 
 
-CONFIG = """
-import ml_collections
-
-from electra_jax.configs import quickstart
-from electra_jax.configs.finetune import base
-
-
-def get_config(variant=""):
-    config = quickstart.get_config("quicktest")
-    # Compiles in half the time.
-    config.objective.name, config.objective.corrective_weight = "mlm", 0.0
-    config.model.layers, config.steps, config.optimizer.warmup_steps = 1, 4, 1
-    probe = config.probe = base.get_config()
-    probe.update(dict(size="small", epochs=4.0, batch_size=32, reseeds=0))
-    probe.data.update(dict(lengths=1, directory="{data}"))
-    probe.log.every_steps = 1
-    probe.optimizer.learning_rate = 3e-3
-    probe.model.unrolled_layers = 1
-    probe.evaluation.per_epoch = 0.25
-    probe.tasks.parts = base.tagging_task(
-        train="train.txt", dev="dev.txt", format="tokens", spans=False, metrics=("accuracy",), max_length=32
-    )
-    probe.reference = ml_collections.ConfigDict(
-        dict(name="masked language model", mean=0.75, sd=0.01, seeds=3, steps=10_000, recorded="docs/results.md")
-    )
-    return config
-"""
-
-
 @pytest.fixture(scope="module")
 def flags(tmp_path_factory):
     """Flags of a run with a probe; all runs share the dataset and the compiled programs."""
@@ -70,9 +41,9 @@ def flags(tmp_path_factory):
     line = "the/DT king/NN gives/VB a/DT crown/NN\n"
     (shared / "train.txt").write_text(line * 64)
     (shared / "dev.txt").write_text(line.replace("crown", "ring") * 4)
-    (shared / "probed.py").write_text(CONFIG.format(data=shared))
     return lambda workdir: (
-        f"--config={shared}/probed.py",
+        "--config=tests/finetuning/probed_preset.py",
+        f"--config.probe.data.directory={shared}",
         f"--workdir={workdir}",
         f"--config.data.directory={shared}/prepared",
         f"--config.compile_cache={shared}/compiled",

@@ -1,4 +1,4 @@
-"""The house's own folder: all of a model, and nothing that does not belong together."""
+"""Our own format: all of a model, and nothing that does not belong together."""
 
 import dataclasses
 import json

@@ -1,65 +1,17 @@
 """The kernels of attention, run by JAX's interpreter, against the plain implementation."""
 
 import dataclasses
-import os
-import pathlib
-import subprocess
-import sys
 
-import flax.linen as nn
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from electra_jax import config as configs
 from electra_jax.errors import InputError
-from electra_jax.models import draws
-from electra_jax.models.attention import IMPLEMENTATIONS, SelfAttention, choose_implementation
+from electra_jax.models.attention import IMPLEMENTATIONS, choose_implementation
 from electra_jax.models.attention_kernel import fits
 from electra_jax.models.encoder import SAVED_ACTIVATIONS
-from electra_jax.training import partitioning
-
-
-def documents(rows, length):
-    """Two documents, then padding of another length in each row."""
-    ids_BxL = np.ones((rows, length), np.int32)
-    ids_BxL[:, length // 3 :] = 2
-    for row in range(rows):
-        ids_BxL[row, length - 7 * row :] = 0
-    return ids_BxL
-
-
-def outcome(module, params, hidden_BxLxD, ids_BxL):
-    """The attended values where there is text, and gradients of a weighting of them."""
-    rng = np.random.default_rng(2)
-    real_BxLx1 = (ids_BxL > 0)[..., None]
-    weights_BxLxD = (rng.normal(size=hidden_BxLxD.shape) * real_BxLx1).astype(np.float32)
-
-    def weighted(params, hidden_BxLxD):
-        attended_BxLxD = module.apply(
-            {"params": params}, hidden_BxLxD, ids_BxL, deterministic=False, rngs={"dropout": jax.random.key(5)}
-        )
-        return jnp.sum(attended_BxLxD * weights_BxLxD), attended_BxLxD * real_BxLx1
-
-    gradients, attended = jax.jit(jax.grad(weighted, (0, 1), has_aux=True))(params, hidden_BxLxD)
-    return jax.tree.map(np.asarray, {"attended": attended, "gradients": gradients})
-
-
-def prepared(heads, head_size, length, rate, rows=4):
-    module = SelfAttention(heads, head_size, rate, nn.initializers.normal(0.2))
-    hidden_BxLxD = np.random.default_rng(0).normal(size=(rows, length, 48)).astype(np.float32)
-    ids_BxL = documents(rows, length)
-    params = nn.unbox(module.init(jax.random.key(0), hidden_BxLxD, ids_BxL, deterministic=True))["params"]
-    rng = np.random.default_rng(1)
-    params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), params)
-    return module, params, hidden_BxLxD, ids_BxL
-
-
-def assert_equal(one, other, tolerance=2e-6):
-    # Against the largest of all: the keys' bias, which no softmax sees, has gradients of rounding errors alone.
-    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(other))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a / scale, b / scale, atol=tolerance), one, other)
+from tests.models.attention_cases import assert_equal, attended_in_parts, outcome, prepared
+from tests.running import run_program
 
 
 @pytest.mark.parametrize(
@@ -80,23 +32,6 @@ def test_splash_attention_gives_values_and_gradients_of_plain_attention():
     assert_equal(outcome(splash, *rest), outcome(module, *rest))
 
 
-def attended_in_parts(module, params, hidden_BxLxD, ids_BxL, count):
-    """What a module says of a batch in parts, put together again."""
-
-    @jax.jit
-    def part(number, hidden, ids):
-        with draws.part_of_batch(number, count):
-            return module.apply(
-                {"params": params}, hidden, ids, deterministic=False, rngs={"dropout": jax.random.key(5)}
-            )
-
-    attended_BxLxD = np.empty_like(hidden_BxLxD)
-    for number in range(count):
-        own = slice(number, None, count)
-        attended_BxLxD[own] = part(number, hidden_BxLxD[own], ids_BxL[own]) * (ids_BxL[own] > 0)[..., None]
-    return attended_BxLxD
-
-
 @pytest.mark.parametrize("implementation", ["plain", "fused"])
 def test_parts_of_a_batch_drop_what_the_whole_batch_drops(implementation):
     module, *rest = prepared(2, 64, 128, 0.3)
@@ -104,34 +39,10 @@ def test_parts_of_a_batch_drop_what_the_whole_batch_drops(implementation):
     np.testing.assert_allclose(attended_in_parts(in_parts, *rest, 2), outcome(module, *rest)["attended"], atol=2e-5)
 
 
-def compare_on_four_devices():
-    module, *rest = prepared(4, 64, 128, 0.1, rows=8)
-    kernel = dataclasses.replace(module, implementation="fused", interpret=True)
-    with partitioning.placed_on(partitioning.make_mesh((2, 1, 2)), "fsdp_tp"):
-        parts = attended_in_parts(kernel, *rest, 2)
-    np.testing.assert_allclose(parts, outcome(module, *rest)["attended"], atol=2e-5)
-    for implementation, rate in (("fused", 0.1), ("splash", 0.0)):
-        module, *rest = prepared(4, 64, 128, rate)
-        kernel = dataclasses.replace(module, implementation=implementation, interpret=True)
-        expected = outcome(module, *rest)
-        for sizes in ((4, 1, 1), (1, 2, 2)):
-            with partitioning.placed_on(partitioning.make_mesh(sizes), "fsdp_tp"):
-                assert_equal(outcome(kernel, *rest), expected)
-            print(implementation, sizes)
-
-
 @pytest.mark.slow
 def test_kernels_on_a_mesh_give_what_plain_attention_gives_on_one_device():
-    script = "import test_attention_kernel; test_attention_kernel.compare_on_four_devices()"
-    environment = {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=4",
-        "PYTHONPATH": os.pathsep.join([os.getcwd(), str(pathlib.Path(__file__).parent)]),
-    }
-    run = subprocess.run(
-        [sys.executable, "-c", script], env=os.environ | environment, capture_output=True, text=True, check=False
-    )
-    assert run.stdout.count("fused") == run.stdout.count("splash") == 2, run.stderr[-3000:]
+    printed = run_program("tests.models.programs.attention_on_a_mesh", devices=4)
+    assert printed.count("fused") == printed.count("splash") == 2
 
 
 def test_rows_that_the_kernel_cannot_have_are_left_to_plain_attention():

@@ -14,6 +14,7 @@ from electra_jax.models.encoder import Embeddings, EncoderConfig
 from electra_jax.pretraining.corruption import SpecialTokens, num_slots
 from electra_jax.pretraining.objectives import Objective, electra_loss, electra_metrics, electra_outputs
 from electra_jax.pretraining.pretraining_job import encoder_config, pretraining_job
+from electra_jax.training.partitioning import make_mesh, placed_on
 from tests.configs import typed
 
 PRESETS = {
@@ -338,6 +339,20 @@ def test_given_positions_have_the_gradient_of_a_gather(quick_jit):
     words, positions = gradient["word_embeddings"], gradient["position_embeddings"]
     np.testing.assert_allclose(positions[:12], words[:12], rtol=1e-5, atol=1e-5)
     assert not positions[12:].any()
+
+
+@pytest.mark.parametrize("name", ["electra", "hybrid", "mlm"])
+def test_the_model_constrains_hidden_states_around_and_within_its_layers(name):
+    config = importlib.import_module("configs.small").get_config("quicktest")
+    config.objective.name, config.objective.corrective_weight = name, float(name == "hybrid")
+    job = pretraining_job(config, None, "cpu")
+    [shape] = job.batch_shapes()
+    key = jax.eval_shape(lambda: jax.random.key(0))
+    params = nn.unbox(jax.eval_shape(job.init, key))
+    with placed_on(make_mesh((1, 1, 1)), "dp"):
+        program = jax.make_jaxpr(job.loss)(params, shape, key)
+    # Each encoder constrains what enters its layers and, in the layers' loop, what leaves each of them.
+    assert str(program).count("sharding_constraint[") >= (2 if name == "mlm" else 4)
 
 
 @pytest.fixture(scope="module")

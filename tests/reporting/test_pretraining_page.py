@@ -388,6 +388,17 @@ def test_command_line_prints_the_path_or_exits_64(make_run):
         assert "workdir" in finished.stderr
 
 
-def test_report_starts_without_jax_and_tensorflow():
-    code = "import sys, electra_jax.report; print({'jax', 'tensorflow', 'matplotlib'} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "set()\n"
+def test_a_run_that_has_logged_nothing_has_no_metrics(make_run, tmp_path):
+    assert not report.has_metrics(tmp_path / "nowhere")
+    assert not report.has_metrics(make_run(metrics=[]))
+    assert report.has_metrics(make_run())
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "result.json", "results.json", "seed_42/metrics.jsonl"])
+def test_files_of_either_task_count_as_metrics_once_they_hold_something(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("")
+    assert not report.has_metrics(tmp_path)
+    path.write_text("{}")
+    assert report.has_metrics(tmp_path)

@@ -17,7 +17,7 @@ SHAKESPEARE = pathlib.Path(__file__).parents[1] / "data" / "shakespeare.txt"
 
 @pytest.fixture
 def data(tmp_path):
-    """`config.data` for the text of the house: rows of 32, a vocabulary of 600."""
+    """`config.data` for the shipped text: rows of 32, a vocabulary of 600."""
     return ml_collections.ConfigDict(
         {
             "directory": str(tmp_path / "dataset"),

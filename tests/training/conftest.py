@@ -1,15 +1,9 @@
-import importlib.util
-import pathlib
-
 import pytest
 
 from electra_jax.training import partitioning
 from electra_jax.training.optimizer import OptimizerConfig
 from electra_jax.training.trainer import LoopConfig, Trainer
-
-_SPEC = importlib.util.spec_from_file_location("stand_in", pathlib.Path(__file__).with_name("stand_in.py"))
-stand_in = importlib.util.module_from_spec(_SPEC)
-_SPEC.loader.exec_module(stand_in)
+from tests.training.stand_in import ParityJob
 
 
 @pytest.fixture
@@ -39,6 +33,6 @@ def make_trainer():
             schedule=schedule,
         )
         mesh = partitioning.make_mesh((-1, 1, 1))
-        return Trainer(job or stand_in.ParityJob(), optimizer, LoopConfig(**loop), mesh, note=print)
+        return Trainer(job or ParityJob(), optimizer, LoopConfig(**loop), mesh, note=print)
 
     return make

@@ -1,7 +1,4 @@
 import json
-import os
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -10,6 +7,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from electra_jax.errors import InputError
 from electra_jax.training import partitioning
+from tests.running import result_of
 
 
 @pytest.mark.parametrize(
@@ -84,47 +82,9 @@ def test_a_batch_arrives_whole(make_trainer):
     np.testing.assert_array_equal(jax.device_get(trainer.put(batch)), batch)
 
 
-# The real thing, with dropout: 20 steps of a small ELECTRA on so many devices, the loss of each.
-_LOSSES = """
-import json, sys, types
-import numpy as np
-from electra_jax.configs import hybrid_small
-from electra_jax.pretraining.job import pretraining_job
-from electra_jax.training import partitioning
-from electra_jax.training.trainer import make_trainer
-
-data, fsdp, tensor, sharding = *map(int, sys.argv[1:4]), sys.argv[4]
-config = hybrid_small.get_config("quicktest")  # All that ELECTRA has, and a head more.
-config.data.tokenizer.vocabulary_size = 100  # Divisible by no mesh of eight: its axis must be replicated, and said.
-config.mesh.sharding = sharding
-trainer = make_trainer(
-    config, pretraining_job(config, None, "cpu"), partitioning.make_mesh((data, fsdp, tensor)), lambda text: None
-)
-random = np.random.default_rng(0)
-losses = []
-with trainer.placed():
-    state, step = trainer.initial_state(), trainer.compile()
-    for _ in range(20):
-        batch = random.integers(5, 100, (8, 32), dtype=np.int32)
-        batch[:, 0], batch[:, 20], batch[:, -1] = 2, 3, 3
-        batch[0, 24:] = 0
-        state, metrics = step(state, trainer.put(batch), trainer.root_key)
-        losses.append(metrics)
-names = "generator_loss", "discriminator_loss", "corrective_loss"
-totals = [float(m[name][0] / m[name][1]) for name in names for m in losses]
-print(json.dumps(totals))
-"""
-
-
 def losses(devices, *mesh_and_sharding):
-    environment = os.environ | {
-        "JAX_PLATFORMS": "cpu",
-        "XLA_FLAGS": f"--xla_force_host_platform_device_count={devices} --xla_backend_optimization_level=0",
-    }
-    command = [sys.executable, "-c", _LOSSES, *mesh_and_sharding]
-    finished = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert finished.returncode == 0, finished.stderr
-    return json.loads(finished.stdout.splitlines()[-1])
+    """The losses of twenty steps of a small ELECTRA on so many devices."""
+    return result_of("tests.training.programs.losses", *mesh_and_sharding, devices=devices)
 
 
 @pytest.mark.slow
@@ -134,65 +94,10 @@ def test_twenty_steps_have_equal_losses_on_one_device_and_on_eight():
     np.testing.assert_allclose(losses(8, "2", "2", "2", "fsdp_tp"), alone, atol=1e-5)
 
 
-# Three updates of a small ELECTRA, dropout on: the first one's gradients, the parameters after the last, the losses.
-_UPDATES = """
-import json, sys
-import jax, numpy as np
-from electra_jax.configs import hybrid_small
-from electra_jax.pretraining.job import pretraining_job
-from electra_jax.training import partitioning
-from electra_jax.training.trainer import make_trainer
-
-path, changes = sys.argv[1], json.loads(sys.argv[2])
-config = hybrid_small.get_config("quicktest")
-config.objective.schedules.discriminator_weight = "0:10,3:5"
-config.objective.schedules.mask_fraction = "0:0.25,3:0.15"
-config.batch_size = 16
-if "gradient_scope" not in sys.argv[2]:
-    config.optimizer.clip_norm = 1e9  # Not active, so that the first moments are the gradients.
-config.update_from_flattened_dict(changes)
-mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor), slices=1)
-trainer = make_trainer(config, pretraining_job(config, None, "cpu"), mesh, print)
-random = np.random.default_rng(0)
-kept = {}
-with trainer.placed():
-    constraints = trainer.lower().as_text().count("sdy.sharding_constraint")
-    state, step = trainer.initial_state(), trainer.compile()
-    for number in range(3):
-        batch = random.integers(5, 512, (16, 32), dtype=np.int32)
-        batch[:, 0] = 2
-        for row, end in enumerate(random.integers(7, 32, 16)):  # Parts and devices have different weights.
-            batch[row, end], batch[row, end + 1 :] = 3, 0
-        state, metrics = step(state, trainer.put(batch), trainer.root_key)
-        if number == 0:
-            moments = state.optimizer[1]
-            moments = moments.first if config.optimizer.name == "adam" else moments.inner_states["others"].inner_state.first
-            for name, leaf in jax.tree_util.tree_leaves_with_path(moments):
-                kept["gradient" + jax.tree_util.keystr(name)] = np.asarray(leaf) / (1 - config.optimizer.beta1)
-            leaves = jax.tree.leaves(moments)
-            here = sum(leaf.addressable_shards[0].data.size for leaf in leaves) / sum(leaf.size for leaf in leaves)
-for name, leaf in jax.tree_util.tree_leaves_with_path(state.params):
-    kept["parameter" + jax.tree_util.keystr(name)] = np.asarray(leaf)
-kept |= {"metric" + name: np.asarray(pair) for name, pair in metrics.items()}
-np.savez(path, **kept)
-print(json.dumps({"constraints": constraints, "share": here}))
-"""
-
-
 def updates(path, devices, **changes):
     """What three updates came to by name; the step's constraints; and the share of the moments on a device."""
-    flags = f"--xla_force_host_platform_device_count={devices}"
-    flags += " --xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    finished = subprocess.run(
-        [sys.executable, "-c", _UPDATES, str(path), json.dumps(changes)],
-        env=os.environ | {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": flags},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert finished.returncode == 0, finished.stderr
-    said = json.loads(finished.stdout.splitlines()[-1])
+    said = result_of("tests.training.programs.updates", path, json.dumps(changes), devices=devices)
     with np.load(path) as arrays:
         return dict(arrays), said["constraints"], said["share"]
 
@@ -218,16 +123,18 @@ FSDP_TP = {"mesh__sharding": "fsdp_tp", "mesh__data": 1, "mesh__fsdp": 2, "mesh_
 @pytest.mark.parametrize(
     ("changes", "share"),
     [
-        pytest.param({}, 1.0, id="dp"),
-        pytest.param({"mesh__shard_optimizer": True}, 0.26, id="dp, moments dealt out"),
-        pytest.param({"mesh__sharding": "fsdp", "mesh__data": 1, "mesh__fsdp": 4}, 0.4, id="fsdp"),
-        pytest.param(FSDP_TP, 0.4, id="fsdp_tp"),
+        # Each placement and each way to compute at least once; what does not bear on another shares a run with it.
+        pytest.param({"model__saved_activations": "layer_inputs"}, 1.0, id="dp, layer_inputs"),
+        pytest.param({"accumulation": 4, "mesh__shard_optimizer": True}, 0.26, id="dp, four microbatches, ZeRO-1"),
+        pytest.param(
+            {"mesh__sharding": "fsdp", "mesh__data": 1, "mesh__fsdp": 4, "model__saved_activations": "products"},
+            0.4,
+            id="fsdp, products",
+        ),
         pytest.param(FSDP_TP | {"mesh__rules": "embed:none,mlp:fsdp+tensor,vocab:fsdp"}, 0.5, id="table of one's own"),
-        pytest.param({"accumulation": 2}, 1.0, id="two parts"),
-        pytest.param({"accumulation": 4, "mesh__shard_optimizer": True}, 0.26, id="four parts, moments dealt out"),
-        pytest.param(FSDP_TP | {"accumulation": 4, "mesh__shard_optimizer": True}, 0.4, id="fsdp_tp, four parts"),
-        pytest.param({"model__saved_activations": "products"}, 1.0, id="products"),
-        pytest.param({"model__saved_activations": "layer_inputs"}, 1.0, id="layer_inputs"),
+        pytest.param(
+            FSDP_TP | {"accumulation": 4, "mesh__shard_optimizer": True}, 0.4, id="fsdp_tp, four microbatches, ZeRO-1"
+        ),
     ],
 )
 def test_gradients_and_updates_are_equal_however_they_are_computed(plain, tmp_path, changes, share):

@@ -50,7 +50,7 @@ class SentencePieceTokenizer:
         Raises:
           InputError: the bytes are not a model, or a special piece is missing.
         """
-        # Checked first, so that `model_file` reads only what is sound.
+        # Checked first, so that `sentencepiece_model` reads only what is sound.
         _processor(model, origin)
         content = sentencepiece_model.read(model)
         if special is None:

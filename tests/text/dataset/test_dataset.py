@@ -2,8 +2,6 @@
 
 import json
 import pathlib
-import subprocess
-import sys
 import types
 
 import numpy as np
@@ -14,6 +12,7 @@ from electra_jax.errors import InputError
 from electra_jax.text.dataset import dataset as datasets
 from electra_jax.text.dataset.dataset import is_prepared, open_dataset, verify
 from electra_jax.text.dataset.shards import ShardWriter
+from tests.running import run_program
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -129,18 +128,8 @@ def test_remote_rows_are_asked_for_all_at_once(tmp_path, write_dataset, monkeypa
 
 
 def test_more_shards_than_files_may_be_open_are_read(tmp_path, write_dataset, tiny_tokenizer):
-    count = 900
-    write_dataset(tmp_path, shards=((0, 1),) * count)
-    program = (
-        "import resource, sys, numpy as np\n"
-        "from electra_jax.text.dataset.dataset import open_dataset\n"
-        "resource.setrlimit(resource.RLIMIT_NOFILE, (700, 700))\n"
-        "split = open_dataset(sys.argv[1]).train\n"
-        f"order = np.random.default_rng(0).permutation({count})\n"
-        "for _ in range(2):\n"
-        "    assert (split.rows(order)[:, 0] == order + 5).all()\n"
-    )
-    subprocess.run([sys.executable, "-c", program, tmp_path], check=True)
+    write_dataset(tmp_path, shards=((0, 1),) * 900)
+    run_program("tests.text.programs.read_many_shards", tmp_path)
 
 
 def test_opening_lists_the_directory_once_however_many_shards(tmp_path, write_dataset, monkeypatch):

@@ -7,8 +7,6 @@ import os
 import pathlib
 import re
 import signal
-import subprocess
-import sys
 import time
 import tracemalloc
 
@@ -23,6 +21,7 @@ from electra_jax.text.dataset.runners import Runner
 from electra_jax.text.sources import text_sources
 from electra_jax.text.tokenizers import tokenizer
 from tests.configs import typed_data
+from tests.running import started_program
 
 ROOT = pathlib.Path(__file__).parents[3]
 SHAKESPEARE = ROOT / "tests" / "data" / "shakespeare.txt"
@@ -427,26 +426,16 @@ def test_a_killed_prepare_leaves_nothing_that_opens_and_the_next_one_finishes_it
     prepare(many)
     expected = checksums(many.directory)
     many.directory += "-killed"
-    program = (
-        "import sys, json, time, ml_collections\n"
-        "from electra_jax.progress import ProgressLine\n"
-        "from electra_jax.text import plan, runners, units, writer\n"
-        "plan._SMALLEST_UNIT_BYTES = 20_000\n"
-        "attempt = units.attempt\n"
-        "units.attempt = lambda *arguments: (attempt(*arguments), time.sleep(0.05))[0]\n"
-        "data = ml_collections.ConfigDict(json.loads(sys.argv[1]))\n"
-        "writer.ensure(typed_data(data), ProgressLine(), runners.Runner(workers=1))\n"
-    )
     directory = pathlib.Path(many.directory)
     kills = 0
     for results in (1, 8, 14, 20):
-        process = subprocess.Popen([sys.executable, "-c", program, many.to_json()], cwd=ROOT)
+        process = started_program("tests.text.programs.prepare_slowly", many.to_json())
         while process.poll() is None and sum(1 for _ in directory.rglob("*-*.*")) < results:
             time.sleep(0.01)
         if process.poll() is None:
             process.send_signal(signal.SIGKILL)
             kills += 1
-        process.wait()
+        process.communicate()
         if kills:
             with pytest.raises(InputError, match="not a prepared dataset"):
                 datasets.open_dataset(many.directory)
@@ -456,21 +445,14 @@ def test_a_killed_prepare_leaves_nothing_that_opens_and_the_next_one_finishes_it
 
 
 def test_a_second_prepare_into_the_same_directory_is_refused_while_the_first_works(data):
-    program = (
-        "import sys, json, time, ml_collections\n"
-        "from electra_jax.progress import ProgressLine\n"
-        "from electra_jax.text import writer\n"
-        "writer._finish = lambda *_: (print('ready', flush=True), time.sleep(60))\n"
-        "writer.ensure(ml_collections.ConfigDict(json.loads(sys.argv[1])), ProgressLine(sys.stderr))\n"
-    )
-    first = subprocess.Popen([sys.executable, "-c", program, data.to_json()], stdout=subprocess.PIPE, cwd=ROOT)
+    first = started_program("tests.text.programs.prepare_and_wait", data.to_json())
     try:
-        assert first.stdout.readline() == b"ready\n"
+        assert first.stdout.readline() == "ready\n"
         with pytest.raises(InputError, match=rf"is being prepared by another process \(process {first.pid} on"):
             prepare(data)
     finally:
         first.kill()
-        first.wait()
+        first.communicate()
     assert ensure(data).train.num_rows > 0
 
 

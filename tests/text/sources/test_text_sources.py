@@ -141,7 +141,7 @@ def test_a_file_that_may_not_be_read_is_a_problem(tmp_path, monkeypatch):
         list(documents(piece, ""))
 
 
-def test_the_house_text_reads_as_scenes():
+def test_the_shipped_text_reads_as_scenes():
     path = pathlib.Path(__file__).parents[2] / "data" / "shakespeare.txt"
     found = lines_of(path)
     assert len(found) > 40

@@ -4,8 +4,6 @@ import io
 import json
 import pathlib
 import random
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -16,6 +14,7 @@ from electra_jax.errors import InputError
 from electra_jax.text.tokenizers import sentencepiece_tokenizer
 from electra_jax.text.tokenizers.special_tokens import ROLES, SPECIAL_PIECES
 from electra_jax.text.tokenizers.tokenizer import load
+from tests.running import started_program
 
 DATA = pathlib.Path(__file__).parents[2] / "data"
 SCRIPTS = (DATA / "scripts.txt").read_text().splitlines()
@@ -130,25 +129,16 @@ def test_decoding_keeps_special_pieces(unigram):
 
 
 def test_training_gives_the_same_bytes_in_every_process():
-    program = (
-        "import sys; from electra_jax.text import sentence_pieces\n"
-        "lines = open(sys.argv[1]).read().splitlines()\n"
-        "for kind in ('unigram', 'bpe'):\n"
-        "    print(sentence_pieces.train(lines, kind=kind, vocabulary_size=1500, lowercase=True,"
-        " character_coverage=0.9995).sha256)"
-    )
-    outputs = [
-        subprocess.run(
-            [sys.executable, "-c", program, DATA / "shakespeare.txt"],
-            capture_output=True,
-            check=True,
-            env={"PYTHONHASHSEED": str(seed), "PYTHONPATH": ":".join(sys.path)},
-        )
+    arguments = "sentencepiece", DATA / "shakespeare.txt"
+    programs = [
+        started_program("tests.text.programs.train_tokenizers", *arguments, PYTHONHASHSEED=str(seed))
         for seed in range(2)
     ]
-    assert len({output.stdout for output in outputs}) == 1
+    outputs = [program.communicate() for program in programs]
+    assert len({printed for printed, _ in outputs}) == 1
+    assert len(outputs[0][0].split()) == 2
     # Nor has the library anything to say.
-    assert [output.stderr for output in outputs] == [b"", b""]
+    assert [errors for _, errors in outputs] == ["", ""]
 
 
 def test_long_lines_are_cut_at_blanks():

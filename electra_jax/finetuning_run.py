@@ -1,0 +1,50 @@
+"""A fine-tuning run from its config: check, read the examples, train once for each seed, report."""
+
+import dataclasses
+import json
+
+import jax
+
+from electra_jax import config_rules
+from electra_jax.config.finetuning import FinetuningConfig
+from electra_jax.config.schema import Problems
+from electra_jax.errors import MismatchError
+from electra_jax.finetuning import run
+from electra_jax.reporting.final_report import report_at_end
+from electra_jax.reporting.summary import summary_lines
+from electra_jax.training.multihost import processes
+from electra_jax.training.run_context import RunContext, RunOptions
+from electra_jax.training.run_workdir import Workdir
+
+
+def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, options: RunOptions) -> None:
+    """Trains once for each seed, or scores the trials of the workdir again.
+
+    Args:
+      config: of the run.
+      problems: what is wrong with single fields of it.
+      context: of the run.
+      options: what flags say in addition.
+
+    Raises:
+      RunError: the config or an input does not fit, or the run was stopped; see `errors`.
+    """
+    workdir, line, cluster = context.workdir, context.line, context.cluster
+    config_rules.check(config, jax.device_count(), cluster.count, problems=problems)
+    examples = run.read_examples(config, line)
+    beginning = run.start(config, workdir, line)
+    tasks = run.make_tasks(config, examples, beginning.tokenizer)
+    trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
+    if options.profiled:
+        options.profiled.check(trainer.optimizer_config.steps)
+    Workdir(context, options).open(run.recorded_fields(config, beginning))
+    processes.use_compile_cache(config.compile_cache, workdir)
+    cluster.agree("examples", run.data_facts(trainer.job, beginning), MismatchError)
+    trials = run.make_trials(config, trainer, beginning, workdir, options.config_path, line)
+    trials = dataclasses.replace(trials, profiled=options.profiled)
+    if options.evaluates:
+        line.print(json.dumps(trials.evaluate()["summary"], indent=2))
+        return
+    line.print(run.screen(config, trainer))
+    with report_at_end(workdir, line, writes=cluster.is_first):
+        line.print("\n".join(summary_lines(trials.run())))

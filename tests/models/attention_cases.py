@@ -1,0 +1,67 @@
+"""Inputs for implementations of attention, and what they make of them: values and gradients."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from electra_jax.models import draws
+from electra_jax.models.attention import SelfAttention
+
+
+def documents(rows, length):
+    """Two documents, then padding of another length in each row."""
+    ids_BxL = np.ones((rows, length), np.int32)
+    ids_BxL[:, length // 3 :] = 2
+    for row in range(rows):
+        ids_BxL[row, length - 7 * row :] = 0
+    return ids_BxL
+
+
+def outcome(module, params, hidden_BxLxD, ids_BxL):
+    """The attended values where there is text, and gradients of a weighting of them."""
+    rng = np.random.default_rng(2)
+    real_BxLx1 = (ids_BxL > 0)[..., None]
+    weights_BxLxD = (rng.normal(size=hidden_BxLxD.shape) * real_BxLx1).astype(np.float32)
+
+    def weighted(params, hidden_BxLxD):
+        attended_BxLxD = module.apply(
+            {"params": params}, hidden_BxLxD, ids_BxL, deterministic=False, rngs={"dropout": jax.random.key(5)}
+        )
+        return jnp.sum(attended_BxLxD * weights_BxLxD), attended_BxLxD * real_BxLx1
+
+    gradients, attended = jax.jit(jax.grad(weighted, (0, 1), has_aux=True))(params, hidden_BxLxD)
+    return jax.tree.map(np.asarray, {"attended": attended, "gradients": gradients})
+
+
+def prepared(heads, head_size, length, rate, rows=4):
+    module = SelfAttention(heads, head_size, rate, nn.initializers.normal(0.2))
+    hidden_BxLxD = np.random.default_rng(0).normal(size=(rows, length, 48)).astype(np.float32)
+    ids_BxL = documents(rows, length)
+    params = nn.unbox(module.init(jax.random.key(0), hidden_BxLxD, ids_BxL, deterministic=True))["params"]
+    rng = np.random.default_rng(1)
+    params = jax.tree.map(lambda leaf: leaf + 0.1 * rng.normal(size=leaf.shape).astype(np.float32), params)
+    return module, params, hidden_BxLxD, ids_BxL
+
+
+def assert_equal(one, other, tolerance=2e-6):
+    # Against the largest of all: the keys' bias, which no softmax sees, has gradients of rounding errors alone.
+    scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(other))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a / scale, b / scale, atol=tolerance), one, other)
+
+
+def attended_in_parts(module, params, hidden_BxLxD, ids_BxL, count):
+    """What a module says of a batch in parts, put together again."""
+
+    @jax.jit
+    def part(number, hidden, ids):
+        with draws.part_of_batch(number, count):
+            return module.apply(
+                {"params": params}, hidden, ids, deterministic=False, rngs={"dropout": jax.random.key(5)}
+            )
+
+    attended_BxLxD = np.empty_like(hidden_BxLxD)
+    for number in range(count):
+        own = slice(number, None, count)
+        attended_BxLxD[own] = part(number, hidden_BxLxD[own], ids_BxL[own]) * (ids_BxL[own] > 0)[..., None]
+    return attended_BxLxD
