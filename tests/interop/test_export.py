@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from electra_jax.configs import base, large, small
+from electra_jax.configs import base, small
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import export, google_checkpoint, huggingface_folder, native_format, tokenizer_files
 from electra_jax.interop.checkpoints import open_model
@@ -29,8 +29,7 @@ SIZES = {
     "small": lambda: sizes_of(small, None, **CUT),
     "small++": lambda: sizes_of(small, 1.0, **CUT),
     "base": lambda: sizes_of(base, None, **CUT),
-    "large": lambda: sizes_of(large, None, **CUT),
-}
+}  # Large has Base's kinds of tensors.
 
 
 @pytest.mark.slow
