@@ -9,7 +9,7 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import safetensors, tensor_map, tokenizer_files
+from electra_jax.interop import tensor_files, tensor_map, tokenizer_files
 from electra_jax.interop.model import Model, TaskHead, sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig
 
@@ -49,7 +49,7 @@ def write(model: Model, directory: str) -> None:
     tensors = tensor_map.flatten(model.params)
     if model.task_head:
         tensors |= {_TASK_HEAD + name: np.asarray(array) for name, array in model.task_head.tensors.items()}
-    safetensors.write(storage.join(directory, safetensors.FILE), tensors)
+    tensor_files.write(storage.join(directory, tensor_files.FILE), tensors)
     write_manifest(model, directory)
     if model.tokenizer:
         model.tokenizer.save(storage.join(directory, _TOKENIZER))
@@ -68,7 +68,7 @@ def read(directory: str) -> Model:
       InputError: a file is missing or damaged, or they do not belong together.
     """
     fields = read_manifest(directory)
-    flat = dict(safetensors.read_folder(directory))
+    flat = dict(tensor_files.read_folder(directory))
     task_head = None
     if head := fields["task_head"]:
         names = [name for name in flat if name.startswith(_TASK_HEAD)]
