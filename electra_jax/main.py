@@ -15,7 +15,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from electra_jax import allocator, entry_point
+from electra_jax import allocator, entry_point, storage
 from electra_jax import config as configs
 from electra_jax.errors import InputError, MismatchError, RunError
 from electra_jax.progress import ProgressLine, QuietLine
@@ -129,7 +129,7 @@ def _pretrain(config: Any, workdir: pathlib.Path, model: Any, profiled: Any, lin
     def describe() -> None:
         dataset.tokenizer.save(workdir / "tokenizer")
         environment = {"config": flags.FLAGS["config"].config_filename, **telemetry.environment()}
-        telemetry.write_json(workdir / "environment.json", environment)
+        storage.write_json(workdir / "environment.json", environment)
 
     cluster.from_first(describe)
     line.print(facts.screen(trainer))
@@ -294,7 +294,6 @@ def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:
       InputError: it cannot be written, or is a folder of something else.
       MismatchError: it belongs to another config.
     """
-    from electra_jax.training import telemetry
 
     ours = json.loads(config.to_json_best_effort())
     path = workdir / "config.json"
@@ -320,7 +319,7 @@ def _opened_workdir(workdir: pathlib.Path, config: Any) -> pathlib.Path:
             raise InputError(f"--workdir={workdir}: no run to evaluate there")
         if _MODE.value == "train":
             workdir.mkdir(parents=True, exist_ok=True)
-            telemetry.write_json(path, ours | {"fingerprint": configs.fingerprint(ours)})
+            storage.write_json(path, ours | {"fingerprint": configs.fingerprint(ours)})
     except (OSError, ValueError) as error:
         raise InputError(f"--workdir={workdir}: cannot be used: {error}") from error
     return workdir

@@ -7,7 +7,6 @@ Compiles the real training step for a TPU slice that is not there, and says whet
   MFU       = the model's FLOPs a device (matrix products, forward and backward, nothing twice) / step time / peak
 """
 
-import json
 import os
 import pathlib
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 from absl import flags
 from ml_collections import config_flags
 
-from electra_jax import entry_point
+from electra_jax import entry_point, storage
 from electra_jax.errors import InputError
 
 _CONFIG = config_flags.DEFINE_config_file("config", lock_config=True, help_string="What to do: a file of configs/.")
@@ -46,7 +45,7 @@ def main() -> None:
         raise InputError(_refusal(config, slice_, error, fitting)) from error
     print("\n".join(plan_text.plan_lines(plan)))
     if target:
-        target.write_text(json.dumps(plan.as_fields(), indent=2) + "\n")
+        storage.write_json(target, plan.as_fields())
 
 
 def _refusal(config: Any, slice_: Any, error: Any, fitting: Any) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 
 from electra_jax import config as configs
+from electra_jax import storage
 from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.progress import ProgressLine
 from electra_jax.text.dataset import writer
@@ -41,8 +42,8 @@ def pretrain(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str
     workdir.mkdir(parents=True, exist_ok=True)
     # What `interop/workdir.py` reads beside a checkpoint.
     fields = json.loads(config.to_json_best_effort())
-    telemetry.write_json(workdir / "config.json", fields | {"fingerprint": configs.fingerprint(fields)})
-    telemetry.write_json(workdir / "environment.json", telemetry.environment())
+    storage.write_json(workdir / "config.json", fields | {"fingerprint": configs.fingerprint(fields)})
+    storage.write_json(workdir / "environment.json", telemetry.environment())
     dataset.tokenizer.save(workdir / "tokenizer")
     loop.train(trainer, workdir, line)
     logged = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]

@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import hashlib
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -20,6 +19,7 @@ from benchmarks.objectives import recipes
 from benchmarks.objectives.plan import Plan
 from benchmarks.objectives.recipes import Run
 from benchmarks.objectives.tasks import RANDOM, TASKS, TaskFiles
+from electra_jax import storage
 from electra_jax.config import flatten
 
 _SPLITS = ("train", "dev", "test")
@@ -94,13 +94,9 @@ class Store:
 
     def finish(self, piece: Piece, result: Mapping[str, Any], seconds: float) -> None:
         """Writes a result, which appears whole, and removes the folder if it is not needed any more."""
-        path = self._path(piece)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.partial")
         record = {"name": piece.name, "fingerprint": piece.fingerprint, "seconds": round(seconds, 1)}
         record |= {"inputs": piece.inputs, "result": result}
-        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(temporary, path)
+        storage.write_json(self._path(piece), record, indent=1)
         if piece.work != "pretraining":
             shutil.rmtree(self.folder(piece), ignore_errors=True)
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from electra_jax import config as configs
+from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError, Preempted
 from electra_jax.finetuning import run
 from electra_jax.finetuning.data.examples import SentenceExample, is_answered
@@ -92,7 +93,7 @@ class Probe:
         split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}
         self._record(summary)
-        first(lambda: telemetry.write_json(place / RESULTS, summary))
+        first(lambda: storage.write_json(place / RESULTS, summary))
 
     def _summary(self, name: str, split: str, results: Mapping[str, Any]) -> dict[str, Any]:
         """What stands in results.json."""
@@ -183,4 +184,4 @@ def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequenc
 
 def _write_config(directory: pathlib.Path, config: Any) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    telemetry.write_json(directory / "config.json", json.loads(config.to_json_best_effort()))
+    storage.write_json(directory / "config.json", json.loads(config.to_json_best_effort()))

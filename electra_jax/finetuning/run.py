@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
@@ -233,13 +234,13 @@ def make_trials(
     def prepare(directory: pathlib.Path, seed: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if directory != workdir:
-            telemetry.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
+            storage.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
         # Beside several trials, too: the same command then goes on without the model.
         for place in {workdir, directory}:
             beginning.tokenizer.save(place / "tokenizer")
         _check_examples(directory / _TASKS, described)
-        telemetry.write_json(directory / _TASKS, described)
-        telemetry.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
+        storage.write_json(directory / _TASKS, described)
+        storage.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
 
     return Trials(
         workdir=workdir,

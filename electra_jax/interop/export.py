@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import tempfile
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -64,30 +62,21 @@ def write(model: Model, target: str, form: str) -> Copy:
       MismatchError: the copy is not the same; it is deleted.
     """
     check_target(target)
-    target = os.path.abspath(os.path.expanduser(target))
-    parent = os.path.dirname(target)
-    os.makedirs(parent, exist_ok=True)
     writers: dict[str, Callable[[Model, str], tuple[str, ...] | None]] = {
         "huggingface": huggingface_folder.write,
         "google": google_checkpoint.write,
         "electra_jax": native_format.write,
     }
-    temporary = tempfile.mkdtemp(prefix=f".{os.path.basename(target)}.", dir=parent)
     skipped: tuple[tuple[str, str], ...] = ()
     if form == "google" and CORRECTIVE_HEAD in model.params:
         skipped += ((CORRECTIVE_HEAD, "Google's discriminator has no word head"),)
         model = without_corrective_head(model)
-    try:
+    with storage.new_directory(target) as temporary:
         notes = writers[form](model, temporary) or ()
         if model.task_head and form == "google":
             skipped += ((f"head of {model.task_head.architecture}", "Google's code has heads of other kinds"),)
             model = dataclasses.replace(model, task_head=None)
         difference = _compare(model, open_model(temporary), temporary)
-        os.chmod(temporary, 0o755)
-        os.rename(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return Copy(difference, notes, skipped)
 
 

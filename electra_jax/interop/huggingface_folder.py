@@ -139,7 +139,7 @@ def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
             _PROVENANCE: {"origin": model.origin, "step": model.step, "sources": list(model.sources)},
         }
         tensor_files.write(storage.join(folder, tensor_files.FILE), state)
-        _write_json(storage.join(folder, CONFIG), fields)
+        storage.write_json(storage.join(folder, CONFIG), fields)
         if tokenizer:
             longest = (head and head.max_length) or config.positions
             notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
@@ -174,10 +174,6 @@ def _notes_on_task(head: TaskHead | None) -> list[str]:
         if head.architecture == _TASKS[0] and head.max_length % 2 == 0:
             notes.append("tokenizer: where both texts of a pair are cut, it may leave the other one a token more")
     return notes
-
-
-def _write_json(path: str, fields: Mapping[str, Any]) -> None:
-    storage.write(path, (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _is_network(path: str) -> bool:

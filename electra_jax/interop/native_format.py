@@ -57,8 +57,7 @@ def write(model: Model, directory: str) -> None:
 
 def write_manifest(model: Model, directory: str) -> None:
     """Writes electra_jax.json alone: beside the files of others, for what they do not say."""
-    content = json.dumps(manifest(model), indent=2, ensure_ascii=False) + "\n"
-    storage.write(storage.join(directory, MANIFEST), content.encode())
+    storage.write_json(storage.join(directory, MANIFEST), manifest(model))
 
 
 def read(directory: str) -> Model:

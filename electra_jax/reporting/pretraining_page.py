@@ -11,7 +11,7 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from electra_jax import collapse
+from electra_jax import collapse, storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import finetuning_page, markup
 from electra_jax.reporting.charts import charts, last, number
@@ -23,7 +23,6 @@ from electra_jax.reporting.run_files import (
     read_histories,
     read_json,
     read_json_lines,
-    write_page,
 )
 from electra_jax.wording import duration
 
@@ -51,7 +50,8 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
             f"start one with `python -m electra_jax.main --config=… --workdir={shlex.quote(str(workdir))}`"
         )
     target = directory / "report.html"
-    write_page(target, page)
+    # A path may hold bytes that are no text.
+    storage.write(target, page.encode("utf-8", "replace"))
     return target
 
 

@@ -204,11 +204,11 @@ def test_a_failed_write_leaves_the_old_report(make_run, monkeypatch):
     def fail(*_):
         raise OSError("disk full")
 
-    monkeypatch.setattr(report.os, "replace", fail)
+    monkeypatch.setattr(report.storage.os, "replace", fail)
     with pytest.raises(OSError, match="disk full"):
         report.write_report(directory)
     assert (directory / "report.html").read_text() == "old"
-    assert not list(directory.glob(".report-*"))
+    assert not list(directory.glob(".*"))
 
 
 PROBE = {
