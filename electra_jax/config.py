@@ -1,13 +1,11 @@
 """Configs: what is wrong with one, what identifies a run, and how two differ."""
 
-import hashlib
-import json
 import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from electra_jax import storage
+from electra_jax import nested, storage
 from electra_jax.errors import InputError
 from electra_jax.finetuning import validation
 from electra_jax.pretraining import schedules
@@ -375,15 +373,9 @@ def field(config: Any, name: str) -> Any:
     return config
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
     """Dotted names to JSON-ready leaves."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if hasattr(value, "items"):  # A dictionary, or a ConfigDict, which is no Mapping.
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in nested.flatten(tree).items()}
 
 
 def trained_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -398,8 +390,7 @@ def trained_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
     """SHA-256 of the trained fields, in hexadecimal."""
-    canonical = json.dumps(trained_fields(tree), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return nested.fingerprint(trained_fields(tree))
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
 import pathlib
 import shutil
@@ -19,8 +18,7 @@ from benchmarks.objectives import recipes
 from benchmarks.objectives.plan import Plan
 from benchmarks.objectives.recipes import Run
 from benchmarks.objectives.tasks import RANDOM, TASKS, TaskFiles
-from electra_jax import storage
-from electra_jax.config import flatten
+from electra_jax import nested, storage
 
 _SPLITS = ("train", "dev", "test")
 # What each random start draws its weights from; far from the seeds of other runs.
@@ -52,7 +50,7 @@ class Piece:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the inputs, in hexadecimal."""
-        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode()).hexdigest()
+        return nested.fingerprint(self.inputs)
 
     @property
     def path(self) -> str:
@@ -153,7 +151,7 @@ def calibration(plan: Plan) -> Piece:
     inputs = {
         name: {
             field: value
-            for field, value in flatten(json.loads(config.to_json_best_effort())).items()
+            for field, value in nested.flatten(json.loads(config.to_json_best_effort())).items()
             if not field.startswith(unimportant)
         }
         for name, config in contenders.items()

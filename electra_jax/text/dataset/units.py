@@ -5,14 +5,13 @@ they run and how often they were interrupted leave no trace in the dataset.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
 
 import ml_collections
 
-from electra_jax import storage
+from electra_jax import nested, storage
 from electra_jax.text.dataset import row_builders
 from electra_jax.text.sources import text_sources
 from electra_jax.text.sources.text_sources import Piece
@@ -97,7 +96,7 @@ def row_fields(data: ml_collections.ConfigDict) -> dict[str, Any]:
 
 def fingerprint(data: ml_collections.ConfigDict) -> str:
     """SHA-256 of the fields that the rows follow from, in hexadecimal."""
-    return hashlib.sha256(json.dumps(row_fields(data), sort_keys=True).encode()).hexdigest()
+    return nested.fingerprint(row_fields(data))
 
 
 def make_units(data: ml_collections.ConfigDict) -> list[Unit]:
