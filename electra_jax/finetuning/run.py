@@ -17,9 +17,7 @@ from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
 from electra_jax.finetuning.data.examples import Example
 from electra_jax.finetuning.finetuning_job import FinetuningJob
-from electra_jax.finetuning.tasks.answering import AnsweringTask
-from electra_jax.finetuning.tasks.classification import ClassificationTask
-from electra_jax.finetuning.tasks.tagging import TaggingTask
+from electra_jax.finetuning.tasks.kinds import KINDS
 from electra_jax.finetuning.tasks.task import Task
 from electra_jax.finetuning.trials import Trials
 from electra_jax.interop import checkpoints, warm_start
@@ -148,17 +146,10 @@ def _encoder(config: Any, sizes: EncoderConfig) -> EncoderConfig:
 
 def make_tasks(config: Any, examples: Examples, tokenizer: Tokenizer) -> tuple[Task, ...]:
     """The tasks of a config with their rows."""
-    made: list[Task] = []
-    for name, fields in config.tasks.items():
-        shared = (name, fields, examples[name], tokenizer, config.model.classifier_dropout_rate)
-        match fields.kind:
-            case "tagging":
-                made.append(TaggingTask(*shared))
-            case "answering":
-                made.append(AnsweringTask(*shared))
-            case _:
-                made.append(ClassificationTask(*shared))
-    return tuple(made)
+    return tuple(
+        KINDS[fields.kind].task_class()(name, fields, examples[name], tokenizer, config.model.classifier_dropout_rate)
+        for name, fields in config.tasks.items()
+    )
 
 
 def make_job(config: Any, tasks: tuple[Task, ...], beginning: Start) -> FinetuningJob:

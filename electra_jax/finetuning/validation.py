@@ -7,9 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from electra_jax.finetuning.data import reading
-from electra_jax.finetuning.metrics import label_metrics
-
-KINDS = ("classification", "multilabel", "regression", "tagging", "answering")
+from electra_jax.finetuning.tasks.kinds import KINDS
 
 _POSITIVE = ("max_length", "weight", "label_scale", "stride", "longest_question", "longest_answer", "beams")
 _NOT_NEGATIVE = ("train_examples", "dev_examples")
@@ -47,7 +45,7 @@ def _task_problems(name: str, task: Any) -> Iterable[str]:
         yield f"{place}.max_length: {task.max_length}, expected at least {_SHORTEST_ROW} tokens"
     if task.head not in ("paper", "huggingface"):
         yield f"{place}.head: {task.head!r}, expected one of paper, huggingface"
-    known = label_metrics.known(task.kind)
+    known = KINDS[task.kind].metrics
     if not task.metrics:
         yield f"{place}.metrics: is empty, expected some of {', '.join(known)}"
     for metric in task.metrics:

@@ -12,6 +12,7 @@ import optax
 from configs.finetune import base
 from electra_jax.finetuning.data.examples import Answer, QuestionExample, SentenceExample, TextExample
 from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.tasks import kinds
 from electra_jax.finetuning.tasks.answering import AnsweringTask
 from electra_jax.finetuning.tasks.classification import ClassificationTask
 from electra_jax.finetuning.tasks.tagging import TaggingTask
@@ -20,7 +21,7 @@ from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.state import TrainState
 from tests.interop import made, peer
 
-KINDS = ("classification", "multilabel", "regression", "tagging", "answering")
+KINDS = tuple(kinds.KINDS)
 HEAD_RATE = 0.2
 LABELS = {
     "classification": ("no", "perhaps", "yes"),

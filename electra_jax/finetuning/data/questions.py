@@ -19,6 +19,17 @@ class _Problem(Exception):
     """What is wrong with a question."""
 
 
+def field_problems(place: str, task: Any, formats: Mapping[str, str]) -> Iterable[str]:
+    """What is wrong with the fields of a task that this module reads: nothing, as its formats have no fields.
+
+    Args:
+      place: how the task is called in the config.
+      task: its fields.
+      formats: of the files, by path.
+    """
+    return ()
+
+
 def read(file: SplitFile, text: str, form: str) -> list[QuestionExample]:
     """The questions of a file that are sound; what is wrong with the others is put down as its problems.
 
