@@ -40,8 +40,8 @@ def _task_head_fields(head: TaskHead) -> dict[str, Any]:
     return about | dict(head.fields)
 
 
-def write(model: Model, directory: str) -> None:
-    """Writes an exported folder.
+def write(model: Model, directory: str) -> tuple[str, ...]:
+    """Writes an exported folder; returns what the user should know: nothing.
 
     Raises:
       OSError: it cannot be written.
@@ -53,6 +53,7 @@ def write(model: Model, directory: str) -> None:
     write_manifest(model, directory)
     if model.tokenizer:
         model.tokenizer.save(storage.join(directory, _TOKENIZER))
+    return ()
 
 
 def write_manifest(model: Model, directory: str) -> None:
