@@ -11,6 +11,7 @@ from absl import flags
 
 from electra_jax import entry_point
 from electra_jax.errors import InputError
+from electra_jax.interop.export_formats import FORMATS
 
 if TYPE_CHECKING:
     from electra_jax.interop.export import Copy
@@ -24,7 +25,12 @@ _SOURCE = flags.DEFINE_string(
 )
 _TARGET = flags.DEFINE_string("target", None, "The folder to make.")
 _HEAD = flags.DEFINE_string("head", "", "Of a fine-tuning run with several tasks: the one whose head to take.")
-_TO = flags.DEFINE_enum("to", None, ["huggingface", "google", "electra_jax"], "The format to write.")
+_TO = flags.DEFINE_enum(
+    "to",
+    None,
+    list(FORMATS),
+    f"The format to write: {'; '.join(f'{name}, {form.about}' for name, form in FORMATS.items())}.",
+)
 
 # More rows would hide the others.
 _SHOWN_SKIPPED = 12

@@ -7,14 +7,13 @@ Compiles the real training step for a TPU slice that is not there, and says whet
   MFU       = the model's FLOPs a device (matrix products, forward and backward, nothing twice) / step time / peak
 """
 
-import json
 import os
 import pathlib
 from typing import Any
 
 from absl import flags
 
-from electra_jax import entry_point, presets
+from electra_jax import entry_point, presets, storage
 from electra_jax.config.files import read_config
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
@@ -53,7 +52,7 @@ def main() -> None:
         raise InputError(_refusal(config, slice_, error, fitting)) from error
     print("\n".join(plan_text.plan_lines(plan)))
     if target:
-        target.write_text(json.dumps(plan.as_fields(), indent=2) + "\n")
+        storage.write_json(target, plan.as_fields())
 
 
 def _refusal(config: PretrainingConfig, slice_: Any, error: Any, fitting: Any) -> str:

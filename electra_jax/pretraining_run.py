@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from electra_jax import config_rules
+from electra_jax import config_rules, storage
 from electra_jax.config import schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
@@ -60,7 +60,7 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
     def describe() -> None:
         dataset.tokenizer.save(workdir / "tokenizer")
         environment = {"config": options.config_path, **telemetry.environment()}
-        telemetry.write_json(workdir / "environment.json", environment)
+        storage.write_json(workdir / "environment.json", environment)
 
     cluster.from_first(describe)
     line.print(facts.screen(trainer))

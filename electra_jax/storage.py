@@ -8,6 +8,7 @@ import contextlib
 import functools
 import glob
 import io
+import json
 import os
 import pathlib
 import shutil
@@ -182,6 +183,30 @@ def write(path: Path, content: bytes) -> None:
     """Writes a whole file, which appears complete or not at all."""
     with open_to_write(path) as file:
         file.write(content)
+
+
+def write_json(path: Path, value: Any, indent: int = 2) -> None:
+    """Writes a value as a JSON file, which appears complete or not at all."""
+    write(path, (json.dumps(value, indent=indent, ensure_ascii=False) + "\n").encode())
+
+
+@contextlib.contextmanager
+def new_directory(path: Path) -> Iterator[str]:
+    """A directory under another name, which becomes `path`, local, when the block ends well and is deleted otherwise.
+
+    Raises:
+      OSError: there is something at `path` other than an empty directory, or nothing can be written there.
+    """
+    local = os.path.abspath(_local(path))
+    os.makedirs(os.path.dirname(local), exist_ok=True)
+    temporary = tempfile.mkdtemp(prefix=f".{os.path.basename(local)}.", dir=os.path.dirname(local))
+    try:
+        yield temporary
+        os.chmod(temporary, 0o777 & ~_umask())
+        os.rename(temporary, local)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
 
 
 def remove(path: Path) -> None:

@@ -52,6 +52,29 @@ def test_a_file_appears_whole_or_not_at_all(place):
     assert storage.names(place) == ["file"]
 
 
+def test_json_is_written_as_people_read_it(place):
+    storage.write_json(f"{place}/value.json", {"name": "é", "count": 1})
+    assert storage.read(f"{place}/value.json").decode() == '{\n  "name": "é",\n  "count": 1\n}\n'
+
+
+def test_a_directory_appears_whole_or_not_at_all(tmp_path):
+    def make(name, broken):
+        with storage.new_directory(tmp_path / "deep" / name) as temporary:
+            storage.write(storage.join(temporary, "file"), b"content")
+            assert not storage.exists(tmp_path / "deep" / name)
+            if broken:
+                raise KeyboardInterrupt
+
+    make("whole", broken=False)
+    with pytest.raises(KeyboardInterrupt):
+        make("broken", broken=True)
+    assert storage.names(tmp_path / "deep") == ["whole"]
+    assert storage.read(tmp_path / "deep" / "whole" / "file") == b"content"
+    (tmp_path / "other").mkdir()
+    rights = [stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "deep" / "whole", tmp_path / "other")]
+    assert rights[0] == rights[1]
+
+
 def test_a_new_file_has_the_rights_that_other_programs_would_give_it(tmp_path):
     (tmp_path / "other").write_text("")
     storage.write(str(tmp_path / "ours"), b"")

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from benchmarks.objectives import tasks
+from electra_jax import nested
 from electra_jax.errors import InputError
 
 KINDS = ("flops", "seconds", "at_tokens")
@@ -113,14 +114,6 @@ def worded(path: pathlib.Path, problems: Sequence[str]) -> str:
     return f"--plan={path} has {count}:\n" + "\n".join(f"  - {problem}" for problem in problems)
 
 
-def flatten(fields: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names to values; `a.b = 1` and `"a.b" = 1` of TOML are the same."""
-    flat: dict[str, Any] = {}
-    for name, value in fields.items():
-        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
-    return flat
-
-
 class _Table:
     """One table of the file. Takes known fields out of it and records what is wrong."""
 
@@ -174,7 +167,7 @@ def _plan(fields: Mapping[str, Any], problems: list[str]) -> Plan:
         baseline=baseline,
         seeds=tuple(seeds or ()),
         warmup_fraction=warmup,
-        overrides=flatten(table.tables("overrides", required=False)),
+        overrides=nested.flatten(table.tables("overrides", required=False)),
         budgets=_budgets(table.take("budgets", lambda _: True, "a table"), problems),
         contenders=contenders,
         finetuning=_finetuning(table.take("finetuning", lambda _: True, "a table", {}), problems),
@@ -191,7 +184,7 @@ def _contender(name: str, fields: Any, problems: list[str]) -> Contender:
     if not _NAME.fullmatch(name) or name == tasks.RANDOM:
         problems.append(f"contenders.{name}: expected letters, digits, _ and -, and not {tasks.RANDOM!r}")
     config = table.take("config", lambda value: isinstance(value, str), "a config file, configs/NAME.py")
-    contender = Contender(config or "", flatten(table.tables("overrides", required=False)))
+    contender = Contender(config or "", nested.flatten(table.tables("overrides", required=False)))
     table.end(["config", "overrides"])
     return contender
 
@@ -215,7 +208,7 @@ def _finetuning(fields: Any, problems: list[str]) -> Finetuning:
     table = _Table(fields, "finetuning", problems)
     seeds = table.take("seeds", _is_count, "a whole number above 0", 3)
     rates = table.take("learning_rates", _is_ascending, "an ascending list of numbers above 0", (3e-4, 1e-3, 2e-3))
-    overrides = flatten(table.tables("overrides", required=False))
+    overrides = nested.flatten(table.tables("overrides", required=False))
     if "optimizer.learning_rate" in overrides:
         problems.append("finetuning.overrides.optimizer.learning_rate: is chosen; use finetuning.learning_rates")
     table.end([field.name for field in dataclasses.fields(Finetuning)])

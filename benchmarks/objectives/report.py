@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
-import os
 import pathlib
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from benchmarks.objectives import figure
 from benchmarks.objectives.comparison import Comparison, Score
 from benchmarks.objectives.statistics import BySeed, Statistic, over_seeds, paired_difference
 from benchmarks.objectives.tasks import RANDOM, TASKS
+from electra_jax import storage
 from electra_jax.wording import duration, quantity
 
 _TITLES = {
@@ -29,15 +29,18 @@ _COLUMNS = {
 def write(comparison: Comparison, directory: pathlib.Path) -> list[pathlib.Path]:
     """Writes all files, each whole, and returns their paths."""
     scores = comparison.scores()
-    written = [_write(directory / "scores.csv", csv_text(scores).encode())]
+    files = {"scores.csv": csv_text(scores).encode()}
     figures = []
     for kind in comparison.plan.budgets:
         lines = figure_lines(comparison, scores, kind)
         if lines:
             label = f"pre-training {'seconds (budget)' if kind == 'seconds' else 'FLOPs'}"
             figures.append(f"transfer_{kind}.png")
-            written.append(_write(directory / figures[-1], figure.draw(lines, _TITLES[kind], label)))
-    return [_write(directory / "report.md", markdown(comparison, scores, figures).encode()), *written]
+            files[figures[-1]] = figure.draw(lines, _TITLES[kind], label)
+    files = {"report.md": markdown(comparison, scores, figures).encode()} | files
+    for name, content in files.items():
+        storage.write(directory / name, content)
+    return [directory / name for name in files]
 
 
 def csv_text(scores: Sequence[Score]) -> str:
@@ -228,10 +231,3 @@ def _worded(found: Statistic | None, signed: bool = False) -> str:
 
 def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
-
-
-def _write(path: pathlib.Path, content: bytes) -> pathlib.Path:
-    temporary = path.with_name(f"{path.name}.partial")
-    temporary.write_bytes(content)
-    os.replace(temporary, path)
-    return path

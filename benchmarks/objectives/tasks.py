@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import os
 import pathlib
-import shutil
 from collections.abc import Sequence
 
 import numpy as np
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 
 RANDOM = "random"  # The name under which random weights are reported.
@@ -127,13 +126,9 @@ def _held_out(name: str, source: pathlib.Path, count: int, workdir: pathlib.Path
             parts = split(raw, TASKS[name].layout, count)
         except ValueError as error:
             raise InputError(f"tasks.{name}.dev_examples: {source}: {error}") from error
-        # The folder appears as a whole.
-        partial = folder.with_name(f"{folder.name}.partial")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
-        for part, content in zip(("train", "dev"), parts, strict=True):
-            (partial / f"{part}{source.suffix}").write_bytes(content)
-        os.replace(partial, folder)
+        with storage.new_directory(folder) as temporary:
+            for part, content in zip(("train", "dev"), parts, strict=True):
+                (pathlib.Path(temporary) / f"{part}{source.suffix}").write_bytes(content)
     return folder / f"train{source.suffix}", folder / f"dev{source.suffix}"
 
 

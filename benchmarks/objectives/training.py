@@ -11,7 +11,7 @@ from typing import Any
 
 import jax
 
-from electra_jax import config_rules
+from electra_jax import config_rules, storage
 from electra_jax.config import identity, schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.pretraining.pretraining_job import pretraining_job
@@ -43,8 +43,8 @@ def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
     workdir.mkdir(parents=True, exist_ok=True)
     # What `interop/workdir.py` reads beside a checkpoint.
     fields = schema.as_tree(config)
-    telemetry.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
-    telemetry.write_json(workdir / "environment.json", telemetry.environment())
+    storage.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
+    storage.write_json(workdir / "environment.json", telemetry.environment())
     dataset.tokenizer.save(workdir / "tokenizer")
     loop.train(trainer, workdir, line)
     logged = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]

@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import hashlib
 import json
-import os
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -20,7 +18,8 @@ from benchmarks.objectives import recipes
 from benchmarks.objectives.plan import Plan
 from benchmarks.objectives.recipes import Run
 from benchmarks.objectives.tasks import RANDOM, TASKS, TaskFiles
-from electra_jax.config import identity, schema
+from electra_jax import nested, storage
+from electra_jax.config import schema
 
 _SPLITS = ("train", "dev", "test")
 # What each random start draws its weights from; far from the seeds of other runs.
@@ -52,7 +51,7 @@ class Piece:
     @functools.cached_property
     def fingerprint(self) -> str:
         """SHA-256 of the inputs, in hexadecimal."""
-        return hashlib.sha256(json.dumps(self.inputs, sort_keys=True).encode()).hexdigest()
+        return nested.fingerprint(self.inputs)
 
     @property
     def path(self) -> str:
@@ -94,13 +93,9 @@ class Store:
 
     def finish(self, piece: Piece, result: Mapping[str, Any], seconds: float) -> None:
         """Writes a result, which appears whole, and removes the folder if it is not needed any more."""
-        path = self._path(piece)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.partial")
         record = {"name": piece.name, "fingerprint": piece.fingerprint, "seconds": round(seconds, 1)}
         record |= {"inputs": piece.inputs, "result": result}
-        temporary.write_text(json.dumps(record, indent=1, ensure_ascii=False) + "\n", "utf-8")
-        os.replace(temporary, path)
+        storage.write_json(self._path(piece), record, indent=1)
         if piece.work != "pretraining":
             shutil.rmtree(self.folder(piece), ignore_errors=True)
 
@@ -157,7 +152,7 @@ def calibration(plan: Plan) -> Piece:
     inputs = {
         name: {
             field: value
-            for field, value in identity.flatten(schema.as_tree(config)).items()
+            for field, value in nested.flatten(schema.as_tree(config)).items()
             if not field.startswith(unimportant)
         }
         for name, config in contenders.items()

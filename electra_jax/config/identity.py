@@ -1,24 +1,17 @@
 """What identifies a run: the fields that trained numbers follow from, their fingerprint, and how two configs differ."""
 
-import hashlib
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from electra_jax import nested
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import fields_of, section_class
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted names to JSON-ready leaves of nested mappings."""
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}.")
-        else:
-            flat[prefix + name] = list(value) if isinstance(value, tuple) else value
-    return flat
+def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Dotted names to JSON-ready leaves of a config."""
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in nested.flatten(tree).items()}
 
 
 def free_fields(task: str) -> frozenset[str]:
@@ -51,8 +44,7 @@ def trained_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 def fingerprint(tree: Mapping[str, Any]) -> str:
     """SHA-256 of the trained fields, in hexadecimal."""
-    canonical = json.dumps(trained_fields(tree), sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(canonical.encode()).hexdigest()
+    return nested.fingerprint(trained_fields(tree))
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
+
+from electra_jax import storage
 
 PREDICTIONS = "predictions"
 SUBMISSION = "submission.zip"
@@ -18,14 +19,14 @@ _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 def write_predictions(directory: pathlib.Path, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes predictions/TASK.SPLIT.jsonl, whole or not at all."""
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
-    _write(directory / PREDICTIONS / f"{task}.{split}.jsonl", "".join(f"{line}\n" for line in lines))
+    content = "".join(f"{line}\n" for line in lines)
+    storage.write(directory / PREDICTIONS / f"{task}.{split}.jsonl", content.encode())
 
 
 def write_answer_files(directory: pathlib.Path, task: str, split: str, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes what the official SQuAD scripts read: predictions/TASK.SPLIT.NAME for each of the files."""
     for name, content in files.items():
-        path = directory / PREDICTIONS / f"{task}.{split}.{name}"
-        _write(path, json.dumps(content, ensure_ascii=False, indent=1) + "\n")
+        storage.write_json(directory / PREDICTIONS / f"{task}.{split}.{name}", content, indent=1)
 
 
 def submission_lines(records: Iterable[Mapping[str, Any]], highest: float | None = None) -> str:
@@ -47,16 +48,7 @@ def submission_lines(records: Iterable[Mapping[str, Any]], highest: float | None
 def write_submission(directory: pathlib.Path, files: Mapping[str, str]) -> pathlib.Path:
     """Writes submission.zip with GLUE's result files by name, as gluebenchmark.com takes it."""
     path = directory / SUBMISSION
-    temporary = path.with_name(path.name + ".partial")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED) as archive:
+    with storage.open_to_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files.items()):
             archive.writestr(zipfile.ZipInfo(f"{name}.tsv", _ZIP_DATE), content)
-    os.replace(temporary, path)
     return path
-
-
-def _write(path: pathlib.Path, content: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(content, encoding="utf-8")
-    os.replace(temporary, path)

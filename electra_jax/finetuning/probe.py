@@ -15,6 +15,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from electra_jax import storage
 from electra_jax.config import schema
 from electra_jax.config.finetuning import FinetuningConfig, ReferenceConfig
 from electra_jax.config.pretraining import PretrainingConfig
@@ -95,7 +96,7 @@ class Probe:
         split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}
         self._record(summary)
-        first(lambda: telemetry.write_json(place / RESULTS, summary))
+        first(lambda: storage.write_json(place / RESULTS, summary))
 
     def _summary(self, name: str, split: str, results: Mapping[str, Any]) -> dict[str, Any]:
         """What stands in results.json."""
@@ -186,4 +187,4 @@ def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequenc
 
 def _write_config(directory: pathlib.Path, fields: Mapping[str, Any]) -> None:
     directory.mkdir(parents=True, exist_ok=True)
-    telemetry.write_json(directory / "config.json", fields)
+    storage.write_json(directory / "config.json", fields)

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 
+from electra_jax import storage
 from electra_jax.config import schema
 from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
 from electra_jax.errors import InputError, MismatchError
@@ -18,9 +19,7 @@ from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
 from electra_jax.finetuning.data.examples import Example
 from electra_jax.finetuning.finetuning_job import FinetuningJob
-from electra_jax.finetuning.tasks.answering import AnsweringTask
-from electra_jax.finetuning.tasks.classification import ClassificationTask
-from electra_jax.finetuning.tasks.tagging import TaggingTask
+from electra_jax.finetuning.tasks.kinds import KINDS
 from electra_jax.finetuning.tasks.task import Task
 from electra_jax.finetuning.trials import Trials
 from electra_jax.interop import checkpoints, warm_start
@@ -157,17 +156,10 @@ def _encoder(config: FinetuningConfig, sizes: EncoderConfig) -> EncoderConfig:
 
 def make_tasks(config: FinetuningConfig, examples: Examples, tokenizer: Tokenizer) -> tuple[Task, ...]:
     """The tasks of a config with their rows."""
-    made: list[Task] = []
-    for name, fields in config.tasks.items():
-        shared = (name, fields, examples[name], tokenizer, config.model.classifier_dropout_rate)
-        match fields.kind:
-            case "tagging":
-                made.append(TaggingTask(*shared))
-            case "answering":
-                made.append(AnsweringTask(*shared))
-            case _:
-                made.append(ClassificationTask(*shared))
-    return tuple(made)
+    return tuple(
+        KINDS[fields.kind].task_class()(name, fields, examples[name], tokenizer, config.model.classifier_dropout_rate)
+        for name, fields in config.tasks.items()
+    )
 
 
 def make_job(config: FinetuningConfig, tasks: tuple[Task, ...], beginning: Start) -> FinetuningJob:
@@ -247,13 +239,13 @@ def make_trials(
     def prepare(directory: pathlib.Path, seed: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if directory != workdir:
-            telemetry.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
+            storage.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
         # Beside several trials, too: the same command then goes on without the model.
         for place in {workdir, directory}:
             beginning.tokenizer.save(place / "tokenizer")
         _check_examples(directory / _TASKS, described)
-        telemetry.write_json(directory / _TASKS, described)
-        telemetry.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
+        storage.write_json(directory / _TASKS, described)
+        storage.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
 
     return Trials(
         workdir=workdir,

@@ -21,6 +21,7 @@ from typing import Any
 
 import jax
 
+from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import outputs
 from electra_jax.finetuning.data.examples import is_answered
@@ -90,7 +91,7 @@ class Trials:
             )
         trials = [self._trial(self.seed + slot) for slot in range(self.count)]
         results = _results(trials, self._failed())
-        processes.cluster().from_first(lambda: telemetry.write_json(self.workdir / RESULTS, results))
+        processes.cluster().from_first(lambda: storage.write_json(self.workdir / RESULTS, results))
         return results
 
     def evaluate(self) -> dict[str, Any]:
@@ -162,7 +163,7 @@ class Trials:
         trainer = self.make_trainer(seed, not begun)
         loop.train(trainer, directory, self.line, self.profiled)
         result = self._finish(directory, seed, trainer) | {"seconds": round(time.time() - started, 1)}
-        first(lambda: telemetry.write_json(directory / RESULT, result))
+        first(lambda: storage.write_json(directory / RESULT, result))
         return result
 
     def _put_aside(self, directory: pathlib.Path, result: Mapping[str, Any]) -> None:
@@ -170,7 +171,7 @@ class Trials:
         seed = result["seed"]
         target = self.workdir / _FAILED / f"seed_{seed}"
         target.mkdir(parents=True, exist_ok=True)
-        telemetry.write_json(directory / RESULT, {**result, "directory": f"{_FAILED}/seed_{seed}"})
+        storage.write_json(directory / RESULT, {**result, "directory": f"{_FAILED}/seed_{seed}"})
         if directory == self.workdir:
             shared = {"config.json", "environment.json", "tokenizer", "tasks.json", _FAILED}
             moved = [path for path in directory.iterdir() if path.name not in shared]

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from electra_jax.config.finetuning import SHORTEST_ROW, AnsweringConfig, FinetuningConfig, TaggingConfig, TaskConfig
 from electra_jax.finetuning.data import reading
-from electra_jax.finetuning.metrics import label_metrics
+from electra_jax.finetuning.tasks.kinds import KINDS
 
 
 def problems(config: FinetuningConfig) -> Iterator[str]:
@@ -27,7 +27,7 @@ def problems(config: FinetuningConfig) -> Iterator[str]:
 
 def _task_problems(name: str, task: TaskConfig) -> Iterator[str]:
     place = f"config.tasks.{name}"
-    known = label_metrics.known(task.kind)
+    known = KINDS[task.kind].metrics
     if not task.metrics:
         yield f"{place}.metrics: is empty, expected some of {', '.join(known)}"
     for metric in task.metrics:

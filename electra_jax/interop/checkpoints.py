@@ -7,7 +7,7 @@ import re
 
 from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.interop import google_checkpoint, huggingface_folder, native_format, safetensors, workdir
+from electra_jax.interop import google_checkpoint, huggingface_folder, native_format, tensor_files, workdir
 from electra_jax.interop.model import Model, shape_problems
 
 _READABLE = (
@@ -75,7 +75,7 @@ def _check_unstated(path: str, heads: int | None) -> None:
 def _of_others(path: str, heads: int | None) -> Model:
     reader = None
     if storage.exists(storage.join(path, native_format.MANIFEST)) and storage.exists(
-        storage.join(path, safetensors.FILE)
+        storage.join(path, tensor_files.FILE)
     ):
         reader = native_format.read
     elif huggingface_folder.is_folder(path):

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
-import tempfile
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.interop import finetuned, google_checkpoint, huggingface_folder, native_format, tokenizer_files
+from electra_jax.interop import finetuned, tokenizer_files
 from electra_jax.interop.checkpoints import open_model
+from electra_jax.interop.export_formats import FORMATS
 from electra_jax.interop.model import CORRECTIVE_HEAD, Model, outputs, without_corrective_head
 from electra_jax.interop.tensor_map import flatten
-
-FORMATS = ("huggingface", "google", "electra_jax")
 
 # In float32; the same weights in the same program give the same numbers, so this is already generous.
 _TOLERANCE = 1e-5
@@ -64,30 +60,17 @@ def write(model: Model, target: str, form: str) -> Copy:
       MismatchError: the copy is not the same; it is deleted.
     """
     check_target(target)
-    target = os.path.abspath(os.path.expanduser(target))
-    parent = os.path.dirname(target)
-    os.makedirs(parent, exist_ok=True)
-    writers: dict[str, Callable[[Model, str], tuple[str, ...] | None]] = {
-        "huggingface": huggingface_folder.write,
-        "google": google_checkpoint.write,
-        "electra_jax": native_format.write,
-    }
-    temporary = tempfile.mkdtemp(prefix=f".{os.path.basename(target)}.", dir=parent)
+    format_ = FORMATS[form]
     skipped: tuple[tuple[str, str], ...] = ()
-    if form == "google" and CORRECTIVE_HEAD in model.params:
-        skipped += ((CORRECTIVE_HEAD, "Google's discriminator has no word head"),)
+    if format_.no_corrective_head and CORRECTIVE_HEAD in model.params:
+        skipped += ((CORRECTIVE_HEAD, format_.no_corrective_head),)
         model = without_corrective_head(model)
-    try:
-        notes = writers[form](model, temporary) or ()
-        if model.task_head and form == "google":
-            skipped += ((f"head of {model.task_head.architecture}", "Google's code has heads of other kinds"),)
+    with storage.new_directory(target) as temporary:
+        notes = format_.write(model, temporary)
+        if model.task_head and format_.no_task_head:
+            skipped += ((f"head of {model.task_head.architecture}", format_.no_task_head),)
             model = dataclasses.replace(model, task_head=None)
         difference = _compare(model, open_model(temporary), temporary)
-        os.chmod(temporary, 0o755)
-        os.rename(temporary, target)
-    except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise
     return Copy(difference, notes, skipped)
 
 

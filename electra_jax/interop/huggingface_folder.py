@@ -11,7 +11,7 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import finetuned, huggingface, model_card, safetensors, tensor_map, tokenizer_files
+from electra_jax.interop import finetuned, huggingface, model_card, tensor_files, tensor_map, tokenizer_files
 from electra_jax.interop.model import CORRECTIVE_HEAD, Model, TaskHead, corrector, without_corrective_head
 from electra_jax.models.encoder import EncoderConfig
 
@@ -138,8 +138,8 @@ def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
             "dtype": "float32",
             _PROVENANCE: {"origin": model.origin, "step": model.step, "sources": list(model.sources)},
         }
-        safetensors.write(storage.join(folder, safetensors.FILE), state)
-        _write_json(storage.join(folder, CONFIG), fields)
+        tensor_files.write(storage.join(folder, tensor_files.FILE), state)
+        storage.write_json(storage.join(folder, CONFIG), fields)
         if tokenizer:
             longest = (head and head.max_length) or config.positions
             notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
@@ -174,10 +174,6 @@ def _notes_on_task(head: TaskHead | None) -> list[str]:
         if head.architecture == _TASKS[0] and head.max_length % 2 == 0:
             notes.append("tokenizer: where both texts of a pair are cut, it may leave the other one a token more")
     return notes
-
-
-def _write_json(path: str, fields: Mapping[str, Any]) -> None:
-    storage.write(path, (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode())
 
 
 def _is_network(path: str) -> bool:
@@ -221,7 +217,7 @@ def _read_network(path: str, expected: str | None) -> Model:
         task_head = TaskHead(architecture, head, {name: fields[name] for name in _TASK_FIELDS if name in fields})
     config = _sizes(path, fields, is_bert)
     with_head = any(name.startswith(f"{network}_predictions.") for name in state)
-    flat = huggingface.network_params(state, network, config.heads, f"{path}/{safetensors.FILE}", with_head=with_head)
+    flat = huggingface.network_params(state, network, config.heads, f"{path}/{tensor_files.FILE}", with_head=with_head)
     tokenizer, notes = tokenizer_files.load_beside(path)
     provenance = fields.get(_PROVENANCE, {})
     return Model(
@@ -281,15 +277,15 @@ def _sizes(path: str, fields: Mapping[str, Any], is_bert: bool) -> EncoderConfig
 
 def _tensors(path: str) -> dict[str, np.ndarray]:
     present = storage.names(path)
-    if safetensors.FILE not in present and safetensors.INDEX not in present:
+    if tensor_files.FILE not in present and tensor_files.INDEX not in present:
         reasons = [f"; {name} {why}" for name, why in _NOT_READ.items() if name in present]
         shards = [name for name in present if name.startswith("pytorch_model-")]
         reasons += [f"; {shards[0]} {_NOT_READ['pytorch_model.bin']}"] if shards else []
         raise InputError(
-            f"{path}: holds no {safetensors.FILE}{''.join(reasons)}. Write one with transformers: "
+            f"{path}: holds no {tensor_files.FILE}{''.join(reasons)}. Write one with transformers: "
             f"AutoModel….from_pretrained(…).save_pretrained(…), with the class that {CONFIG} names under architectures."
         )
-    return safetensors.read_folder(path)
+    return tensor_files.read_folder(path)
 
 
 def _current_name(name: str) -> str:

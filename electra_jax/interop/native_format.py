@@ -9,7 +9,7 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import safetensors, tensor_map, tokenizer_files
+from electra_jax.interop import tensor_files, tensor_map, tokenizer_files
 from electra_jax.interop.model import Model, TaskHead, sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig
 
@@ -40,8 +40,8 @@ def _task_head_fields(head: TaskHead) -> dict[str, Any]:
     return about | dict(head.fields)
 
 
-def write(model: Model, directory: str) -> None:
-    """Writes an exported folder.
+def write(model: Model, directory: str) -> tuple[str, ...]:
+    """Writes an exported folder; returns what the user should know: nothing.
 
     Raises:
       OSError: it cannot be written.
@@ -49,16 +49,16 @@ def write(model: Model, directory: str) -> None:
     tensors = tensor_map.flatten(model.params)
     if model.task_head:
         tensors |= {_TASK_HEAD + name: np.asarray(array) for name, array in model.task_head.tensors.items()}
-    safetensors.write(storage.join(directory, safetensors.FILE), tensors)
+    tensor_files.write(storage.join(directory, tensor_files.FILE), tensors)
     write_manifest(model, directory)
     if model.tokenizer:
         model.tokenizer.save(storage.join(directory, _TOKENIZER))
+    return ()
 
 
 def write_manifest(model: Model, directory: str) -> None:
     """Writes electra_jax.json alone: beside the files of others, for what they do not say."""
-    content = json.dumps(manifest(model), indent=2, ensure_ascii=False) + "\n"
-    storage.write(storage.join(directory, MANIFEST), content.encode())
+    storage.write_json(storage.join(directory, MANIFEST), manifest(model))
 
 
 def read(directory: str) -> Model:
@@ -68,7 +68,7 @@ def read(directory: str) -> Model:
       InputError: a file is missing or damaged, or they do not belong together.
     """
     fields = read_manifest(directory)
-    flat = dict(safetensors.read_folder(directory))
+    flat = dict(tensor_files.read_folder(directory))
     task_head = None
     if head := fields["task_head"]:
         names = [name for name in flat if name.startswith(_TASK_HEAD)]

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from electra_jax import nested
 from electra_jax.errors import InputError
 
 NETWORKS = ("generator", "discriminator")
@@ -114,24 +115,11 @@ def put(flat: dict[str, np.ndarray], path: str, array: np.ndarray) -> None:
     flat[path] = array
 
 
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, np.ndarray]:
+def flatten(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """Arrays by their path, names joined by "/"."""
-    flat = {}
-    for name, value in tree.items():
-        if isinstance(value, Mapping):
-            flat |= flatten(value, f"{prefix}{name}/")
-        else:
-            flat[prefix + name] = np.asarray(value)
-    return flat
+    return {path: np.asarray(array) for path, array in nested.flatten(tree, "/").items()}
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
     """The nested dicts of arrays by path."""
-    tree: dict[str, Any] = {}
-    for path, array in flat.items():
-        *parents, name = path.split("/")
-        branch = tree
-        for parent in parents:
-            branch = branch.setdefault(parent, {})
-        branch[name] = array
-    return tree
+    return nested.unflatten(flat, "/")

@@ -174,8 +174,8 @@ def write_huggingface(tokenizer: Tokenizer, directory: str, positions: int) -> t
         "model_input_names": ["input_ids", "token_type_ids", "attention_mask"],
         "clean_up_tokenization_spaces": False,
     }
-    _write_json(storage.join(directory, "tokenizer_config.json"), fields)
-    _write_json(storage.join(directory, "special_tokens_map.json"), special)
+    storage.write_json(storage.join(directory, "tokenizer_config.json"), fields)
+    storage.write_json(storage.join(directory, "special_tokens_map.json"), special)
     return ()
 
 
@@ -194,7 +194,3 @@ def _add_special_pieces(path: str, tokenizer: Tokenizer) -> None:
         special_tokens=[(cls, tokenizer.cls_id), (sep, tokenizer.sep_id)],
     )
     storage.write(path, backend.to_str().encode())
-
-
-def _write_json(path: str, fields: dict[str, object]) -> None:
-    storage.write(path, (json.dumps(fields, indent=2, ensure_ascii=False) + "\n").encode())

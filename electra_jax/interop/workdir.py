@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pathlib
 from typing import Any
 
 import numpy as np
@@ -183,18 +184,12 @@ def _params(checkpoint: str) -> dict[str, Any]:
     state = os.path.join(os.path.abspath(checkpoint), "state")
     handler = ocp.PyTreeCheckpointHandler()
     try:
-        present = handler.metadata(_path(state)).tree["params"]
+        present = handler.metadata(pathlib.Path(state)).tree["params"]
         wanted = {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), present)}
         as_numpy = {"params": jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)}
         arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-        return handler.restore(_path(state), args=arguments)["params"]
+        return handler.restore(pathlib.Path(state), args=arguments)["params"]
     except (ValueError, KeyError, TypeError, FileNotFoundError, OSError) as error:
         raise MismatchError(f"{checkpoint}: is damaged ({error}); name another checkpoint of the run") from error
     finally:
         handler.close()
-
-
-def _path(directory: str) -> Any:
-    from etils import epath
-
-    return epath.Path(directory)

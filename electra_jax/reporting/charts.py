@@ -1,12 +1,14 @@
 """The learning curves of a run's report: which metrics share a frame, what they mean, how they are drawn."""
 
 import dataclasses
-import html
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
+from electra_jax.reporting import markup
 from electra_jax.reporting.drawing import PAINTS, draw
 from electra_jax.reporting.run_files import Histories
 
@@ -116,9 +118,14 @@ def number(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
+# Title, drawing, legend and explanation. Entries of the legend are the class in the style sheet, the text and the value
+# behind it, "" for none.
+Figure = tuple[str, Markup, Sequence[tuple[str, str, str]], str]
+
+
 def charts(
     histories: Histories, known: Sequence[Chart] = PRETRAINING, heldout: str = "held-out", reported: int | None = None
-) -> str:
+) -> Markup:
     """HTML of the known quantities in their order, then a group of all that is left.
 
     Args:
@@ -131,25 +138,32 @@ def charts(
     left = sorted({_quantity(name) for name in histories} - quantities)
     last_step = max(max(history) for history in histories.values())
 
-    def figure(chart: Chart) -> str:
-        return _figure(chart, histories, last_step, heldout, reported)
+    def figures(shown: Iterable[Chart]) -> list[Figure]:
+        made = (_figure(chart, histories, last_step, heldout, reported) for chart in shown)
+        return [figure for figure in made if figure is not None]
 
-    figures = "".join(figure(chart) for chart in known)
-    others = "".join(figure(Chart(quantity, {quantity: ""})) for quantity in left)
-    parts = [f'<div class="charts">{figures}</div>']
-    if any(len(history) > _MOST_POINTS for history in histories.values()):
-        parts.insert(0, f'<p class="lead">Long lines are averaged over neighbours, down to {_MOST_POINTS} points.</p>')
-    if others:
-        parts.append(f'<h3>Other measurements</h3><div class="charts">{others}</div>')
-    return "".join(parts)
+    is_thinned = any(len(history) > _MOST_POINTS for history in histories.values())
+    others = figures(Chart(quantity, {quantity: ""}) for quantity in left)
+    return grid(figures(known), others, most_points=_MOST_POINTS if is_thinned else None)
+
+
+def grid(figures: Sequence[Figure], others: Sequence[Figure] = (), most_points: int | None = None) -> Markup:
+    """HTML of figures side by side, then of others under a heading of their own.
+
+    Args:
+      figures: the first ones.
+      others: the second ones.
+      most_points: how many points long lines were brought down to; None where there are no such lines.
+    """
+    return markup.render("charts", figures=figures, others=others, most_points=most_points)
 
 
 def _quantity(name: str) -> str:
     return name.partition("/")[2] or name
 
 
-def _figure(chart: Chart, histories: Histories, last_step: int, heldout: str, reported: int | None) -> str:
-    """The drawing with its legend and explanation; empty when the run has none of its metrics."""
+def _figure(chart: Chart, histories: Histories, last_step: int, heldout: str, reported: int | None) -> Figure | None:
+    """The drawing with its legend and explanation; None when the run has none of its metrics."""
     lines, keys = [], []
     paints = list(PAINTS)[2:]
     for order, (quantity, word) in enumerate(chart.quantities.items()):
@@ -163,27 +177,19 @@ def _figure(chart: Chart, histories: Histories, last_step: int, heldout: str, re
             lines.append((paint, dotted, histories[name]))
             label = " ".join(part for part in (word, split) if part) or "last"
             kind = f"{paint} heldout" if dotted else paint
-            keys.append(f'<span class="{kind}">{html.escape(label)} <b>{number(last(histories, name))}</b></span>')
+            keys.append((kind, label, number(last(histories, name))))
     if not lines:
-        return ""
+        return None
     floor = last(histories, "eval/unigram_entropy") if chart.against_unigram else None
     if floor is not None:
-        keys.append(f'<span class="floor">word frequencies alone <b>{number(floor)}</b></span>')
+        keys.append(("floor", "word frequencies alone", number(floor)))
     evaluated = [history for _, dotted, history in lines if dotted]
     marked = reported if evaluated else None
     if marked is not None:
         value = evaluated[0].get(marked)
-        told = f" <b>{number(value)}</b>" if value is not None and len(evaluated) == 1 else ""
-        keys.append(f'<span class="floor">reported, step {marked:,}{told}</span>')
-    return framed(chart.title, _drawing(chart, lines, floor, last_step, marked), keys, chart.explanation)
-
-
-def framed(title: str, drawing: str, keys: Sequence[str], explanation: str) -> str:
-    """A drawing with its title, its legend of HTML parts, and its explanation."""
-    return (
-        f'<figure><h4>{html.escape(title)}</h4>{drawing}<div class="keys">{"".join(keys)}</div>'
-        f"<figcaption>{html.escape(explanation)}</figcaption></figure>"
-    )
+        told = number(value) if value is not None and len(evaluated) == 1 else ""
+        keys.append(("floor", f"reported, step {marked:,}", told))
+    return chart.title, _drawing(chart, lines, floor, last_step, marked), keys, chart.explanation
 
 
 def _drawing(
@@ -192,7 +198,7 @@ def _drawing(
     floor: float | None,
     last_step: int,
     marked: int | None,
-) -> str:
+) -> Markup:
     """Curves as an SVG element."""
 
     def plot(axes: Any) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from markupsafe import Markup
+
 from electra_jax.reporting import metric_names
-from electra_jax.reporting.charts import Chart, charts, framed, last, scale_steps, thinned
+from electra_jax.reporting.charts import Chart, Figure, charts, grid, last, scale_steps, thinned
 from electra_jax.reporting.drawing import PAINTS, draw
 from electra_jax.reporting.run_files import Histories
 
@@ -18,7 +19,7 @@ _ABOUT_TRAINING = (
 )
 
 
-def run_curves(histories: Histories, metrics: Sequence[str], reported: int | None) -> str:
+def run_curves(histories: Histories, metrics: Sequence[str], reported: int | None) -> Markup:
     """HTML of one run's curves: the given metrics first, then losses, then the other ones.
 
     Args:
@@ -32,7 +33,7 @@ def run_curves(histories: Histories, metrics: Sequence[str], reported: int | Non
     return charts(histories, (*known, *_ABOUT_TRAINING), heldout="dev", reported=reported)
 
 
-def trial_curves(trials: Mapping[str, Histories], metrics: Sequence[str]) -> str:
+def trial_curves(trials: Mapping[str, Histories], metrics: Sequence[str]) -> Markup:
     """HTML of one frame for each metric, in which every trial has a thin line and their mean a thick one.
 
     Args:
@@ -43,7 +44,7 @@ def trial_curves(trials: Mapping[str, Histories], metrics: Sequence[str]) -> str
     names = _ordered(sorted(name.removeprefix("eval/") for name in present if name.startswith("eval/")), metrics)
     shown = [f"eval/{name}" for name in names]
     shown += [name for name in ("train/loss",) if name in present]
-    return f'<div class="charts">{"".join(_frame(name, trials) for name in shown)}</div>'
+    return grid([_figure(name, trials) for name in shown])
 
 
 def _ordered(names: Sequence[str], first: Sequence[str]) -> list[str]:
@@ -52,7 +53,7 @@ def _ordered(names: Sequence[str], first: Sequence[str]) -> list[str]:
     return sorted(names, key=lambda name: (name.rpartition("/")[2] == "loss", rank.get(name, len(rank))))
 
 
-def _frame(name: str, trials: Mapping[str, Histories]) -> str:
+def _figure(name: str, trials: Mapping[str, Histories]) -> Figure:
     lines = [histories[name] for histories in trials.values() if name in histories]
     heldout = name.startswith("eval/")
     shared = sorted(set.intersection(*(set(line) for line in lines)))
@@ -74,8 +75,8 @@ def _frame(name: str, trials: Mapping[str, Histories]) -> str:
     title = f"{metric_names.words(name.partition('/')[2])}, {'dev' if heldout else 'train'}"
     ends = [last({name: line}, name) for line in lines]
     spread = metric_names.value(min(ends)), metric_names.value(max(ends))
-    said = html.escape("one trial" if len(lines) == 1 else f"{len(lines)} trials, at their ends")
-    keys = [f'<span class="{paint} thin">{said} <b>{" to ".join(dict.fromkeys(spread))}</b></span>']
+    said = "one trial" if len(lines) == 1 else f"{len(lines)} trials, at their ends"
+    keys = [(f"{paint} thin", said, " to ".join(dict.fromkeys(spread)))]
     if mean:
-        keys.append(f'<span class="{paint}">mean <b>{metric_names.value(mean[shared[-1]])}</b></span>')
-    return framed(title, draw(title, plot), keys, metric_names.meaning(name))
+        keys.append((paint, "mean", metric_names.value(mean[shared[-1]])))
+    return title, draw(title, plot), keys, metric_names.meaning(name)

@@ -3,7 +3,7 @@
 Reads the manifest only; imports nothing that reads text.
 """
 
-import html
+import dataclasses
 import itertools
 import json
 import os
@@ -13,7 +13,9 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from electra_jax import storage
+from markupsafe import Markup
+
+from electra_jax import nested, storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import markup
 from electra_jax.reporting.lengths import histogram
@@ -27,6 +29,7 @@ _ROWS = {"segment_pairs": "segment pairs", "packed": "packed"}
 _TOKENIZERS = {"wordpiece": "WordPiece", "unigram": "SentencePiece unigram", "bpe": "SentencePiece BPE"}
 _REASONS = {"too_short": "too short", "too_long": "too long", "copies": "copies", "unknown": "unknown tokens"}
 _COUNTED = ("documents", "lines", "characters", "words")
+_COLUMNS = ("Documents", "Lines", "Characters, M", "Words", "Dropped", "Training rows", "Share of rows")
 _UNKNOWN = ("[UNK]", "<unk>")
 
 _MOST_PADDING = 0.2
@@ -90,28 +93,32 @@ def _title(directory: str) -> str:
     return f"Dataset · {path.rstrip('/').rpartition('/')[2]}"
 
 
-def _page(manifest: Json, title: str) -> str:
-    return markup.fill(
-        "card.html",
-        title=html.escape(title),
-        warnings=_warning_box(list(_warnings(manifest))),
-        facts=markup.facts(_facts(manifest)),
-        identity=_identity(manifest),
-        sources=_sources(manifest),
+def _page(manifest: Json, title: str) -> Markup:
+    warnings = list(_warnings(manifest))
+    rows = _rows_of_sources(manifest)
+    sources = [_source(source, own, sum(rows)) for source, own in zip(manifest["sources"], rows, strict=True)]
+    train, heldout = ([_row(text) for text in manifest["splits"][name]["examples"]] for name in _SPLITS)
+    folded = (("More of the training split", train[_OPEN_ROWS:]), ("Of the held-out split", heldout))
+    return markup.render(
+        "dataset_card",
+        title=title,
+        warnings=warnings[:_MOST_WARNINGS],
+        more_warnings=max(len(warnings) - _MOST_WARNINGS, 0),
+        facts=_facts(manifest),
+        format=manifest["format_version"],
+        hashes=[
+            ("data fingerprint", str(manifest["data_fingerprint"])),
+            ("tokenizer SHA-256", str(manifest["tokenizer_sha256"])),
+        ],
+        columns=_COLUMNS,
+        sources=sources,
+        total=_source(_sum(manifest["sources"]), sum(rows), sum(rows)) if len(sources) > 1 else None,
         histogram=histogram(manifest),
-        rows=_rows(manifest),
-        config=markup.table(manifest["config"]),
-        command=html.escape(_command(manifest["config"])),
+        open_rows=train[:_OPEN_ROWS],
+        folded_rows=[(heading, shown) for heading, shown in folded if shown],
+        config=manifest["config"],
+        command=_command(manifest["config"]),
     )
-
-
-def _identity(manifest: Json) -> str:
-    """What tells this dataset from others."""
-    parts = [f"Format {html.escape(str(manifest['format_version']))}"]
-    for label, name in (("data fingerprint", "data_fingerprint"), ("tokenizer SHA-256", "tokenizer_sha256")):
-        whole = html.escape(str(manifest[name]))
-        parts.append(f'{label} <code title="{whole}">{html.escape(str(manifest[name])[:12])}</code>')
-    return " · ".join(parts)
 
 
 def _padding(split: Json, length: int) -> float:
@@ -202,18 +209,6 @@ def _warnings(manifest: Json) -> Iterator[str]:
         )
 
 
-def _warning_box(warnings: Sequence[str]) -> str:
-    if not warnings:
-        return (
-            '<p class="lead">Nothing looks wrong: little padding, few unknown tokens, enough held-out rows, and each '
-            "source kept most of its documents.</p>"
-        )
-    shown = [f"<li>{html.escape(text)}</li>" for text in warnings[:_MOST_WARNINGS]]
-    if len(warnings) > len(shown):
-        shown.append(f"<li>and {len(warnings) - len(shown)} more; see the table of sources.</li>")
-    return f'<section class="warnings"><h2>Look at this first</h2><ul>{"".join(shown)}</ul></section>'
-
-
 def _short(source: str) -> str:
     """A source without most of its archive's hash."""
     return re.sub(r"(sha256=\w{8})\w+", r"\1…", source)
@@ -225,50 +220,58 @@ def _dropped(dropped: dict[str, int]) -> list[str]:
     return [f"{count:,} {_REASONS.get(reason, reason)}" for reason, count in ordered if count]
 
 
-def _sources(manifest: Json) -> str:
-    """The table of sources, with a sum when there are several."""
-    sources, rows = manifest["sources"], _rows_of_sources(manifest)
-    columns = ("Documents", "Lines", "Characters, M", "Words", "Dropped", "Training rows", "Share of rows")
-    head = '<th scope="col">Source</th>' + "".join(f'<th scope="col">{column}</th>' for column in columns)
-    lines = [_source_row(source, of_source, sum(rows)) for source, of_source in zip(sources, rows, strict=True)]
-    foot = ""
-    if len(sources) > 1:
-        total: Json = {"source": "All"}
-        total |= {name: sum(source[name] for source in sources) for name in _COUNTED}
-        total["dropped"] = sum((Counter(source["dropped"]) for source in sources), Counter())
-        foot = f"<tfoot>{_source_row(total, sum(rows), sum(rows))}</tfoot>"
-    return f'<table class="sources"><thead><tr>{head}</tr></thead><tbody>{"".join(lines)}</tbody>{foot}</table>'
+@dataclasses.dataclass(frozen=True)
+class _Source:
+    """A line of the table of sources.
+
+    Attributes:
+      name: as the config has it.
+      short: the same without most of its archive's hash.
+      counts: cells from the documents to the words.
+      lost: how many documents were dropped, with their share.
+      lost_most: whether these are more than half.
+      reasons: how many were dropped for each.
+      rows: of training.
+      share: of all such rows.
+    """
+
+    name: str
+    short: str
+    counts: Sequence[str]
+    lost: str
+    lost_most: bool
+    reasons: Sequence[str]
+    rows: int
+    share: str
 
 
-def _source_row(source: Json, rows: int, all_rows: int) -> str:
+def _source(source: Json, rows: int, all_rows: int) -> _Source:
     lost, documents = sum(source["dropped"].values()), source["documents"]
-    share = f"{lost / documents:.1%}" if lost and documents else ""
-    dropped_mark = ' class="marked"' if lost > _MOST_DROPPED * documents else ""
-    rows_mark = "" if rows else ' class="marked"'
-    cells = [f"<td>{value}</td>" for value in (f"{documents:,}", f"{source['lines']:,}")]
-    cells += [f"<td>{source['characters'] / 1e6:,.2f}</td>", f"<td>{source['words']:,}</td>"]
-    details = "".join(f"<small>{html.escape(text)}</small>" for text in _dropped(source["dropped"]))
-    cells.append(f"<td{dropped_mark}>{lost:,}{f' ({share})' if share else ''}{details}</td>")
-    cells += [f"<td{rows_mark}>{rows:,}</td>", f"<td>{rows / max(1, all_rows):.1%}</td>"]
-    name = html.escape(source["source"])
-    return f'<tr><th scope="row" title="{name}">{html.escape(_short(source["source"]))}</th>{"".join(cells)}</tr>'
+    return _Source(
+        name=source["source"],
+        short=_short(source["source"]),
+        counts=(
+            f"{documents:,}",
+            f"{source['lines']:,}",
+            f"{source['characters'] / 1e6:,.2f}",
+            f"{source['words']:,}",
+        ),
+        lost=f"{lost:,} ({lost / documents:.1%})" if lost and documents else f"{lost:,}",
+        lost_most=lost > _MOST_DROPPED * documents,
+        reasons=_dropped(source["dropped"]),
+        rows=rows,
+        share=f"{rows / max(1, all_rows):.1%}",
+    )
 
 
-def _rows(manifest: Json) -> str:
-    """Decoded rows of both splits, most of them folded away."""
-    train, heldout = ([_row(text) for text in manifest["splits"][name]["examples"]] for name in _SPLITS)
-    if not train and not heldout:
-        return "<p>The manifest holds no rows.</p>"
-    parts = train[:_OPEN_ROWS]
-    folded = (("More of the training split", train[_OPEN_ROWS:]), ("Of the held-out split", heldout))
-    for heading, rows in folded:
-        if rows:
-            parts.append(f"<details><summary>{heading} <small>{len(rows)}</small></summary>{''.join(rows)}</details>")
-    return "".join(parts)
+def _sum(sources: Sequence[Json]) -> Json:
+    """All sources as one."""
+    total: Json = {"source": "All"} | {name: sum(source[name] for source in sources) for name in _COUNTED}
+    return total | {"dropped": sum((Counter(source["dropped"]) for source in sources), Counter())}
 
 
-def _row(text: str) -> str:
-    """One row of pieces that blanks separate, joined to words, each piece underlined; special ones are dim."""
+def _row(text: str) -> list[tuple[str, str, bool]]:
+    """The pieces of a row: class of a special one, text, and whether it stands after a blank."""
     pieces = text.split(" ")
     begins = markup.word_mark(pieces)
     parts = []
@@ -276,29 +279,19 @@ def _row(text: str) -> str:
         times = len(list(run))
         if markup.is_special(piece):
             counted = piece if times == 1 else f"{piece} × {times}"
-            kind = "unknown" if piece in _UNKNOWN else "special"
-            # Isolated, so that text from right to left decides the direction of its row.
-            parts.append(f' <bdi class="{kind}">{html.escape(counted)}</bdi>')
+            parts.append(("unknown" if piece in _UNKNOWN else "special", counted, True))
             continue
         joined = not piece.startswith(begins) if begins else piece.startswith("##")
-        shown = html.escape(piece.removeprefix(begins) if begins else piece.removeprefix("##"))
-        parts.extend([("" if joined else " ") + (f"<span>{shown}</span>" if shown else "")] * times)
-    return f'<p class="row" dir="auto">{"".join(parts).strip()}</p>'
+        shown = piece.removeprefix(begins) if begins else piece.removeprefix("##")
+        parts.extend([("", shown, not joined)] * times)
+    return parts
 
 
 def _command(config: Json) -> str:
     """The command that makes the same rows from the same text, a flag on each line."""
-    flags = [shlex.quote(f"--config.data.{name}={_literal(value)}") for name, value in _leaves(config)]
+    flags = [shlex.quote(f"--config.data.{name}={_literal(value)}") for name, value in nested.flatten(config).items()]
     lines = ["python -m electra_jax.prepare --config=configs/base.py", "--config.data.directory=DIRECTORY", *flags]
     return " \\\n    ".join(lines)
-
-
-def _leaves(value: Json, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, item in value.items():
-        if isinstance(item, dict):
-            yield from _leaves(item, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", item
 
 
 def _literal(value: Any) -> str:

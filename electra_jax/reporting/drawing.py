@@ -1,16 +1,17 @@
 """Drawings in the colours and the font of a page."""
 
-import html
 import io
 import re
 from collections.abc import Callable
 from typing import Any
 
+from markupsafe import Markup, escape
+
 # Colours are names in the drawing until the page's style sheet gives them a light and a dark value.
 PAINTS = {"muted": "#000001", "grid": "#000002", "blue": "#000003", "orange": "#000004", "teal": "#000005"}
 
 
-def draw(title: str, plot: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.3)) -> str:
+def draw(title: str, plot: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.3)) -> Markup:
     """Returns an SVG element for inside of a page; equal input gives equal bytes.
 
     Args:
@@ -41,8 +42,8 @@ def draw(title: str, plot: Callable[[Any], None], size: tuple[float, float] = (4
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)  # The same in each drawing, and ids are the page's.
     drawing = re.sub(r"font-family: [^;\"]*;? ?", "", drawing)
     # The page gives the size.
-    label = f'role="img" aria-label="{html.escape(title)}"'
+    label = f'role="img" aria-label="{escape(title)}"'
     drawing = re.sub(r'(?<= )width="[^"]*" height="[^"]*"', lambda _: label, drawing, count=1)
     for paint, colour in PAINTS.items():
         drawing = drawing.replace(colour, f"var(--{paint})")
-    return drawing
+    return Markup(drawing)

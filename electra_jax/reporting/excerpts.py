@@ -1,40 +1,33 @@
 """Texts with marks in them: wrong tags in a sentence, answers in their context."""
 
-import html
 import itertools
 import re
 from collections.abc import Iterator, Sequence
+
+from markupsafe import Markup
+
+from electra_jax.reporting import markup
 
 _LONGEST_TEXT = 1200  # Characters.
 _AROUND = 180  # Characters on both sides of an answer.
 _GIVEN, _TRUE = 1, 2
 
 
-def whole(text: str) -> str:
+def whole(text: str) -> Markup:
     """HTML of a text; the middle of a very long one is left out."""
     if len(text) > _LONGEST_TEXT:
         half = _LONGEST_TEXT // 2
         text = f"{text[:half]} […] {text[-half:]}"
-    return f'<p class="text" dir="auto">{html.escape(text)}</p>'
+    return markup.call("excerpts", "whole", text)
 
 
-def tagged(words: Sequence[str], predicted: Sequence[str], true: Sequence[str]) -> str:
+def tagged(words: Sequence[str], predicted: Sequence[str], true: Sequence[str]) -> Markup:
     """HTML of a sentence; words with a wrong tag have the true one above and the predicted one below."""
-    parts = []
-    for word, guess, tag in zip(words, predicted, true, strict=True):
-        text = html.escape(str(word))
-        if str(guess) != str(tag):
-            # The page moves the guess below the word: as the last line, the word gives the height of its neighbours.
-            above, below = html.escape(str(tag)), html.escape(str(guess))
-            text = (
-                f'<span class="tagged"><small class="truth">{above}</small><small class="wrong guess">{below}</small>'
-                f'<b class="wrong">{text}</b></span>'
-            )
-        parts.append(text)
-    return f'<p class="text tags" dir="auto">{" ".join(parts)}</p>'
+    columns = (map(str, column) for column in (words, true, predicted))
+    return markup.call("excerpts", "tagged", list(zip(*columns, strict=True)))
 
 
-def in_context(context: str, given: str, truths: Sequence[str], given_start: int | None) -> str:
+def in_context(context: str, given: str, truths: Sequence[str], given_start: int | None) -> Markup:
     """HTML of the stretches of a context around the given answer and the right ones, each marked.
 
     Args:
@@ -55,16 +48,16 @@ def in_context(context: str, given: str, truths: Sequence[str], given_start: int
                 for index in range(start, end):
                     marks[index] |= mark
     windows = [_at_words(context, start, end) for start, end in _windows(len(context), places)]
-    text = " […] ".join("".join(_marked(context, marks, start, end)) for start, end in windows)
+    stretches = [list(_marked(context, marks, start, end)) for start, end in windows]
     before, after = "… " if windows[0][0] else "", " …" if windows[-1][1] < len(context) else ""
-    return f'<p class="text" dir="auto">{before}{text}{after}</p>'
+    return markup.call("excerpts", "in_context", stretches, before, after)
 
 
-def _marked(context: str, marks: bytearray, start: int, end: int) -> Iterator[str]:
+def _marked(context: str, marks: bytearray, start: int, end: int) -> Iterator[tuple[str, str]]:
+    """Class and text of the parts of a stretch; the class is empty where nothing is marked."""
     names = {_GIVEN: "wrong", _TRUE: "truth", _GIVEN | _TRUE: "wrong truth"}
     for mark, indices in itertools.groupby(range(start, end), key=lambda index: marks[index]):
-        text = html.escape("".join(context[index] for index in indices))
-        yield f'<mark class="{names[mark]}">{text}</mark>' if mark else text
+        yield names.get(mark, ""), "".join(context[index] for index in indices)
 
 
 def _occurrences(context: str, answer: str) -> Iterator[tuple[int, int]]:

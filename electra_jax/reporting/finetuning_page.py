@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import html
+import dataclasses
 import math
 import pathlib
 import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+
+from markupsafe import Markup
 
 from electra_jax.reporting import curves, markup, metric_names, trial_table
 from electra_jax.reporting.charts import last
@@ -19,10 +21,7 @@ from electra_jax.reporting.summary import remarks, seed_said, trials_said
 from electra_jax.wording import duration
 
 _MOST_FACTS = 8
-_LEGEND = (
-    '<p class="lead">In <b class="wrong">orange</b> what the model said, with how sure it was; in '
-    '<b class="truth">teal</b> what is right.</p>'
-)
+_NO_CURVES = Markup("<p>Not recorded.</p>")
 
 
 def is_finetuning(directory: pathlib.Path, config: Json) -> bool:
@@ -31,7 +30,7 @@ def is_finetuning(directory: pathlib.Path, config: Json) -> bool:
     return ended or config.get("task") == "finetuning"
 
 
-def page(directory: pathlib.Path, config: Json, command: str) -> str | None:
+def page(directory: pathlib.Path, config: Json, command: str) -> Markup | None:
     """The HTML of the page; None where the directory holds no run yet.
 
     Args:
@@ -48,18 +47,19 @@ def page(directory: pathlib.Path, config: Json, command: str) -> str | None:
     environment = read_json(directory / "environment.json")
     ended = [run.trial for run in files.runs if run.trial is not None]
     sections = _sections(files)  # First, because it may leave notes.
-    return markup.fill(
-        "finetuning.html",
-        title=html.escape(_title(files, directory)),
-        subtitle=html.escape(_subtitle(files)),
-        notes=markup.notes([*trial_table.failures(remarks(ended, files.failed)), *dict.fromkeys(files.notes)]),
-        facts=markup.facts(_facts(files)),
+    return markup.render(
+        "finetuning",
+        title=_title(files, directory),
+        subtitle=_subtitle(files),
+        notes=[*trial_table.failures(remarks(ended, files.failed)), *dict.fromkeys(files.notes)],
+        facts=_facts(files),
+        scores_heading="Trials" if files.results is not None else "Scores",
         scores=_scores(files, directory),
         curves=_curves(files),
         sections=sections,
-        config=markup.table(config),
-        environment=markup.table(environment),
-        command=html.escape(command),
+        config=config,
+        environment=environment,
+        command=command,
     )
 
 
@@ -166,75 +166,83 @@ def _headlines(files: FinetuningFiles, scores: Mapping[str, Mapping[str, object]
     return found[:_MOST_FACTS]
 
 
-def _scores(files: FinetuningFiles, directory: pathlib.Path) -> str:
+def _scores(files: FinetuningFiles, directory: pathlib.Path) -> Markup:
     if files.results is not None:
-        return f"<h2>Trials</h2>{trial_table.trials_table(files.results, directory)}"
+        return trial_table.trials_table(files.results, directory)
     run = files.runs[0]
     if len(files.runs) > 1 or run.trial is None:
-        return ""
-    return f"<h2>Scores</h2>{trial_table.scores_table(run.trial.scores)}"
+        return Markup("")
+    return trial_table.scores_table(run.trial.scores)
 
 
-def _curves(files: FinetuningFiles) -> str:
+def _curves(files: FinetuningFiles) -> Markup:
     metrics = ["score", *(files.key(task, files.metric(task)) for task in files.tasks)]
     if len(files.runs) > 1:
         histories = {run.directory.name: run.histories for run in files.runs if run.histories}
-        return curves.trial_curves(histories, metrics) if histories else "<p>Not recorded.</p>"
+        return curves.trial_curves(histories, metrics) if histories else _NO_CURVES
     run = files.runs[0]
     if not run.histories:
-        return "<p>Not recorded.</p>"
+        return _NO_CURVES
     reported = run.trial.step if run.trial is not None and run.trial.chosen == "best" else None
     return curves.run_curves(run.histories, metrics, reported)
 
 
-def _sections(files: FinetuningFiles) -> str:
+@dataclasses.dataclass(frozen=True)
+class _Section:
+    """What a task gets wrong.
+
+    Attributes:
+      trial: which one it is of; empty of one run.
+      cut: how many examples did not fit; empty if all did.
+      splits: the name of each, and the HTML of its parts.
+    """
+
+    heading: str
+    trial: str
+    cut: str
+    splits: Sequence[tuple[str, Sequence[Markup]]]
+
+
+def _sections(files: FinetuningFiles) -> list[_Section]:
     """A section for each task, with its splits; of several trials those of the best one."""
     run = files.best_run()
     if run is None or run.trial is None:
-        return ""
+        return []
     paths = {tuple(path.name.split(".")[:2]): path for path in sorted(run.directory.glob("predictions/*.*.jsonl"))}
     if not paths:
         files.notes.append("No predictions can be shown: predictions/ is missing or empty.")
-    told = (
-        f" <small>{html.escape(seed_said(run.trial))}, the best trial{'' if files.results else ' so far'}</small>"
-        if len(files.runs) > 1
-        else ""
-    )
+    best = f"{seed_said(run.trial)}, the best trial{'' if files.results else ' so far'}" if len(files.runs) > 1 else ""
     sections = []
     for task in files.tasks:
         splits = [split for name, split in paths if name == task]
         splits += [split for split in map(_split, run.trial.confusion) if split not in splits]
         splits.sort(key=lambda split: (split != "dev", split == "test", split))
-        parts = [_split_section(files, run, task, split, paths.get((task, split))) for split in splits]
-        if any(parts):
-            name = f"{html.escape(task)}: what it gets wrong" if files.several_tasks else "What it gets wrong"
-            legend = "" if sections else _LEGEND
-            sections.append(f"<h2>{name}{told}</h2>{legend}{_cut(files, run.trial, task)}{''.join(parts)}")
-    return "".join(sections)
+        parts = [(split, _parts(files, run.trial, task, split, paths.get((task, split)))) for split in splits]
+        if shown := [(split, parts_of_split) for split, parts_of_split in parts if parts_of_split]:
+            name = f"{task}: what it gets wrong" if files.several_tasks else "What it gets wrong"
+            sections.append(_Section(name, best, _cut(files, run.trial, task), shown))
+    return sections
 
 
-def _split_section(files: FinetuningFiles, run: Run, task: str, split: str, path: pathlib.Path | None) -> str:
-    key = files.key(task, split)
-    confusion = run.trial.confusion.get(key) if run.trial is not None else None
+def _parts(files: FinetuningFiles, trial: Trial, task: str, split: str, path: pathlib.Path | None) -> list[Markup]:
+    """Which labels a split confuses, and what was predicted for it; empty where neither is known."""
+    confusion = trial.confusion.get(files.key(task, split))
     parts = [confusion_table(confusion)] if confusion is not None else []
     if path is not None:
         predictions = read_predictions(path, files.notes)
         if predictions.total:
             parts.append(split_section(predictions))
-    return f"<h3>{html.escape(split)}</h3>{''.join(parts)}" if any(parts) else ""
+    return list(filter(None, parts))
 
 
 def _cut(files: FinetuningFiles, trial: Trial, task: str) -> str:
-    """How many examples did not fit."""
+    """How many examples of each split did not fit."""
     counts = {
         _split(key): count
         for key, count in trial.truncated.items()
         if count and (not files.several_tasks or key.rpartition("/")[0] == task)
     }
-    if not counts:
-        return ""
-    told = ", ".join(f"{count:,} in {split}" for split, count in counts.items())
-    return f'<p class="lead">Too long for a row, and cut: {html.escape(told)}.</p>'
+    return ", ".join(f"{count:,} in {split}" for split, count in counts.items())
 
 
 def _split(key: str) -> str:

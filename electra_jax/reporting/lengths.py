@@ -5,13 +5,16 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from markupsafe import Markup
+
+from electra_jax.reporting import markup
 from electra_jax.reporting.drawing import PAINTS, draw
 
 _WORDS = {"train": "training", "heldout": "held-out"}
 _MOST_TICKS = 12
 
 
-def histogram(manifest: dict[str, Any]) -> str:
+def histogram(manifest: dict[str, Any]) -> Markup:
     """HTML of a drawing: how many documents have how many tokens, each split as shares of its own documents.
 
     Args:
@@ -21,7 +24,7 @@ def histogram(manifest: dict[str, Any]) -> str:
     splits = {name: manifest["splits"][name]["lengths"] for name in _WORDS}
     filled = [index for lengths in splits.values() for index, count in enumerate(lengths) if count]
     if not filled:
-        return "<p>No document was kept.</p>"
+        return markup.render("histogram", drawing=None)
     # Position x stands for 2^x tokens, so that bin i reaches from i - 1 to i.
     row_end = math.log2(manifest["length"])
     left, right = min(*filled, math.ceil(row_end)) - 1, max(*filled, math.ceil(row_end))
@@ -45,26 +48,23 @@ def histogram(manifest: dict[str, Any]) -> str:
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
 
-    keys = "".join(
-        f'<span class="{paints[name]}">{word} <b>{sum(splits[name]):,} documents</b></span>'
-        for name, word in _WORDS.items()
-    )
-    more = "several short ones share a row" if manifest["rows"] == "packed" else "short ones are followed by padding"
-    return (
-        f'<figure class="histogram">{draw("Documents by number of tokens", plot, (8.8, 2.6))}'
-        f'<div class="keys">{keys}<span class="floor">row <b>{manifest["length"]:,} tokens</b></span></div>'
-        f"<figcaption>Shares of each split's documents. {_median(splits['train'])}Documents longer than a row fill "
-        f"several; {more}.</figcaption></figure>"
+    return markup.render(
+        "histogram",
+        drawing=draw("Documents by number of tokens", plot, (8.8, 2.6)),
+        splits=[(paints[name], word, sum(splits[name])) for name, word in _WORDS.items()],
+        length=manifest["length"],
+        median=_median(splits["train"]),
+        short_ones=(
+            "several short ones share a row" if manifest["rows"] == "packed" else "short ones are followed by padding"
+        ),
     )
 
 
 def _median(lengths: Sequence[int]) -> str:
-    """A sentence on the length of a document in the middle; empty when there is none."""
+    """The length of a document in the middle; empty when there is none."""
     half = (sum(lengths) + 1) // 2
     middle = next((index for index, seen in enumerate(itertools.accumulate(lengths)) if seen >= half > 0), None)
-    if middle is None:
-        return ""
-    return f"The median training document has {_bin(middle)} tokens. "
+    return "" if middle is None else _bin(middle)
 
 
 def _bin(index: int) -> str:

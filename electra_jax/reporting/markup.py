@@ -1,52 +1,53 @@
-"""Pieces of HTML that the pages have in common. Whatever comes in is text, and is escaped."""
+"""The templates of the pages, and what fills them. Whatever comes in is text and is escaped, unless it is `Markup`."""
 
-import html
+import functools
 import json
-import pathlib
 import re
-import string
 from collections.abc import Iterable
 from typing import Any
 
-
-def fill(template: str, **parts: str) -> str:
-    """Returns a page: a template of this folder, in the style of the house, with parts that are HTML already."""
-    folder = pathlib.Path(__file__).parent
-    style = (folder / "style.css").read_text("utf-8")
-    return string.Template((folder / template).read_text("utf-8")).substitute(parts, style=style)
+import jinja2
+from markupsafe import Markup
 
 
-def notes(texts: Iterable[str]) -> str:
-    """Remarks that the reader should not miss."""
-    return "".join(f'<p class="note">{html.escape(text)}</p>' for text in texts)
+def render(template: str, **values: Any) -> Markup:
+    """The HTML of a template of `templates/`.
+
+    Raises:
+      jinja2.UndefinedError: the template asks for a value that is not given.
+    """
+    return Markup(_environment().get_template(f"{template}.html.j2").render(values))
 
 
-def warning(text: str) -> str:
-    """A box that says what is wrong with a run; nothing for an empty text."""
-    return f'<p class="warning" role="alert"><b>Warning</b> {html.escape(text)}</p>' if text else ""
+def call(template: str, macro: str, *values: Any) -> Markup:
+    """The HTML of one macro of a template that is a collection of them."""
+    return Markup(getattr(_environment().get_template(f"{template}.html.j2").module, macro)(*values))
 
 
-def facts(entries: Iterable[tuple[str, str, str]]) -> str:
-    """Headline numbers; each entry is a name, a value and a remark."""
-    return "".join(
-        f"<div><dt>{html.escape(name)}</dt><dd>{html.escape(value)}<small>{html.escape(remark)}</small></dd></div>"
-        for name, value, remark in entries
+@functools.cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("electra_jax.reporting"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
+    environment.filters |= {"leaf": _leaf, "percent": _percent, "thousands": _thousands}
+    return environment
 
 
-def table(value: dict[str, Any], depth: int = 0) -> str:
-    """A nested dictionary as rows of a table, each level indented."""
-    rows = []
-    for key, item in value.items():
-        name = f'<th scope="row" style="--depth:{depth}">{html.escape(str(key))}</th>'
-        if isinstance(item, dict) and item:
-            rows.append(f'<tr class="group">{name}<td></td></tr>{table(item, depth + 1)}')
-        else:
-            text = item if isinstance(item, str) and item else json.dumps(item, ensure_ascii=False)
-            rows.append(f"<tr>{name}<td>{html.escape(text)}</td></tr>")
-    if depth:
-        return "".join(rows)
-    return f"<table>{''.join(rows)}</table>" if rows else "<p>Not recorded.</p>"
+def _leaf(item: Any) -> str:
+    """A value of a config as text."""
+    return item if isinstance(item, str) and item else json.dumps(item, ensure_ascii=False)
+
+
+def _percent(share: float, digits: int = 0) -> str:
+    return f"{share:.{digits}%}"
+
+
+def _thousands(count: int) -> str:
+    return f"{count:,}"
 
 
 def is_special(piece: str) -> bool:

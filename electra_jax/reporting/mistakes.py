@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import heapq
-import html
 import math
 import pathlib
 from collections import Counter
 from typing import Any
 
+from markupsafe import Markup
+
 from electra_jax.errors import InputError
-from electra_jax.reporting import excerpts, metric_names
+from electra_jax.reporting import excerpts, markup, metric_names
 from electra_jax.reporting.run_files import Json, read_json_lines
 
 _MOST_MISTAKES = 20
@@ -125,68 +126,80 @@ def _check(record: Json, place: str) -> None:
         raise InputError(f"{place}: expected {problem}; mend or delete the line")
 
 
-def split_section(predictions: Predictions) -> str:
+def split_section(predictions: Predictions) -> Markup:
     """HTML of a split: its worst mistakes, or where no answer is known what was predicted."""
     if not predictions.known:
         return _unlabelled(predictions)
     if not predictions.worst:
-        return f"<p>All {predictions.known:,} are right.</p>"
+        return Markup("<p>All {:,} are right.</p>").format(predictions.known)
     shown = len(predictions.worst)
     if predictions.graded:
-        of = f"The {shown} largest errors of {predictions.known:,}." if shown > 1 else "One example."
+        lead = f"The {shown} largest errors of {predictions.known:,}." if shown > 1 else "One example."
     else:
         share = predictions.wrong / predictions.known
         which = "all of them" if shown == predictions.wrong else f"the {shown} with the largest loss"
-        of = f"{predictions.wrong:,} of {predictions.known:,} are not right ({share:.1%}); here {which}."
-    articles = [_mistake(record) for record in predictions.worst]
-    folded = articles[_OPEN_MISTAKES:]
-    rest = f"<details><summary>{len(folded)} more</summary>{''.join(folded)}</details>" if folded else ""
-    return f'<p class="lead">{of}</p>{"".join(articles[:_OPEN_MISTAKES])}{rest}'
+        lead = f"{predictions.wrong:,} of {predictions.known:,} are not right ({share:.1%}); here {which}."
+    mistakes = [_mistake(record) for record in predictions.worst]
+    return markup.render("mistakes", lead=lead, shown=mistakes[:_OPEN_MISTAKES], folded=mistakes[_OPEN_MISTAKES:])
 
 
-def _unlabelled(predictions: Predictions) -> str:
-    head = f"{predictions.total:,} predictions; the answers are not known."
+def _unlabelled(predictions: Predictions) -> Markup:
+    grades = ""
     if predictions.graded:
         low, total, high = predictions.grades
-        mean = total / predictions.total
-        return f"<p>{head} From {low:.4g} to {high:.4g}, in the mean {mean:.4g}.</p>"
-    count = sum(predictions.labels.values())
-    rows = "".join(
-        f"<tr><td>{html.escape(label)}</td><td>{times:,}</td><td>{times / count:.1%}</td></tr>"
-        for label, times in predictions.labels.most_common(_MOST_LABELS)
+        grades = f"From {low:.4g} to {high:.4g}, in the mean {total / predictions.total:.4g}."
+    return markup.render(
+        "unlabelled",
+        total=predictions.total,
+        grades=grades,
+        labels=predictions.labels.most_common(_MOST_LABELS),
+        count=sum(predictions.labels.values()),
+        left=len(predictions.labels) - _MOST_LABELS,
     )
-    left = len(predictions.labels) - _MOST_LABELS
-    rest = f"<p>And {left} rarer labels.</p>" if left > 0 else ""
-    table = (
-        f'<table class="pairs"><thead><tr><th>predicted</th><th>times</th><th>share</th></tr></thead>{rows}</table>'
-        if rows
-        else ""
-    )
-    return f"<p>{head}</p>{table}{rest}"
 
 
-def _mistake(record: Json) -> str:
-    if "words" in record:
-        pairs = list(zip(record["predictions"], record["labels"], strict=True))
-        said = f"<span>{sum(guess != tag for guess, tag in pairs)} of {len(pairs)} tags wrong</span>"
-        text = excerpts.tagged(record["words"], record["predictions"], record["labels"])
-    elif "question" in record:
-        said = _answers(record)
-        text = f'<p class="question" dir="auto">{html.escape(str(record["question"]))}</p>{_context(record)}'
-    else:
-        said, text = _labels(record), "".join(excerpts.whole(str(part)) for part in record["texts"])
+@dataclasses.dataclass(frozen=True)
+class _Mistake:
+    """A wrong prediction as the page shows it.
+
+    Attributes:
+      said: what the model said; empty where the text shows it.
+      right: what is right; likewise.
+      aside: how far they are apart.
+      remark: which example it is, and its loss.
+      question: about the text; None where there is none.
+      text: HTML.
+    """
+
+    said: str
+    right: str
+    aside: str
+    remark: str
+    question: str | None
+    text: Markup
+
+
+def _mistake(record: Json) -> _Mistake:
     remarks = [f"example {record['key']}"] if "key" in record else []
     if _is_number(record.get("loss")):
         remarks.append(f"loss {metric_names.value(record['loss'], 2)}")
-    remark = html.escape(" · ".join(remarks))
-    return f'<article><p class="verdict">{said}<small>{remark}</small></p>{text}</article>'
+    question = None
+    if "words" in record:
+        pairs = list(zip(record["predictions"], record["labels"], strict=True))
+        said = ("", "", f"{sum(guess != tag for guess, tag in pairs)} of {len(pairs)} tags wrong")
+        text = excerpts.tagged(record["words"], record["predictions"], record["labels"])
+    elif "question" in record:
+        said, question, text = _answers(record), str(record["question"]), _context(record)
+    else:
+        said, text = _labels(record), Markup("").join(excerpts.whole(str(part)) for part in record["texts"])
+    return _Mistake(*said, " · ".join(remarks), question, text)
 
 
 def _truths(record: Json) -> list[str]:
     return list(dict.fromkeys(str(label) for label in _truth(record)))
 
 
-def _context(record: Json) -> str:
+def _context(record: Json) -> Markup:
     """The first of the candidates is what was said, and knows where it stands."""
     given, candidates = str(record["prediction"] or ""), record.get("candidates")
     first = candidates[0] if isinstance(candidates, list) and candidates else None
@@ -195,25 +208,24 @@ def _context(record: Json) -> str:
     return excerpts.in_context(record["context"], given, _truths(record), start)
 
 
-def _answers(record: Json) -> str:
+def _answers(record: Json) -> tuple[str, str, str]:
     given = f"“{record['prediction']}”" if record["prediction"] else "no answer"
-    given = _said(given + _percent(record.get("probability")))
     truths = [f"“{truth}”" for truth in _truths(record)] or ["not answered in the context"]
-    overlap = f"<span>F1 {record['f1']:.2f}</span>" if _is_number(record.get("f1")) else ""
-    return f"{given}{_right(' or '.join(truths))}{overlap}"
+    overlap = f"F1 {record['f1']:.2f}" if _is_number(record.get("f1")) else ""
+    return given + _percent(record.get("probability")), " or ".join(truths), overlap
 
 
-def _labels(record: Json) -> str:
+def _labels(record: Json) -> tuple[str, str, str]:
     said, truth = record["prediction"], record["label"]
     if _is_number(said) and _is_number(truth):
-        return f"{_said(f'{said:.4g}')}{_right(f'{truth:.4g}')}<span>off by {_signed(said - truth)}</span>"
+        return f"{said:.4g}", f"{truth:.4g}", f"off by {_signed(said - truth)}"
     probabilities = record.get("probabilities")
 
     def named(labels: Any) -> str:
         labels = labels if isinstance(labels, list) else [labels]
         return ", ".join(_with_probability(label, probabilities) for label in labels) or "none"
 
-    return f"{_said(named(said))}{_right(named(truth))}"
+    return named(said), named(truth), ""
 
 
 def _signed(difference: float) -> str:
@@ -227,11 +239,3 @@ def _with_probability(label: Any, probabilities: Any) -> str:
 
 def _percent(probability: Any) -> str:
     return f" {probability:.0%}" if _is_number(probability) else ""
-
-
-def _said(text: str) -> str:
-    return f'<span>said <b class="wrong">{html.escape(text)}</b></span>'
-
-
-def _right(text: str) -> str:
-    return f'<span>right <b class="truth">{html.escape(text)}</b></span>'

@@ -3,7 +3,7 @@
 Reads the files of a workdir only; starts neither JAX nor TensorFlow.
 """
 
-import html
+import dataclasses
 import os
 import pathlib
 import shlex
@@ -11,7 +11,9 @@ import statistics
 from collections.abc import Iterator
 from typing import Any
 
-from electra_jax import collapse
+from markupsafe import Markup
+
+from electra_jax import collapse, storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import finetuning_page, markup
 from electra_jax.reporting.charts import charts, last, number
@@ -23,7 +25,6 @@ from electra_jax.reporting.run_files import (
     read_histories,
     read_json,
     read_json_lines,
-    write_page,
 )
 from electra_jax.wording import duration
 
@@ -58,7 +59,8 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
             f"start one with `python -m electra_jax.main --config=… --workdir={shlex.quote(str(workdir))}`"
         )
     target = directory / "report.html"
-    write_page(target, page)
+    # A path may hold bytes that are no text.
+    storage.write(target, page.encode("utf-8", "replace"))
     return target
 
 
@@ -70,17 +72,18 @@ def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> st
         raise InputError(f"{path}: found no metrics yet, expected lines such as {{'step': 100, 'train/loss': 9.1}}")
     samples = _read_samples(directory / "samples.jsonl", notes)
     environment = read_json(directory / "environment.json")
-    return markup.fill(
-        "template.html",
-        title=html.escape(_title(config, environment, histories, directory)),
-        notes=markup.warning(_warning(config, histories)) + markup.notes(notes),
-        facts=markup.facts(_facts(config, histories)),
+    return markup.render(
+        "pretraining",
+        title=_title(config, environment, histories, directory),
+        warning=_warning(config, histories),
+        notes=notes,
+        facts=_facts(config, histories),
         charts=charts({name: history for name, history in histories.items() if not name.startswith("probe/")}),
         samples=_samples(samples),
         probe=probe_section(directory),
-        config=markup.table(config),
-        environment=markup.table(environment),
-        command=html.escape(command),
+        config=config,
+        environment=environment,
+        command=command,
     )
 
 
@@ -204,60 +207,86 @@ def _tokens(count: int) -> str:
     return f"{count:,}"
 
 
-def _samples(samples: dict[int, dict[str, Json]]) -> str:
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """A piece of a sentence as the page shows it.
+
+    Attributes:
+      text: the piece without its sign.
+      after_blank: whether a word begins with it.
+      kind: class of the style sheet.
+      colour: from 0 to 1, by the probability that it was replaced.
+      told: what the pointer shows.
+      above: the original piece; None where it was not replaced.
+    """
+
+    text: str
+    after_blank: bool
+    kind: str
+    colour: str
+    told: str
+    above: str | None
+
+
+@dataclasses.dataclass(frozen=True)
+class _StepSamples:
+    """The sentences of one step.
+
+    Half of the pieces stay white, and one in fifty has the full colour: a young discriminator is sure of nothing, and
+    on a scale from 0 to 100 % its page would show no difference.
+
+    Attributes:
+      white: up to this probability a piece has no colour.
+      full: from this probability on a piece has the full colour.
+    """
+
+    number: int
+    white: float
+    full: float
+    sentences: list[list[_Piece]]
+
+
+def _samples(samples: dict[int, dict[str, Json]]) -> Markup:
     """The latest step's rows, then folded away those of some earlier steps from the first on."""
-    if not samples:
-        return "<p>This run keeps no samples.</p>"
-    *earlier, latest = samples
+    *earlier, latest = samples or [None]
     shown = earlier
     if len(earlier) > _MOST_EARLIER_STEPS:
         spacing = (len(earlier) - 1) / (_MOST_EARLIER_STEPS - 1)
         shown = [earlier[round(index * spacing)] for index in range(_MOST_EARLIER_STEPS)]
-    heading, rows = _step_samples(latest, samples[latest])
-    parts = [f"<h3>{heading}</h3>", rows]
-    if shown:
-        of = f", {len(shown)} of {len(earlier)} kept" if len(shown) < len(earlier) else ""
-        parts.append(f"<h3>Earlier in training{of}</h3>")
-    for step in shown:
-        heading, rows = _step_samples(step, samples[step])
-        parts.append(f"<details><summary>{heading}</summary>{rows}</details>")
-    return "".join(parts)
+    return markup.render(
+        "samples",
+        latest=_step_samples(latest, samples[latest]) if samples else None,
+        earlier=[_step_samples(step, samples[step]) for step in shown],
+        kept=len(earlier),
+    )
 
 
-def _step_samples(step: int, rows: dict[str, Json]) -> tuple[str, str]:
-    """Heading and sentences of one step.
-
-    Half of the pieces stay white, and one in fifty has the full colour: a young discriminator is sure of nothing, and
-    on a scale from 0 to 100 % its page would show no difference.
-    """
+def _step_samples(step: int, rows: dict[str, Json]) -> _StepSamples:
     probabilities = sorted(_probability(value) for row in rows.values() for value in row["probability"]) or [0.0]
     white, full = probabilities[len(probabilities) // 2], probabilities[int(len(probabilities) * 0.98)]
     full = max(full, white + 0.01)
-    heading = f"Step {step:,} <small>white up to {white:.0%}, full colour from {full:.0%} on</small>"
-    return heading, "".join(_sentence(row, white, full) for row in rows.values())
+    return _StepSamples(step, white, full, [list(_sentence(row, white, full)) for row in rows.values()])
 
 
 def _probability(value: Any) -> float:
     return min(max(float(value), 0.0), 1.0) if isinstance(value, int | float) else 0.0
 
 
-def _sentence(row: Json, white: float, full: float) -> str:
-    """One row of tokens, pieces joined to words, each coloured by the probability that it was replaced."""
-    pieces = []
+def _sentence(row: Json, white: float, full: float) -> Iterator[_Piece]:
+    """The pieces of a row, each coloured by the probability that it was replaced."""
     begins = markup.word_mark(str(token) for token in row["tokens"])
     columns = (row[name] for name in ("tokens", "original", "masked", "replaced", "probability"))
     for token, original, masked, replaced, probability in zip(*columns, strict=True):
         token, original = str(token), str(original)
         special = markup.is_special(token)
         joined = not special and (not token.startswith(begins) if begins else token.startswith("##"))
-        text = html.escape(token.lstrip(begins) if begins else token.removeprefix("##"))
-        above = html.escape(original.lstrip(begins) if begins else original.removeprefix("##" if joined else ""))
+        above = original.lstrip(begins) if begins else original.removeprefix("##" if joined else "")
         probability = _probability(probability)
-        colour = min(max(probability - white, 0.0) / (full - white), 1.0)
-        kind = "special" if special else "replaced" if replaced else "guessed" if masked else "kept"
-        told = html.escape(f"{probability:.0%} replaced" + (f"; was {original}" if replaced else ""))
-        piece = f'<span class="{kind}" style="--p:{colour:.2f}" title="{told}">{text}</span>'
-        if replaced:
-            piece = f"<ruby>{piece}<rt>{above}</rt></ruby>"
-        pieces.append(("" if joined else " ") + piece)
-    return f'<p class="sentence">{"".join(pieces).strip()}</p>'
+        yield _Piece(
+            text=token.lstrip(begins) if begins else token.removeprefix("##"),
+            after_blank=not joined,
+            kind="special" if special else "replaced" if replaced else "guessed" if masked else "kept",
+            colour=f"{min(max(probability - white, 0.0) / (full - white), 1.0):.2f}",
+            told=f"{probability:.0%} replaced" + (f"; was {original}" if replaced else ""),
+            above=above if replaced else None,
+        )

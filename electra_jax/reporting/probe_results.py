@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import html
 import pathlib
 import statistics
 from collections.abc import Iterator
 
+from markupsafe import Markup
+
 from electra_jax.errors import InputError
+from electra_jax.reporting import markup
 from electra_jax.reporting.run_files import Json, read_json
 
 
@@ -25,7 +27,7 @@ def probe_lines(workdir: pathlib.Path) -> list[str]:
     return [f"What the model is worth: {_described(results)}", *table]
 
 
-def probe_section(workdir: pathlib.Path) -> str:
+def probe_section(workdir: pathlib.Path) -> Markup:
     """The results of the probe of a run as a section of its page; empty if there are none.
 
     Raises:
@@ -33,13 +35,12 @@ def probe_section(workdir: pathlib.Path) -> str:
     """
     results, rows = _read(workdir)
     if not rows:
-        return ""
-    cells = "".join(
-        f'<tr><th scope="row">{html.escape(name)}</th><td>{html.escape(f"{value}  {remark}".strip())}</td></tr>'
-        for name, value, remark in rows
+        return Markup("")
+    return markup.render(
+        "probe",
+        lead=f"{_described(results)[0].upper()}{_described(results)[1:]}.",
+        rows=[(name, f"{value}  {remark}".strip()) for name, value, remark in rows],
     )
-    lead = html.escape(f"{_described(results)[0].upper()}{_described(results)[1:]}.")
-    return f'<h2>What the model is worth</h2>\n<p class="lead">{lead}</p>\n<table>{cells}</table>\n'
 
 
 def _read(workdir: pathlib.Path) -> tuple[Json, list[tuple[str, str, str]]]:

@@ -2,9 +2,7 @@
 
 import json
 import math
-import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -93,18 +91,3 @@ def read_histories(path: pathlib.Path, notes: list[str]) -> Histories:
     if unreadable:
         notes.append("Not drawn, because not numbers: " + ", ".join(sorted(unreadable)) + ".")
     return {name: dict(sorted(history.items())) for name, history in histories.items()}
-
-
-def write_page(target: pathlib.Path, page: str) -> None:
-    """Writes a page, whole or not at all."""
-    with tempfile.NamedTemporaryFile(
-        "w", encoding="utf-8", errors="replace", dir=target.parent, prefix=".report-", delete=False
-    ) as file:
-        try:
-            file.write(page)
-            file.close()
-            os.chmod(file.name, 0o644)  # Temporary files are private; a report is for sharing.
-            os.replace(file.name, target)
-        except BaseException:
-            os.unlink(file.name)
-            raise

@@ -4,9 +4,9 @@ import json
 import pathlib
 from typing import Any
 
+from electra_jax import storage
 from electra_jax.config import identity
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.training import telemetry
 from electra_jax.training.multihost import shared_storage
 from electra_jax.training.run_context import RunContext, RunOptions
 
@@ -59,7 +59,7 @@ class Workdir:
                 raise InputError(f"--workdir={self.path}: no run to evaluate there")
             if not self._options.evaluates:
                 self.path.mkdir(parents=True, exist_ok=True)
-                telemetry.write_json(self._config_path, fields | {"fingerprint": identity.fingerprint(fields)})
+                storage.write_json(self._config_path, fields | {"fingerprint": identity.fingerprint(fields)})
         except (OSError, ValueError) as error:
             raise InputError(f"--workdir={self.path}: cannot be used: {error}") from error
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from electra_jax import storage
 from electra_jax.training.multihost import processes
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -72,13 +73,6 @@ def _git_revision() -> str | None:
     return revision + ("+changes" if changed else "")
 
 
-def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes a file that is either absent, old or whole."""
-    temporary = path.with_name(path.name + ".partial")
-    temporary.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-    os.replace(temporary, path)
-
-
 class JsonLines:
     """An append-only file of one JSON object a line, each with its `step`."""
 
@@ -93,9 +87,8 @@ class JsonLines:
             self._lines = [
                 value for value in map(_parsed, path.read_text().splitlines()) if value["step"] <= resumed_at
             ]
-            temporary = path.with_name(path.name + ".partial")
-            temporary.write_text("".join(json.dumps(value, ensure_ascii=False) + "\n" for value in self._lines))
-            os.replace(temporary, path)
+            lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in self._lines)
+            storage.write(path, lines.encode())
 
     def holds(self, step: int, name: str) -> bool:
         """Whether the file has a value of that name and step."""

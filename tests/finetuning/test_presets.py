@@ -7,7 +7,7 @@ import pytest
 from electra_jax.configs.finetune import base, glue, squad, tagging, text
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data.reading import read_splits
-from electra_jax.finetuning.metrics import label_metrics
+from electra_jax.finetuning.tasks.kinds import KINDS
 from tests.configs import typed_task
 
 GLUE = ("cola", "sst", "mrpc", "sts", "qqp", "mnli", "qnli", "rte", "wnli")
@@ -111,7 +111,7 @@ def test_every_field_is_right_and_every_quicktest_finds_its_files(file, name):
         assert list(validation.problems(config)) == []
         assert config.optimizer.learning_rate == base.SIZES[size or "base"][0]
         for task_name, task in config.tasks.items():
-            assert task.metrics[0] in label_metrics.known(task.kind)
+            assert task.metrics[0] in KINDS[task.kind].metrics
             splits = read_splits(task_name, typed_task(task), config.data.directory, config.data.download_cache).splits
             assert len(splits["train"]) >= config.batch_size
             assert splits["dev"]

@@ -12,6 +12,7 @@ import optax
 from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.examples import Answer, QuestionExample, SentenceExample, TextExample
 from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.tasks import kinds
 from electra_jax.finetuning.tasks.answering import AnsweringTask
 from electra_jax.finetuning.tasks.classification import ClassificationTask
 from electra_jax.finetuning.tasks.tagging import TaggingTask
@@ -21,7 +22,7 @@ from electra_jax.training.state import TrainState
 from tests.configs import typed_task
 from tests.interop import made, peer
 
-KINDS = ("classification", "multilabel", "regression", "tagging", "answering")
+KINDS = tuple(kinds.KINDS)
 HEAD_RATE = 0.2
 LABELS = {
     "classification": ("no", "perhaps", "yes"),

@@ -5,7 +5,7 @@ import pytest
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import checkpoints, google_checkpoint, huggingface_folder, native_format, safetensors
+from electra_jax.interop import checkpoints, google_checkpoint, huggingface_folder, native_format, tensor_files
 from tests.interop import made
 
 
@@ -63,8 +63,8 @@ def test_a_path_without_a_model_says_what_is_there_and_what_is_expected(tmp_path
 def test_all_weights_of_the_wrong_size_are_listed_and_a_long_list_is_cut(tmp_path):
     native_format.write(made.model(), str(tmp_path))
     path = str(tmp_path / "model.safetensors")
-    tensors = {name: array[..., :-1] for name, array in safetensors.read(path).items()}
-    safetensors.write(path, tensors)
+    tensors = {name: array[..., :-1] for name, array in tensor_files.read(path).items()}
+    tensor_files.write(path, tensors)
     with pytest.raises(InputError, match=r"not of the sizes beside them:\n(  - .*\n){8}  … and \d+ more$"):
         checkpoints.open_model(str(tmp_path))
 
@@ -72,9 +72,9 @@ def test_all_weights_of_the_wrong_size_are_listed_and_a_long_list_is_cut(tmp_pat
 def test_missing_and_foreign_weights_are_listed(tmp_path):
     native_format.write(made.model(), str(tmp_path))
     path = str(tmp_path / "model.safetensors")
-    tensors = dict(safetensors.read(path))
+    tensors = dict(tensor_files.read(path))
     tensors["generator_head/scale"] = tensors.pop("generator_head/bias")
-    safetensors.write(path, tensors)
+    tensor_files.write(path, tensors)
     with pytest.raises(
         InputError, match=r"generator_head/bias: is missing.*\n.*generator_head/scale: is not a part of this network"
     ):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from electra_jax.errors import InputError
-from electra_jax.interop import google
+from electra_jax.interop import google, tensor_map
 from tests.interop import made, peer
 
 
@@ -55,7 +55,7 @@ def test_round_trip_changes_no_bit(network):
     heads = dict(generator=peer.TINY_PAIR[1].heads, discriminator=peer.TINY_PAIR[0].heads)[network]
     back = google.network_params(google.state_of(params), network, scope, heads)
     expected = {part: params[part] for part in ("embeddings", network, f"{network}_head")}
-    found = google.mapping.unflatten(back)
+    found = tensor_map.unflatten(back)
     assert jax.tree.structure(found) == jax.tree.structure(expected)
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from electra_jax.errors import InputError
-from electra_jax.interop import checkpoints, huggingface, huggingface_folder, safetensors
+from electra_jax.interop import checkpoints, huggingface, huggingface_folder, tensor_files
 from electra_jax.interop.tensor_map import flatten
 from tests.interop import made
 
@@ -27,9 +27,9 @@ def config_of(folder):
 def rewrite(folder, change):
     """Changes the tensors of a folder."""
     path = str(folder / "model.safetensors")
-    tensors = dict(safetensors.read(path))
+    tensors = dict(tensor_files.read(path))
     change(tensors)
-    safetensors.write(path, tensors)
+    tensor_files.write(path, tensors)
 
 
 def as_bert(folder, tmp_path, architecture="BertForMaskedLM"):
@@ -89,7 +89,7 @@ def test_config_says_architecture_sizes_and_padding(folder):
 
 
 def test_the_tied_table_is_written_once(folder):
-    names = safetensors.read(str(folder / "generator" / "model.safetensors"))
+    names = tensor_files.read(str(folder / "generator" / "model.safetensors"))
     assert "generator_lm_head.weight" not in names
     assert "generator_lm_head.bias" in names
 
@@ -103,7 +103,7 @@ def test_the_card_says_what_is_known_and_leaves_the_licence_open(folder):
 
 def test_an_encoder_without_head_is_a_bare_model(tmp_path):
     huggingface_folder.write(made.discriminator_alone(), str(tmp_path))
-    names = safetensors.read(str(tmp_path / "discriminator" / "model.safetensors"))
+    names = tensor_files.read(str(tmp_path / "discriminator" / "model.safetensors"))
     assert config_of(tmp_path / "discriminator")["architectures"] == ["ElectraModel"]
     assert not any(name.startswith("electra.") for name in names)
     read = checkpoints.open_model(str(tmp_path))
@@ -157,12 +157,12 @@ def test_narrow_weights_are_read_as_float32(folder, dtype):
 
 def test_shards_are_read(folder):
     path = folder / "discriminator"
-    tensors = safetensors.read(str(path / "model.safetensors"))
+    tensors = tensor_files.read(str(path / "model.safetensors"))
     names = sorted(tensors)
     weight_map = {}
     for number, part in enumerate((names[:10], names[10:])):
         file = f"model-0000{number}-of-00002.safetensors"
-        safetensors.write(str(path / file), {name: tensors[name] for name in part})
+        tensor_files.write(str(path / file), {name: tensors[name] for name in part})
         weight_map |= dict.fromkeys(part, file)
     (path / "model.safetensors").unlink()
     (path / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))

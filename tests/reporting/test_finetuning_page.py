@@ -140,7 +140,7 @@ def test_trials_show_their_spread_and_every_value(tmp_path):
     assert re.findall(r">([\d.]+)<", row) == ["0.7000", "0.6500", "0.1414", "0.8000", "0.6000", "0.8000"]
     assert notes_of(page) == [
         "Not counted: 1 run learned nothing and had to be repeated with another seed: seed 7: every example is predicted "
-        "&#x27;no&#x27;."
+        "&#39;no&#39;."
     ]
 
 

@@ -21,6 +21,26 @@ _UNKNOWN = "_"
 Line = tuple[int, list[str]]
 
 
+def field_problems(place: str, task: TaggingConfig, formats: Mapping[str, str]) -> Iterator[str]:
+    """Yields what is wrong with the fields of a task that this module reads.
+
+    Args:
+      place: how the task is called in the config.
+      task: its fields.
+      formats: of the files, by path.
+    """
+    conllu = [path for path, form in formats.items() if form == "conllu"]
+    if conllu and not (1 <= task.word_column < 10 and -10 < task.tag_column < 10):
+        yield (
+            f"{place}.word_column: {task.word_column} of {conllu[0]} does not hold words; in CoNLL-U they are in "
+            f"column 1 and their parts of speech in 3: set --{place}.word_column=1 --{place}.tag_column=3"
+        )
+    if task.word_column == task.tag_column:
+        yield f"{place}.tag_column: {task.tag_column} is the column of the words too"
+    if not task.tag_separator:
+        yield f'{place}.tag_separator: is empty, expected what stands between a word and its tag, "/"'
+
+
 def read(file: SplitFile, text: str, form: str) -> list[SentenceExample]:
     """The sentences of a file that are sound; what is wrong with the others is put down as its problems.
 

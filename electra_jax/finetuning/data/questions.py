@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from electra_jax.config.finetuning import AnsweringConfig
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.tables import json_lines
@@ -17,6 +18,17 @@ _Asked = tuple[int | str, Any, Mapping[str, Any]]
 
 class _Problem(Exception):
     """What is wrong with a question."""
+
+
+def field_problems(place: str, task: AnsweringConfig, formats: Mapping[str, str]) -> Iterable[str]:
+    """What is wrong with the fields of a task that this module reads: nothing, as its formats have no fields.
+
+    Args:
+      place: how the task is called in the config.
+      task: its fields.
+      formats: of the files, by path.
+    """
+    return ()
 
 
 def read(file: SplitFile, text: str, form: str) -> list[QuestionExample]:

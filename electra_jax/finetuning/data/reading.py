@@ -9,26 +9,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from electra_jax.config.finetuning import ClassificationConfig, TaggingConfig, TaskConfig
+from electra_jax.config.finetuning import ClassificationConfig, TaskConfig
 from electra_jax.errors import InputError
-from electra_jax.finetuning.data import columns, questions, tables
 from electra_jax.finetuning.data.examples import Example, SentenceExample, TextExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.spans import ImpossibleTagsError, scheme_of
+from electra_jax.finetuning.tasks.kinds import KINDS
 from electra_jax.text.sources import pypi, tfds_examples
 
-_FORMATS = {
-    "classification": ("tsv", "csv", "jsonl", "lines"),
-    "multilabel": ("tsv", "csv", "jsonl", "lines"),
-    "regression": ("tsv", "csv", "jsonl", "lines"),
-    "tagging": ("columns", "conllu", "tokens"),
-    "answering": ("squad", "mrqa"),
-}
-_SUFFIXES = {
-    "tagging": {".conllu": "conllu", ".conll": "columns", ".txt": "columns", ".iob": "columns", ".bio": "columns"},
-    "answering": {".json": "squad", ".jsonl": "mrqa"},
-}
-_TEXT_SUFFIXES = {".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "lines"}
 _SHOWN = 20
 _SHOWN_LABELS = 12
 _SUBSET_SEED = 0
@@ -55,7 +43,7 @@ def problems_of_fields(name: str, task: TaskConfig) -> list[str]:
     """
     place = f"config.tasks.{name}"
     problems = [] if task.train else [f"{place}.train: is empty, expected a file or tfds:NAME#split=train"]
-    formats = _FORMATS[task.kind]
+    formats = KINDS[task.kind].formats
     if task.format != "auto" and task.format not in formats:
         problems.append(
             f"{place}.format: found {task.format!r}, expected auto or, of kind {task.kind}, {', '.join(formats)}"
@@ -71,19 +59,14 @@ def problems_of_fields(name: str, task: TaskConfig) -> list[str]:
         elif path.startswith(pypi.PREFIX) and (problem := _package_problem(path)):
             problems.append(f"{place}: {problem}")
         elif task.format == "auto" and not _format(task, path):
-            known = ", ".join(_suffixes(task))
+            known = ", ".join(KINDS[task.kind].suffixes)
             problems.append(f"{place}: the name {path!r} says no format ({known}); set --{place}.format=…")
     try:
         codecs.lookup(task.encoding)
     except LookupError:
-        problems.append(
-            f"{place}.encoding: found {task.encoding!r}, which is not known, expected utf-8, latin-1 and the like"
-        )
-    if isinstance(task, TaggingConfig):
-        problems += _tagging_field_problems(place, task)
-    if isinstance(task, ClassificationConfig):
-        problems += _text_field_problems(place, task)
-    return problems
+        problems.append(f"{place}.encoding: {task.encoding!r} is not known, expected utf-8, latin-1 and the like")
+    formats_of_paths = {path: _format(task, path) for path in _paths(task).values()}
+    return [*problems, *KINDS[task.kind].reader.field_problems(place, task, formats_of_paths)]
 
 
 def _package_problem(path: str) -> str:
@@ -92,38 +75,6 @@ def _package_problem(path: str) -> str:
     except ValueError as error:
         return str(error)
     return ""
-
-
-def _tagging_field_problems(place: str, task: TaggingConfig) -> Iterator[str]:
-    conllu = [path for path in _paths(task).values() if _format(task, path) == "conllu"]
-    if conllu and not (1 <= task.word_column < 10 and -10 < task.tag_column < 10):
-        yield (
-            f"{place}.word_column: {task.word_column} of {conllu[0]} does not hold words; in CoNLL-U they are in "
-            f"column 1 and their parts of speech in 3: set --{place}.word_column=1 --{place}.tag_column=3"
-        )
-    if task.word_column == task.tag_column:
-        yield f"{place}.tag_column: {task.tag_column} is the column of the words too"
-    if not task.tag_separator:
-        yield f'{place}.tag_separator: is empty, expected what stands between a word and its tag, "/"'
-
-
-def _text_field_problems(place: str, task: ClassificationConfig) -> Iterator[str]:
-    if len(task.text_columns) not in (1, 2):
-        yield f"{place}.text_columns: {tuple(task.text_columns)}, expected one name, or two for pairs"
-    if task.label_column in task.text_columns:
-        yield f"{place}.label_column: {task.label_column!r} is one of text_columns too"
-    if task.columns:
-        for column in [*task.text_columns, task.label_column, *filter(None, [task.key_column])]:
-            if column not in task.columns:
-                yield f"{place}.columns: {tuple(task.columns)} lack {column!r}"
-    if task.double_unordered and len(task.text_columns) != 2:
-        yield f"{place}.double_unordered: expected two text_columns, found {tuple(task.text_columns)}"
-    if len(set(task.labels)) != len(task.labels):
-        yield f"{place}.labels: {tuple(task.labels)} name one twice"
-    if task.kind == "multilabel" and not task.label_separator:
-        yield f'{place}.label_separator: is empty, expected what stands between labels, ","'
-    if any(_format(task, path) == "lines" for path in _paths(task).values()) and len(task.text_columns) != 1:
-        yield f"{place}.text_columns: {tuple(task.text_columns)}, but lines of a label and a text have one text"
 
 
 def read_splits(name: str, task: TaskConfig, directory: str, download_cache: str) -> Reading:
@@ -180,24 +131,20 @@ def _paths(task: TaskConfig) -> dict[str, str]:
     return {split: path for split, path in named.items() if path}
 
 
-def _suffixes(task: TaskConfig) -> Mapping[str, str]:
-    return _SUFFIXES.get(task.kind, _TEXT_SUFFIXES)
-
-
 def _format(task: TaskConfig, path: str) -> str:
     """How a file is read; empty where its name does not say."""
     if path.startswith(tfds_examples.PREFIX):
         return "tfds"
     if task.format != "auto":
         return task.format
-    suffixes = _suffixes(task)
+    suffixes = KINDS[task.kind].suffixes
     path = path.partition("#")[0] if path.startswith(pypi.PREFIX) else path
     return next((suffixes[end] for end in suffixes if path.removesuffix(".gz").endswith(end)), "")
 
 
 def _read(file: SplitFile, directory: str, download_cache: str) -> list[Example]:
     form = _format(file.settings, file.path)
-    reader = {"tagging": columns, "answering": questions}.get(file.settings.kind, tables)
+    reader = KINDS[file.settings.kind].reader
     if form == "tfds":
         try:
             examples = reader.examples(file, _published(file))
@@ -281,8 +228,6 @@ def _compare(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]]
       whole: the training split, of which some may have been chosen.
     """
     task = files[0].settings
-    if task.kind in ("regression", "answering"):
-        return
     if task.kind == "tagging" and task.spans:
         _compare_schemes(files, splits)
     named = task.labels if isinstance(task, ClassificationConfig) else ()

@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from electra_jax.config.finetuning import ClassificationConfig
 from electra_jax.finetuning.data.examples import TextExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 
@@ -15,6 +16,32 @@ from electra_jax.finetuning.data.labelled_file import SplitFile
 Row = tuple[int | str, Mapping[str, Any]]
 
 _LONGEST_CELL = 1 << 30
+
+
+def field_problems(place: str, task: ClassificationConfig, formats: Mapping[str, str]) -> Iterator[str]:
+    """Yields what is wrong with the fields of a task that this module reads.
+
+    Args:
+      place: how the task is called in the config.
+      task: its fields.
+      formats: of the files, by path.
+    """
+    if len(task.text_columns) not in (1, 2):
+        yield f"{place}.text_columns: {tuple(task.text_columns)}, expected one name, or two for pairs"
+    if task.label_column in task.text_columns:
+        yield f"{place}.label_column: {task.label_column!r} is one of text_columns too"
+    if task.columns:
+        for column in [*task.text_columns, task.label_column, *filter(None, [task.key_column])]:
+            if column not in task.columns:
+                yield f"{place}.columns: {tuple(task.columns)} lack {column!r}"
+    if task.double_unordered and len(task.text_columns) != 2:
+        yield f"{place}.double_unordered: expected two text_columns, found {tuple(task.text_columns)}"
+    if len(set(task.labels)) != len(task.labels):
+        yield f"{place}.labels: {tuple(task.labels)} name one twice"
+    if task.kind == "multilabel" and not task.label_separator:
+        yield f'{place}.label_separator: is empty, expected what stands between labels, ","'
+    if "lines" in formats.values() and len(task.text_columns) != 1:
+        yield f"{place}.text_columns: {tuple(task.text_columns)}, but lines of a label and a text have one text"
 
 
 def read(file: SplitFile, text: str, form: str) -> list[TextExample]:

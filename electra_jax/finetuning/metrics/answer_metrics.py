@@ -17,6 +17,11 @@ import string
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 
+ANSWERING = (
+    *("exact", "f1", "best_exact", "best_f1"),
+    *("has_answer_exact", "has_answer_f1", "no_answer_exact", "no_answer_f1"),
+)
+
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 

@@ -13,25 +13,11 @@ from typing import Any
 
 import numpy as np
 
-_METRICS = {
-    "classification": ("accuracy", "matthews", "f1", "macro_f1", "micro_f1"),
-    "multilabel": ("micro_f1", "macro_f1", "subset_accuracy"),
-    "regression": ("pearson", "spearman", "mse"),
-    "tagging": ("span_f1", "span_precision", "span_recall", "accuracy"),
-    "answering": (
-        *("exact", "f1", "best_exact", "best_f1"),
-        *("has_answer_exact", "has_answer_f1", "no_answer_exact", "no_answer_f1"),
-    ),
-}
-
-
-def known(kind: str) -> tuple[str, ...]:
-    """Names of the metrics of a kind of task. More is better, of all but "mse".
-
-    Args:
-      kind: "classification", "multilabel", "regression", "tagging" or "answering".
-    """
-    return _METRICS[kind]
+# Names of the scores of each kind of task; more is better, of all but "mse".
+CLASSIFICATION = ("accuracy", "matthews", "f1", "macro_f1", "micro_f1")
+MULTILABEL = ("micro_f1", "macro_f1", "subset_accuracy")
+REGRESSION = ("pearson", "spearman", "mse")
+TAGGING = ("span_f1", "span_precision", "span_recall", "accuracy")
 
 
 def classification_scores(
@@ -56,7 +42,7 @@ def classification_scores(
     """
     from sklearn import metrics
 
-    _check("classification", labels_N, predictions_N, wanted)
+    _check("classification", CLASSIFICATION, labels_N, predictions_N, wanted)
     if "f1" in wanted and classes != 2:
         raise ValueError(f'"f1" is that of class 1 among two; of {classes} classes take "macro_f1" or "micro_f1"')
     scorers = {
@@ -86,7 +72,7 @@ def multilabel_scores(labels_NxC: np.ndarray, predictions_NxC: np.ndarray, wante
     Raises:
       ValueError: no examples, shapes that differ, or an unknown metric.
     """
-    _check("multilabel", labels_NxC, predictions_NxC, wanted)
+    _check("multilabel", MULTILABEL, labels_NxC, predictions_NxC, wanted)
     # Column by column: scikit-learn takes an array of one column for a task of two classes, and scores both.
     scorers = {
         "subset_accuracy": lambda: np.mean((labels_NxC == predictions_NxC).all(axis=1)),
@@ -115,7 +101,7 @@ def regression_scores(labels_N: np.ndarray, predictions_N: np.ndarray, wanted: S
     from scipy import stats
     from sklearn import metrics
 
-    _check("regression", labels_N, predictions_N, wanted)
+    _check("regression", REGRESSION, labels_N, predictions_N, wanted)
     if not (np.isfinite(labels_N).all() and np.isfinite(predictions_N).all()):
         raise ValueError("labels or predictions are not finite")
     labels_N, predictions_N = np.asarray(labels_N, np.float64), np.asarray(predictions_N, np.float64)
@@ -150,7 +136,7 @@ def tagging_scores(
     from seqeval.metrics import accuracy_score
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
-    _check_names("tagging", wanted)
+    _check_names("tagging", TAGGING, wanted)
     if [len(sentence) for sentence in labels] != [len(sentence) for sentence in predictions]:
         raise ValueError("predictions are not of the same words as labels")
     if not any(labels):
@@ -179,14 +165,14 @@ def confusion(labels_N: np.ndarray, predictions_N: np.ndarray, classes: int) -> 
     return metrics.confusion_matrix(labels_N, predictions_N, labels=np.arange(classes)).astype(np.int64)
 
 
-def _check_names(kind: str, wanted: Sequence[str]) -> None:
-    unknown = [name for name in wanted if name not in _METRICS[kind]]
+def _check_names(kind: str, known: Sequence[str], wanted: Sequence[str]) -> None:
+    unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise ValueError(f"no such metric of {kind}: {', '.join(unknown)}; there are {', '.join(_METRICS[kind])}")
+        raise ValueError(f"no such metric of {kind}: {', '.join(unknown)}; there are {', '.join(known)}")
 
 
-def _check(kind: str, labels: np.ndarray, predictions: np.ndarray, wanted: Sequence[str]) -> None:
-    _check_names(kind, wanted)
+def _check(kind: str, known: Sequence[str], labels: np.ndarray, predictions: np.ndarray, wanted: Sequence[str]) -> None:
+    _check_names(kind, known, wanted)
     if labels.shape != predictions.shape:
         raise ValueError(f"labels are {labels.shape}, predictions {predictions.shape}")
     if not labels.size:

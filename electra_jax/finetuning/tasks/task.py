@@ -23,7 +23,7 @@ class Task(Protocol):
 
     Attributes:
       name: as the config calls it.
-      kind: "classification", "multilabel", "regression", "tagging" or "answering".
+      kind: its name in `kinds.KINDS`.
       metric: of `score`; checkpoints and runs are compared by it, and more is better.
       splits: "train", "dev" and, where there are files, "test" and more.
       curves: names of what `loss` returns.

@@ -5,12 +5,11 @@ they run and how often they were interrupted leave no trace in the dataset.
 """
 
 import dataclasses
-import hashlib
 import json
 from collections.abc import Iterable
 from typing import Any
 
-from electra_jax import storage
+from electra_jax import nested, storage
 from electra_jax.config import schema
 from electra_jax.config.pretraining import DataConfig
 from electra_jax.text.sources import text_sources
@@ -94,7 +93,7 @@ def row_fields(data: DataConfig) -> dict[str, Any]:
 
 def fingerprint(data: DataConfig) -> str:
     """SHA-256 of the fields that the rows follow from, in hexadecimal."""
-    return hashlib.sha256(json.dumps(row_fields(data), sort_keys=True).encode()).hexdigest()
+    return nested.fingerprint(row_fields(data))
 
 
 def make_units(data: DataConfig) -> list[Unit]:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from electra_jax import storage
+from electra_jax import nested, storage
 from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.progress import ProgressLine
@@ -126,13 +126,11 @@ def _first_change(before: dict[str, Any], after: dict[str, Any]) -> str:
     return place if place in {key[0] for key in old.keys() & new.keys()} else f"{place} is gone, or new"
 
 
-def differences(before: dict[str, Any], after: dict[str, Any], prefix: str = "config.data.") -> list[str]:
-    """One line for each field that differs."""
-    lines = []
-    for name in sorted(before.keys() | after.keys()):
-        old, new = before.get(name), after.get(name)
-        if isinstance(old, dict) and isinstance(new, dict):
-            lines += differences(old, new, f"{prefix}{name}.")
-        elif old != new:
-            lines.append(f"  {prefix}{name}: {old!r} there, {new!r} here")
-    return lines
+def differences(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
+    """One line for each field of `config.data` that differs."""
+    there, here = (nested.flatten(fields, prefix="config.data.") for fields in (before, after))
+    return [
+        f"  {name}: {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in sorted(there.keys() | here.keys())
+        if there.get(name) != here.get(name)
+    ]

@@ -10,10 +10,11 @@ import pytest
 import sklearn.metrics
 
 from electra_jax.finetuning.metrics import label_metrics
+from electra_jax.finetuning.tasks.kinds import KINDS
 
-CLASSIFICATION = label_metrics.known("classification")
-REGRESSION = label_metrics.known("regression")
-TAGGING = label_metrics.known("tagging")
+CLASSIFICATION = label_metrics.CLASSIFICATION
+REGRESSION = label_metrics.REGRESSION
+TAGGING = label_metrics.TAGGING
 # The scorers take a few milliseconds each.
 random_cases = pytest.mark.parametrize("cases", [200, pytest.param(2000, marks=pytest.mark.slow)])
 
@@ -125,7 +126,7 @@ def test_multilabel_tasks_equal_counts_and_scikit_learn(cases):
         # Some classes are in no example and never predicted.
         occurring = generator.random(classes) < 0.7
         labels, predictions = (generator.random((2, count, classes)) < 0.4) & occurring
-        scores = label_metrics.multilabel_scores(labels, predictions, label_metrics.known("multilabel"))
+        scores = label_metrics.multilabel_scores(labels, predictions, label_metrics.MULTILABEL)
         micro = binary_f1(labels.ravel(), predictions.ravel())
         macro = sum(binary_f1(labels[:, one], predictions[:, one]) for one in range(classes)) / int(classes)
         assert scores["micro_f1"] == pytest.approx(float(micro), abs=1e-12)
@@ -141,7 +142,7 @@ def test_multilabel_tasks_equal_counts_and_scikit_learn(cases):
 
 def test_one_column_of_labels_is_not_taken_for_two_classes():
     labels, predictions = np.array([[True], [False], [False]]), np.array([[False], [False], [False]])
-    scores = label_metrics.multilabel_scores(labels, predictions, label_metrics.known("multilabel"))
+    scores = label_metrics.multilabel_scores(labels, predictions, label_metrics.MULTILABEL)
     assert scores == {"micro_f1": 0.0, "macro_f1": 0.0, "subset_accuracy": pytest.approx(2 / 3)}
 
 
@@ -264,7 +265,7 @@ def test_the_known_metrics_are_those_that_are_computed(kind):
         "regression": lambda wanted: label_metrics.regression_scores(numbers, numbers, wanted),
         "tagging": lambda wanted: label_metrics.tagging_scores([["B-X"]], [["B-X"]], wanted),
     }[kind]
-    assert tuple(compute(label_metrics.known(kind))) == label_metrics.known(kind)
+    assert tuple(compute(KINDS[kind].metrics)) == KINDS[kind].metrics
     with pytest.raises(ValueError, match=f"no such metric of {kind}: exact; there are"):
         compute(["exact"])
 
