@@ -18,7 +18,7 @@ from electra_jax.reporting.probe_results import probe_lines
 from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.tokenizers import tokenizer
 from electra_jax.training import facts, loop, partitioning, telemetry
-from electra_jax.training.multihost import processes
+from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.run_context import RunContext, RunOptions
 from electra_jax.training.run_workdir import Workdir
 from electra_jax.training.trainer import Trainer, make_trainer
@@ -36,7 +36,7 @@ def pretrain(config: Any, context: RunContext, options: RunOptions) -> None:
     if options.profiled:
         options.profiled.check(config.steps)
     Workdir(context, options).open(config)
-    processes.use_compile_cache(config.compile_cache, workdir)
+    use_compile_cache(config.compile_cache, workdir)
     dataset = shared_dataset(config, context)
     configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     cluster.from_first(lambda: _check_tokenizer(workdir / "tokenizer", dataset))

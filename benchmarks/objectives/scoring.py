@@ -18,7 +18,7 @@ from electra_jax.finetuning.finetuning_job import FinetuningJob
 from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.models.encoder import Embeddings, Encoder
 from electra_jax.progress import ProgressLine
-from electra_jax.training.multihost import processes
+from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.trainer import Trainer
 
 # Fields that a trainer does not depend on: which weights it is given, and how often.
@@ -47,7 +47,7 @@ class Finetuner:
         Raises:
           RunError: see `finetuning/run.py`.
         """
-        processes.use_compile_cache(config.compile_cache, workdir)
+        use_compile_cache(config.compile_cache, workdir)
         beginning = run.start(config, workdir, line)
         fields = json.loads(config.to_json_best_effort())
         recipe = {name: value for name, value in fields.items() if name not in _OF_THE_MODEL}
@@ -76,7 +76,7 @@ def similarity(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[s
     Returns:
       "test": "spearman", a list of one value.
     """
-    processes.use_compile_cache(config.compile_cache, workdir)
+    use_compile_cache(config.compile_cache, workdir)
     (name,) = config.tasks
     examples = run.read_examples(config, line)[name]["test"]
     beginning = run.start(config, workdir, line)

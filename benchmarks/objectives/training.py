@@ -16,7 +16,7 @@ from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.progress import ProgressLine
 from electra_jax.text.dataset import writer
 from electra_jax.training import loop, partitioning, telemetry
-from electra_jax.training.multihost import processes
+from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.trainer import Trainer, make_trainer
 
 _ROUNDS = 7  # How often the contenders take turns.
@@ -78,7 +78,7 @@ def step_seconds(contenders: Mapping[str, Any], workdir: pathlib.Path, line: Pro
 
 
 def _trainer(config: Any, workdir: pathlib.Path, line: ProgressLine) -> tuple[Trainer, Any]:
-    processes.use_compile_cache(config.compile_cache, workdir)
+    use_compile_cache(config.compile_cache, workdir)
     dataset, _ = writer.ensure(config.data, line)
     configs.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     job = pretraining_job(config, dataset, jax.default_backend())

@@ -31,7 +31,7 @@ from electra_jax.reporting.summary import summary_lines
 from electra_jax.text.tokenizers import tokenizer as tokenizers
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
-from electra_jax.training.multihost import processes
+from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.optimizer import OptimizerConfig
 from electra_jax.training.run_context import RunContext, RunOptions
 from electra_jax.training.run_workdir import Workdir
@@ -73,7 +73,7 @@ def finetune(config: Any, context: RunContext, options: RunOptions) -> None:
     if options.profiled:
         options.profiled.check(trainer.optimizer_config.steps)
     Workdir(context, options).open(config)
-    processes.use_compile_cache(config.compile_cache, workdir)
+    use_compile_cache(config.compile_cache, workdir)
     cluster.agree("examples", data_facts(trainer.job, beginning), MismatchError)
     trials = make_trials(config, trainer, beginning, workdir, options.config_path, line)
     trials = dataclasses.replace(trials, profiled=options.profiled)

@@ -15,6 +15,7 @@ from electra_jax.errors import InputError, Preempted
 from electra_jax.progress import ProgressLine
 from electra_jax.training import partitioning
 from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
@@ -127,7 +128,7 @@ def _update(
 def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:
     shapes = len(trainer.job.batch_shapes())
     line.print(f"Compiling the training step{f' for {shapes} shapes of batches' if shapes > 1 else ''} …")
-    with processes.CompiledPrograms() as programs, recorder.timed("compile"):
+    with CompiledPrograms() as programs, recorder.timed("compile"):
         train_step = trainer.compile()
     recorder.compiled(programs)
     return train_step

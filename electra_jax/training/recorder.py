@@ -11,8 +11,9 @@ from typing import Any
 import jax
 
 from electra_jax.progress import ProgressLine
-from electra_jax.training import telemetry
+from electra_jax.training import device_speed, telemetry
 from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.job import Sums, Work
 from electra_jax.training.multihost import processes
 from electra_jax.training.optimizer import learning_rate
@@ -39,7 +40,7 @@ class Recorder:
         self._metrics = telemetry.MetricsWriter(workdir, resumed_at=step)
         first = processes.cluster().is_first
         self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if first else None, resumed_at=step)
-        self._peak_flops, _ = processes.peak_flops_per_second()
+        self._peak_flops, _ = device_speed.peak_flops_per_second()
         self._pending: deque[tuple[int, Sums]] = deque()
         self._seconds: Counter[str] = Counter()  # By what they were spent on, since the last line.
         self._line_at = self._first_step_at = time.perf_counter()
@@ -64,7 +65,7 @@ class Recorder:
         yield
         self._seconds[activity] += time.perf_counter() - start
 
-    def compiled(self, programs: processes.CompiledPrograms) -> None:
+    def compiled(self, programs: CompiledPrograms) -> None:
         """Says how much of the compiling the cache has saved."""
         self._once |= programs.values()
         seconds = self._seconds["compile"]

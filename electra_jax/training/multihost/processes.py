@@ -1,33 +1,15 @@
 """This machine's part in the run: the processes it belongs to, compile cache, and the rate its devices could reach."""
 
-import collections
 import contextlib
-import functools
-import pathlib
-import time
 import traceback
 from collections.abc import Iterator
 from typing import NoReturn
 
 import jax
-import jax.numpy as jnp
 
 from electra_jax.errors import InputError, RunError
 from electra_jax.training.multihost import rendezvous
 from electra_jax.training.multihost.cluster import Cluster, SeveralProcesses
-
-# Peak bfloat16 operations per second of one device, as published by its maker; keys are `device_kind`.
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-}
-
 
 # After which JAX gives a process up that `watch` has not.
 _HEARTBEAT_SECONDS = 100
@@ -168,72 +150,3 @@ def telling_why() -> Iterator[None]:
 def leave(exit_code: int) -> NoReturn:
     """Ends this process, and the others if this one did not come to its end."""
     _cluster.leave(exit_code, _reason)
-
-
-@functools.cache  # A measurement is made once.
-def peak_flops_per_second() -> tuple[float, str]:
-    """What all devices together could do at best, and where that number is from.
-
-    A CPU has no published figure, so its float32 matrix product is measured, which takes a third of a second.
-    An unknown accelerator gives 0.
-    """
-    kind = jax.devices()[0].device_kind
-    if kind in PEAK_FLOPS:
-        return PEAK_FLOPS[kind] * jax.device_count(), f"{kind}, published"
-    if jax.default_backend() != "cpu":
-        return 0.0, f"{kind}, unknown"
-    size = 1024
-    # Not all zeros: some libraries notice.
-    matrix = jnp.linspace(0.0, 1.0, size * size).reshape(size, size)
-    product = jax.jit(jnp.matmul)
-    product(matrix, matrix).block_until_ready()
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    # Fake devices on one host share its cores.
-    return 2 * size**3 / best, "measured: float32 matrix product"
-
-
-def use_compile_cache(directory: str, workdir: pathlib.Path) -> None:
-    """Keeps compiled programs on disk, so that the next start of the same run does not compile again.
-
-    Args:
-      directory: where; "workdir" for the run's own.
-      workdir: of the run.
-    """
-    path = workdir / "compiled" if directory == "workdir" else pathlib.Path(directory).expanduser()
-    jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-
-
-class CompiledPrograms:
-    """Counts programs that were compiled, and those that came from the cache instead, while its block runs."""
-
-    def __init__(self) -> None:
-        self._counts: collections.Counter[str] = collections.Counter()
-
-    def __enter__(self) -> "CompiledPrograms":
-        jax.monitoring.register_event_listener(self._count)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        jax.monitoring.unregister_event_listener(self._count)
-
-    def _count(self, event: str, **_: object) -> None:
-        self._counts[event] += 1
-
-    @property
-    def from_cache(self) -> int:
-        """Programs that were read from the cache."""
-        return self._counts["/jax/compilation_cache/cache_hits"]
-
-    @property
-    def compiled(self) -> int:
-        """Programs that the cache was asked for in vain; those that compile in less than a second are not kept."""
-        return self._counts["/jax/compilation_cache/compile_requests_use_cache"] - self.from_cache
-
-    def values(self) -> dict[str, float]:
-        """For metrics.jsonl."""
-        return {"performance/programs_from_cache": self.from_cache, "performance/programs_compiled": self.compiled}
