@@ -13,6 +13,7 @@ from electra_jax import allocator, entry_point
 from electra_jax import config as configs
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine, QuietLine
+from electra_jax.training.multihost.session import Session
 
 if TYPE_CHECKING:
     from electra_jax.training.multihost.cluster import Cluster
@@ -32,7 +33,7 @@ _ALLOW = flags.DEFINE_list(
 )
 
 
-def main() -> None:
+def main(session: Session) -> None:
     """Prepares the text if need be, then trains or evaluates; see `entry_point` for exit codes."""
     config = _CONFIG.value
     if config is None or not _WORKDIR.value:
@@ -46,7 +47,8 @@ def main() -> None:
     # Imported here so that a mistyped flag answers at once.
     from electra_jax.training.multihost import processes
     from electra_jax.training.profiling import ProfiledSteps
-    from electra_jax.training.run_context import RunContext, RunOptions
+    from electra_jax.training.run_context import RunContext
+    from electra_jax.training.run_options import RunOptions
 
     options = RunOptions(
         config_path=flags.FLAGS["config"].config_filename,
@@ -56,8 +58,7 @@ def main() -> None:
     )
     places = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     processes.check_flags(*places)
-    with processes.telling_why():
-        cluster = processes.join(*places, seconds=_START_TIMEOUT.value)
+    with session.joined(*places, seconds=_START_TIMEOUT.value) as cluster:
         _introduce(config, cluster)
         context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
         if config.task == "finetuning":
@@ -78,7 +79,7 @@ def _introduce(config: Any, cluster: "Cluster") -> None:
     from electra_jax.training.multihost import processes
 
     if cluster.count > 1 or jax.default_backend() != "cpu":
-        print(processes.first_line(), flush=True)
+        print(processes.first_line(cluster), flush=True)
     if cluster.count > 1:
         given = {f"config.{name}": value for name, value in configs.flatten(config).items()}
         named = {"--mode": _MODE.value, "--allow_config_change": _ALLOW.value, "--profile_steps": _PROFILE_STEPS.value}
@@ -88,13 +89,8 @@ def _introduce(config: Any, cluster: "Cluster") -> None:
 
 def run() -> None:
     """Parses the flags, calls `main` and exits with its exit code."""
-
-    def leave(exit_code: int) -> None:
-        from electra_jax.training.multihost import processes
-
-        processes.leave(exit_code)
-
-    entry_point.enter(main, leave=leave)
+    session = Session()
+    entry_point.enter(lambda: main(session), leave=session.leave)
 
 
 if __name__ == "__main__":

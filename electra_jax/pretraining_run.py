@@ -19,7 +19,8 @@ from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.tokenizers import tokenizer
 from electra_jax.training import facts, loop, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
-from electra_jax.training.run_context import RunContext, RunOptions
+from electra_jax.training.run_context import RunContext
+from electra_jax.training.run_options import RunOptions
 from electra_jax.training.run_workdir import Workdir
 from electra_jax.training.trainer import Trainer, make_trainer
 
@@ -42,7 +43,7 @@ def pretrain(config: Any, context: RunContext, options: RunOptions) -> None:
     cluster.from_first(lambda: _check_tokenizer(workdir / "tokenizer", dataset))
     trainer = _trainer(config, context, dataset, model)
     if options.evaluates:
-        scores = loop.evaluate_newest(trainer, workdir)
+        scores = loop.evaluate_newest(trainer, context)
         line.print(json.dumps(scores, indent=2))
         return
 
@@ -53,9 +54,9 @@ def pretrain(config: Any, context: RunContext, options: RunOptions) -> None:
 
     cluster.from_first(describe)
     line.print(facts.screen(trainer))
-    probed = probe.prepare(config, workdir, line)
+    probed = probe.prepare(config, context)
     with report_at_end(workdir, line, writes=cluster.is_first):
-        loop.train(trainer, workdir, line, options.profiled)
+        loop.train(trainer, context, options.profiled)
         if probed:
             probed.run()
     for text in probe_lines(workdir):

@@ -19,6 +19,7 @@ from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.models.encoder import Embeddings, Encoder
 from electra_jax.progress import ProgressLine
 from electra_jax.training.compile_cache import use_compile_cache
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer
 
 # Fields that a trainer does not depend on: which weights it is given, and how often.
@@ -56,7 +57,7 @@ class Finetuner:
             tasks = run.make_tasks(config, run.read_examples(config, line), beginning.tokenizer)
             self._trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
             self._recipe = recipe
-        trials = run.make_trials(config, self._trainer, beginning, workdir, "benchmarks.objectives", line)
+        trials = run.make_trials(config, self._trainer, beginning, RunContext(workdir, line), "benchmarks.objectives")
         results = trials.run()
         scores = {
             split: {metric: values["values"] for metric, values in results["summary"][split].items()}

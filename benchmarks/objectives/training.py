@@ -17,6 +17,7 @@ from electra_jax.progress import ProgressLine
 from electra_jax.text.dataset import writer
 from electra_jax.training import loop, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer, make_trainer
 
 _ROUNDS = 7  # How often the contenders take turns.
@@ -44,7 +45,7 @@ def pretrain(config: Any, workdir: pathlib.Path, line: ProgressLine) -> dict[str
     telemetry.write_json(workdir / "config.json", fields | {"fingerprint": configs.fingerprint(fields)})
     telemetry.write_json(workdir / "environment.json", telemetry.environment())
     dataset.tokenizer.save(workdir / "tokenizer")
-    loop.train(trainer, workdir, line)
+    loop.train(trainer, RunContext(workdir, line))
     logged = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
     timed = [values for values in logged if "time/elapsed_seconds" in values]
     return {

@@ -33,7 +33,8 @@ from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.optimizer import OptimizerConfig
-from electra_jax.training.run_context import RunContext, RunOptions
+from electra_jax.training.run_context import RunContext
+from electra_jax.training.run_options import RunOptions
 from electra_jax.training.run_workdir import Workdir
 from electra_jax.training.trainer import LoopConfig, Trainer, placement
 
@@ -75,7 +76,7 @@ def finetune(config: Any, context: RunContext, options: RunOptions) -> None:
     Workdir(context, options).open(config)
     use_compile_cache(config.compile_cache, workdir)
     cluster.agree("examples", data_facts(trainer.job, beginning), MismatchError)
-    trials = make_trials(config, trainer, beginning, workdir, options.config_path, line)
+    trials = make_trials(config, trainer, beginning, context, options.config_path)
     trials = dataclasses.replace(trials, profiled=options.profiled)
     if options.evaluates:
         line.print(json.dumps(trials.evaluate()["summary"], indent=2))
@@ -246,9 +247,7 @@ def data_facts(job: FinetuningJob, beginning: Start) -> dict[str, str]:
     return facts | {"tokenizer": beginning.tokenizer.sha256}
 
 
-def make_trials(
-    config: Any, trainer: Trainer, beginning: Start, workdir: pathlib.Path, config_path: str, line: ProgressLine
-) -> Trials:
+def make_trials(config: Any, trainer: Trainer, beginning: Start, context: RunContext, config_path: str) -> Trials:
     """The trials of a config; `config_path` is what environment.json names."""
     job: FinetuningJob = trainer.job
     fields = json.loads(config.to_json_best_effort())
@@ -265,17 +264,17 @@ def make_trials(
 
     def prepare(directory: pathlib.Path, seed: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        if directory != workdir:
+        if directory != context.workdir:
             telemetry.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
         # Beside several trials, too: the same command then goes on without the model.
-        for place in {workdir, directory}:
+        for place in {context.workdir, directory}:
             beginning.tokenizer.save(place / "tokenizer")
         _check_examples(directory / _TASKS, described)
         telemetry.write_json(directory / _TASKS, described)
         telemetry.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
 
     return Trials(
-        workdir=workdir,
+        context=context,
         seed=config.seed,
         count=config.trials,
         reseeds=config.reseeds,
@@ -283,7 +282,6 @@ def make_trials(
         submissions={name: dict(task.get("submission", {})) for name, task in config.tasks.items()},
         make_trainer=trainer_for,
         prepare=prepare,
-        line=line,
     )
 
 

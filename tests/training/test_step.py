@@ -62,7 +62,7 @@ import jax, jax.numpy as jnp, numpy as np
 sys.path.insert(0, "tests/training")
 from stand_in import ParityJob
 from configs import small
-from electra_jax.pretraining.job import pretraining_job
+from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.training import partitioning, trainer as trainers
 
 class Padded(ParityJob):

@@ -1,27 +1,14 @@
-"""This machine's part in the run: the processes it belongs to, compile cache, and the rate its devices could reach."""
-
-import contextlib
-import traceback
-from collections.abc import Iterator
-from typing import NoReturn
+"""Finding the other processes of a run, and joining them."""
 
 import jax
 
-from electra_jax.errors import InputError, RunError
+from electra_jax.errors import InputError
 from electra_jax.training.multihost import rendezvous
 from electra_jax.training.multihost.cluster import Cluster, SeveralProcesses
 
-# After which JAX gives a process up that `watch` has not.
+# After which JAX gives a process up that `heartbeat` has not.
 _HEARTBEAT_SECONDS = 100
 _SHUTDOWN_SECONDS = 60
-
-_cluster = Cluster()
-_reason = ""  # Why this process ends, in one line.
-
-
-def cluster() -> Cluster:
-    """The processes of this run; a process by itself unless `join` found others."""
-    return _cluster
 
 
 def check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -60,14 +47,13 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     Raises:
       ProcessLost, InputError: see `rendezvous.meet`.
     """
-    global _cluster
     if coordinator is None:
         coordinator, num_processes, process_id = _detected(seconds)
     if coordinator is None or num_processes == 1:
-        return _cluster
+        return Cluster()
     rendezvous.meet(coordinator, num_processes, process_id, seconds)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It would catch SIGTERM in place of `guard`, also where nobody asks for it, and does not know Ctrl-C.
+    # It would catch SIGTERM in place of `stopping`, also where nobody asks for it, and does not know Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=coordinator,
@@ -79,8 +65,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     )
     from jax._src import distributed  # JAX's key-value store has no public name; the version is pinned.
 
-    _cluster = SeveralProcesses(distributed.global_state.client, process_id, num_processes)
-    return _cluster
+    return SeveralProcesses(distributed.global_state.client, process_id, num_processes)
 
 
 def _detected(seconds: float) -> tuple[str | None, int | None, int | None]:
@@ -98,10 +83,10 @@ def _detected(seconds: float) -> tuple[str | None, int | None, int | None]:
     return coordinator, num_processes, process_id
 
 
-def first_line() -> str:
+def first_line(cluster: Cluster) -> str:
     """What each process says first; a pod whose hosts do not know each other is seen at a glance."""
     devices = f"{jax.local_device_count()} of {jax.device_count()} devices ({jax.devices()[0].device_kind})"
-    return f"process {_cluster.index}/{_cluster.count} on {_cluster.hosts[_cluster.index]}: {devices}"
+    return f"process {cluster.index}/{cluster.count} on {cluster.hosts[cluster.index]}: {devices}"
 
 
 def check_rows(sharding: jax.sharding.Sharding, batch_size: int) -> None:
@@ -121,32 +106,3 @@ def check_rows(sharding: jax.sharding.Sharding, batch_size: int) -> None:
             "config.mesh: devices of several processes would take the same rows of a batch; use a smaller "
             "--config.mesh.tensor, and --config.mesh.fsdp to split more weights"
         )
-
-
-@contextlib.contextmanager
-def telling_why() -> Iterator[None]:
-    """Finds the reason for an error that another process is the cause of, and keeps this process's for the others.
-
-    Raises:
-      RunError: in place of errors of the program where there are several processes.
-    """
-    global _reason
-    try:
-        yield
-    except (RunError, OSError, KeyboardInterrupt) as error:
-        _reason = str(error) or type(error).__name__
-        raise
-    except Exception as error:
-        if _cluster.count == 1:
-            raise
-        if (cause := _cluster.explained(error)) is not None:
-            _reason = str(cause)
-            raise cause from error
-        _reason = f"{type(error).__name__}: {error}"[:1000]
-        traceback.print_exc()
-        raise RunError(f"{_cluster.name()}: an error of the program, see above") from error
-
-
-def leave(exit_code: int) -> NoReturn:
-    """Ends this process, and the others if this one did not come to its end."""
-    _cluster.leave(exit_code, _reason)
