@@ -14,9 +14,9 @@ import pytest
 
 from electra_jax import config as configs
 from electra_jax.errors import InputError
-from electra_jax.models import draws
 from electra_jax.models.attention import IMPLEMENTATIONS, SelfAttention, choose_implementation
 from electra_jax.models.attention_kernel import fits
+from electra_jax.models.draws import Microbatch
 from electra_jax.models.encoder import SAVED_ACTIVATIONS
 from electra_jax.training import partitioning
 
@@ -85,10 +85,8 @@ def attended_in_parts(module, params, hidden_BxLxD, ids_BxL, count):
 
     @jax.jit
     def part(number, hidden, ids):
-        with draws.part_of_batch(number, count):
-            return module.apply(
-                {"params": params}, hidden, ids, deterministic=False, rngs={"dropout": jax.random.key(5)}
-            )
+        rows = dict(deterministic=False, microbatch=Microbatch(number, count))
+        return module.apply({"params": params}, hidden, ids, **rows, rngs={"dropout": jax.random.key(5)})
 
     attended_BxLxD = np.empty_like(hidden_BxLxD)
     for number in range(count):
