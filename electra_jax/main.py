@@ -45,10 +45,10 @@ def main(session: Session) -> None:
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     allocator.keep_freed_memory()
     # Imported here so that a mistyped flag answers at once.
+    from electra_jax.runs.run_options import RunOptions
     from electra_jax.training.multihost import processes
     from electra_jax.training.profiling import ProfiledSteps
     from electra_jax.training.run_context import RunContext
-    from electra_jax.training.run_options import RunOptions
 
     options = RunOptions(
         config_path=flags.FLAGS["config"].config_filename,
@@ -62,11 +62,11 @@ def main(session: Session) -> None:
         _introduce(config, cluster)
         context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
         if config.task == "finetuning":
-            from electra_jax.finetuning.run import finetune
+            from electra_jax.runs.finetuning_run import finetune
 
             finetune(config, context, options)
         else:
-            from electra_jax.pretraining_run import pretrain
+            from electra_jax.runs.pretraining_run import pretrain
 
             pretrain(config, context, options)
 

@@ -1,4 +1,4 @@
-"""A fine-tuning run from its config: read the examples, take the model's encoder, train once for each seed."""
+"""What a fine-tuning run consists of, made from its config: examples, encoder, tasks, trainer, trials."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from typing import Any
 
 import jax
 
-from electra_jax import config as configs
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
@@ -26,16 +25,11 @@ from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.progress import ProgressLine
-from electra_jax.reporting.final_report import report_at_end
-from electra_jax.reporting.summary import summary_lines
 from electra_jax.text.tokenizers import tokenizer as tokenizers
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
-from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.optimizer import OptimizerConfig
 from electra_jax.training.run_context import RunContext
-from electra_jax.training.run_options import RunOptions
-from electra_jax.training.run_workdir import Workdir
 from electra_jax.training.trainer import LoopConfig, Trainer, placement
 
 Examples = Mapping[str, Mapping[str, list[Example]]]  # By task and split.
@@ -57,33 +51,6 @@ class Start:
     encoder: EncoderConfig
     tokenizer: Tokenizer
     params: Callable[[], Mapping[str, Any]]
-
-
-def finetune(config: Any, context: RunContext, options: RunOptions) -> None:
-    """Trains once for each seed, or scores the trials of the workdir again.
-
-    Raises:
-      RunError: the config or an input does not fit, or the run was stopped; see `errors`.
-    """
-    workdir, line, cluster = context.workdir, context.line, context.cluster
-    configs.validate(config, jax.device_count(), cluster.count)
-    examples = read_examples(config, line)
-    beginning = start(config, workdir, line)
-    tasks = make_tasks(config, examples, beginning.tokenizer)
-    trainer = make_trainer(config, make_job(config, tasks, beginning), line)
-    if options.profiled:
-        options.profiled.check(trainer.optimizer_config.steps)
-    Workdir(context, options).open(config)
-    use_compile_cache(config.compile_cache, workdir)
-    cluster.agree("examples", data_facts(trainer.job, beginning), MismatchError)
-    trials = make_trials(config, trainer, beginning, context, options.config_path)
-    trials = dataclasses.replace(trials, profiled=options.profiled)
-    if options.evaluates:
-        line.print(json.dumps(trials.evaluate()["summary"], indent=2))
-        return
-    line.print(screen(config, trainer))
-    with report_at_end(workdir, line, writes=cluster.is_first):
-        line.print("\n".join(summary_lines(trials.run())))
 
 
 def read_examples(config: Any, line: ProgressLine) -> Examples:

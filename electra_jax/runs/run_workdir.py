@@ -6,10 +6,10 @@ from typing import Any
 
 from electra_jax import config as configs
 from electra_jax.errors import InputError, MismatchError
+from electra_jax.runs.run_options import RunOptions
 from electra_jax.training import telemetry
 from electra_jax.training.multihost import shared_storage
 from electra_jax.training.run_context import RunContext
-from electra_jax.training.run_options import RunOptions
 
 
 class Workdir:

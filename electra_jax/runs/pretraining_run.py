@@ -12,16 +12,16 @@ from electra_jax.finetuning import probe
 from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import Model
 from electra_jax.pretraining.pretraining_job import pretraining_job
-from electra_jax.pretraining.shared_dataset import shared_dataset
-from electra_jax.reporting.final_report import report_at_end
 from electra_jax.reporting.probe_results import probe_lines
+from electra_jax.runs.final_report import report_at_end
+from electra_jax.runs.run_options import RunOptions
+from electra_jax.runs.run_workdir import Workdir
+from electra_jax.runs.shared_dataset import shared_dataset
 from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.tokenizers import tokenizer
 from electra_jax.training import facts, loop, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.run_context import RunContext
-from electra_jax.training.run_options import RunOptions
-from electra_jax.training.run_workdir import Workdir
 from electra_jax.training.trainer import Trainer, make_trainer
 
 

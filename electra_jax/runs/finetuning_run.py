@@ -1,0 +1,44 @@
+"""A fine-tuning run from its config: read the examples, build the trainer, train once for each seed and report."""
+
+import dataclasses
+import json
+from typing import Any
+
+import jax
+
+from electra_jax import config as configs
+from electra_jax.errors import MismatchError
+from electra_jax.finetuning import run
+from electra_jax.reporting.summary import summary_lines
+from electra_jax.runs.final_report import report_at_end
+from electra_jax.runs.run_options import RunOptions
+from electra_jax.runs.run_workdir import Workdir
+from electra_jax.training.compile_cache import use_compile_cache
+from electra_jax.training.run_context import RunContext
+
+
+def finetune(config: Any, context: RunContext, options: RunOptions) -> None:
+    """Trains once for each seed, or scores the trials of the workdir again.
+
+    Raises:
+      RunError: the config or an input does not fit, or the run was stopped; see `errors`.
+    """
+    workdir, line, cluster = context.workdir, context.line, context.cluster
+    configs.validate(config, jax.device_count(), cluster.count)
+    examples = run.read_examples(config, line)
+    beginning = run.start(config, workdir, line)
+    tasks = run.make_tasks(config, examples, beginning.tokenizer)
+    trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
+    if options.profiled:
+        options.profiled.check(trainer.optimizer_config.steps)
+    Workdir(context, options).open(config)
+    use_compile_cache(config.compile_cache, workdir)
+    cluster.agree("examples", run.data_facts(trainer.job, beginning), MismatchError)
+    trials = run.make_trials(config, trainer, beginning, context, options.config_path)
+    trials = dataclasses.replace(trials, profiled=options.profiled)
+    if options.evaluates:
+        line.print(json.dumps(trials.evaluate()["summary"], indent=2))
+        return
+    line.print(run.screen(config, trainer))
+    with report_at_end(workdir, line, writes=cluster.is_first):
+        line.print("\n".join(summary_lines(trials.run())))
