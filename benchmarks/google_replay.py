@@ -27,6 +27,7 @@ from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.configs import small
 from electra_jax.errors import InputError
 from electra_jax.interop import tensor_map
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.pretraining import corruption, objectives
 from electra_jax.pretraining.pretraining_job import ElectraJob, pretraining_job
 from electra_jax.training.job import Params, Sums, Weights
@@ -153,11 +154,16 @@ class ReplayedJob:
         return dataclasses.replace(self, job=self.job.at(step))
 
     def loss(
-        self, params: Params, batch: Draws, key: jax.Array, weights: Weights | None = None
+        self,
+        params: Params,
+        batch: Draws,
+        key: jax.Array,
+        weights: Weights | None = None,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> tuple[jax.Array, Sums]:
         """See `Job`."""
         with _instead_of_drawing(batch):
-            return self.job.loss(params, batch.tokens_BxL, key, weights)
+            return self.job.loss(params, batch.tokens_BxL, key, weights, microbatch)
 
     def outputs(self, params: Params, batch: Draws) -> objectives.ElectraOutputs:
         """What both networks say of a batch."""

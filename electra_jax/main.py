@@ -14,6 +14,7 @@ from electra_jax.config.files import read_config
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine, QuietLine
+from electra_jax.training.multihost.session import Session
 
 if TYPE_CHECKING:
     from electra_jax.training.multihost.cluster import Cluster
@@ -33,7 +34,7 @@ _ALLOW = flags.DEFINE_list(
 )
 
 
-def main() -> None:
+def main(session: Session) -> None:
     """Prepares the text if need be, then trains or evaluates; see `entry_point` for exit codes."""
     if _CONFIG.value is None or not _WORKDIR.value:
         raise InputError("Two flags are needed, for example --config=configs/quickstart.py --workdir=runs/quickstart")
@@ -44,9 +45,10 @@ def main() -> None:
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     allocator.keep_freed_memory()
     # Imported here so that a mistyped flag answers at once.
+    from electra_jax.runs.run_options import RunOptions
     from electra_jax.training.multihost import processes
     from electra_jax.training.profiling import ProfiledSteps
-    from electra_jax.training.run_context import RunContext, RunOptions
+    from electra_jax.training.run_context import RunContext
 
     options = RunOptions(
         config_path=flags.FLAGS["config"].config_filename,
@@ -56,17 +58,16 @@ def main() -> None:
     )
     places = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     processes.check_flags(*places)
-    with processes.telling_why():
-        cluster = processes.join(*places, seconds=_START_TIMEOUT.value)
+    with session.joined(*places, seconds=_START_TIMEOUT.value) as cluster:
         _introduce(cluster)
         context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
         config, problems = read_config(_CONFIG.value)
         if isinstance(config, FinetuningConfig):
-            from electra_jax.finetuning_run import finetune
+            from electra_jax.runs.finetuning_run import finetune
 
             finetune(config, problems, context, options)
         else:
-            from electra_jax.pretraining_run import pretrain
+            from electra_jax.runs.pretraining_run import pretrain
 
             pretrain(config, problems, context, options)
 
@@ -79,7 +80,7 @@ def _introduce(cluster: "Cluster") -> None:
     from electra_jax.training.multihost import processes
 
     if cluster.count > 1 or jax.default_backend() != "cpu":
-        print(processes.first_line(), flush=True)
+        print(processes.first_line(cluster), flush=True)
     if cluster.count > 1:
         given = {f"config.{name}": value for name, value in identity.flatten(_CONFIG.value.to_dict()).items()}
         named = {"--mode": _MODE.value, "--allow_config_change": _ALLOW.value, "--profile_steps": _PROFILE_STEPS.value}
@@ -89,13 +90,8 @@ def _introduce(cluster: "Cluster") -> None:
 
 def run() -> None:
     """Runs the command `electra-train`: parses the flags, calls `main` and exits with its exit code."""
-
-    def leave(exit_code: int) -> None:
-        from electra_jax.training.multihost import processes
-
-        processes.leave(exit_code)
-
-    entry_point.enter(main, leave=leave)
+    session = Session()
+    entry_point.enter(lambda: main(session), leave=session.leave)
 
 
 if __name__ == "__main__":

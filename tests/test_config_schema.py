@@ -1,13 +1,18 @@
 """Every field of every config: wrong types, values that are not finite, and both ends of its range."""
 
+import dataclasses
 import math
 
 import pytest
 
-from electra_jax.config import files, identity, reference, schema
+from electra_jax.config import files, identity, reference, schema, shared
 from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, ProbeConfig
-from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.config.pretraining import TOKENIZERS, PretrainingConfig, SchedulesConfig
 from electra_jax.errors import InputError
+from electra_jax.finetuning.tasks.kinds import KINDS
+from electra_jax.pretraining.objectives import Objective
+from electra_jax.text.tokenizers import tokenizer
+from electra_jax.training import sharding_rules
 from tests.configs import ROOT, checked, preset, typed
 
 WRONG_TYPES = {bool: "yes", int: "many", float: "much", str: 3}
@@ -165,6 +170,15 @@ def test_a_recorded_config_of_an_older_version_has_defaults_for_later_fields():
     tree["model"]["layers"] = "twelve"
     with pytest.raises(InputError, match=r"config\.model\.layers: found 'twelve', expected a whole number"):
         files.recorded(tree, "config.json")
+
+
+def test_names_that_the_schema_repeats_are_those_of_the_code():
+    assert tuple(sharding_rules.RULES) == shared.SHARDINGS
+    assert TOKENIZERS == tokenizer.KINDS
+    assert set(TASK_CONFIGS) == set(KINDS)
+    assert {field.name for field in schema.fields_of(SchedulesConfig)} < {
+        field.name for field in dataclasses.fields(Objective)
+    }
 
 
 def test_a_probe_is_a_finetuning_config():

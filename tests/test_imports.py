@@ -25,7 +25,7 @@ LAYERS = (
     ("tpu_planning",),
     ("presets",),
     ("entry_point",),
-    ("finetuning_run", "pretraining_run"),
+    ("runs",),
     ("convert", "main", "plan", "prepare", "report"),
 )
 # Next to these layers: imports the lowest alone, and only the two highest import it.

@@ -19,7 +19,8 @@ from electra_jax.finetuning.finetuning_job import FinetuningJob
 from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.models.encoder import Embeddings, Encoder
 from electra_jax.progress import ProgressLine
-from electra_jax.training.multihost import processes
+from electra_jax.training.compile_cache import use_compile_cache
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer
 
 # Fields that a trainer does not depend on: which weights it is given, and how often.
@@ -48,7 +49,7 @@ class Finetuner:
         Raises:
           RunError: see `finetuning/run.py`.
         """
-        processes.use_compile_cache(config.compile_cache, workdir)
+        use_compile_cache(config.compile_cache, workdir)
         beginning = run.start(config, workdir, line)
         fields = schema.as_tree(config)
         recipe = {name: value for name, value in fields.items() if name not in _OF_THE_MODEL}
@@ -57,7 +58,7 @@ class Finetuner:
             tasks = run.make_tasks(config, run.read_examples(config, line), beginning.tokenizer)
             self._trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
             self._recipe = recipe
-        trials = run.make_trials(config, self._trainer, beginning, workdir, "benchmarks.objectives", line)
+        trials = run.make_trials(config, self._trainer, beginning, RunContext(workdir, line), "benchmarks.objectives")
         results = trials.run()
         scores = {
             split: {metric: values["values"] for metric, values in results["summary"][split].items()}
@@ -77,7 +78,7 @@ def similarity(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLi
     Returns:
       "test": "spearman", a list of one value.
     """
-    processes.use_compile_cache(config.compile_cache, workdir)
+    use_compile_cache(config.compile_cache, workdir)
     (name,) = config.tasks
     examples = run.read_examples(config, line)[name]["test"]
     beginning = run.start(config, workdir, line)

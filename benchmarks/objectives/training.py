@@ -18,7 +18,8 @@ from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.progress import ProgressLine
 from electra_jax.text.dataset import writer
 from electra_jax.training import loop, partitioning, telemetry
-from electra_jax.training.multihost import processes
+from electra_jax.training.compile_cache import use_compile_cache
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer, make_trainer
 
 _ROUNDS = 7  # How often the contenders take turns.
@@ -46,7 +47,7 @@ def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
     storage.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
     storage.write_json(workdir / "environment.json", telemetry.environment())
     dataset.tokenizer.save(workdir / "tokenizer")
-    loop.train(trainer, workdir, line)
+    loop.train(trainer, RunContext(workdir, line))
     logged = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
     timed = [values for values in logged if "time/elapsed_seconds" in values]
     return {
@@ -82,7 +83,7 @@ def step_seconds(
 
 
 def _trainer(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine) -> tuple[Trainer, Any]:
-    processes.use_compile_cache(config.compile_cache, workdir)
+    use_compile_cache(config.compile_cache, workdir)
     dataset, _ = writer.ensure(config.data, line)
     config_rules.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     job = pretraining_job(config, dataset, jax.default_backend())

@@ -15,6 +15,7 @@ from electra_jax.finetuning.data import task_batches
 from electra_jax.finetuning.data.task_batches import Batch, Order
 from electra_jax.finetuning.tasks.task import Predicted, Task
 from electra_jax.models import flops
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.encoder import Embeddings, Encoder, EncoderConfig
 from electra_jax.training.job import Params, Sums, Weights, Work
 from electra_jax.wording import quantity
@@ -153,14 +154,21 @@ class FinetuningJob:
         }  # fmt: skip
 
     def _outputs(
-        self, params: Params, task: Task, arrays: Mapping[str, jax.Array], key: jax.Array, deterministic: bool
+        self,
+        params: Params,
+        task: Task,
+        arrays: Mapping[str, jax.Array],
+        key: jax.Array,
+        deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> dict[str, jax.Array]:
         """What the task's head says of a batch."""
         tokens_BxL = arrays["tokens"]
 
         def apply(module: Any, part: Params, stream: int, *inputs: Any) -> Any:
             rngs = {"dropout": jax.random.fold_in(key, stream)}
-            return module.apply({"params": part}, *inputs, deterministic=deterministic, rngs=rngs)
+            rows = dict(deterministic=deterministic, microbatch=microbatch)
+            return module.apply({"params": part}, *inputs, **rows, rngs=rngs)
 
         documents_BxL = (tokens_BxL != self.pad_id).astype(jnp.int32)
         embeddings, encoder = Embeddings(self.encoder), Encoder(self.encoder)
@@ -187,12 +195,17 @@ class FinetuningJob:
         return {"loss": self._by_name[name].loss_weight(arrays)}
 
     def loss(
-        self, params: Params, batch: Batch, key: jax.Array, weights: Weights | None = None
+        self,
+        params: Params,
+        batch: Batch,
+        key: jax.Array,
+        weights: Weights | None = None,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> tuple[jax.Array, Sums]:
         """See `Job`; the metrics of tasks that the batch is not of have weight 0."""
         ((name, arrays),) = batch.items()
         task = self._by_name[name]
-        sums = task.loss(self._outputs(params, task, arrays, key, deterministic=False), arrays)
+        sums = task.loss(self._outputs(params, task, arrays, key, False, microbatch), arrays)
         total, weight = sums["loss"]
         if weights is not None:
             weight = weights["loss"]

@@ -25,7 +25,7 @@ from electra_jax.finetuning import run
 from electra_jax.finetuning.data.examples import SentenceExample, is_answered
 from electra_jax.progress import ProgressLine, QuietLine
 from electra_jax.training import telemetry
-from electra_jax.training.multihost import processes
+from electra_jax.training.run_context import RunContext
 
 DIRECTORY, RESULTS = "probe", "results.json"
 # Directories of the two fine-tunings, and whether they start from random weights.
@@ -40,17 +40,15 @@ class Probe:
       config: a complete fine-tuning config that starts from the model of `workdir`.
       reference: a figure recorded before, for comparison.
       examples: by split.
-      workdir: of the pre-training run.
+      context: of the pre-training run.
       steps: of the pre-training run.
-      line: where to say what happens.
     """
 
     config: FinetuningConfig
     reference: ReferenceConfig | None
     examples: Mapping[str, Sequence[SentenceExample]]
-    workdir: pathlib.Path
+    context: RunContext
     steps: int
-    line: ProgressLine
 
     def run(self) -> None:
         """Fine-tunes from the run's last checkpoint and from random weights, and records the scores.
@@ -71,19 +69,19 @@ class Probe:
 
     def _run(self) -> None:
         began = time.time()
-        place = self.workdir / DIRECTORY
-        first = processes.cluster().from_first
+        workdir, cluster = self.context.workdir, self.context.cluster
+        place, first = workdir / DIRECTORY, cluster.from_first
         first(lambda: shutil.rmtree(place) if place.exists() else None)
         (name,) = self.config.tasks
         count, times = len(self.examples["train"]), len(_STARTS) * self.config.trials
-        self.line.print(f"Probe: fine-tuning {times} times on {count:,} labelled sentences of {name} …")
-        line = _LiveLine(self.line)
+        self.context.line.print(f"Probe: fine-tuning {times} times on {count:,} labelled sentences of {name} …")
+        line = _LiveLine(self.context.line)
         beginning = run.start(self.config, place, line)
         tasks = run.make_tasks(self.config, {name: self.examples}, beginning.tokenizer)
         trainer = run.make_trainer(self.config, run.make_job(self.config, tasks, beginning), line)
-        processes.cluster().agree("examples of the probe", run.data_facts(trainer.job, beginning), MismatchError)
+        cluster.agree("examples of the probe", run.data_facts(trainer.job, beginning), MismatchError)
         for note in run.notes(self.config, trainer.job):
-            self.line.print(of_probe(note))
+            self.context.line.print(of_probe(note))
         results = {}
         for start, is_random in _STARTS.items():
             directory = place / start
@@ -91,8 +89,9 @@ class Probe:
             fields = run.recorded_fields(config, beginning)
             first(lambda directory=directory, fields=fields: _write_config(directory, fields))
             taken = dataclasses.replace(beginning, params=dict) if is_random else beginning
-            described = f"{self.workdir / 'config.json'}, config.probe"
-            results[start] = run.make_trials(config, trainer, taken, directory, described, line).run()
+            described = f"{workdir / 'config.json'}, config.probe"
+            context = RunContext(directory, line, cluster)
+            results[start] = run.make_trials(config, trainer, taken, context, described).run()
         split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}
         self._record(summary)
@@ -123,7 +122,7 @@ class Probe:
         }
         if self.reference:
             scores["probe/reference"] = self.reference.mean
-        metrics = telemetry.MetricsWriter(self.workdir, resumed_at=self.steps)
+        metrics = telemetry.MetricsWriter(self.context.workdir, self.context.cluster, resumed_at=self.steps)
         metrics.write(self.steps, scores)
         metrics.close()
 
@@ -140,7 +139,7 @@ class _LiveLine(QuietLine):
         self._outer.update(f"probe: {text}", now=now)
 
 
-def prepare(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine) -> Probe | None:
+def prepare(config: PretrainingConfig, context: RunContext) -> Probe | None:
     """The probe of a pre-training config; None if it has none, or if its results are there already.
 
     Called before the training: what is wrong with the labelled examples should not wait until its end.
@@ -148,16 +147,16 @@ def prepare(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine
     Raises:
       InputError: lists what is wrong with the examples.
     """
-    probed = probe_of(config, model=str(workdir))
-    done = workdir / DIRECTORY / RESULTS
-    if probed is None or processes.cluster().from_first(done.exists):
+    probed = probe_of(config, model=str(context.workdir))
+    done = context.workdir / DIRECTORY / RESULTS
+    if probed is None or context.cluster.from_first(done.exists):
         return None
     (name,) = probed.tasks
     try:
-        examples = run.read_examples(probed, line)[name]
+        examples = run.read_examples(probed, context.line)[name]
     except InputError as error:
         raise InputError(of_probe(str(error))) from error
-    return Probe(probed, config.probe.reference, examples, workdir, config.steps, line)
+    return Probe(probed, config.probe.reference, examples, context, config.steps)
 
 
 def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequence[SentenceExample]) -> float:

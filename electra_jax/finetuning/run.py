@@ -1,4 +1,4 @@
-"""A fine-tuning run from its config: read the examples, take the model's encoder, train once for each seed."""
+"""What a fine-tuning run consists of, made from its config: examples, encoder, tasks, trainer, trials."""
 
 from __future__ import annotations
 
@@ -30,6 +30,7 @@ from electra_jax.text.tokenizers import tokenizer as tokenizers
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
 from electra_jax.training.optimizer import OptimizerConfig
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import LoopConfig, Trainer, placement
 
 Examples = Mapping[str, Mapping[str, list[Example]]]  # By task and split.
@@ -215,12 +216,7 @@ def data_facts(job: FinetuningJob, beginning: Start) -> dict[str, str]:
 
 
 def make_trials(
-    config: FinetuningConfig,
-    trainer: Trainer,
-    beginning: Start,
-    workdir: pathlib.Path,
-    config_path: str,
-    line: ProgressLine,
+    config: FinetuningConfig, trainer: Trainer, beginning: Start, context: RunContext, config_path: str
 ) -> Trials:
     """The trials of a config; `config_path` is what environment.json names."""
     job: FinetuningJob = trainer.job
@@ -238,17 +234,17 @@ def make_trials(
 
     def prepare(directory: pathlib.Path, seed: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
-        if directory != workdir:
+        if directory != context.workdir:
             storage.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
         # Beside several trials, too: the same command then goes on without the model.
-        for place in {workdir, directory}:
+        for place in {context.workdir, directory}:
             beginning.tokenizer.save(place / "tokenizer")
         _check_examples(directory / _TASKS, described)
         storage.write_json(directory / _TASKS, described)
         storage.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
 
     return Trials(
-        workdir=workdir,
+        context=context,
         seed=config.seed,
         count=config.trials,
         reseeds=config.reseeds,
@@ -259,7 +255,6 @@ def make_trials(
         },
         make_trainer=trainer_for,
         prepare=prepare,
-        line=line,
     )
 
 

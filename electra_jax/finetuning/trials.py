@@ -27,11 +27,9 @@ from electra_jax.finetuning import outputs
 from electra_jax.finetuning.data.examples import is_answered
 from electra_jax.finetuning.finetuning_job import DEV, FinetuningJob
 from electra_jax.finetuning.tasks.task import Predicted, Task
-from electra_jax.progress import ProgressLine
 from electra_jax.training import loop, telemetry
-from electra_jax.training.checkpoint import Checkpoints
-from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.state import TrainState
 from electra_jax.training.trainer import Trainer
 
@@ -48,7 +46,7 @@ class Trials:
     """The runs of one command.
 
     Attributes:
-      workdir: of the command.
+      context: of the command.
       seed: of the first trial.
       count: how many trials there are.
       reseeds: how many runs in all may be repeated.
@@ -56,13 +54,12 @@ class Trials:
       make_trainer: for a seed; knows how to give it the pre-trained weights, if the trial has not begun yet.
       submissions: the name of GLUE's result file by task and split.
       prepare: is given the directory and the seed of a trial before it begins.
-      line: where to say what happens.
       profiled: updates of each trial to trace.
 
     Of several processes, process 0 alone reads and writes files, and tells the others what they have to know.
     """
 
-    workdir: pathlib.Path
+    context: RunContext
     seed: int
     count: int
     reseeds: int
@@ -70,8 +67,12 @@ class Trials:
     submissions: Mapping[str, Mapping[str, str]]
     make_trainer: Callable[[int, bool], Trainer]
     prepare: Callable[[pathlib.Path, int], None]
-    line: ProgressLine
     profiled: ProfiledSteps | None = None
+
+    @property
+    def workdir(self) -> pathlib.Path:
+        """The directory of the command, below which each of several trials has its own."""
+        return self.context.workdir
 
     def run(self) -> dict[str, Any]:
         """Runs what is missing, and returns what it writes into results.json.
@@ -91,7 +92,7 @@ class Trials:
             )
         trials = [self._trial(self.seed + slot) for slot in range(self.count)]
         results = _results(trials, self._failed())
-        processes.cluster().from_first(lambda: storage.write_json(self.workdir / RESULTS, results))
+        self.context.cluster.from_first(lambda: storage.write_json(self.workdir / RESULTS, results))
         return results
 
     def evaluate(self) -> dict[str, Any]:
@@ -108,7 +109,7 @@ class Trials:
             return [_read(path) for path in ended]
 
         trials = []
-        for result in processes.cluster().from_first(read):
+        for result in self.context.cluster.from_first(read):
             directory = self.workdir / result["directory"]
             trials.append(self._finish(directory, result["seed"], self.make_trainer(result["seed"], False)))
         return _results(trials, self._failed())
@@ -123,7 +124,7 @@ class Trials:
             found = [_read(path) for path in (self.workdir / _FAILED).glob(f"*/{RESULT}")]
             return sorted(found, key=lambda result: result["failed_as"])
 
-        return processes.cluster().from_first(read)
+        return self.context.cluster.from_first(read)
 
     def _trial(self, first_seed: int) -> dict[str, Any]:
         """The result of a trial, after as many repetitions as it takes and there may be."""
@@ -137,31 +138,31 @@ class Trials:
             used = len(self._failed())
             if not result["collapsed"] or used >= self.reseeds:
                 if result["collapsed"]:
-                    self.line.print(
+                    self.context.line.print(
                         f"Seed {seed} has failed, too: {result['collapsed']}. It counts, as config.reseeds="
                         f"{self.reseeds} runs were repeated already."
                     )
                 return result
             aside = functools.partial(self._put_aside, directory, result | {"failed_as": used})
-            processes.cluster().from_first(aside)
+            self.context.cluster.from_first(aside)
             next_seed = self.seed + _RESEED_DISTANCE + used
-            self.line.print(
+            self.context.line.print(
                 f"Seed {seed} has failed: {result['collapsed']}. Repeated with seed {next_seed}; the failed run is "
                 f"kept in {self.workdir / _FAILED / f'seed_{seed}'}, and counted in the results."
             )
             seed = next_seed
 
     def _run(self, directory: pathlib.Path, seed: int) -> dict[str, Any]:
-        first = processes.cluster().from_first
+        first = self.context.cluster.from_first
         if result := first(lambda: _read(directory / RESULT) if (directory / RESULT).exists() else None):
             return result
         if self.count > 1:
-            self.line.print(f"== Trial with seed {seed}")
+            self.context.line.print(f"== Trial with seed {seed}")
         first(lambda: self.prepare(directory, seed))
         started = time.time()
         begun = first(lambda: any((directory / "checkpoints").glob("[0-9]*")))
         trainer = self.make_trainer(seed, not begun)
-        loop.train(trainer, directory, self.line, self.profiled)
+        loop.train(trainer, self.context.within(directory), self.profiled)
         result = self._finish(directory, seed, trainer) | {"seconds": round(time.time() - started, 1)}
         first(lambda: storage.write_json(directory / RESULT, result))
         return result
@@ -187,7 +188,7 @@ class Trials:
         """Scores and predictions of the chosen checkpoint on all splits."""
         job: FinetuningJob = trainer.job
         step = self._chosen_step(directory, trainer)
-        with _restored(trainer, directory, step) as state:
+        with _restored(trainer, self.context.within(directory), step) as state:
             predicted = {
                 (task.name, split): predictions_of(trainer, state, task, split)
                 for task in job.tasks
@@ -213,7 +214,9 @@ class Trials:
                 if split == "train":
                     continue
                 own = predicted[task.name, split]
-                records = _write_split(directory, task, split, own)
+                records = list(task.records(rows, own))
+                if self.context.cluster.is_first:
+                    _write_split(directory, task, split, records, own)
                 if name := self.submissions.get(task.name, {}).get(split):
                     highest = task.description()["label_scale"] if task.kind == "regression" else None
                     submission[name] = outputs.submission_lines(records, highest)
@@ -225,7 +228,7 @@ class Trials:
                             "labels": task.description()["labels"],
                             "counts": counts.tolist(),
                         }
-        if submission and processes.cluster().is_first:
+        if submission and self.context.cluster.is_first:
             outputs.write_submission(directory, submission)
         reasons = {task.name: task.collapsed(task.splits[DEV], predicted[task.name, DEV]) for task in job.tasks}
         result["collapsed"] = "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
@@ -240,19 +243,16 @@ class Trials:
             lines = telemetry.JsonLines(directory / "metrics.jsonl", resumed_at=steps)
             return lines.best_step(trainer.config.best_metric)
 
-        return processes.cluster().from_first(best)
+        return self.context.cluster.from_first(best)
 
 
-def _write_split(directory: pathlib.Path, task: Task, split: str, predicted: Predicted) -> list[dict[str, Any]]:
-    """Writes a split's predictions, in SQuAD's format too if they are answers, and returns them."""
-    rows = task.splits[split]
-    records = list(task.records(rows, predicted))
-    if not processes.cluster().is_first:
-        return records
+def _write_split(
+    directory: pathlib.Path, task: Task, split: str, records: list[dict[str, Any]], predicted: Predicted
+) -> None:
+    """Writes a split's predictions, in SQuAD's format too if they are answers."""
     outputs.write_predictions(directory, task.name, split, records)
     if task.kind == "answering":
-        outputs.write_answer_files(directory, task.name, split, task.answer_files(rows, predicted))
-    return records
+        outputs.write_answer_files(directory, task.name, split, task.answer_files(task.splits[split], predicted))
 
 
 def predictions_of(trainer: Trainer, state: TrainState, task: Task, split: str) -> Predicted:
@@ -265,10 +265,8 @@ def predictions_of(trainer: Trainer, state: TrainState, task: Task, split: str) 
 
 
 @contextlib.contextmanager
-def _restored(trainer: Trainer, directory: pathlib.Path, step: int) -> Iterator[TrainState]:
-    config = trainer.config
-    opened = Checkpoints(directory / "checkpoints", config.keep_last, config.keep_every_steps)
-    with opened as checkpoints, trainer.placed():
+def _restored(trainer: Trainer, context: RunContext, step: int) -> Iterator[TrainState]:
+    with loop.opened_checkpoints(trainer, context) as checkpoints, trainer.placed():
         state, _ = checkpoints.restore(step, trainer.abstract, trainer.shardings)
         yield state
 

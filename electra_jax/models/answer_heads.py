@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.layers import Initializer, dense, gelu, glorot_uniform
 
 _PAIR_WIDTH = 512  # Google's.
@@ -28,7 +29,12 @@ class JointAnswerHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden_BxLxD: jax.Array, batch: Mapping[str, jax.Array], *, deterministic: bool
+        self,
+        hidden_BxLxD: jax.Array,
+        batch: Mapping[str, jax.Array],
+        *,
+        deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> dict[str, jax.Array]:
         """Scores positions.
 
@@ -90,7 +96,12 @@ class SpanHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden_BxLxD: jax.Array, batch: Mapping[str, jax.Array], *, deterministic: bool
+        self,
+        hidden_BxLxD: jax.Array,
+        batch: Mapping[str, jax.Array],
+        *,
+        deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> dict[str, jax.Array]:
         """Scores positions.
 

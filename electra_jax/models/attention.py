@@ -18,7 +18,8 @@ from jax.ad_checkpoint import checkpoint_name
 from jax.sharding import PartitionSpec
 
 from electra_jax.errors import InputError
-from electra_jax.models import attention_kernel, draws
+from electra_jax.models import attention_kernel
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.layers import Dropout, Initializer, Projection, mesh_axes
 
 # With the platforms that they run on.
@@ -107,13 +108,21 @@ class SelfAttention(nn.Module):
     interpret: bool = False
 
     @nn.compact
-    def __call__(self, hidden_BxLxD: jax.Array, document_ids_BxL: jax.Array, *, deterministic: bool) -> jax.Array:
+    def __call__(
+        self,
+        hidden_BxLxD: jax.Array,
+        document_ids_BxL: jax.Array,
+        *,
+        deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
+    ) -> jax.Array:
         """Returns the attended values, float `dtype` of shape [B, L, D].
 
         Args:
           hidden_BxLxD: the layer's input.
           document_ids_BxL: int32, 0 on padding; positions attend only to positions with the same id.
           deterministic: no dropout if true; otherwise the "dropout" random stream is used.
+          microbatch: which rows of the batch these are, for dropout.
         """
         width = hidden_BxLxD.shape[-1]
         to_heads = [
@@ -130,7 +139,7 @@ class SelfAttention(nn.Module):
         ]
         rate = 0.0 if deterministic else self.dropout_rate
         if self.implementation == "fused" and attention_kernel.fits(self.heads, self.head_size, hidden_BxLxD.shape[1]):
-            attended_BxLxHxK = self._fused(hidden_BxLxD, to_heads, document_ids_BxL, rate)
+            attended_BxLxHxK = self._fused(hidden_BxLxD, to_heads, document_ids_BxL, rate, microbatch)
         else:
             heads = [checkpoint_name(projection(hidden_BxLxD), "product") for projection in to_heads]
             if self.implementation == "splash":
@@ -141,7 +150,7 @@ class SelfAttention(nn.Module):
                     *heads, mask=same_document_Bx1xLxL, implementation="cudnn"
                 )
             else:
-                attended_BxLxHxK = self._plain(*heads, document_ids_BxL, rate)
+                attended_BxLxHxK = self._plain(*heads, document_ids_BxL, rate, microbatch)
         return Projection(
             equation="blhk,hkd->bld",
             kernel_shape=(self.heads, self.head_size, width),
@@ -158,6 +167,7 @@ class SelfAttention(nn.Module):
         value_BxLxHxK: jax.Array,
         document_ids_BxL: jax.Array,
         rate: float,
+        microbatch: Microbatch,
     ) -> jax.Array:
         query_BxLxHxK = query_BxLxHxK * self.head_size**-0.5
         # Scores and softmax in float32: bfloat16 keeps only eight bits of a probability.
@@ -167,11 +177,16 @@ class SelfAttention(nn.Module):
             scores_BxHxLxL += distance_decay(slopes_H, document_ids_BxL.shape[1])
         scores_BxHxLxL = jnp.where(_same_document(document_ids_BxL), scores_BxHxLxL, attention_kernel.MASKED)
         weights_BxHxLxL = nn.softmax(scores_BxHxLxL).astype(self.dtype)
-        weights_BxHxLxL = Dropout(rate)(weights_BxHxLxL, deterministic=False)
+        weights_BxHxLxL = Dropout(rate)(weights_BxHxLxL, deterministic=False, microbatch=microbatch)
         return jnp.einsum("bhqs,bshk->bqhk", weights_BxHxLxL, value_BxLxHxK)
 
     def _fused(
-        self, hidden_BxLxD: jax.Array, to_heads: list[Projection], document_ids_BxL: jax.Array, rate: float
+        self,
+        hidden_BxLxD: jax.Array,
+        to_heads: list[Projection],
+        document_ids_BxL: jax.Array,
+        rate: float,
+        microbatch: Microbatch,
     ) -> jax.Array:
         # One product for queries, keys and values: a TPU reads the input once, and sums up its gradient inside the
         # product; on CPU, three are faster. Groups of heads lie side by side, each with its queries, keys and values,
@@ -186,14 +201,13 @@ class SelfAttention(nn.Module):
 
         settings = attention_kernel.KernelSettings(self.heads, self.head_size, rate, self.interpret)
         key_words = jax.random.key_data(Dropout(rate).key()) if rate else jnp.zeros(2, jnp.uint32)
-        part = draws.part()
 
         def attend(first_row: jax.Array | int, first_group: jax.Array | int, *arrays: jax.Array) -> jax.Array:
             projected_BxLxP, bias_P, document_ids_BxL, key_words, number = arrays
             words = jax.lax.bitcast_convert_type(key_words, jnp.int32)
-            first_row = first_row * part.count + number
+            first_row = first_row * microbatch.count + number
             numbers = jnp.stack(
-                [*words, jnp.int32(first_row), jnp.int32(first_group * heads_in_group), jnp.int32(part.count)]
+                [*words, jnp.int32(first_row), jnp.int32(first_group * heads_in_group), jnp.int32(microbatch.count)]
             )
             return attention_kernel.fused_attention(settings, projected_BxLxP, bias_P, document_ids_BxL, numbers)
 
@@ -203,7 +217,7 @@ class SelfAttention(nn.Module):
             (bias_P, ("heads",)),
             (document_ids_BxL, ("batch",)),
             (key_words, ()),
-            (jnp.int32(part.number), ()),
+            (jnp.int32(microbatch.number), ()),
             result=("batch", None, "heads"),
             groups=self.heads // heads_in_group,
         )

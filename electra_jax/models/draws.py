@@ -1,59 +1,47 @@
-"""Which rows of the global batch are being worked on, so that a row's draws do not depend on how the batch is cut; and
-the hash behind draws that must cost little.
-"""
+"""Draws of a microbatch, which are those of its rows in the whole batch; and a hash for draws that must cost little."""
 
-import contextlib
-import contextvars
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 
-class Part(NamedTuple):
-    """Of a batch in `count` equal parts, the one with the rows `number`, `number` + `count`, `number` + 2 · `count`, …
+class Microbatch(NamedTuple):
+    """Which rows of a batch are worked on: `number`, `number` + `count`, `number` + 2 · `count`, …
 
     Attributes:
       number: int32, from 0; may be traced.
-      count: 1 for the whole batch.
+      count: how many microbatches the batch is split into; 1 for the whole batch.
     """
 
     number: jax.Array | int
     count: int
 
 
-_PART: contextvars.ContextVar[Part | None] = contextvars.ContextVar("part", default=None)
+WHOLE_BATCH = Microbatch(0, 1)
 
 
-@contextlib.contextmanager
-def part_of_batch(number: jax.Array | int, count: int) -> Iterator[None]:
-    """While this is in force, what is traced draws for the rows of one `Part`."""
-    token = _PART.set(Part(number, count))
-    try:
-        yield
-    finally:
-        _PART.reset(token)
-
-
-def part() -> Part:
-    """The one that is in force, or the whole batch."""
-    return _PART.get() or Part(0, 1)
-
-
-def row_numbers(shape: tuple[int, ...]) -> jax.Array:
-    """The place in the whole batch of each element's row, uint32 of `shape`, whose first axis is the part's rows."""
-    number, count = part()
+def row_numbers(shape: tuple[int, ...], microbatch: Microbatch) -> jax.Array:
+    """The place in the whole batch of each element's row, uint32 of `shape`, the microbatch's rows first."""
+    number, count = microbatch
     rows = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
     return rows if count == 1 else rows * jnp.uint32(count) + jnp.asarray(number, jnp.uint32)
 
 
-def drawn(draw: Callable[[tuple[int, ...]], jax.Array], shape: tuple[int, ...]) -> jax.Array:
-    """What `draw` says of the part's rows when it draws for the whole batch; `shape` is the part's, rows first.
+def drawn(
+    draw: Callable[[tuple[int, ...]], jax.Array], shape: tuple[int, ...], microbatch: Microbatch = WHOLE_BATCH
+) -> jax.Array:
+    """What `draw` returns for the microbatch's rows when it draws for the whole batch.
 
-    Draws are cheap beside a model, and element by element, so that compilers make but what is picked out.
+    Draws are cheap beside a model, and element by element, so that compilers make only those that are picked out.
+
+    Args:
+      draw: takes the shape of the whole batch's draws, rows first.
+      shape: of the microbatch's draws, rows first.
+      microbatch: the rows.
     """
-    number, count = part()
+    number, count = microbatch
     if count == 1:
         return draw(shape)
     whole = draw((shape[0] * count, *shape[1:])).reshape(shape[0], count, *shape[1:])

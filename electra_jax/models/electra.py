@@ -6,6 +6,7 @@
 import flax.linen as nn
 import jax
 
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.encoder import Embeddings, Encoder, EncoderConfig
 from electra_jax.models.heads import MaskedLanguageModelHead, ReplacedTokenHead
 
@@ -49,11 +50,13 @@ class Electra(nn.Module):
         *,
         row_positions_BxL: jax.Array | None = None,
         deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> jax.Array:
         """Returns the last hidden states of the "generator" or the "discriminator", `dtype` of shape [B, L, D]."""
-        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, deterministic=deterministic)
+        rows = dict(deterministic=deterministic, microbatch=microbatch)
+        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, **rows)
         encoder = {"generator": self.generator, "discriminator": self.discriminator}[network]
-        return encoder(embedded_BxLxE, document_ids_BxL, deterministic=deterministic)
+        return encoder(embedded_BxLxE, document_ids_BxL, **rows)
 
     def predict(self, hidden_BxLxD: jax.Array, positions_BxM: jax.Array) -> jax.Array:
         """Returns the generator's logits at the masked positions only, float32 of shape [B, M, V]."""
@@ -150,10 +153,12 @@ class MaskedLanguageModel(nn.Module):
         *,
         row_positions_BxL: jax.Array | None = None,
         deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> jax.Array:
         """Returns the last hidden states, float `dtype` of shape [B, L, D]."""
-        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, deterministic=deterministic)
-        return self.encoder(embedded_BxLxE, document_ids_BxL, deterministic=deterministic)
+        rows = dict(deterministic=deterministic, microbatch=microbatch)
+        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, **rows)
+        return self.encoder(embedded_BxLxE, document_ids_BxL, **rows)
 
     def predict(self, hidden_BxLxD: jax.Array, positions_BxM: jax.Array) -> jax.Array:
         """Returns the logits at the masked positions only, float32 of shape [B, M, V]."""

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.ad_checkpoint import checkpoint_name
 
 from electra_jax.models.attention import SelfAttention, choose_implementation
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.layers import (
     Dropout,
     Initializer,
@@ -140,6 +141,7 @@ class Embeddings(nn.Module):
         positions_BxL: jax.Array | None = None,
         *,
         deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> jax.Array:
         """Returns the embedded rows, float `dtype` of shape [B, L, E].
 
@@ -148,6 +150,7 @@ class Embeddings(nn.Module):
           segments_BxL: int32 token types, 0 for the first segment and 1 for the second.
           positions_BxL: int32, below L; None if each token's is its index in the row.
           deterministic: no dropout if true.
+          microbatch: which rows of the batch these are, for dropout.
         """
         length = tokens_BxL.shape[1]
         positions_LxE = self.position_table_LxE[:length]
@@ -164,7 +167,7 @@ class Embeddings(nn.Module):
         summed_BxLxE = self.word_table_VxE[tokens_BxL] + positions_LxE
         # A select for two rows: the gradient of a gather would be a scatter of every token into them.
         summed_BxLxE += jnp.where(segments_BxL[..., None] == 1, self.type_table_TxE[1], self.type_table_TxE[0])
-        return self.dropout(self.layer_norm(summed_BxLxE), deterministic=deterministic)
+        return self.dropout(self.layer_norm(summed_BxLxE), deterministic=deterministic, microbatch=microbatch)
 
 
 class Layer(nn.Module):
@@ -173,10 +176,12 @@ class Layer(nn.Module):
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, hidden_BxLxD: jax.Array, document_ids_BxL: jax.Array, deterministic: bool) -> jax.Array:
+    def __call__(
+        self, hidden_BxLxD: jax.Array, document_ids_BxL: jax.Array, deterministic: bool, microbatch: Microbatch
+    ) -> jax.Array:
         """Returns the layer's output, float `dtype` of shape [B, L, D]."""
         config = self.config
-        dropout = Dropout(config.dropout_rate)
+        dropout, rows = Dropout(config.dropout_rate), dict(deterministic=deterministic, microbatch=microbatch)
         attended_BxLxD = SelfAttention(
             heads=config.heads,
             head_size=config.head_size,
@@ -186,8 +191,8 @@ class Layer(nn.Module):
             implementation=config.attention,
             dtype=config.dtype,
             name="attention",
-        )(hidden_BxLxD, document_ids_BxL, deterministic=deterministic)
-        attended_BxLxD = dropout(checkpoint_name(attended_BxLxD, "product"), deterministic=deterministic)
+        )(hidden_BxLxD, document_ids_BxL, **rows)
+        attended_BxLxD = dropout(checkpoint_name(attended_BxLxD, "product"), **rows)
         hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "attention_layer_norm")(
             hidden_BxLxD + attended_BxLxD
         )
@@ -196,7 +201,7 @@ class Layer(nn.Module):
         inner_BxLxF = dense(width, inner, ("embed", "mlp"), *settings, "intermediate")(hidden_BxLxD)
         inner_BxLxF = gelu(checkpoint_name(inner_BxLxF, "product"))
         output_BxLxD = dense(inner, width, ("mlp", "embed"), *settings, "output")(inner_BxLxF)
-        output_BxLxD = dropout(checkpoint_name(output_BxLxD, "product"), deterministic=deterministic)
+        output_BxLxD = dropout(checkpoint_name(output_BxLxD, "product"), **rows)
         hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "output_layer_norm")(
             hidden_BxLxD + output_BxLxD
         )
@@ -209,13 +214,21 @@ class Encoder(nn.Module):
     config: EncoderConfig
 
     @nn.compact
-    def __call__(self, embedded_BxLxE: jax.Array, document_ids_BxL: jax.Array, *, deterministic: bool) -> jax.Array:
+    def __call__(
+        self,
+        embedded_BxLxE: jax.Array,
+        document_ids_BxL: jax.Array,
+        *,
+        deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
+    ) -> jax.Array:
         """Returns the last hidden states, float `dtype` of shape [B, L, D].
 
         Args:
           embedded_BxLxE: what `Embeddings` returns.
           document_ids_BxL: int32, 0 on padding; attention stays within equal ids.
           deterministic: no dropout if true.
+          microbatch: which rows of the batch these are, for dropout.
         """
         config = self.config
         hidden_BxLxD = embedded_BxLxE
@@ -231,7 +244,7 @@ class Encoder(nn.Module):
             )(hidden_BxLxD)
 
         def one_layer(layer: Layer, hidden: jax.Array, documents: jax.Array) -> tuple[jax.Array, None]:
-            return layer(hidden, documents, deterministic), None
+            return layer(hidden, documents, deterministic, microbatch), None
 
         if config.saved_activations != "all":
             one_layer = nn.remat(one_layer, prevent_cse=False, policy=SAVED_ACTIVATIONS[config.saved_activations])

@@ -21,6 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from electra_jax.models import draws
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 
 Initializer = Callable[..., jax.Array]
 
@@ -192,8 +193,8 @@ def gelu(inputs: jax.Array) -> jax.Array:
     return (0.5 * wide * (1.0 + jax.lax.erf(wide * np.float32(2**-0.5)))).astype(inputs.dtype)
 
 
-def dropout_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Random bits for dropout, uint32, from the element's place and the key.
+def dropout_bits(key: jax.Array, shape: tuple[int, ...], microbatch: Microbatch = WHOLE_BATCH) -> jax.Array:
+    """Random bits for dropout, uint32, from the element's place in the whole batch and the key.
 
     JAX's threefry takes three quarters of a step's compile time on CPU, and its operations on each element are most of
     what dropout costs. Here rows (all but the last axis) and columns are scrambled apart from each other, and little is
@@ -201,7 +202,7 @@ def dropout_bits(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
     gives the same bits.
     """
     key_words = jax.random.key_data(key)
-    rows = draws.row_numbers((*shape[:-1], 1))
+    rows = draws.row_numbers((*shape[:-1], 1), microbatch)
     for axis, size in list(enumerate(shape[:-1]))[1:]:
         rows = rows * jnp.uint32(size) + jax.lax.broadcasted_iota(jnp.uint32, rows.shape, axis)
     columns = jax.lax.broadcasted_iota(jnp.uint32, (1,) * (len(shape) - 1) + shape[-1:], len(shape) - 1)
@@ -235,11 +236,11 @@ class Dropout(nn.Module):
     rate: float
 
     @nn.compact
-    def __call__(self, inputs: jax.Array, *, deterministic: bool) -> jax.Array:
+    def __call__(self, inputs: jax.Array, *, deterministic: bool, microbatch: Microbatch = WHOLE_BATCH) -> jax.Array:
         """Returns `inputs` with dropout, or as they are if `deterministic` or the rate is 0."""
         if deterministic or self.rate == 0.0:
             return inputs
-        dropped = dropout_bits(self.key(), inputs.shape) < jnp.uint32(dropout_threshold(self.rate))
+        dropped = dropout_bits(self.key(), inputs.shape, microbatch) < jnp.uint32(dropout_threshold(self.rate))
         scaled = (inputs.astype(jnp.float32) * np.float32(1.0 / (1.0 - self.rate))).astype(inputs.dtype)
         return jnp.where(dropped, jnp.zeros_like(inputs), scaled)
 

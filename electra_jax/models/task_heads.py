@@ -9,6 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.layers import Dropout, dense, gelu, glorot_uniform
 
 Outputs = dict[str, jax.Array]
@@ -30,14 +31,22 @@ class ClassificationHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, hidden_BxLxD: jax.Array, batch: Mapping[str, jax.Array], *, deterministic: bool) -> Outputs:
+    def __call__(
+        self,
+        hidden_BxLxD: jax.Array,
+        batch: Mapping[str, jax.Array],
+        *,
+        deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
+    ) -> Outputs:
         """Returns "logits", float32 [B, C]; of the batch nothing is read."""
         del batch
         width = hidden_BxLxD.shape[-1]
-        hidden_Bx1xD = Dropout(self.dropout_rate)(hidden_BxLxD[:, :1], deterministic=deterministic)
+        rows = dict(deterministic=deterministic, microbatch=microbatch)
+        hidden_Bx1xD = Dropout(self.dropout_rate)(hidden_BxLxD[:, :1], **rows)
         if self.hidden_layer:
             inner = dense(width, width, ("embed", None), glorot_uniform, self.dtype, "dense")
-            hidden_Bx1xD = Dropout(self.dropout_rate)(gelu(inner(hidden_Bx1xD)), deterministic=deterministic)
+            hidden_Bx1xD = Dropout(self.dropout_rate)(gelu(inner(hidden_Bx1xD)), **rows)
         predict = dense(width, self.classes, ("embed", None), glorot_uniform, self.dtype, "prediction")
         return {"logits": predict(hidden_Bx1xD)[:, 0].astype(jnp.float32)}
 
@@ -55,10 +64,17 @@ class TaggingHead(nn.Module):
     dtype: jnp.dtype = jnp.float32
 
     @nn.compact
-    def __call__(self, hidden_BxLxD: jax.Array, batch: Mapping[str, jax.Array], *, deterministic: bool) -> Outputs:
+    def __call__(
+        self,
+        hidden_BxLxD: jax.Array,
+        batch: Mapping[str, jax.Array],
+        *,
+        deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
+    ) -> Outputs:
         """Returns "logits", float32 [B, L, C]; of the batch nothing is read."""
         del batch
         width = hidden_BxLxD.shape[-1]
-        hidden_BxLxD = Dropout(self.dropout_rate)(hidden_BxLxD, deterministic=deterministic)
+        hidden_BxLxD = Dropout(self.dropout_rate)(hidden_BxLxD, deterministic=deterministic, microbatch=microbatch)
         predict = dense(width, self.tags, ("embed", None), glorot_uniform, self.dtype, "prediction")
         return {"logits": predict(hidden_BxLxD).astype(jnp.float32)}

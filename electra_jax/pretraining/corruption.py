@@ -5,7 +5,7 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from electra_jax.models.draws import drawn, scrambled
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch, drawn, scrambled
 
 
 class SpecialTokens(NamedTuple):
@@ -66,7 +66,11 @@ def num_slots(length: int, mask_fraction: float) -> int:
 
 
 def choose_positions(
-    key: jax.Array, maskable_BxL: jax.Array, counts_B: jax.Array, slots: int
+    key: jax.Array,
+    maskable_BxL: jax.Array,
+    counts_B: jax.Array,
+    slots: int,
+    microbatch: Microbatch = WHOLE_BATCH,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws `counts_B[b]` distinct maskable positions of each row, uniformly.
 
@@ -78,22 +82,27 @@ def choose_positions(
       maskable_BxL: bool, false on special tokens and padding.
       counts_B: int32, how many positions to draw; never more than a row has maskable.
       slots: M, the fixed number of slots.
+      microbatch: which rows of the batch these are.
 
     Returns:
       positions_BxM (int32) and weights_BxM (float32; 0 on unused slots, whose position is arbitrary).
     """
-    uniform_BxL = drawn(lambda shape: jax.random.uniform(key, shape), maskable_BxL.shape)
+    uniform_BxL = drawn(lambda shape: jax.random.uniform(key, shape), maskable_BxL.shape, microbatch)
     draws_BxL = jnp.where(maskable_BxL, uniform_BxL, -1.0)
     _, positions_BxM = jax.lax.top_k(draws_BxL, slots)
     return positions_BxM, (jnp.arange(slots) < counts_B[:, None]).astype(jnp.float32)
 
 
 def choose_positions_again(
-    key: jax.Array, maskable_BxL: jax.Array, counts_B: jax.Array, slots: int
+    key: jax.Array,
+    maskable_BxL: jax.Array,
+    counts_B: jax.Array,
+    slots: int,
+    microbatch: Microbatch = WHOLE_BATCH,
 ) -> tuple[jax.Array, jax.Array]:
     """Draws as `choose_positions` does, but with replacement, Google's way: a position may fill several slots."""
     rows, length = maskable_BxL.shape
-    noise_BxMxL = drawn(lambda shape: jax.random.gumbel(key, shape), (rows, slots, length))
+    noise_BxMxL = drawn(lambda shape: jax.random.gumbel(key, shape), (rows, slots, length), microbatch)
     positions_BxM = jnp.argmax(jnp.where(maskable_BxL[:, None], noise_BxMxL, -jnp.inf), axis=-1)
     return positions_BxM.astype(jnp.int32), (jnp.arange(slots) < counts_B[:, None]).astype(jnp.float32)
 
@@ -107,6 +116,7 @@ def mask_rows(
     kept_fraction: float,
     slots: int | None = None,
     with_replacement: bool = False,
+    microbatch: Microbatch = WHOLE_BATCH,
 ) -> Masked:
     """Hides a share of each row's tokens behind [MASK] (ELECTRA paper §2; Google's `pretrain_helpers.mask`).
 
@@ -120,6 +130,7 @@ def mask_rows(
       slots: M; what `mask_fraction` asks for unless given, as it must be where that is traced.
       with_replacement: draws positions with replacement, as Google's code does; one that is drawn twice counts twice,
         and shows [MASK] unless both draws keep it.
+      microbatch: which rows of the batch these are.
     """
     tokens_BxL = row.tokens_BxL
     if slots is None:
@@ -131,9 +142,9 @@ def mask_rows(
 
     choice_key, kept_key = jax.random.split(key)
     choose = choose_positions_again if with_replacement else choose_positions
-    positions_BxM, weights_BxM = choose(choice_key, maskable_BxL, counts_B, slots)
+    positions_BxM, weights_BxM = choose(choice_key, maskable_BxL, counts_B, slots, microbatch)
     targets_BxM = jnp.take_along_axis(tokens_BxL, positions_BxM, axis=1)
-    kept_BxM = drawn(lambda shape: jax.random.uniform(kept_key, shape), positions_BxM.shape) < kept_fraction
+    kept_BxM = drawn(lambda shape: jax.random.uniform(kept_key, shape), positions_BxM.shape, microbatch) < kept_fraction
     hidden_BxM = weights_BxM * ~kept_BxM
     masks_BxM = jnp.full_like(targets_BxM, special.mask)
     shown_BxL = write_tokens(tokens_BxL, positions_BxM, masks_BxM, hidden_BxM, with_replacement=with_replacement)
@@ -168,7 +179,9 @@ def write_tokens(
     )
 
 
-def sample_tokens(key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 1.0) -> jax.Array:
+def sample_tokens(
+    key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 1.0, microbatch: Microbatch = WHOLE_BATCH
+) -> jax.Array:
     """Draws one token for each slot from softmax(logits / temperature), int32 [B, M].
 
     A race: every entry of the vocabulary arrives after a time that is exponentially distributed with its probability
@@ -177,7 +190,7 @@ def sample_tokens(key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 
     Threefry draws a number for each slot and for each entry; a hash of their sum stands for a draw for each pair.
     """
     slot_key, entry_key = jax.random.split(key)
-    slots_BxMx1 = drawn(lambda shape: jax.random.bits(slot_key, shape), (*logits_BxMxV.shape[:2], 1))
+    slots_BxMx1 = drawn(lambda shape: jax.random.bits(slot_key, shape), (*logits_BxMxV.shape[:2], 1), microbatch)
     entries_V = jax.random.bits(entry_key, logits_BxMxV.shape[2:])
     # Float32, whatever the model computes in.
     logits_BxMxV = logits_BxMxV.astype(jnp.float32) / temperature
@@ -204,12 +217,14 @@ def _argmax(scores: jax.Array) -> jax.Array:
     return jnp.argmax(bits ^ ((bits >> 31) & 0x7FFFFFFF), axis=-1).astype(jnp.int32)
 
 
-def sample_tokens_by_gumbel(key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 1.0) -> jax.Array:
+def sample_tokens_by_gumbel(
+    key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 1.0, microbatch: Microbatch = WHOLE_BATCH
+) -> jax.Array:
     """Draws as `sample_tokens` does, by the Gumbel trick with Google's constants, which cut the noise off.
 
     1e-9 inside both logarithms keeps it between -3.0 and 16.6 in float32, so that very rare words are drawn too seldom.
     """
-    uniform_BxMxV = drawn(lambda shape: jax.random.uniform(key, shape), logits_BxMxV.shape)
+    uniform_BxMxV = drawn(lambda shape: jax.random.uniform(key, shape), logits_BxMxV.shape, microbatch)
     noise_BxMxV = -jnp.log(-jnp.log(uniform_BxMxV + 1e-9) + 1e-9)
     return _argmax(logits_BxMxV.astype(jnp.float32) / temperature + noise_BxMxV)
 

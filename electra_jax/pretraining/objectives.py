@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.pretraining import schedules
 from electra_jax.pretraining.corruption import (
@@ -107,7 +108,9 @@ def quotient(metric: jax.Array, weight: jax.Array | None = None) -> jax.Array:
 
 
 @jax.named_scope("mask")
-def _read_and_mask(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) -> tuple[Row, Masked]:
+def _read_and_mask(
+    objective: Objective, tokens_BxL: jax.Array, key: jax.Array, microbatch: Microbatch = WHOLE_BATCH
+) -> tuple[Row, Masked]:
     row = read_rows(tokens_BxL, objective.special, packed=objective.packed)
     masked = mask_rows(
         jax.random.fold_in(key, _MASK),
@@ -117,6 +120,7 @@ def _read_and_mask(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) 
         kept_fraction=objective.kept_fraction,
         slots=objective.slots(tokens_BxL.shape[1]),
         with_replacement=objective.with_replacement,
+        microbatch=microbatch,
     )
     return row, masked
 
@@ -129,6 +133,7 @@ def electra_outputs(
     key: jax.Array,
     *,
     deterministic: bool,
+    microbatch: Microbatch = WHOLE_BATCH,
 ) -> ElectraOutputs:
     """Masks the rows, lets the generator fill them, and asks the discriminator (ELECTRA paper §2).
 
@@ -142,6 +147,7 @@ def electra_outputs(
       tokens_BxL: int32 rows.
       key: the key of this step; masks, samples and dropout follow from it.
       deterministic: no dropout if true.
+      microbatch: which rows of the batch these are.
     """
 
     def encode(network: str, stream: int, read_BxL: jax.Array) -> jax.Array:
@@ -153,6 +159,7 @@ def electra_outputs(
             row.document_ids_BxL,
             row_positions_BxL=row.positions_BxL,
             deterministic=deterministic,
+            microbatch=microbatch,
             method="encode",
             rngs=None if deterministic else {"dropout": jax.random.fold_in(key, stream)},
         )
@@ -160,14 +167,17 @@ def electra_outputs(
     def head(method: str, *inputs: jax.Array) -> jax.Array:
         return model.apply({"params": params}, *inputs, method=method)
 
-    row, masked = _read_and_mask(objective, tokens_BxL, key)
+    row, masked = _read_and_mask(objective, tokens_BxL, key, microbatch)
     with jax.named_scope("generator"):
         generator_hidden_BxLxD = encode("generator", _GENERATOR_DROPOUT, masked.tokens_BxL)
         generator_logits_BxMxV = head("predict", generator_hidden_BxLxD, masked.positions_BxM)
     with jax.named_scope("sample"):
         sample = sample_tokens_by_gumbel if objective.sampling == "google_gumbel" else sample_tokens
         samples_BxM = sample(
-            jax.random.fold_in(key, _SAMPLE), jax.lax.stop_gradient(generator_logits_BxMxV), objective.temperature
+            jax.random.fold_in(key, _SAMPLE),
+            jax.lax.stop_gradient(generator_logits_BxMxV),
+            objective.temperature,
+            microbatch,
         )
         corrupted_BxL = write_tokens(
             tokens_BxL,
@@ -313,13 +323,14 @@ def mlm_outputs(
     key: jax.Array,
     *,
     deterministic: bool,
+    microbatch: Microbatch = WHOLE_BATCH,
 ) -> tuple[Row, jax.Array, Metrics]:
     """BERT's masked language model under ELECTRA's masking: the baseline of the paper, without next-sentence task.
 
     Returns:
       the rows, the last hidden states [B, L, D] and the metrics.
     """
-    row, masked = _read_and_mask(objective, tokens_BxL, key)
+    row, masked = _read_and_mask(objective, tokens_BxL, key, microbatch)
     hidden_BxLxD = model.apply(
         {"params": params},
         masked.tokens_BxL,
@@ -327,6 +338,7 @@ def mlm_outputs(
         row.document_ids_BxL,
         row_positions_BxL=row.positions_BxL,
         deterministic=deterministic,
+        microbatch=microbatch,
         method="encode",
         rngs=None if deterministic else {"dropout": jax.random.fold_in(key, _GENERATOR_DROPOUT)},
     )

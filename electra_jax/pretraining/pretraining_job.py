@@ -14,6 +14,7 @@ from electra_jax import collapse
 from electra_jax.config import schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.models import flops
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.pretraining import health, local_start, objectives, schedules
@@ -200,11 +201,18 @@ class ElectraJob(PretrainingJob):
         return self.batch_size * flops.training_flops(forward)
 
     def loss(
-        self, params: Params, batch: jax.Array, key: jax.Array, weights: Weights | None = None
+        self,
+        params: Params,
+        batch: jax.Array,
+        key: jax.Array,
+        weights: Weights | None = None,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> tuple[jax.Array, Sums]:
         """See `Job`."""
         params = self._trained(params)
-        outputs = objectives.electra_outputs(self.model, self.objective, params, batch, key, deterministic=False)
+        outputs = objectives.electra_outputs(
+            self.model, self.objective, params, batch, key, deterministic=False, microbatch=microbatch
+        )
         metrics = objectives.electra_metrics(outputs)
         return objectives.electra_loss(self.objective, metrics, weights), metrics
 
@@ -338,11 +346,18 @@ class MaskedLanguageModelJob(PretrainingJob):
         return self.batch_size * flops.training_flops(forward)
 
     def loss(
-        self, params: Params, batch: jax.Array, key: jax.Array, weights: Weights | None = None
+        self,
+        params: Params,
+        batch: jax.Array,
+        key: jax.Array,
+        weights: Weights | None = None,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> tuple[jax.Array, Sums]:
         """See `Job`."""
         params = self._trained(params)
-        _, _, metrics = objectives.mlm_outputs(self.model, self.objective, params, batch, key, deterministic=False)
+        _, _, metrics = objectives.mlm_outputs(
+            self.model, self.objective, params, batch, key, deterministic=False, microbatch=microbatch
+        )
         return objectives.quotient(metrics["mlm_loss"], weights and weights["mlm_loss"]), metrics
 
     def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:

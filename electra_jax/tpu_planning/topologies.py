@@ -8,7 +8,7 @@ import re
 from typing import Any
 
 from electra_jax.errors import InputError
-from electra_jax.training.multihost.processes import PEAK_FLOPS
+from electra_jax.training.device_speed import PEAK_FLOPS
 
 _GIB = 2**30
 

@@ -15,7 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from electra_jax.errors import Diverged, InputError, MismatchError, Preempted
-from electra_jax.training.multihost import processes
+from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
 
 
@@ -35,15 +35,16 @@ class Checkpoints:
       preferred: a step whose checkpoint stays whatever follows; None for none.
     """
 
-    def __init__(self, directory: pathlib.Path, keep_last: int, keep_every_steps: int) -> None:
+    def __init__(self, directory: pathlib.Path, keep_last: int, keep_every_steps: int, cluster: Cluster) -> None:
         """Opens `directory`, which need not exist.
 
         Args:
           directory: an absolute path.
           keep_last: how many of the newest checkpoints stay.
           keep_every_steps: checkpoints at multiples of it stay for ever; 0 for none.
+          cluster: the processes of the run, all of which open it.
         """
-        self._directory = directory
+        self._directory, self._cluster = directory, cluster
         # When a save fails, asyncio prints every one of its unfinished writes; `save` and `wait` raise the reason once.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         self.preferred: int | None = None
@@ -60,7 +61,7 @@ class Checkpoints:
 
     def resumable_step(self) -> int | None:
         """The newest complete checkpoint that process 0 sees, from which all go on."""
-        return processes.cluster().from_first(self.latest_step)
+        return self._cluster.from_first(self.latest_step)
 
     def latest_step(self) -> int | None:
         """The newest complete checkpoint, or None."""
@@ -124,7 +125,7 @@ class Checkpoints:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Closes, unless an error came that the other processes may not have: they would be waited for in vain."""
-        if error is None or isinstance(error, (Preempted, Diverged)) or processes.cluster().count == 1:
+        if error is None or isinstance(error, (Preempted, Diverged)) or self._cluster.count == 1:
             self.close()
 
     def close(self) -> None:

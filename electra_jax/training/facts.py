@@ -2,7 +2,7 @@
 
 import jax
 
-from electra_jax.training.multihost import processes
+from electra_jax.training import device_speed
 from electra_jax.training.state import parameter_count
 from electra_jax.training.trainer import Trainer
 from electra_jax.wording import quantity
@@ -13,7 +13,7 @@ def screen(trainer: Trainer) -> str:
     job, steps = trainer.job, trainer.optimizer_config.steps
     params = trainer.abstract.params
     parts = ", ".join(f"{name} {quantity(parameter_count(part))}" for name, part in params.items())
-    peak, source = processes.peak_flops_per_second()
+    peak, source = device_speed.peak_flops_per_second()
     devices = jax.devices()
     mesh = " × ".join(f"{axis} {size}" for axis, size in trainer.mesh.shape.items())
     facts = {

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple, Protocol
 import jax
 import numpy as np
 
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
+
 Params = Any  # A tree of arrays.
 Batch = Any  # A tree of arrays whose first axis is the batch's rows.
 Sums = dict[str, jax.Array]
@@ -50,7 +52,12 @@ class Job(Protocol):
         """The job of the update that takes `step` updates to `step + 1`: itself, unless its loss changes on the way."""
 
     def loss(
-        self, params: Params, batch: Batch, key: jax.Array, weights: Weights | None = None
+        self,
+        params: Params,
+        batch: Batch,
+        key: jax.Array,
+        weights: Weights | None = None,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> tuple[jax.Array, Sums]:
         """The scalar to minimise and metrics as float32 pairs (sum, weight); draws follow from `key` alone.
 
@@ -58,8 +65,9 @@ class Job(Protocol):
           params: as of `init`, unboxed.
           batch: rows.
           key: of the step.
-          weights: what `loss_weights` says of the whole batch, if `batch` is the part of it that `draws.part_of_batch`
-            names; the scalars of all parts then add up to that of the whole, as the metrics do.
+          weights: what `loss_weights` says of the whole batch, if `batch` is a microbatch; the scalars of all
+            microbatches then add up to that of the whole batch, as the metrics do.
+          microbatch: which rows of the whole batch `batch` is; they draw what they would have drawn in it.
         """
 
     def loss_weights(self, batch: Batch, key: jax.Array) -> Weights:

@@ -5,7 +5,6 @@ taken after update s. One device or many: nothing here knows.
 """
 
 import contextlib
-import pathlib
 import time
 from collections.abc import Callable
 
@@ -15,9 +14,11 @@ from electra_jax.errors import InputError, Preempted
 from electra_jax.progress import ProgressLine
 from electra_jax.training import partitioning
 from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.state import TrainState
 from electra_jax.training.step import TrainStep
 from electra_jax.training.stopping import StopRequest, stop_on_signals
@@ -41,13 +42,12 @@ def evaluate(
     return {f"eval/{name}": value for name, value in scores.items()}
 
 
-def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine, profiled: ProfiledSteps | None = None) -> None:
-    """Trains to the last step, from the newest checkpoint of `workdir` if there is one.
+def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None = None) -> None:
+    """Trains to the last step, from the newest checkpoint of the workdir if there is one.
 
     Args:
       trainer: what to train.
-      workdir: where the run lives.
-      line: where to say what happens.
+      context: of the run.
       profiled: updates to trace.
 
     Raises:
@@ -56,10 +56,13 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine, profiled:
       InputError: a checkpoint could not be written.
       MismatchError: the newest checkpoint does not fit this config.
     """
-    config, steps = trainer.config, trainer.optimizer_config.steps
+    steps, line = trainer.optimizer_config.steps, context.line
     processes.check_rows(partitioning.batch_sharding(trainer.mesh), trainer.job.batch_size)
-    opened = Checkpoints(workdir / "checkpoints", config.keep_last, config.keep_every_steps)
-    with opened as checkpoints, trainer.placed(), stop_on_signals() as stop:
+    with (
+        opened_checkpoints(trainer, context) as checkpoints,
+        trainer.placed(),
+        stop_on_signals(context.cluster) as stop,
+    ):
         newest = checkpoints.resumable_step()
         if newest is not None and newest >= steps:
             line.print(f"This run is complete: {newest:,} of {steps:,} steps. To train anew, give another --workdir.")
@@ -69,8 +72,8 @@ def train(trainer: Trainer, workdir: pathlib.Path, line: ProgressLine, profiled:
         else:
             state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
             line.print(f"Resumed from checkpoint {newest:,}.")
-        recorder = Recorder(trainer, workdir, progress, checkpoints, line)
-        with contextlib.closing(Profiler(profiled, workdir, line, progress.next_batch)) as profiler:
+        recorder = Recorder(trainer, context, progress, checkpoints)
+        with contextlib.closing(Profiler(profiled, context, progress.next_batch)) as profiler:
             _update(trainer, state, progress, checkpoints, recorder, stop, profiler, line)
         checkpoints.wait()
         recorder.finished()
@@ -127,23 +130,28 @@ def _update(
 def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:
     shapes = len(trainer.job.batch_shapes())
     line.print(f"Compiling the training step{f' for {shapes} shapes of batches' if shapes > 1 else ''} …")
-    with processes.CompiledPrograms() as programs, recorder.timed("compile"):
+    with CompiledPrograms() as programs, recorder.timed("compile"):
         train_step = trainer.compile()
     recorder.compiled(programs)
     return train_step
 
 
-def evaluate_newest(trainer: Trainer, workdir: pathlib.Path) -> dict[str, float]:
-    """The scores of the newest checkpoint of `workdir`.
+def opened_checkpoints(trainer: Trainer, context: RunContext) -> Checkpoints:
+    """The checkpoints of a run, to be closed by the caller."""
+    config = trainer.config
+    return Checkpoints(context.workdir / "checkpoints", config.keep_last, config.keep_every_steps, context.cluster)
+
+
+def evaluate_newest(trainer: Trainer, context: RunContext) -> dict[str, float]:
+    """The scores of the newest checkpoint of the workdir.
 
     Raises:
       InputError: there is no checkpoint.
       MismatchError: it does not fit this config.
     """
-    opened = Checkpoints(workdir / "checkpoints", trainer.config.keep_last, trainer.config.keep_every_steps)
-    with opened as checkpoints, trainer.placed():
+    with opened_checkpoints(trainer, context) as checkpoints, trainer.placed():
         newest = checkpoints.resumable_step()
         if newest is None:
-            raise InputError(f"{workdir}: no checkpoint to evaluate; train first, with --mode=train")
+            raise InputError(f"{context.workdir}: no checkpoint to evaluate; train first, with --mode=train")
         state, _ = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
         return {"step": newest, **evaluate(trainer, state)}

@@ -1,14 +1,12 @@
 """A trace of chosen steps, for those who want to see where a step's time goes."""
 
 import dataclasses
-import pathlib
 import re
 
 import jax
 
 from electra_jax.errors import InputError
-from electra_jax.progress import ProgressLine
-from electra_jax.training.multihost import processes
+from electra_jax.training.run_context import RunContext
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,13 +43,13 @@ class ProfiledSteps:
 class Profiler:
     """Writes the trace of some of a run's steps, at process 0."""
 
-    def __init__(self, steps: ProfiledSteps | None, workdir: pathlib.Path, line: ProgressLine, resumed_at: int) -> None:
+    def __init__(self, steps: ProfiledSteps | None, context: RunContext, resumed_at: int) -> None:
         """Notes what to do; says so when the run is past those steps."""
-        self._steps = steps if processes.cluster().is_first else None
-        self._directory, self._line = workdir / "profile", line
+        self._steps = steps if context.cluster.is_first else None
+        self._directory, self._line = context.workdir / "profile", context.line
         self._tracing = False
         if self._steps and resumed_at >= self._steps.first:
-            line.print(
+            self._line.print(
                 f"--profile_steps={self._steps.first}:{self._steps.last}: nothing is traced, as the run has "
                 f"{resumed_at:,} updates already"
             )

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import pathlib
 import time
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -10,12 +9,12 @@ from typing import Any
 
 import jax
 
-from electra_jax.progress import ProgressLine
-from electra_jax.training import telemetry
+from electra_jax.training import device_speed, telemetry
 from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.job import Sums, Work
-from electra_jax.training.multihost import processes
 from electra_jax.training.optimizer import learning_rate
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.stopping import check_finite
 from electra_jax.training.trainer import Trainer
 from electra_jax.wording import duration, quantity
@@ -29,17 +28,16 @@ class Recorder:
     def __init__(
         self,
         trainer: Trainer,
-        workdir: pathlib.Path,
+        context: RunContext,
         progress: Progress,
         checkpoints: Checkpoints,
-        line: ProgressLine,
     ) -> None:
-        self._trainer, self._progress, self._checkpoints, self._line = trainer, progress, checkpoints, line
+        self._trainer, self._progress, self._checkpoints, self._line = trainer, progress, checkpoints, context.line
+        workdir, cluster = context.workdir, context.cluster
         step = progress.next_batch
-        self._metrics = telemetry.MetricsWriter(workdir, resumed_at=step)
-        first = processes.cluster().is_first
-        self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if first else None, resumed_at=step)
-        self._peak_flops, _ = processes.peak_flops_per_second()
+        self._metrics = telemetry.MetricsWriter(workdir, cluster, resumed_at=step)
+        self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if cluster.is_first else None, resumed_at=step)
+        self._peak_flops, _ = device_speed.peak_flops_per_second()
         self._pending: deque[tuple[int, Sums]] = deque()
         self._seconds: Counter[str] = Counter()  # By what they were spent on, since the last line.
         self._line_at = self._first_step_at = time.perf_counter()
@@ -64,7 +62,7 @@ class Recorder:
         yield
         self._seconds[activity] += time.perf_counter() - start
 
-    def compiled(self, programs: processes.CompiledPrograms) -> None:
+    def compiled(self, programs: CompiledPrograms) -> None:
         """Says how much of the compiling the cache has saved."""
         self._once |= programs.values()
         seconds = self._seconds["compile"]

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import PartitionSpec
 
-from electra_jax.models import draws
+from electra_jax.models.draws import Microbatch
 from electra_jax.training.job import Batch, Job, Params, Sums
 from electra_jax.training.optimizer import OptimizerConfig, learning_rate
 from electra_jax.training.state import TrainState
@@ -38,7 +38,7 @@ def make_train_step(
       optimizer: see `optimizer.py`.
       settings: of the optimizer.
       log_every_steps: see above.
-      accumulation: in how many parts a batch is worked on, one after another.
+      accumulation: how many microbatches a batch is split into, worked on one after another.
       shardings: of gradients and updates, trees like the parameters'. If there are several, they are brought from one
         to the next and updated in the last; those who jit this say where the new parameters go from there. None leaves
         it to the compiler.
@@ -83,31 +83,32 @@ def make_train_step(
 
 
 def _accumulated(job: Job, count: int, placed: Callable[[Params], Params]) -> Callable:
-    """As `value_and_grad` of the loss, in memory for the activations of one part of the batch.
+    """As `value_and_grad` of the loss, in memory for the activations of one microbatch.
 
-    Part i are the rows i, i + count, i + 2 · count, …: of every device's rows as many, so that none has to move. Parts
-    draw what the whole batch would have drawn and are divided by its weights, so that their sums are its own.
+    Microbatch i are the rows i, i + count, i + 2 · count, …: of every device's rows as many, so that none has to move.
+    Microbatches draw what the whole batch would have drawn and are divided by its weights, so that their sums are its
+    own.
     """
 
-    def in_parts(leaf: jax.Array) -> jax.Array:
-        parts = jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
-        return nn.with_logical_constraint(parts, (None, "batch", *[None] * (leaf.ndim - 1)))
+    def split(leaf: jax.Array) -> jax.Array:
+        microbatches = jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
+        return nn.with_logical_constraint(microbatches, (None, "batch", *[None] * (leaf.ndim - 1)))
 
     def gradients_of(params: Params, batch: Batch, key: jax.Array) -> tuple:
         weights = job.loss_weights(batch, key)
-        batches = jax.tree.map(in_parts, batch)
+        batches = jax.tree.map(split, batch)
 
-        def add_part(sums: tuple, part: tuple[jax.Array, Batch]) -> tuple[tuple, None]:
-            number, rows = part
-            with draws.part_of_batch(number, count):
-                values, gradients = jax.value_and_grad(job.loss, has_aux=True)(params, rows, key, weights)
+        def add_microbatch(sums: tuple, numbered: tuple[jax.Array, Batch]) -> tuple[tuple, None]:
+            number, rows = numbered
+            value_and_gradients = jax.value_and_grad(job.loss, has_aux=True)
+            values, gradients = value_and_gradients(params, rows, key, weights, Microbatch(number, count))
             return jax.tree.map(jnp.add, sums, (values, placed(gradients))), None
 
         rows = jax.tree.map(lambda leaf: leaf[0], batches)
         values = jax.eval_shape(lambda: job.loss(params, rows, key, weights))
         nothing = jax.tree.map(lambda value: jnp.zeros(value.shape, value.dtype), values)
         nothing = nothing, placed(jax.tree.map(jnp.zeros_like, params))
-        return jax.lax.scan(add_part, nothing, (jnp.arange(count), batches))[0]
+        return jax.lax.scan(add_microbatch, nothing, (jnp.arange(count), batches))[0]
 
     return gradients_of
 

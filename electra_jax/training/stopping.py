@@ -6,15 +6,15 @@ import signal
 from collections.abc import Iterator, Mapping
 
 from electra_jax.errors import Diverged
-from electra_jax.training.multihost import processes
+from electra_jax.training.multihost.cluster import Cluster
 
 
 class StopRequest:
     """Set by SIGTERM or Ctrl-C, here or at another process of the run."""
 
-    def __init__(self) -> None:
+    def __init__(self, cluster: Cluster) -> None:
         self.signal_name = ""  # Of the signal that came to this process.
-        self._cluster = processes.cluster()
+        self._cluster = cluster
         self._agreement = self._cluster.agreement_to_stop()
 
     def __bool__(self) -> bool:
@@ -37,9 +37,9 @@ class StopRequest:
 
 
 @contextlib.contextmanager
-def stop_on_signals() -> Iterator[StopRequest]:
+def stop_on_signals(cluster: Cluster) -> Iterator[StopRequest]:
     """Turns the first SIGTERM or SIGINT into a request; a second one ends the process as usual."""
-    request = StopRequest()
+    request = StopRequest(cluster)
 
     def note(number: int, _: object) -> None:
         request.note(signal.Signals(number).name)

@@ -13,7 +13,7 @@ from typing import Any
 import jax
 
 from electra_jax import storage
-from electra_jax.training.multihost import processes
+from electra_jax.training.multihost.cluster import Cluster
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
 _VERSIONED = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "tensorflow", "tensorflow-cpu", "numpy", "libtpu")
@@ -125,8 +125,7 @@ def _parsed(line: str) -> dict[str, Any]:
 class MetricsWriter:
     """metrics.jsonl and TensorBoard events, from process 0; the others only remember the scores."""
 
-    def __init__(self, workdir: pathlib.Path, resumed_at: int) -> None:
-        cluster = processes.cluster()
+    def __init__(self, workdir: pathlib.Path, cluster: Cluster, resumed_at: int) -> None:
         self._lines = JsonLines(workdir / "metrics.jsonl" if cluster.is_first else None, resumed_at)
         scores = cluster.from_first(self._lines.scores)
         self.holds, self.best_step = self._lines.holds, self._lines.best_step

@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 
 import flax.linen as nn
 import jax
@@ -7,7 +8,8 @@ import numpy as np
 import pytest
 
 from electra_jax.finetuning.finetuning_job import FinetuningJob
-from electra_jax.models import draws, flops
+from electra_jax.models import flops
+from electra_jax.models.draws import Microbatch
 from electra_jax.training.optimizer import depth_scales
 from tests.finetuning.made import WordTokenizer, classification, encoder, sentences, tagging, texts
 
@@ -83,13 +85,13 @@ def test_losses_and_gradients_of_parts_add_up_to_those_of_the_batch(both, name, 
     job, params = dataclasses.replace(both[0], reduction=reduction), both[1]
     batch = next(batch for batch in job.training_batches(0) if name in batch)
     key = jax.random.key(0)
-    gradients_of = lambda: quick_jit(jax.value_and_grad(job.loss, has_aux=True))  # noqa: E731
-    whole = gradients_of()(params, batch, key)
+    gradients_of = lambda loss: quick_jit(jax.value_and_grad(loss, has_aux=True))  # noqa: E731
+    whole = gradients_of(job.loss)(params, batch, key)
     weights, parts = job.loss_weights(batch, key), []
     for number in range(2):
-        with draws.part_of_batch(number, 2):
-            rows = jax.tree.map(lambda leaf, first=number: leaf[first::2], batch)
-            parts.append(gradients_of()(params, rows, key, weights))
+        rows = jax.tree.map(lambda leaf, first=number: leaf[first::2], batch)
+        in_part = functools.partial(job.loss, microbatch=Microbatch(number, 2))
+        parts.append(gradients_of(in_part)(params, rows, key, weights))
     summed = jax.tree.map(jnp.add, *parts)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), summed, whole)
 

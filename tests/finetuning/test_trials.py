@@ -11,6 +11,7 @@ from electra_jax.finetuning.trials import Trials
 from electra_jax.progress import ProgressLine
 from electra_jax.training import partitioning
 from electra_jax.training.optimizer import OptimizerConfig
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import LoopConfig, Trainer
 from tests.finetuning.made import WordTokenizer, classification, encoder, texts
 
@@ -43,7 +44,7 @@ class Canned(Trials):
 
 def canned(workdir, count=1, reseeds=3, **known):
     said = io.StringIO()
-    trials = Canned(workdir, 7, count, reseeds, "last", {}, None, None, ProgressLine(said))
+    trials = Canned(RunContext(workdir, ProgressLine(said)), 7, count, reseeds, "last", {}, None, None)
     return trials.scores(**known), said
 
 
@@ -130,8 +131,8 @@ def real_trials(workdir, count, chosen="last", learning_rate=0.005, steps=80):
         return trainer.for_seed(dataclasses.replace(job, seed=seed), seed)
 
     return Trials(
-        workdir, 7, count, 0, chosen, {"films": {"test": "SST-2"}}, trainer_for,
-        lambda directory, seed: directory.mkdir(parents=True, exist_ok=True), ProgressLine(io.StringIO()),
+        RunContext(workdir, ProgressLine(io.StringIO())), 7, count, 0, chosen, {"films": {"test": "SST-2"}},
+        trainer_for, lambda directory, seed: directory.mkdir(parents=True, exist_ok=True),
     )  # fmt: skip
 
 

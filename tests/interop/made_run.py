@@ -10,6 +10,7 @@ from electra_jax.configs import small
 from electra_jax.interop.model import in_float32
 from electra_jax.pretraining.pretraining_job import encoder_config
 from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
 from tests.configs import typed
 from tests.interop import made
@@ -31,7 +32,7 @@ def write_run(workdir, config, params, steps=(10, 20)):
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(json.dumps(json.loads(config.to_json_best_effort()) | {"fingerprint": "0"}))
     made.tokenizer().save(workdir / "tokenizer")
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=3, keep_every_steps=0)
+    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in steps:
         scaled = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf) * step, params)
         state = TrainState(jnp.int32(step), scaled, optax.adamw(1e-3).init(scaled), {"loss": jnp.zeros(2)})

@@ -5,8 +5,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electra_jax.models import draws
 from electra_jax.models.attention import SelfAttention
+from electra_jax.models.draws import Microbatch
 
 
 def documents(rows, length):
@@ -55,10 +55,8 @@ def attended_in_parts(module, params, hidden_BxLxD, ids_BxL, count):
 
     @jax.jit
     def part(number, hidden, ids):
-        with draws.part_of_batch(number, count):
-            return module.apply(
-                {"params": params}, hidden, ids, deterministic=False, rngs={"dropout": jax.random.key(5)}
-            )
+        rows = dict(deterministic=False, microbatch=Microbatch(number, count))
+        return module.apply({"params": params}, hidden, ids, **rows, rngs={"dropout": jax.random.key(5)})
 
     attended_BxLxD = np.empty_like(hidden_BxLxD)
     for number in range(count):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from electra_jax import config as configs
+from electra_jax.config import schema, shared
 from electra_jax.errors import InputError
 from electra_jax.models.attention import IMPLEMENTATIONS, choose_implementation
 from electra_jax.models.attention_kernel import fits
@@ -70,9 +70,10 @@ def test_the_automatic_choice_never_gives_up_what_the_config_says(platform, head
 
 
 def test_the_config_offers_what_the_models_have():
-    # `config.py` says them again, as it does without JAX.
-    assert configs.CHOICES["model.attention"] == ("auto", *IMPLEMENTATIONS)
-    assert configs.CHOICES["model.saved_activations"] == tuple(SAVED_ACTIVATIONS)
+    # The schema repeats them, as it does without JAX.
+    choices = {field.name: field.setting.range.choices for field in schema.fields_of(shared.ComputationFields)}
+    assert choices["attention"] == ("auto", *IMPLEMENTATIONS)
+    assert choices["saved_activations"] == tuple(SAVED_ACTIVATIONS)
 
 
 @pytest.mark.parametrize(

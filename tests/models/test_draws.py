@@ -1,10 +1,12 @@
 """Rows of a part of a batch draw what they would have drawn in the whole batch."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 
-from electra_jax.models import draws
+from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.layers import dropout_bits
 from electra_jax.pretraining import corruption
 
@@ -23,7 +25,7 @@ def logits():
     return np.random.default_rng(1).normal(size=(12, 5, 300)).astype(np.float32)
 
 
-def masked(tokens_BxL, with_replacement=False):
+def masked(tokens_BxL, microbatch=WHOLE_BATCH, with_replacement=False):
     return corruption.mask_rows(
         KEY,
         corruption.read_rows(tokens_BxL, SPECIAL),
@@ -31,6 +33,7 @@ def masked(tokens_BxL, with_replacement=False):
         mask_fraction=0.3,
         kept_fraction=0.3,
         with_replacement=with_replacement,
+        microbatch=microbatch,
     )
 
 
@@ -38,20 +41,17 @@ def masked(tokens_BxL, with_replacement=False):
     ("draw", "inputs"),
     [
         pytest.param(masked, rows(), id="masks"),
-        pytest.param(lambda tokens_BxL: masked(tokens_BxL, True), rows(), id="masks with replacement"),
-        pytest.param(lambda logits_BxMxV: corruption.sample_tokens(KEY, logits_BxMxV), logits(), id="samples"),
-        pytest.param(
-            lambda logits_BxMxV: corruption.sample_tokens_by_gumbel(KEY, logits_BxMxV), logits(), id="Gumbel samples"
-        ),
-        pytest.param(lambda inputs: dropout_bits(KEY, inputs.shape), logits(), id="dropout"),
+        pytest.param(functools.partial(masked, with_replacement=True), rows(), id="masks with replacement"),
+        pytest.param(functools.partial(corruption.sample_tokens, KEY), logits(), id="samples"),
+        pytest.param(functools.partial(corruption.sample_tokens_by_gumbel, KEY), logits(), id="Gumbel samples"),
+        pytest.param(lambda inputs, **rows: dropout_bits(KEY, inputs.shape, **rows), logits(), id="dropout"),
     ],
 )
 @pytest.mark.parametrize("count", [2, 3, 12])
 def test_parts_draw_as_the_whole_batch_does(draw, inputs, count):
     @jax.jit
     def part(number, inputs):
-        with draws.part_of_batch(number, count):
-            return draw(inputs)
+        return draw(inputs, microbatch=Microbatch(number, count))
 
     whole = draw(inputs)
     for number in range(count):
@@ -59,9 +59,3 @@ def test_parts_draw_as_the_whole_batch_does(draw, inputs, count):
         jax.tree.map(
             lambda all_rows, own, first=number: np.testing.assert_array_equal(all_rows[first::count], own), whole, found
         )
-
-
-def test_a_part_ends_with_its_block():
-    with draws.part_of_batch(1, 2):
-        assert draws.part() == (1, 2)
-    assert draws.part() == (0, 1)

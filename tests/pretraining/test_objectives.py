@@ -301,11 +301,11 @@ def test_no_two_dropouts_of_a_step_share_a_key(monkeypatch):
         keys.add(tuple(words.tolist()))
         return words
 
-    def watched(key, shape):
+    def watched(key, shape, microbatch):
         words = jax.random.key_data(key)
         # Pure, since Flax allows no effects in the layers that it scans; the bits need its result, so it runs.
         words = jax.pure_callback(seen, jax.ShapeDtypeStruct(words.shape, words.dtype), words)
-        return bits(jax.random.wrap_key_data(words), shape)
+        return bits(jax.random.wrap_key_data(words), shape, microbatch)
 
     monkeypatch.setattr(layers, "dropout_bits", watched)
     config = EncoderConfig(

@@ -4,11 +4,12 @@ import pytest
 
 from electra_jax.errors import MismatchError
 from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.multihost.cluster import Cluster
 
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    opened = Checkpoints(tmp_path / "checkpoints", keep_last=2, keep_every_steps=4)
+    opened = Checkpoints(tmp_path / "checkpoints", keep_last=2, keep_every_steps=4, cluster=Cluster())
     yield opened
     opened.close()
 

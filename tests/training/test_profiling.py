@@ -8,6 +8,7 @@ from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine
 from electra_jax.training import loop
 from electra_jax.training.profiling import ProfiledSteps
+from electra_jax.training.run_context import RunContext
 
 
 @pytest.mark.parametrize("text", ["3", "a:b", "3:", "0:2", "5:4", "-1:2", "1:2:3", "1.5:2"])
@@ -24,7 +25,7 @@ def test_steps_beyond_the_run_are_refused():
 
 def test_a_trace_holds_the_chosen_updates_and_no_others(make_trainer, tmp_path):
     said = io.StringIO()
-    loop.train(make_trainer(steps=8), tmp_path, ProgressLine(said), ProfiledSteps(3, 5))
+    loop.train(make_trainer(steps=8), RunContext(tmp_path, ProgressLine(said)), ProfiledSteps(3, 5))
     (path,) = (tmp_path / "profile").rglob("*.trace.json.gz")
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     traced = {event["args"]["step_num"] for event in events if event.get("name") == "train"}
@@ -35,7 +36,7 @@ def test_a_trace_holds_the_chosen_updates_and_no_others(make_trainer, tmp_path):
 
 def test_a_run_that_is_past_the_chosen_updates_says_so(make_trainer, tmp_path):
     said = io.StringIO()
-    loop.train(make_trainer(steps=4), tmp_path, ProgressLine(said))
-    loop.train(make_trainer(steps=6), tmp_path, ProgressLine(said), ProfiledSteps(2, 3))
+    loop.train(make_trainer(steps=4), RunContext(tmp_path, ProgressLine(said)))
+    loop.train(make_trainer(steps=6), RunContext(tmp_path, ProgressLine(said)), ProfiledSteps(2, 3))
     assert "nothing is traced, as the run has 4 updates already" in said.getvalue()
     assert not (tmp_path / "profile").exists()

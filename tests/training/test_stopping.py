@@ -4,13 +4,14 @@ import signal
 import pytest
 
 from electra_jax.errors import Diverged
+from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.stopping import check_finite, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_is_a_request_and_the_handlers_come_back(number):
     before = signal.getsignal(number)
-    with stop_on_signals() as stop:
+    with stop_on_signals(Cluster()) as stop:
         assert not stop
         os.kill(os.getpid(), number)
         assert stop

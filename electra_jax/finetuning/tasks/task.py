@@ -40,8 +40,8 @@ class Task(Protocol):
     def head(self, encoder: EncoderConfig) -> nn.Module:
         """The module that turns hidden states [B, L, D] into outputs.
 
-        It is called as `module(hidden_BxLxD, batch, deterministic=…)` with the arrays of `Rows.batch`, in training and
-        in evaluation; its outputs are a dict of float32 arrays.
+        It is called as `module(hidden_BxLxD, batch, deterministic=…, microbatch=…)` with the arrays of `Rows.batch`, in
+        training and in evaluation; its outputs are a dict of float32 arrays.
         """
 
     def loss(self, outputs: Arrays, batch: Arrays) -> Sums:

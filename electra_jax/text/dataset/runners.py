@@ -118,7 +118,8 @@ def _run_in_pool(workers: int, task: Task, settings: Settings, todo: Sequence[Un
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-# The counter that the workers of a pool share; set once, when a worker starts.
+# The counter that the workers of a pool share, set once when a worker starts: it can be inherited by a process, and not
+# be sent along with a unit.
 _counter = []
 
 

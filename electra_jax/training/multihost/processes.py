@@ -1,45 +1,14 @@
-"""This machine's part in the run: the processes it belongs to, compile cache, and the rate its devices could reach."""
-
-import collections
-import contextlib
-import functools
-import pathlib
-import time
-import traceback
-from collections.abc import Iterator
-from typing import NoReturn
+"""Finding the other processes of a run, and joining them."""
 
 import jax
-import jax.numpy as jnp
 
-from electra_jax.errors import InputError, RunError
+from electra_jax.errors import InputError
 from electra_jax.training.multihost import rendezvous
 from electra_jax.training.multihost.cluster import Cluster, SeveralProcesses
 
-# Peak bfloat16 operations per second of one device, as published by its maker; keys are `device_kind`.
-PEAK_FLOPS = {
-    "TPU v4": 275e12,
-    "TPU v5 lite": 197e12,
-    "TPU v5": 459e12,
-    "TPU v5p": 459e12,
-    "TPU v6 lite": 918e12,
-    "NVIDIA A100-SXM4-40GB": 312e12,
-    "NVIDIA A100-SXM4-80GB": 312e12,
-    "NVIDIA H100 80GB HBM3": 989e12,
-}
-
-
-# After which JAX gives a process up that `watch` has not.
+# After which JAX gives a process up that `heartbeat` has not.
 _HEARTBEAT_SECONDS = 100
 _SHUTDOWN_SECONDS = 60
-
-_cluster = Cluster()
-_reason = ""  # Why this process ends, in one line.
-
-
-def cluster() -> Cluster:
-    """The processes of this run; a process by itself unless `join` found others."""
-    return _cluster
 
 
 def check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
@@ -78,14 +47,13 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     Raises:
       ProcessLost, InputError: see `rendezvous.meet`.
     """
-    global _cluster
     if coordinator is None:
         coordinator, num_processes, process_id = _detected(seconds)
     if coordinator is None or num_processes == 1:
-        return _cluster
+        return Cluster()
     rendezvous.meet(coordinator, num_processes, process_id, seconds)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It would catch SIGTERM in place of `guard`, also where nobody asks for it, and does not know Ctrl-C.
+    # It would catch SIGTERM in place of `stopping`, also where nobody asks for it, and does not know Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=coordinator,
@@ -97,8 +65,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     )
     from jax._src import distributed  # JAX's key-value store has no public name; the version is pinned.
 
-    _cluster = SeveralProcesses(distributed.global_state.client, process_id, num_processes)
-    return _cluster
+    return SeveralProcesses(distributed.global_state.client, process_id, num_processes)
 
 
 def _detected(seconds: float) -> tuple[str | None, int | None, int | None]:
@@ -116,10 +83,10 @@ def _detected(seconds: float) -> tuple[str | None, int | None, int | None]:
     return coordinator, num_processes, process_id
 
 
-def first_line() -> str:
+def first_line(cluster: Cluster) -> str:
     """What each process says first; a pod whose hosts do not know each other is seen at a glance."""
     devices = f"{jax.local_device_count()} of {jax.device_count()} devices ({jax.devices()[0].device_kind})"
-    return f"process {_cluster.index}/{_cluster.count} on {_cluster.hosts[_cluster.index]}: {devices}"
+    return f"process {cluster.index}/{cluster.count} on {cluster.hosts[cluster.index]}: {devices}"
 
 
 def check_rows(sharding: jax.sharding.Sharding, batch_size: int) -> None:
@@ -139,101 +106,3 @@ def check_rows(sharding: jax.sharding.Sharding, batch_size: int) -> None:
             "config.mesh: devices of several processes would take the same rows of a batch; use a smaller "
             "--config.mesh.tensor, and --config.mesh.fsdp to split more weights"
         )
-
-
-@contextlib.contextmanager
-def telling_why() -> Iterator[None]:
-    """Finds the reason for an error that another process is the cause of, and keeps this process's for the others.
-
-    Raises:
-      RunError: in place of errors of the program where there are several processes.
-    """
-    global _reason
-    try:
-        yield
-    except (RunError, OSError, KeyboardInterrupt) as error:
-        _reason = str(error) or type(error).__name__
-        raise
-    except Exception as error:
-        if _cluster.count == 1:
-            raise
-        if (cause := _cluster.explained(error)) is not None:
-            _reason = str(cause)
-            raise cause from error
-        _reason = f"{type(error).__name__}: {error}"[:1000]
-        traceback.print_exc()
-        raise RunError(f"{_cluster.name()}: an error of the program, see above") from error
-
-
-def leave(exit_code: int) -> NoReturn:
-    """Ends this process, and the others if this one did not come to its end."""
-    _cluster.leave(exit_code, _reason)
-
-
-@functools.cache  # A measurement is made once.
-def peak_flops_per_second() -> tuple[float, str]:
-    """What all devices together could do at best, and where that number is from.
-
-    A CPU has no published figure, so its float32 matrix product is measured, which takes a third of a second.
-    An unknown accelerator gives 0.
-    """
-    kind = jax.devices()[0].device_kind
-    if kind in PEAK_FLOPS:
-        return PEAK_FLOPS[kind] * jax.device_count(), f"{kind}, published"
-    if jax.default_backend() != "cpu":
-        return 0.0, f"{kind}, unknown"
-    size = 1024
-    # Not all zeros: some libraries notice.
-    matrix = jnp.linspace(0.0, 1.0, size * size).reshape(size, size)
-    product = jax.jit(jnp.matmul)
-    product(matrix, matrix).block_until_ready()
-    best = float("inf")
-    for _ in range(5):
-        start = time.perf_counter()
-        product(matrix, matrix).block_until_ready()
-        best = min(best, time.perf_counter() - start)
-    # Fake devices on one host share its cores.
-    return 2 * size**3 / best, "measured: float32 matrix product"
-
-
-def use_compile_cache(directory: str, workdir: pathlib.Path) -> None:
-    """Keeps compiled programs on disk, so that the next start of the same run does not compile again.
-
-    Args:
-      directory: where; "workdir" for the run's own.
-      workdir: of the run.
-    """
-    path = workdir / "compiled" if directory == "workdir" else pathlib.Path(directory).expanduser()
-    jax.config.update("jax_compilation_cache_dir", str(path))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 1.0)
-
-
-class CompiledPrograms:
-    """Counts programs that were compiled, and those that came from the cache instead, while its block runs."""
-
-    def __init__(self) -> None:
-        self._counts: collections.Counter[str] = collections.Counter()
-
-    def __enter__(self) -> "CompiledPrograms":
-        jax.monitoring.register_event_listener(self._count)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        jax.monitoring.unregister_event_listener(self._count)
-
-    def _count(self, event: str, **_: object) -> None:
-        self._counts[event] += 1
-
-    @property
-    def from_cache(self) -> int:
-        """Programs that were read from the cache."""
-        return self._counts["/jax/compilation_cache/cache_hits"]
-
-    @property
-    def compiled(self) -> int:
-        """Programs that the cache was asked for in vain; those that compile in less than a second are not kept."""
-        return self._counts["/jax/compilation_cache/compile_requests_use_cache"] - self.from_cache
-
-    def values(self) -> dict[str, float]:
-        """For metrics.jsonl."""
-        return {"performance/programs_from_cache": self.from_cache, "performance/programs_compiled": self.compiled}

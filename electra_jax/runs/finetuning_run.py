@@ -10,11 +10,12 @@ from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import MismatchError
 from electra_jax.finetuning import run
-from electra_jax.reporting.final_report import report_at_end
 from electra_jax.reporting.summary import summary_lines
-from electra_jax.training.multihost import processes
-from electra_jax.training.run_context import RunContext, RunOptions
-from electra_jax.training.run_workdir import Workdir
+from electra_jax.runs.final_report import report_at_end
+from electra_jax.runs.run_options import RunOptions
+from electra_jax.runs.run_workdir import Workdir
+from electra_jax.training.compile_cache import use_compile_cache
+from electra_jax.training.run_context import RunContext
 
 
 def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, options: RunOptions) -> None:
@@ -38,9 +39,9 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
     if options.profiled:
         options.profiled.check(trainer.optimizer_config.steps)
     Workdir(context, options).open(run.recorded_fields(config, beginning))
-    processes.use_compile_cache(config.compile_cache, workdir)
+    use_compile_cache(config.compile_cache, workdir)
     cluster.agree("examples", run.data_facts(trainer.job, beginning), MismatchError)
-    trials = run.make_trials(config, trainer, beginning, workdir, options.config_path, line)
+    trials = run.make_trials(config, trainer, beginning, context, options.config_path)
     trials = dataclasses.replace(trials, profiled=options.profiled)
     if options.evaluates:
         line.print(json.dumps(trials.evaluate()["summary"], indent=2))

@@ -7,8 +7,9 @@ from typing import Any
 from electra_jax import storage
 from electra_jax.config import identity
 from electra_jax.errors import InputError, MismatchError
+from electra_jax.runs.run_options import RunOptions
 from electra_jax.training.multihost import shared_storage
-from electra_jax.training.run_context import RunContext, RunOptions
+from electra_jax.training.run_context import RunContext
 
 
 class Workdir:

@@ -14,16 +14,17 @@ from electra_jax.finetuning import probe
 from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import Model
 from electra_jax.pretraining.pretraining_job import pretraining_job
-from electra_jax.pretraining.shared_dataset import shared_dataset
 from electra_jax.reporting.dataset_card import write_card
-from electra_jax.reporting.final_report import report_at_end
 from electra_jax.reporting.probe_results import probe_lines
+from electra_jax.runs.final_report import report_at_end
+from electra_jax.runs.run_options import RunOptions
+from electra_jax.runs.run_workdir import Workdir
+from electra_jax.runs.shared_dataset import shared_dataset
 from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.tokenizers import tokenizer
 from electra_jax.training import facts, loop, partitioning, telemetry
-from electra_jax.training.multihost import processes
-from electra_jax.training.run_context import RunContext, RunOptions
-from electra_jax.training.run_workdir import Workdir
+from electra_jax.training.compile_cache import use_compile_cache
+from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer, make_trainer
 
 
@@ -45,7 +46,7 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
     if options.profiled:
         options.profiled.check(config.steps)
     Workdir(context, options).open(schema.as_tree(config))
-    processes.use_compile_cache(config.compile_cache, workdir)
+    use_compile_cache(config.compile_cache, workdir)
     dataset = shared_dataset(
         config.data, context, lambda made: line.print(f"Dataset card: {write_card(made.directory)}")
     )
@@ -53,7 +54,7 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
     cluster.from_first(lambda: _check_tokenizer(workdir / "tokenizer", dataset))
     trainer = _trainer(config, context, dataset, model)
     if options.evaluates:
-        scores = loop.evaluate_newest(trainer, workdir)
+        scores = loop.evaluate_newest(trainer, context)
         line.print(json.dumps(scores, indent=2))
         return
 
@@ -64,9 +65,9 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
 
     cluster.from_first(describe)
     line.print(facts.screen(trainer))
-    probed = probe.prepare(config, workdir, line)
+    probed = probe.prepare(config, context)
     with report_at_end(workdir, line, writes=cluster.is_first):
-        loop.train(trainer, workdir, line, options.profiled)
+        loop.train(trainer, context, options.profiled)
         if probed:
             probed.run()
     for text in probe_lines(workdir):

@@ -1,0 +1,70 @@
+"""What a process keeps for its exit, with clusters that only note how they were left."""
+
+import pytest
+
+from electra_jax.errors import InputError, ProcessLost, RunError
+from electra_jax.training.multihost import processes
+from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.multihost.session import Session
+
+PLACE = ("host:1", 2, 0, 1.0)
+
+
+class Left(Cluster):
+    """One of two processes; `cause` is what another one ended with."""
+
+    count = 2
+
+    def __init__(self, cause=None):
+        self.hosts, self.cause, self.left = ("here", "there"), cause, None
+
+    def explained(self, error):
+        return self.cause
+
+    def leave(self, exit_code, reason):
+        self.left = exit_code, reason
+
+
+def outcome(monkeypatch, cluster, raised):
+    """The error that a failing run ends with, and what the other processes are told."""
+    monkeypatch.setattr(processes, "join", lambda *place: cluster)
+    session = Session()
+    with pytest.raises(Exception) as caught, session.joined(*PLACE) as joined:  # noqa: PT011, PT012
+        assert joined is cluster
+        raise raised
+    session.leave(64)
+    return caught.value, cluster.left
+
+
+def test_a_user_s_error_ends_the_others_with_its_message(monkeypatch):
+    error = InputError("config.steps: found 0")
+    assert outcome(monkeypatch, Left(), error) == (error, (64, "config.steps: found 0"))
+
+
+def test_an_error_of_the_program_is_named_with_its_process(monkeypatch):
+    error, left = outcome(monkeypatch, Left(), KeyError("x"))
+    assert type(error) is RunError
+    assert str(error) == "process 0 on here: an error of the program, see above"
+    assert left == (64, "KeyError: 'x'")
+
+
+def test_an_error_that_another_process_causes_is_replaced_by_its_reason(monkeypatch):
+    cause = ProcessLost("process 1 on there ended")
+    assert outcome(monkeypatch, Left(cause), ValueError("gloo")) == (cause, (64, "process 1 on there ended"))
+
+
+def test_a_process_by_itself_keeps_its_traceback_and_exit_code(monkeypatch):
+    monkeypatch.setattr(processes, "join", lambda *place: Cluster())
+    session, error = Session(), KeyError("x")
+    with pytest.raises(KeyError) as caught, session.joined(*PLACE):
+        raise error
+    assert caught.value is error
+    with pytest.raises(SystemExit) as ended:
+        session.leave(76)
+    assert ended.value.code == 76
+
+
+def test_a_process_that_never_joined_exits_with_its_code():
+    with pytest.raises(SystemExit) as ended:
+        Session().leave(64)
+    assert ended.value.code == 64
