@@ -52,11 +52,32 @@ def check(
         raise problems_error(lines)
 
 
-def _rule_problems(config: RunConfig, device_count: int, process_count: int, broken: Iterable[str]) -> Iterator[str]:
-    """The problems found by rules none of whose fields is broken by itself."""
+def check_data(config: PretrainingConfig, problems: Problems) -> None:
+    """Checks what the preparation of text needs: every field by itself, and the rules of `config.data`.
+
+    Text that is missing is reported along with other problems; by itself it is left to the preparation, which looks
+    for it anyway.
+
+    Args:
+      config: the config, as `files.read_config` returns it.
+      problems: what `files.read_config` found wrong with single fields.
+
+    Raises:
+      InputError: lists every problem, each with its field, what was found, and what was expected.
+    """
+    lines = [*problems.lines, *_rule_problems(config, 1, 1, problems.broken, "data.")]
+    if lines:
+        is_remote = storage.is_remote(config.data.directory)  # Which may be unreachable: that is one of the problems.
+        raise problems_error([*lines, *(units.text_problems(config.data) if is_remote else _text(config))])
+
+
+def _rule_problems(
+    config: RunConfig, device_count: int, process_count: int, broken: Iterable[str], section: str = ""
+) -> Iterator[str]:
+    """The problems found by rules that read fields of the section alone, none of which is broken by itself."""
     unsound = {name.removeprefix("config.") for name in broken}
     for names, found in _rules(config, device_count, process_count):
-        if unsound.isdisjoint(names):
+        if unsound.isdisjoint(names) and all(name.startswith(section) for name in names):
             for problem in found:
                 # A field that broke one rule must not be reported by others.
                 unsound.add(problem.split(":")[0].removeprefix("config."))
