@@ -21,7 +21,6 @@ from electra_jax.reporting.summary import remarks, seed_said, trials_said
 from electra_jax.wording import duration
 
 _MOST_FACTS = 8
-_NO_CURVES = Markup("<p>Not recorded.</p>")
 
 
 def is_finetuning(directory: pathlib.Path, config: Json) -> bool:
@@ -176,13 +175,14 @@ def _scores(files: FinetuningFiles, directory: pathlib.Path) -> Markup:
 
 
 def _curves(files: FinetuningFiles) -> Markup:
+    """Learning curves; empty where there are none."""
     metrics = ["score", *(files.key(task, files.metric(task)) for task in files.tasks)]
     if len(files.runs) > 1:
         histories = {run.directory.name: run.histories for run in files.runs if run.histories}
-        return curves.trial_curves(histories, metrics) if histories else _NO_CURVES
+        return curves.trial_curves(histories, metrics) if histories else Markup("")
     run = files.runs[0]
     if not run.histories:
-        return _NO_CURVES
+        return Markup("")
     reported = run.trial.step if run.trial is not None and run.trial.chosen == "best" else None
     return curves.run_curves(run.histories, metrics, reported)
 

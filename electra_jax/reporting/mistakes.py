@@ -131,7 +131,7 @@ def split_section(predictions: Predictions) -> Markup:
     if not predictions.known:
         return _unlabelled(predictions)
     if not predictions.worst:
-        return Markup("<p>All {:,} are right.</p>").format(predictions.known)
+        return markup.call("mistakes", "all_right", predictions.known)
     shown = len(predictions.worst)
     if predictions.graded:
         lead = f"The {shown} largest errors of {predictions.known:,}." if shown > 1 else "One example."
@@ -140,7 +140,7 @@ def split_section(predictions: Predictions) -> Markup:
         which = "all of them" if shown == predictions.wrong else f"the {shown} with the largest loss"
         lead = f"{predictions.wrong:,} of {predictions.known:,} are not right ({share:.1%}); here {which}."
     mistakes = [_mistake(record) for record in predictions.worst]
-    return markup.render("mistakes", lead=lead, shown=mistakes[:_OPEN_MISTAKES], folded=mistakes[_OPEN_MISTAKES:])
+    return markup.call("mistakes", "worst", lead, mistakes[:_OPEN_MISTAKES], mistakes[_OPEN_MISTAKES:])
 
 
 def _unlabelled(predictions: Predictions) -> Markup:
