@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Checks the house: ./launch/test.sh [--slow] [--interop] [--beam] [--tpu_compiler | --tpu_all] [pytest arguments]
-# Without options: ruff and the quick tests, which need nothing but the requirements.
+# Without options: ruff, mypy and the quick tests, which need nothing but the requirements.
 #   --slow          only those that take longer: whole runs, kills, many devices
 #   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
 #   --beam          only what runs on Apache Beam (installs requirements-beam.txt)
@@ -43,5 +43,6 @@ fi
 status=0
 "$VENV/bin/python" -m ruff check . || status=$?
 "$VENV/bin/python" -m ruff format --check . || status=$?
+"$VENV/bin/python" -m mypy || status=$?
 "$VENV/bin/python" -m pytest "$@" || status=$?
 exit "$status"
