@@ -90,7 +90,6 @@ def losses(devices, *mesh_and_sharding):
 @pytest.mark.slow
 def test_twenty_steps_have_equal_losses_on_one_device_and_on_eight():
     alone = losses(1, "1", "1", "1", "dp")
-    np.testing.assert_allclose(losses(8, "8", "1", "1", "dp"), alone, atol=1e-5)
     np.testing.assert_allclose(losses(8, "2", "2", "2", "fsdp_tp"), alone, atol=1e-5)
 
 
