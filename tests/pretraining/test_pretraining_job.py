@@ -197,7 +197,9 @@ def test_an_evaluation_of_packed_rows_counts_words_of_all_documents(quick_jit):
 
 def test_an_evaluation_reads_packed_rows_the_same_way_both_times(quick_jit, monkeypatch):
     # Where both generators write one and the same word, both scores are of the same rows.
-    monkeypatch.setattr(objectives, "sample_tokens", lambda key, logits, temperature: 7 + 0 * logits.argmax(-1))
+    monkeypatch.setattr(
+        objectives, "sample_tokens", lambda key, logits, temperature, microbatch: 7 + 0 * logits.argmax(-1)
+    )
     monkeypatch.setattr(job_module, "sample_unigrams", lambda key, counts, shape: jnp.full(shape, 7, jnp.int32))
     job = tiny_job(dataset=packed_dataset(), rows="packed")
     sums = evaluated(job, drawn_params(job), quick_jit(job.evaluate))
