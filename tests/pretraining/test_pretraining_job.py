@@ -238,7 +238,7 @@ def test_the_weights_of_the_sources_reach_the_batches(monkeypatch):
     config.data.sources = ("a.txt#weight=3", "b.txt")
     config.data.mixture_temperature = 2.0
     asked = {}
-    monkeypatch.setattr(job_module.batches, "training_batches", lambda split, **options: asked.update(options))
+    monkeypatch.setattr(job_module.row_batches, "training_batches", lambda split, **options: asked.update(options))
     pretraining_job(
         config, types.SimpleNamespace(tokenizer=stand_in_dataset().tokenizer, train=None), "cpu"
     ).training_batches(5)
