@@ -177,7 +177,11 @@ class Layer(nn.Module):
 
     @nn.compact
     def __call__(
-        self, hidden_BxLxD: jax.Array, document_ids_BxL: jax.Array, deterministic: bool, microbatch: Microbatch
+        self,
+        hidden_BxLxD: jax.Array,
+        document_ids_BxL: jax.Array,
+        deterministic: bool,
+        microbatch: Microbatch = WHOLE_BATCH,
     ) -> jax.Array:
         """Returns the layer's output, float `dtype` of shape [B, L, D]."""
         config = self.config

@@ -34,7 +34,7 @@ class StandIn:
 
     corrective = False
 
-    def apply(self, variables, *inputs, method, row_positions_BxL=None, deterministic=True, rngs=None):
+    def apply(self, variables, *inputs, method, row_positions_BxL=None, deterministic=True, microbatch=None, rngs=None):
         assert row_positions_BxL is None
         if method == "encode":
             *network, tokens_BxL, _, _ = inputs
@@ -93,7 +93,7 @@ def test_googles_masking_reaches_both_networks():
 
 def test_the_way_of_sampling_can_be_chosen(monkeypatch):
     monkeypatch.setattr(
-        objectives, "sample_tokens_by_gumbel", lambda key, logits, temperature: logits.argmax(-1) * 0 + 7
+        objectives, "sample_tokens_by_gumbel", lambda key, logits, temperature, microbatch: logits.argmax(-1) * 0 + 7
     )
     outputs = outputs_of(StandIn(word=5), sampling="google_gumbel")
     np.testing.assert_array_equal(outputs.corrupted_BxL, np.where(used(outputs), 7, TOKENS_BxL))

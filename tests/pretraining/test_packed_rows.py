@@ -52,7 +52,9 @@ def given(monkeypatch):
         return Masked(tokens_BxL, positions_BxM, targets_BxM, values)
 
     monkeypatch.setattr(objectives, "mask_rows", masks)
-    monkeypatch.setattr(objectives, "sample_tokens", lambda key, logits, temperature: logits.argmax(-1).astype("int32"))
+    monkeypatch.setattr(
+        objectives, "sample_tokens", lambda key, logits, temperature, microbatch: logits.argmax(-1).astype("int32")
+    )
 
 
 def network(kind, bias):

@@ -198,7 +198,9 @@ def test_an_evaluation_of_packed_rows_counts_words_of_all_documents(quick_jit):
 
 def test_an_evaluation_reads_packed_rows_the_same_way_both_times(quick_jit, monkeypatch):
     # Where both generators write one and the same word, both scores are of the same rows.
-    monkeypatch.setattr(objectives, "sample_tokens", lambda key, logits, temperature: 7 + 0 * logits.argmax(-1))
+    monkeypatch.setattr(
+        objectives, "sample_tokens", lambda key, logits, temperature, microbatch: 7 + 0 * logits.argmax(-1)
+    )
     monkeypatch.setattr(job_module, "sample_unigrams", lambda key, counts, shape: jnp.full(shape, 7, jnp.int32))
     job = tiny_job(dataset=packed_dataset(), rows="packed")
     sums = evaluated(job, drawn_params(job), quick_jit(job.evaluate))
@@ -237,7 +239,7 @@ def test_the_weights_of_the_sources_reach_the_batches(monkeypatch):
     config.data.sources = ("a.txt#weight=3", "b.txt")
     config.data.mixture_temperature = 2.0
     asked = {}
-    monkeypatch.setattr(job_module.batches, "training_batches", lambda split, **options: asked.update(options))
+    monkeypatch.setattr(job_module.row_batches, "training_batches", lambda split, **options: asked.update(options))
     pretraining_job(
         config, types.SimpleNamespace(tokenizer=stand_in_dataset().tokenizer, train=None), "cpu"
     ).training_batches(5)
