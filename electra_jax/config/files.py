@@ -98,11 +98,15 @@ def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
     Raises:
       InputError: it is not the config of a run.
     """
-    kind = {"pretraining": PretrainingConfig, "finetuning": FinetuningConfig}.get(tree.get("task", ""))
+    kind = {"pretraining": PretrainingConfig, "finetuning": FinetuningConfig}.get(str(tree.get("task")))
     if kind is None:
         raise InputError(f"{path}: found task {tree.get('task')!r}, expected the config.json of a run")
     problems = Problems()
-    known = _filled(schema.as_tree(kind()), tree)
+    complete = schema.as_tree(kind())
+    for name in ("data", "model", "objective" if kind is PretrainingConfig else "tasks"):
+        if not isinstance(tree.get(name), Mapping):
+            problems.add(f"config.{name}", repr(tree.get(name)), "a section")
+    known = _filled(complete, tree)
     config = schema.read(kind, known, "config", problems, _task_class)
     if problems.lines:
         raise InputError(f"{path}: is not the config of a {tree['task']} run ({'; '.join(problems.lines)})")
