@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Checks the house: ./launch/test.sh [--slow] [--interop] [--beam] [--tpu_compiler | --tpu_all] [pytest arguments]
 # Without options: ruff, mypy and the quick tests, which need nothing but the requirements.
+#   --quick         only the quick tests, without ruff and mypy
 #   --slow          only those that take longer: whole runs, kills, many devices
 #   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
 #   --beam          only what runs on Apache Beam (installs requirements-beam.txt)
@@ -13,6 +14,7 @@ source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 marks=""
 while [[ $# -gt 0 ]]; do
   case $1 in
+    --quick) marks+=" or (not slow and not interop and not beam and not tpu_compiler)" ;;
     --slow) marks+=" or (slow and not interop and not beam and not tpu_compiler)" ;;
     --interop | --beam) marks+=" or ${1#--}" ;;
     --tpu_compiler) marks+=" or (tpu_compiler and not tpu_all)" ;;
