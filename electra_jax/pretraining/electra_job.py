@@ -13,6 +13,7 @@ from electra_jax.models import flops
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.electra import Electra
 from electra_jax.models.encoder import EncoderConfig
+from electra_jax.models.layers import apply
 from electra_jax.pretraining import health, objectives
 from electra_jax.pretraining.corruption import sample_unigrams, write_tokens
 from electra_jax.pretraining.pretraining_job import Evaluated, PretrainingJob, added_up, mean_scores
@@ -96,8 +97,9 @@ class ElectraJob(PretrainingJob):
             masked.weights_BxM,
             with_replacement=self.objective.with_replacement,
         )
-        logits_BxL = self.model.apply(
-            {"params": params},
+        logits_BxL = apply(
+            self.model,
+            params,
             corrupted_BxL,
             row.segments_BxL,
             row.document_ids_BxL,
@@ -123,11 +125,12 @@ class ElectraJob(PretrainingJob):
         sums = added_up(results)
         own, unigram = sums["own_histogram"], sums["unigram_histogram"]
         scores = mean_scores(sums)
-        loss = sum(
-            getattr(self.objective, f"{part}_weight") * scores[f"{part}_loss"]
-            for part in ("generator", "discriminator", "corrective")
-            if f"{part}_loss" in scores
-        )
+        weights = {
+            "generator_loss": self.objective.generator_weight,
+            "discriminator_loss": self.objective.discriminator_weight,
+            "corrective_loss": self.objective.corrective_weight,
+        }
+        loss = sum(weight * scores[name] for name, weight in weights.items() if name in scores)
         return (
             {"loss": loss}
             | scores

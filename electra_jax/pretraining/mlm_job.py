@@ -54,7 +54,7 @@ class MaskedLanguageModelJob(PretrainingJob):
         _, _, metrics = objectives.mlm_outputs(
             self.model, self.objective, params, batch, key, deterministic=False, microbatch=microbatch
         )
-        return objectives.quotient(metrics["mlm_loss"], weights and weights["mlm_loss"]), metrics
+        return objectives.quotient(metrics["mlm_loss"], weights["mlm_loss"] if weights else None), metrics
 
     def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Evaluated:
         """See `Job`."""
