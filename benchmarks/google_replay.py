@@ -29,7 +29,8 @@ from electra_jax.errors import InputError
 from electra_jax.interop import tensor_map
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.pretraining import corruption, objectives
-from electra_jax.pretraining.pretraining_job import ElectraJob, pretraining_job
+from electra_jax.pretraining.electra_job import ElectraJob
+from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.training.job import Params, Sums, Weights
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import TrainState

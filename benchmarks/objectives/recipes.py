@@ -121,7 +121,7 @@ def contender_config(plan: Plan, name: str) -> PretrainingConfig:
 
 def step_cost(config: PretrainingConfig, seconds: float | None = None) -> StepCost:
     """Tokens and FLOPs of one update."""
-    from electra_jax.pretraining.pretraining_job import pretraining_job
+    from electra_jax.pretraining.jobs import pretraining_job
 
     job = pretraining_job(config, None, "cpu")
     tokens = config.batch_size * config.data.sequence_length

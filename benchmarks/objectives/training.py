@@ -14,7 +14,7 @@ import jax
 from electra_jax import config_rules, storage
 from electra_jax.config import identity, schema
 from electra_jax.config.pretraining import PretrainingConfig
-from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.progress import ProgressLine
 from electra_jax.text.dataset import writer
 from electra_jax.training import loop, partitioning, telemetry

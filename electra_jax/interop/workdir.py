@@ -168,7 +168,7 @@ def _json(workdir: str, name: str) -> dict[str, Any]:
 
 def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConfig]:
     """Sizes of discriminator and generator; of a masked language model None and the encoder."""
-    from electra_jax.pretraining.pretraining_job import encoder_config
+    from electra_jax.pretraining.jobs import encoder_config
 
     encoder = in_float32(encoder_config(config, "cpu"))
     if config.objective.name == "mlm":

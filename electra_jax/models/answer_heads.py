@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
-from electra_jax.models.layers import Initializer, dense, gelu, glorot_uniform
+from electra_jax.models.layers import dense, gelu, glorot_uniform, parameter
 
 _PAIR_WIDTH = 512  # Google's.
 _DISALLOWED = -1000.0  # Google's, added to the logit.
@@ -139,14 +139,11 @@ class PairScore(nn.Module):
         def halves(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
             return glorot_uniform(key, (shape[0] * shape[1], shape[2])).reshape(shape)
 
-        def parameter(name: str, initializer: Initializer, shape: tuple[int, ...], *axes: str | None) -> jax.Array:
-            return self.param(name, nn.with_logical_partitioning(initializer, axes), shape)
-
         zeros = nn.initializers.zeros
-        self.kernel_2xDxF = parameter("kernel", halves, (2, self.width, _PAIR_WIDTH), None, "embed", None)
-        self.bias_F = parameter("bias", zeros, (_PAIR_WIDTH,), None)
-        self.score_kernel_Fx1 = parameter("score_kernel", glorot_uniform, (_PAIR_WIDTH, 1), None, None)
-        self.score_bias_1 = parameter("score_bias", zeros, (1,), None)
+        self.kernel_2xDxF = parameter(self, "kernel", halves, (2, self.width, _PAIR_WIDTH), (None, "embed", None))
+        self.bias_F = parameter(self, "bias", zeros, (_PAIR_WIDTH,), (None,))
+        self.score_kernel_Fx1 = parameter(self, "score_kernel", glorot_uniform, (_PAIR_WIDTH, 1), (None, None))
+        self.score_bias_1 = parameter(self, "score_bias", zeros, (1,), (None,))
 
     def half(self, vectors_xD: jax.Array, which: int) -> jax.Array:
         """What the first (0) or the second (1) vector adds to the inner layer, [..., F] for [..., D]."""

@@ -20,7 +20,7 @@ from jax.sharding import PartitionSpec
 from electra_jax.errors import InputError
 from electra_jax.models import attention_kernel
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
-from electra_jax.models.layers import Dropout, Initializer, Projection, mesh_axes
+from electra_jax.models.layers import Dropout, Initializer, Projection, mesh_axes, parameter
 
 # With the platforms that they run on.
 IMPLEMENTATIONS = {"plain": ("cpu", "gpu", "tpu"), "fused": ("tpu",), "splash": ("tpu",), "cudnn": ("gpu",)}
@@ -141,16 +141,20 @@ class SelfAttention(nn.Module):
         if self.implementation == "fused" and attention_kernel.fits(self.heads, self.head_size, hidden_BxLxD.shape[1]):
             attended_BxLxHxK = self._fused(hidden_BxLxD, to_heads, document_ids_BxL, rate, microbatch)
         else:
-            heads = [checkpoint_name(projection(hidden_BxLxD), "product") for projection in to_heads]
+            query_BxLxHxK, key_BxLxHxK, value_BxLxHxK = (
+                checkpoint_name(projection(hidden_BxLxD), "product") for projection in to_heads
+            )
             if self.implementation == "splash":
-                attended_BxLxHxK = _splash(*heads, document_ids_BxL, self.interpret)
+                attended_BxLxHxK = _splash(query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, document_ids_BxL, self.interpret)
             elif self.implementation == "cudnn":
                 same_document_Bx1xLxL = _same_document(document_ids_BxL)
                 attended_BxLxHxK = jax.nn.dot_product_attention(
-                    *heads, mask=same_document_Bx1xLxL, implementation="cudnn"
+                    query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, mask=same_document_Bx1xLxL, implementation="cudnn"
                 )
             else:
-                attended_BxLxHxK = self._plain(*heads, document_ids_BxL, rate, microbatch)
+                attended_BxLxHxK = self._plain(
+                    query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, document_ids_BxL, rate, microbatch
+                )
         return Projection(
             equation="blhk,hkd->bld",
             kernel_shape=(self.heads, self.head_size, width),
@@ -173,7 +177,7 @@ class SelfAttention(nn.Module):
         # Scores and softmax in float32: bfloat16 keeps only eight bits of a probability.
         scores_BxHxLxL = jnp.einsum("bqhk,bshk->bhqs", query_BxLxHxK, key_BxLxHxK, preferred_element_type=jnp.float32)
         if self.bias == "distance_decay":
-            slopes_H = self.param("slopes", nn.with_logical_partitioning(_halving, ("heads",)), (self.heads,))
+            slopes_H = parameter(self, "slopes", _halving, (self.heads,), ("heads",))
             scores_BxHxLxL += distance_decay(slopes_H, document_ids_BxL.shape[1])
         scores_BxHxLxL = jnp.where(_same_document(document_ids_BxL), scores_BxHxLxL, attention_kernel.MASKED)
         weights_BxHxLxL = nn.softmax(scores_BxHxLxL).astype(self.dtype)
@@ -205,9 +209,9 @@ class SelfAttention(nn.Module):
         def attend(first_row: jax.Array | int, first_group: jax.Array | int, *arrays: jax.Array) -> jax.Array:
             projected_BxLxP, bias_P, document_ids_BxL, key_words, number = arrays
             words = jax.lax.bitcast_convert_type(key_words, jnp.int32)
-            first_row = first_row * microbatch.count + number
+            first_row = first_row * microbatch.total + number
             numbers = jnp.stack(
-                [*words, jnp.int32(first_row), jnp.int32(first_group * heads_in_group), jnp.int32(microbatch.count)]
+                [*words, jnp.int32(first_row), jnp.int32(first_group * heads_in_group), jnp.int32(microbatch.total)]
             )
             return attention_kernel.fused_attention(settings, projected_BxLxP, bias_P, document_ids_BxL, numbers)
 
@@ -244,7 +248,7 @@ def _splash(
 
     def attend(first_row: jax.Array | int, first_head: jax.Array | int, *arrays: jax.Array) -> jax.Array:
         del first_row, first_head
-        *query_key_value, document_ids_BxL = arrays
+        query_BxLxHxK, key_BxLxHxK, value_BxLxHxK, document_ids_BxL = arrays
         everywhere = splash_attention_mask.FullMask((length, length))
         masks = splash_attention_mask.MultiHeadMask([everywhere] * arrays[0].shape[2])
         kernel = splash_attention_kernel.make_splash_mha_single_device(masks, interpret=interpret)
@@ -255,8 +259,11 @@ def _splash(
             segments = splash_attention_kernel.SegmentIds(q=ids_L, kv=ids_L)
             return kernel(query_HxLxK * head_size**-0.5, key_HxLxK, value_HxLxK, segments)
 
-        by_head = [jnp.swapaxes(array, 1, 2) for array in query_key_value]
-        return jnp.swapaxes(jax.vmap(one_row)(*by_head, document_ids_BxL), 1, 2)
+        query_BxHxLxK, key_BxHxLxK, value_BxHxLxK = (
+            jnp.swapaxes(array, 1, 2) for array in (query_BxLxHxK, key_BxLxHxK, value_BxLxHxK)
+        )
+        attended_BxHxLxK = jax.vmap(one_row)(query_BxHxLxK, key_BxHxLxK, value_BxHxLxK, document_ids_BxL)
+        return jnp.swapaxes(attended_BxHxLxK, 1, 2)
 
     layout = ("batch", None, "heads")
     return _on_each_device(
@@ -281,7 +288,10 @@ def _on_each_device(
       result: names of the result's axes.
       groups: of heads, those that must stay together being in one.
     """
-    axes = {"batch": mesh_axes("batch", placed[0][0].shape[0]), "heads": mesh_axes("heads", groups)}
+    axes: dict[str | None, tuple[str, ...]] = {
+        "batch": mesh_axes("batch", placed[0][0].shape[0]),
+        "heads": mesh_axes("heads", groups),
+    }
     if not any(axes.values()):
         return attend(0, 0, *(array for array, _ in placed))
     rows, mesh = placed[0][0].shape[0], jax.sharding.get_abstract_mesh()

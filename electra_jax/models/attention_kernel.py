@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -85,7 +85,7 @@ def _forward(
     document_ids_BxL: jax.Array,
     draws: jax.Array,
 ) -> tuple[jax.Array, tuple[jax.Array, ...]]:
-    call = _Call(settings, *projected_BxLxP.shape[:2], projected_BxLxP.shape[2] // 3)
+    call = _Call.of(settings, projected_BxLxP)
     output = jax.ShapeDtypeStruct((call.rows, call.length, call.width), projected_BxLxP.dtype)
     attended = call.run(_attention_forward, 4, [output], draws, bias_P, document_ids_BxL, projected_BxLxP)[0]
     return attended, (projected_BxLxP, bias_P, document_ids_BxL, draws)
@@ -93,7 +93,7 @@ def _forward(
 
 def _backward(settings: KernelSettings, saved: tuple[jax.Array, ...], gradient_BxLxHK: jax.Array) -> tuple:
     projected_BxLxP, bias_P, document_ids_BxL, draws = saved
-    call = _Call(settings, *projected_BxLxP.shape[:2], projected_BxLxP.shape[2] // 3)
+    call = _Call.of(settings, projected_BxLxP)
     outputs = [
         jax.ShapeDtypeStruct(projected_BxLxP.shape, projected_BxLxP.dtype),
         jax.ShapeDtypeStruct((call.turns, 1, 3 * call.width), jnp.float32),
@@ -116,6 +116,12 @@ class _Call:
     rows: int
     length: int
     width: int
+
+    @classmethod
+    def of(cls, settings: KernelSettings, projected_BxLxP: jax.Array) -> Self:
+        """The sizes of a call on queries, keys and values that lie side by side."""
+        rows, length, columns = projected_BxLxP.shape
+        return cls(settings, rows, length, columns // 3)
 
     @property
     def rows_at_once(self) -> int:
@@ -161,6 +167,8 @@ class _Call:
         scores = self.rows * self.width // self.settings.head_size * self.length**2
         bias_1xP, ids_Bx1xL = bias_P[None, :], document_ids_BxL[:, None, :]
 
+        moved: tuple[jax.Array | jax.ShapeDtypeStruct, ...] = (bias_1xP, ids_Bx1xL, *arrays, *outputs)
+
         def block(array: jax.Array | jax.ShapeDtypeStruct) -> pl.BlockSpec:
             return pl.BlockSpec((array.shape[0] // self.turns, *array.shape[1:]), lambda turn, draws: (turn, 0, 0))
 
@@ -180,7 +188,7 @@ class _Call:
             # What the matrix unit does, zeroed lanes included: plans take the kernel's time from here.
             cost_estimate=pl.CostEstimate(
                 flops=products * scores * self.lanes,
-                bytes_accessed=sum(a.size * a.dtype.itemsize for a in (bias_1xP, ids_Bx1xL, *arrays, *outputs)),
+                bytes_accessed=sum(a.size * a.dtype.itemsize for a in moved),
                 transcendentals=scores,
             ),
             interpret=self.settings.interpret,

@@ -8,15 +8,15 @@ import jax.numpy as jnp
 
 
 class Microbatch(NamedTuple):
-    """Which rows of a batch are worked on: `number`, `number` + `count`, `number` + 2 · `count`, …
+    """Which rows of a batch are worked on: `number`, `number` + `total`, `number` + 2 · `total`, …
 
     Attributes:
       number: int32, from 0; may be traced.
-      count: how many microbatches the batch is split into; 1 for the whole batch.
+      total: microbatches in the batch; 1 for the whole batch.
     """
 
     number: jax.Array | int
-    count: int
+    total: int
 
 
 WHOLE_BATCH = Microbatch(0, 1)
@@ -24,9 +24,9 @@ WHOLE_BATCH = Microbatch(0, 1)
 
 def row_numbers(shape: tuple[int, ...], microbatch: Microbatch) -> jax.Array:
     """The place in the whole batch of each element's row, uint32 of `shape`, the microbatch's rows first."""
-    number, count = microbatch
+    number, total = microbatch
     rows = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
-    return rows if count == 1 else rows * jnp.uint32(count) + jnp.asarray(number, jnp.uint32)
+    return rows if total == 1 else rows * jnp.uint32(total) + jnp.asarray(number, jnp.uint32)
 
 
 def drawn(
@@ -41,10 +41,10 @@ def drawn(
       shape: of the microbatch's draws, rows first.
       microbatch: the rows.
     """
-    number, count = microbatch
-    if count == 1:
+    number, total = microbatch
+    if total == 1:
         return draw(shape)
-    whole = draw((shape[0] * count, *shape[1:])).reshape(shape[0], count, *shape[1:])
+    whole = draw((shape[0] * total, *shape[1:])).reshape(shape[0], total, *shape[1:])
     return jax.lax.dynamic_index_in_dim(whole, number, axis=1, keepdims=False)
 
 

@@ -53,10 +53,11 @@ class Electra(nn.Module):
         microbatch: Microbatch = WHOLE_BATCH,
     ) -> jax.Array:
         """Returns the last hidden states of the "generator" or the "discriminator", `dtype` of shape [B, L, D]."""
-        rows = dict(deterministic=deterministic, microbatch=microbatch)
-        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, **rows)
+        embedded_BxLxE = self.embeddings(
+            tokens_BxL, segments_BxL, row_positions_BxL, deterministic=deterministic, microbatch=microbatch
+        )
         encoder = {"generator": self.generator, "discriminator": self.discriminator}[network]
-        return encoder(embedded_BxLxE, document_ids_BxL, **rows)
+        return encoder(embedded_BxLxE, document_ids_BxL, deterministic=deterministic, microbatch=microbatch)
 
     def predict(self, hidden_BxLxD: jax.Array, positions_BxM: jax.Array) -> jax.Array:
         """Returns the generator's logits at the masked positions only, float32 of shape [B, M, V]."""
@@ -156,9 +157,10 @@ class MaskedLanguageModel(nn.Module):
         microbatch: Microbatch = WHOLE_BATCH,
     ) -> jax.Array:
         """Returns the last hidden states, float `dtype` of shape [B, L, D]."""
-        rows = dict(deterministic=deterministic, microbatch=microbatch)
-        embedded_BxLxE = self.embeddings(tokens_BxL, segments_BxL, row_positions_BxL, **rows)
-        return self.encoder(embedded_BxLxE, document_ids_BxL, **rows)
+        embedded_BxLxE = self.embeddings(
+            tokens_BxL, segments_BxL, row_positions_BxL, deterministic=deterministic, microbatch=microbatch
+        )
+        return self.encoder(embedded_BxLxE, document_ids_BxL, deterministic=deterministic, microbatch=microbatch)
 
     def predict(self, hidden_BxLxD: jax.Array, positions_BxM: jax.Array) -> jax.Array:
         """Returns the logits at the masked positions only, float32 of shape [B, M, V]."""

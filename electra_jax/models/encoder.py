@@ -17,6 +17,7 @@ from electra_jax.models.layers import (
     gelu,
     glorot_uniform,
     layer_norm,
+    parameter,
 )
 
 # What the forward pass of a layer keeps for the backward pass, beside the layer's input; the rest is computed again.
@@ -125,8 +126,7 @@ class Embeddings(nn.Module):
         config = self.config
 
         def table(name: str, rows: int, axis: str) -> jax.Array:
-            initializer = nn.with_logical_partitioning(config.initializer, (axis, "embed"))
-            return self.param(name, initializer, (rows, config.embedding_size))
+            return parameter(self, name, config.initializer, (rows, config.embedding_size), (axis, "embed"))
 
         self.word_table_VxE = table("word_embeddings", config.vocabulary_size, "vocab")
         self.type_table_TxE = table("token_type_embeddings", config.token_types, "table")
@@ -185,7 +185,7 @@ class Layer(nn.Module):
     ) -> jax.Array:
         """Returns the layer's output, float `dtype` of shape [B, L, D]."""
         config = self.config
-        dropout, rows = Dropout(config.dropout_rate), dict(deterministic=deterministic, microbatch=microbatch)
+        dropout = Dropout(config.dropout_rate)
         attended_BxLxD = SelfAttention(
             heads=config.heads,
             head_size=config.head_size,
@@ -195,8 +195,10 @@ class Layer(nn.Module):
             implementation=config.attention,
             dtype=config.dtype,
             name="attention",
-        )(hidden_BxLxD, document_ids_BxL, **rows)
-        attended_BxLxD = dropout(checkpoint_name(attended_BxLxD, "product"), **rows)
+        )(hidden_BxLxD, document_ids_BxL, deterministic=deterministic, microbatch=microbatch)
+        attended_BxLxD = dropout(
+            checkpoint_name(attended_BxLxD, "product"), deterministic=deterministic, microbatch=microbatch
+        )
         hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "attention_layer_norm")(
             hidden_BxLxD + attended_BxLxD
         )
@@ -205,7 +207,9 @@ class Layer(nn.Module):
         inner_BxLxF = dense(width, inner, ("embed", "mlp"), *settings, "intermediate")(hidden_BxLxD)
         inner_BxLxF = gelu(checkpoint_name(inner_BxLxF, "product"))
         output_BxLxD = dense(inner, width, ("mlp", "embed"), *settings, "output")(inner_BxLxF)
-        output_BxLxD = dropout(checkpoint_name(output_BxLxD, "product"), **rows)
+        output_BxLxD = dropout(
+            checkpoint_name(output_BxLxD, "product"), deterministic=deterministic, microbatch=microbatch
+        )
         hidden_BxLxD = layer_norm(config.layer_norm_epsilon, config.dtype, "output_layer_norm")(
             hidden_BxLxD + output_BxLxD
         )

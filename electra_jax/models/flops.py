@@ -90,7 +90,7 @@ def _paper_flops(config: EncoderConfig, length: int, head: str) -> float:
     embeddings = 2 * width * words + 2 * width + (_LAYER_NORM + _DROPOUT) * width
     if width != hidden:
         embeddings += 2 * hidden * width + hidden
-    operations = layers + embeddings
+    operations: float = layers + embeddings
     for name in head.split("+"):
         if name == "replaced":
             operations += 2 * hidden**2 + (_ACTIVATION + 1) * hidden + 2 * hidden

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 
 from electra_jax.models.encoder import EncoderConfig
-from electra_jax.models.layers import dense, gelu, glorot_uniform, layer_norm
+from electra_jax.models.layers import dense, gelu, glorot_uniform, layer_norm, parameter
 
 
 class MaskedLanguageModelHead(nn.Module):
@@ -25,9 +25,7 @@ class MaskedLanguageModelHead(nn.Module):
         )
         predicted_BxMxE = gelu(to_embedding(hidden_BxMxD))
         predicted_BxMxE = layer_norm(config.layer_norm_epsilon, config.dtype, "layer_norm")(predicted_BxMxE)
-        bias_V = self.param(
-            "bias", nn.with_logical_partitioning(nn.initializers.zeros, ("vocab",)), (config.vocabulary_size,)
-        )
+        bias_V = parameter(self, "bias", nn.initializers.zeros, (config.vocabulary_size,), ("vocab",))
         # Products in the compute type, sums and logits in float32: the softmax must not see rounded logits.
         logits_BxMxV = jnp.einsum(
             "bme,ve->bmv",

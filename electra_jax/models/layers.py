@@ -14,11 +14,13 @@ Logical axis names of parameters and activations, mapped to mesh axes by one tab
 import functools
 import math
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.linen import spmd
 
 from electra_jax.models import draws
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
@@ -34,15 +36,29 @@ _GOLDEN, _PRIME = np.uint32(0x9E3779B9), np.uint32(0xC2B2AE3D)
 glorot_uniform = nn.initializers.glorot_uniform()
 
 
+def apply(model: nn.Module, params: Any, *inputs: Any, **options: Any) -> Any:
+    """The outputs of `model.apply` alone: no collection of variables is mutable, so it returns nothing else."""
+    return model.apply({"params": params}, *inputs, **options)
+
+
+def parameter(
+    module: nn.Module, name: str, initializer: Initializer, shape: tuple[int, ...], axes: tuple[str | None, ...]
+) -> jax.Array:
+    """A parameter of a module, in its initial state boxed with the logical names of its axes."""
+    boxed: Callable[..., Any] = nn.with_logical_partitioning(initializer, axes)  # `param` unboxes what it returns.
+    return module.param(name, boxed, shape)
+
+
 def constrain_hidden(hidden_BxLxD: jax.Array) -> jax.Array:
     """Tells the partitioner how hidden states lie on the mesh; without a mesh it does nothing."""
-    return nn.with_logical_constraint(hidden_BxLxD, ("batch", "length", "embed_act"))
+    return spmd.with_logical_constraint(hidden_BxLxD, ("batch", "length", "embed_act"))
 
 
 def mesh_axes(logical_axis: str, size: int) -> tuple[str, ...]:
     """The mesh axes over which an axis is dealt out, where they divide its size; none without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
-    axes = nn.logical_to_mesh_axes((logical_axis,))[0] or ()
+    specification = spmd.logical_to_mesh_axes((logical_axis,))
+    axes = () if specification is None else specification[0] or ()
     axes = (axes,) if isinstance(axes, str) else tuple(axes)
     parts = math.prod(mesh.shape.get(axis, 1) for axis in axes) if not mesh.empty else 1
     return axes if parts > 1 and size % parts == 0 else ()
@@ -100,10 +116,9 @@ class Projection(nn.Module):
 
     def setup(self) -> None:
         """Makes kernel and bias."""
-        kernel = nn.with_logical_partitioning(self.kernel_init, self.kernel_axes)
-        self.kernel = self.param("kernel", kernel, self.kernel_shape)
-        bias = nn.with_logical_partitioning(nn.initializers.zeros, self.kernel_axes[-self.bias_axes :])
-        self.bias = self.param("bias", bias, self.kernel_shape[-self.bias_axes :])
+        self.kernel = parameter(self, "kernel", self.kernel_init, self.kernel_shape, self.kernel_axes)
+        bias_shape, bias_axes = self.kernel_shape[-self.bias_axes :], self.kernel_axes[-self.bias_axes :]
+        self.bias = parameter(self, "bias", nn.initializers.zeros, bias_shape, bias_axes)
 
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Returns the projected inputs, in `dtype`."""
@@ -137,8 +152,8 @@ class LayerNorm(nn.Module):
     def __call__(self, inputs: jax.Array) -> jax.Array:
         """Returns the normalised inputs, in `dtype`."""
         shape = inputs.shape[-1:]
-        scale = self.param("scale", nn.with_logical_partitioning(nn.initializers.ones, (None,)), shape)
-        bias = self.param("bias", nn.with_logical_partitioning(nn.initializers.zeros, (None,)), shape)
+        scale = parameter(self, "scale", nn.initializers.ones, shape, (None,))
+        bias = parameter(self, "bias", nn.initializers.zeros, shape, (None,))
         return normalise(self.epsilon, inputs, scale, bias).astype(self.dtype)
 
 

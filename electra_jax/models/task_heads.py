@@ -42,11 +42,14 @@ class ClassificationHead(nn.Module):
         """Returns "logits", float32 [B, C]; of the batch nothing is read."""
         del batch
         width = hidden_BxLxD.shape[-1]
-        rows = dict(deterministic=deterministic, microbatch=microbatch)
-        hidden_Bx1xD = Dropout(self.dropout_rate)(hidden_BxLxD[:, :1], **rows)
+
+        def dropout(inputs: jax.Array) -> jax.Array:
+            return Dropout(self.dropout_rate)(inputs, deterministic=deterministic, microbatch=microbatch)
+
+        hidden_Bx1xD = dropout(hidden_BxLxD[:, :1])
         if self.hidden_layer:
             inner = dense(width, width, ("embed", None), glorot_uniform, self.dtype, "dense")
-            hidden_Bx1xD = Dropout(self.dropout_rate)(gelu(inner(hidden_Bx1xD)), **rows)
+            hidden_Bx1xD = dropout(gelu(inner(hidden_Bx1xD)))
         predict = dense(width, self.classes, ("embed", None), glorot_uniform, self.dtype, "prediction")
         return {"logits": predict(hidden_Bx1xD)[:, 0].astype(jnp.float32)}
 

@@ -60,7 +60,7 @@ def read_rows(tokens_BxL: jax.Array, special: SpecialTokens, *, packed: bool = F
     )
 
 
-def num_slots(length: int, mask_fraction: float) -> int:
+def num_slots(length: int, mask_fraction: float | jax.Array) -> int:
     """M, the slots for masked positions in a row of `length`; Google's `max_predictions_per_seq`."""
     return int((mask_fraction + 0.005) * length)
 

@@ -14,6 +14,7 @@ import optax
 
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.electra import Electra, MaskedLanguageModel
+from electra_jax.models.layers import apply
 from electra_jax.pretraining import schedules
 from electra_jax.pretraining.corruption import (
     Masked,
@@ -82,9 +83,9 @@ class ElectraOutputs(NamedTuple):
     corrupted_BxL: jax.Array  # int32, what the discriminator reads.
     replaced_BxL: jax.Array  # bool, true where the corrupted token differs from the original.
     discriminator_logits_BxL: jax.Array
-    corrective: "Corrective | None" = None  # Of the hybrid objective.
-    generator_hidden_BxLxD: jax.Array | None = None  # Last hidden states, of the masked rows.
-    discriminator_hidden_BxLxD: jax.Array | None = None  # And of the corrupted rows.
+    generator_hidden_BxLxD: jax.Array  # Last hidden states, from the masked rows.
+    discriminator_hidden_BxLxD: jax.Array  # Last hidden states, from the corrupted rows.
+    corrective: "Corrective | None" = None  # None unless the objective is hybrid.
 
 
 class Corrective(NamedTuple):
@@ -151,8 +152,9 @@ def electra_outputs(
     """
 
     def encode(network: str, stream: int, read_BxL: jax.Array) -> jax.Array:
-        return model.apply(
-            {"params": params},
+        return apply(
+            model,
+            params,
             network,
             read_BxL,
             row.segments_BxL,
@@ -165,7 +167,7 @@ def electra_outputs(
         )
 
     def head(method: str, *inputs: jax.Array) -> jax.Array:
-        return model.apply({"params": params}, *inputs, method=method)
+        return apply(model, params, *inputs, method=method)
 
     row, masked = _read_and_mask(objective, tokens_BxL, key, microbatch)
     with jax.named_scope("generator"):
@@ -209,9 +211,9 @@ def electra_outputs(
         corrupted_BxL,
         corrupted_BxL != tokens_BxL,
         discriminator_logits_BxL,
-        corrective,
         generator_hidden_BxLxD,
         hidden_BxLxD,
+        corrective,
     )
 
 
@@ -223,7 +225,7 @@ def corrective_metrics(corrective: Corrective) -> tuple[jax.Array, jax.Array]:
     (1 - c) · softmax(x) (COCO-LM, Meng et al. 2021, §3.1).
     """
     loss, accuracy = _word_metrics(corrective.logits_BxSxV, corrective.targets_BxS, corrective.weights_BxS)
-    if corrective.copy_logits_BxS is None:
+    if corrective.copy_logits_BxS is None or corrective.copied_BxS is None:
         return loss, accuracy
     from_softmax_BxS = -optax.softmax_cross_entropy_with_integer_labels(corrective.logits_BxSxV, corrective.targets_BxS)
     copied_BxS = jnp.where(corrective.copied_BxS, jax.nn.log_sigmoid(corrective.copy_logits_BxS), -jnp.inf)
@@ -305,7 +307,7 @@ def electra_loss(objective: Objective, metrics: Metrics, weights: dict[str, jax.
     """
 
     def mean(name: str) -> jax.Array:
-        return quotient(metrics[name], weights and weights[name])
+        return quotient(metrics[name], weights[name] if weights else None)
 
     loss = objective.generator_weight * mean("generator_loss") + objective.discriminator_weight * mean(
         "discriminator_loss"
@@ -331,8 +333,9 @@ def mlm_outputs(
       the rows, the last hidden states [B, L, D] and the metrics.
     """
     row, masked = _read_and_mask(objective, tokens_BxL, key, microbatch)
-    hidden_BxLxD = model.apply(
-        {"params": params},
+    hidden_BxLxD = apply(
+        model,
+        params,
         masked.tokens_BxL,
         row.segments_BxL,
         row.document_ids_BxL,
@@ -342,7 +345,7 @@ def mlm_outputs(
         method="encode",
         rngs=None if deterministic else {"dropout": jax.random.fold_in(key, _GENERATOR_DROPOUT)},
     )
-    logits_BxMxV = model.apply({"params": params}, hidden_BxLxD, masked.positions_BxM, method="predict")
+    logits_BxMxV = apply(model, params, hidden_BxLxD, masked.positions_BxM, method="predict")
     loss, accuracy = masked_word_metrics(logits_BxMxV, masked)
     return row, hidden_BxLxD, {"mlm_loss": loss, "mlm_accuracy": accuracy}
 

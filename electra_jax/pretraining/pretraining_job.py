@@ -1,67 +1,35 @@
-"""Pre-training as a job: which model, which loss, which rows, and what an evaluation says."""
+"""What the pre-training objectives share: the rows, the initial parameters, the work of an update, and its facts."""
 
+import abc
 import dataclasses
 import functools
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from electra_jax import collapse
-from electra_jax.config import schema
-from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.models import flops
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
-from electra_jax.models.electra import Electra, MaskedLanguageModel
-from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
-from electra_jax.pretraining import health, local_start, objectives, schedules
-from electra_jax.pretraining.corruption import Row, SpecialTokens, sample_unigrams, write_tokens
+from electra_jax.models.encoder import EncoderConfig
+from electra_jax.pretraining import health, local_start, objectives
+from electra_jax.pretraining.corruption import Row
 from electra_jax.pretraining.objectives import Objective
 from electra_jax.text.dataset import row_batches
 from electra_jax.text.dataset.dataset import Dataset
-from electra_jax.text.sources import text_sources
-from electra_jax.training.job import Job, Params, Sums, Weights, Work
+from electra_jax.training.job import Params, Sums, Weights, Work
 from electra_jax.wording import quantity
 
-_UNIGRAM_STREAM = 100  # Apart from the streams of `objectives`, whose draws an evaluation repeats.
-
-
-def encoder_config(config: PretrainingConfig, platform: str) -> EncoderConfig:
-    """The discriminator's (or the baseline's) sizes from `config.model`; for `platform` see `compute_dtype`."""
-    model = config.model
-    return EncoderConfig(
-        vocabulary_size=config.data.tokenizer.vocabulary_size,
-        embedding_size=model.embedding_size,
-        hidden_size=model.hidden_size,
-        layers=model.layers,
-        heads=model.heads,
-        feed_forward_size=model.feed_forward_size,
-        positions=model.positions,
-        dropout_rate=model.dropout_rate,
-        attention_dropout_rate=model.attention_dropout_rate,
-        attention_bias=model.attention_bias,
-        initializer_range=model.initializer_range,
-        saved_activations=model.saved_activations,
-        dtype=compute_dtype(model.compute_dtype, platform),
-    )
-
-
-def objective(config: PretrainingConfig, special: SpecialTokens) -> Objective:
-    """The rates and weights of `config.objective`, for the kind of rows that `config.data` says."""
-    fields = schema.as_tree(config.objective)
-    del fields["name"]
-    scheduled = tuple(
-        (name, schedules.parse(text, config.steps)) for name, text in fields.pop("schedules").items() if text
-    )
-    return Objective(special=special, packed=config.data.rows == "packed", scheduled=scheduled, **fields)
+Evaluated = dict[str, Any]  # By name: metric pairs, `…_histogram` arrays and `…_moments` trees, to be added up.
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainingJob:
-    """What both objectives share: the rows."""
+class PretrainingJob(abc.ABC):
+    """A `training/job.py: Job` without model and loss, which each objective adds."""
+
+    shown_scores: ClassVar[tuple[str, ...]]
 
     name: str
     objective: Objective
@@ -71,10 +39,67 @@ class PretrainingJob:
     evaluation_rows: int
     shown_rows: int
     seed: int
-    dataset: Dataset | None  # None where only the compiled step is wanted.
+    dataset: Dataset | None  # None for a job whose step is compiled and never fed.
     starts_locally: bool  # See `local_start.py`.
-    weights: tuple[float, ...]  # Of the sources in the mixture.
-    temperature: float  # Of the mixture.
+    weights: tuple[float, ...]  # Weight of each source in the mixture.
+    temperature: float  # Temperature of the mixture.
+
+    @property
+    @abc.abstractmethod
+    def model(self) -> nn.Module:
+        """The networks; called with tokens, segments, document ids and masked positions."""
+
+    @property
+    @abc.abstractmethod
+    def flops_per_step(self) -> float:
+        """Operations of one update over a global batch, forward and backward, matrix products only."""
+
+    @property
+    @abc.abstractmethod
+    def _networks(self) -> dict[str, EncoderConfig]:
+        """Sizes by head, as `flops.paper_training_flops` takes them."""
+
+    @property
+    @abc.abstractmethod
+    def _encoders(self) -> dict[str, EncoderConfig]:
+        """Sizes by the part of the parameter tree that holds the encoder."""
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        params: Params,
+        batch: jax.Array,
+        key: jax.Array,
+        weights: Weights | None = None,
+        microbatch: Microbatch = WHOLE_BATCH,
+    ) -> tuple[jax.Array, Sums]:
+        """See `Job`."""
+
+    @abc.abstractmethod
+    def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Evaluated:
+        """See `Job`."""
+
+    @abc.abstractmethod
+    def summarise(self, results: Sequence[Evaluated]) -> dict[str, float]:
+        """See `Job`."""
+
+    @abc.abstractmethod
+    def warning(self, scores: Mapping[str, float]) -> str:
+        """See `Job`."""
+
+    @abc.abstractmethod
+    def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
+        """See `Job`."""
+
+    @abc.abstractmethod
+    def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
+        """See `Job`."""
+
+    @property
+    def _text(self) -> Dataset:
+        if self.dataset is None:
+            raise ValueError("this job has no dataset: its step can be compiled, but not fed")
+        return self.dataset
 
     def at(self, step: jax.Array) -> Self:
         """See `Job`."""
@@ -124,7 +149,7 @@ class PretrainingJob:
     def facts(self, steps: int) -> dict[str, str]:
         """See `Job`."""
         tokens, operations = self.batch_size * self.row_length, self.flops_per_step
-        passes = steps * self.batch_size / self.dataset.train.num_rows
+        passes = steps * self.batch_size / self._text.train.num_rows
         return {
             "a step": f"{self.batch_size:,} rows × {self.row_length} = {tokens:,} tokens, {quantity(operations)}FLOPs",
             "in all": (
@@ -139,7 +164,7 @@ class PretrainingJob:
     def training_batches(self, start: int) -> Iterator[np.ndarray]:
         """See `Job`."""
         return row_batches.training_batches(
-            self.dataset.train,
+            self._text.train,
             batch_size=self.batch_size,
             seed=self.seed,
             start=start,
@@ -152,7 +177,7 @@ class PretrainingJob:
     def evaluation_batches(self) -> Iterator[np.ndarray]:
         """See `Job`."""
         return row_batches.evaluation_batches(
-            self.dataset.heldout,
+            self._text.heldout,
             batch_size=self.batch_size,
             max_rows=self.evaluation_rows,
             pad_id=self.objective.special.pad,
@@ -162,277 +187,17 @@ class PretrainingJob:
 
     def sample_batch(self) -> np.ndarray:
         """See `Job`."""
-        spread = np.linspace(0, self.dataset.heldout.num_rows, self.shown_rows, endpoint=False, dtype=np.int64)
-        return self.dataset.heldout.rows(spread)
+        spread = np.linspace(0, self._text.heldout.num_rows, self.shown_rows, endpoint=False, dtype=np.int64)
+        return self._text.heldout.rows(spread)
 
 
-@dataclasses.dataclass(frozen=True)
-class ElectraJob(PretrainingJob):
-    """Replaced-token detection with a jointly trained generator; hybrid if the discriminator predicts words too."""
-
-    generator: EncoderConfig
-    shown_scores = ("generator_loss", "discriminator_auc", "discriminator_auc_unigram", "unigram_entropy")
-
-    @property
-    def _networks(self) -> dict[str, EncoderConfig]:
-        return {"words": self.generator, "replaced+words" if self._is_hybrid else "replaced": self.encoder}
-
-    @property
-    def _encoders(self) -> dict[str, EncoderConfig]:
-        return {"generator": self.generator, "discriminator": self.encoder}
-
-    @property
-    def _is_hybrid(self) -> bool:
-        return self.name == "hybrid"
-
-    @property
-    def model(self) -> Electra:
-        """Both networks."""
-        return Electra(self.encoder, self.generator, self._is_hybrid)
-
-    @property
-    def flops_per_step(self) -> float:
-        """Operations of one update over a global batch, forward and backward, matrix products only."""
-        slots = self._slots()
-        corrected = self.row_length if self.objective.corrective_positions == "all" else slots
-        forward = flops.electra_flops(
-            self.encoder, self.generator, self.row_length, slots, corrected if self._is_hybrid else 0
-        )
-        return self.batch_size * flops.training_flops(forward)
-
-    def loss(
-        self,
-        params: Params,
-        batch: jax.Array,
-        key: jax.Array,
-        weights: Weights | None = None,
-        microbatch: Microbatch = WHOLE_BATCH,
-    ) -> tuple[jax.Array, Sums]:
-        """See `Job`."""
-        params = self._trained(params)
-        outputs = objectives.electra_outputs(
-            self.model, self.objective, params, batch, key, deterministic=False, microbatch=microbatch
-        )
-        metrics = objectives.electra_metrics(outputs)
-        return objectives.electra_loss(self.objective, metrics, weights), metrics
-
-    def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
-        """Metrics of both networks, how well the discriminator separates words, and the geometry of the states.
-
-        Its own generator improves as training goes on, so the score against it moves slowly; words drawn by frequency
-        are the same at each evaluation.
-        """
-        outputs = self._outputs(params, batch, key)
-        row, masked = outputs.row, outputs.masked
-        unigrams_BxM = sample_unigrams(
-            jax.random.fold_in(key, _UNIGRAM_STREAM),
-            jnp.asarray(self.dataset.unigram_counts),
-            masked.positions_BxM.shape,
-        )
-        corrupted_BxL = write_tokens(
-            batch,
-            masked.positions_BxM,
-            unigrams_BxM,
-            masked.weights_BxM,
-            with_replacement=self.objective.with_replacement,
-        )
-        logits_BxL = self.model.apply(
-            {"params": params},
-            corrupted_BxL,
-            row.segments_BxL,
-            row.document_ids_BxL,
-            row_positions_BxL=row.positions_BxL,
-            deterministic=True,
-            method="discriminate",
-        )
-        # [CLS] and [SEP] are never replaced: counting them as well-ranked negatives would flatter the score.
-        words_BxL = self._words(row)
-        histogram = objectives.separation_histogram
-        return objectives.electra_metrics(outputs) | {
-            "own_histogram": histogram(outputs.discriminator_logits_BxL, outputs.replaced_BxL, words_BxL),
-            "unigram_histogram": histogram(logits_BxL, corrupted_BxL != batch, words_BxL),
-            "generator_moments": health.moments(outputs.generator_hidden_BxLxD, words_BxL),
-            "discriminator_moments": health.moments(outputs.discriminator_hidden_BxLxD, words_BxL),
-        }
-
-    def _outputs(self, params: Params, batch: jax.Array, key: jax.Array) -> objectives.ElectraOutputs:
-        return objectives.electra_outputs(self.model, self._evaluated, params, batch, key, deterministic=True)
-
-    def summarise(self, results: Sequence[Sums]) -> dict[str, float]:
-        """See `Job`."""
-        sums = _added_up(results)
-        own, unigram = sums["own_histogram"], sums["unigram_histogram"]
-        scores = _scores(sums)
-        loss = sum(
-            getattr(self.objective, f"{part}_weight") * scores[f"{part}_loss"]
-            for part in ("generator", "discriminator", "corrective")
-            if f"{part}_loss" in scores
-        )
-        return (
-            {"loss": loss}
-            | scores
-            | {
-                "discriminator_auc": objectives.area_under_curve(own),
-                "discriminator_auc_unigram": objectives.area_under_curve(unigram),
-                "discriminator_average_precision": health.average_precision(own),
-                "discriminator_base_rate_recall": health.recall_at_base_rate(own),
-                "unigram_entropy": self.dataset.heldout_unigram_entropy,
-            }
-        )
-
-    def warning(self, scores: Mapping[str, float]) -> str:
-        """See `Job`."""
-        return collapse.warning(scores, self.encoder.hidden_size)
-
-    def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-        """See `Job`."""
-        outputs = self._outputs(params, batch, key)
-        hidden_BxL = write_tokens(
-            jnp.zeros_like(batch),
-            outputs.masked.positions_BxM,
-            jnp.ones_like(outputs.masked.positions_BxM),
-            outputs.masked.weights_BxM,
-            with_replacement=self.objective.with_replacement,
-        )
-        return {
-            "original": batch,
-            "corrupted": outputs.corrupted_BxL,
-            "masked": hidden_BxL > 0,
-            "probability": jax.nn.sigmoid(outputs.discriminator_logits_BxL),
-        }
-
-    def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """See `Job`; padding is left out."""
-        shown = []
-        for index, original in enumerate(inspected["original"]):
-            real = original != self.objective.special.pad
-            corrupted = inspected["corrupted"][index][real]
-            shown.append(
-                {
-                    "row": index,
-                    "tokens": self.dataset.tokenizer.pieces(corrupted),
-                    "original": self.dataset.tokenizer.pieces(original[real]),
-                    "masked": inspected["masked"][index][real].tolist(),
-                    "replaced": (corrupted != original[real]).tolist(),
-                    "probability": [round(float(p), 4) for p in inspected["probability"][index][real]],
-                }
-            )
-        return shown
-
-
-@dataclasses.dataclass(frozen=True)
-class MaskedLanguageModelJob(PretrainingJob):
-    """The BERT baseline: one network that predicts masked words."""
-
-    shown_scores = ("mlm_loss", "unigram_entropy")
-
-    @property
-    def _networks(self) -> dict[str, EncoderConfig]:
-        return {"words": self.encoder}
-
-    @property
-    def _encoders(self) -> dict[str, EncoderConfig]:
-        return {"encoder": self.encoder}
-
-    @property
-    def model(self) -> MaskedLanguageModel:
-        """The network."""
-        return MaskedLanguageModel(self.encoder)
-
-    @property
-    def flops_per_step(self) -> float:
-        """See `ElectraJob`."""
-        forward = flops.masked_language_model_flops(self.encoder, self.row_length, self._slots())
-        return self.batch_size * flops.training_flops(forward)
-
-    def loss(
-        self,
-        params: Params,
-        batch: jax.Array,
-        key: jax.Array,
-        weights: Weights | None = None,
-        microbatch: Microbatch = WHOLE_BATCH,
-    ) -> tuple[jax.Array, Sums]:
-        """See `Job`."""
-        params = self._trained(params)
-        _, _, metrics = objectives.mlm_outputs(
-            self.model, self.objective, params, batch, key, deterministic=False, microbatch=microbatch
-        )
-        return objectives.quotient(metrics["mlm_loss"], weights and weights["mlm_loss"]), metrics
-
-    def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Sums:
-        """See `Job`."""
-        row, hidden_BxLxD, metrics = objectives.mlm_outputs(
-            self.model, self._evaluated, params, batch, key, deterministic=True
-        )
-        return metrics | {"encoder_moments": health.moments(hidden_BxLxD, self._words(row))}
-
-    def summarise(self, results: Sequence[Sums]) -> dict[str, float]:
-        """See `Job`."""
-        scores = _scores(_added_up(results))
-        return {"loss": scores["mlm_loss"]} | scores | {"unigram_entropy": self.dataset.heldout_unigram_entropy}
-
-    def warning(self, scores: Mapping[str, float]) -> str:
-        """See `Job`: there is no discriminator."""
-        del scores
-        return ""
-
-    def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-        """Nothing to show: this model judges no tokens."""
-        return {}
-
-    def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """See `inspect`."""
-        return []
-
-
-def pretraining_job(config: PretrainingConfig, dataset: Dataset | None, platform: str) -> Job:
-    """The job that `config.objective.name` asks for.
-
-    Args:
-      config: a validated pre-training config.
-      dataset: the prepared text, or None to build a job whose step can be compiled but not fed.
-      platform: "cpu", "gpu" or "tpu", for the type that the computation runs in.
-    """
-    special = SpecialTokens(pad=0, cls=2, sep=3, mask=4)
-    if dataset is not None:
-        tokenizer = dataset.tokenizer
-        special = SpecialTokens(tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
-    model = config.model
-    machine = dict(
-        platform=platform,
-        attention=model.attention,
-        unrolled_layers=model.unrolled_layers,
-        length=config.data.sequence_length,
-    )
-    sizes = encoder_config(config, platform)
-    encoder = for_machine(sizes, **machine)
-    shared = dict(
-        name=config.objective.name,
-        objective=objective(config, special),
-        encoder=encoder,
-        row_length=config.data.sequence_length,
-        batch_size=config.batch_size,
-        evaluation_rows=config.evaluation.rows,
-        shown_rows=config.evaluation.shown_rows,
-        seed=config.seed,
-        starts_locally=model.position_start == "local",
-        dataset=dataset,
-        weights=tuple(text_sources.weights(config.data.sources)),
-        temperature=config.data.mixture_temperature,
-    )
-    if config.objective.name == "mlm":
-        return MaskedLanguageModelJob(**shared)
-    generator = for_machine(sizes.scaled(model.generator_width, model.generator_depth), **machine)
-    return ElectraJob(generator=generator, **shared)
-
-
-def _added_up(results: Sequence[Sums]) -> Sums:
+def added_up(results: Sequence[Evaluated]) -> Evaluated:
+    """The sums over all held-out batches."""
     return functools.reduce(lambda one, other: jax.tree.map(np.add, one, other), results)
 
 
-def _scores(sums: Sums) -> dict[str, float]:
-    """The quotients of metrics, and what follows from moments; histograms are left out."""
+def mean_scores(sums: Evaluated) -> dict[str, float]:
+    """Quotients of metric pairs, and cosine and rank from moments; histograms are skipped."""
     scores = {}
     for name, value in sums.items():
         if name.endswith("_moments"):

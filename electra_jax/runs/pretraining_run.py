@@ -13,7 +13,7 @@ from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import probe
 from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import Model
-from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.reporting.dataset_card import write_card
 from electra_jax.reporting.probe_results import probe_lines
 from electra_jax.runs.final_report import report_at_end

@@ -14,7 +14,7 @@ import jax
 
 from electra_jax import config_rules
 from electra_jax.config.pretraining import PretrainingConfig
-from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.tpu_planning.program import Collective, read_costs
 from electra_jax.tpu_planning.topologies import Slice
 from electra_jax.training import partitioning

@@ -32,9 +32,17 @@ class Job(Protocol):
     `init`, `loss`, `loss_weights` and `evaluate` are pure and traced by `jax.jit`; the other methods run on the host.
     """
 
-    name: str
-    batch_size: int  # Rows in a global batch.
-    shown_scores: tuple[str, ...]  # Of `summarise`, those to say after an evaluation; where there are none, all.
+    @property
+    def name(self) -> str:
+        """Name of the objective or the task."""
+
+    @property
+    def batch_size(self) -> int:
+        """Rows in a global batch."""
+
+    @property
+    def shown_scores(self) -> tuple[str, ...]:
+        """Scores of `summarise` to print after an evaluation; all if empty."""
 
     def batch_shapes(self) -> Sequence[Batch]:
         """Shapes and types of every kind of global batch that a run has; each is compiled once."""

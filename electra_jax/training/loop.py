@@ -154,4 +154,4 @@ def evaluate_newest(trainer: Trainer, context: RunContext) -> dict[str, float]:
         if newest is None:
             raise InputError(f"{context.workdir}: no checkpoint to evaluate; train first, with --mode=train")
         state, _ = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
-        return {"step": newest, **evaluate(trainer, state)}
+        return {"step": newest, **(evaluate(trainer, state) or {})}

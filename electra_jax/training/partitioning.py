@@ -8,6 +8,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import numpy as np
+from flax.linen import spmd
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -122,7 +123,7 @@ def state_shardings(
     """
     # Traced outside the mesh context: there, unboxing would apply constraints to abstract values.
     boxed = jax.eval_shape(make_state, jax.eval_shape(lambda: jax.random.key(0)))
-    wanted = nn.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, table(sharding, changes))
+    wanted = spmd.logical_to_mesh_sharding(nn.get_partition_spec(boxed), mesh, table(sharding, changes))
     abstract = nn.unbox(boxed)
 
     def fit(path: tuple, leaf: jax.ShapeDtypeStruct, placement: NamedSharding) -> NamedSharding:

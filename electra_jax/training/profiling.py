@@ -63,13 +63,13 @@ class Profiler:
 
     def after(self, step: int, results: object) -> None:
         """To be called after update `step` was dispatched, with what it returns."""
-        if self._tracing and step == self._steps.last:
+        if self._steps and self._tracing and step == self._steps.last:
             jax.block_until_ready(results)
             self.close()
 
     def close(self) -> None:
         """Ends a trace that is being written."""
-        if not self._tracing:
+        if self._steps is None or not self._tracing:
             return
         self._tracing = False
         jax.profiler.stop_trace()

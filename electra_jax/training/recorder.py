@@ -3,7 +3,7 @@
 import contextlib
 import math
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Iterator
 from typing import Any
 
@@ -39,7 +39,7 @@ class Recorder:
         self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if cluster.is_first else None, resumed_at=step)
         self._peak_flops, _ = device_speed.peak_flops_per_second()
         self._pending: deque[tuple[int, Sums]] = deque()
-        self._seconds: Counter[str] = Counter()  # By what they were spent on, since the last line.
+        self._seconds: dict[str, float] = {}  # By what they were spent on, since the last line.
         self._line_at = self._first_step_at = time.perf_counter()
         self._line_step = self._first_step = step
         self._tokens = self._flops = 0.0  # Since the last line.
@@ -60,7 +60,8 @@ class Recorder:
             self._flush()
         start = time.perf_counter()
         yield
-        self._seconds[activity] += time.perf_counter() - start
+        spent = self._seconds.get(activity, 0.0)
+        self._seconds[activity] = spent + time.perf_counter() - start
 
     def compiled(self, programs: CompiledPrograms) -> None:
         """Says how much of the compiling the cache has saved."""

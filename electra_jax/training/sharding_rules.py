@@ -80,8 +80,8 @@ def problems(sharding: str, changes: str) -> Iterable[str]:
         yield f"{changes!r} has several entries for {repeated[0]!r}, expected one"
         return
     placed: dict[str, MeshAxes] = {}
-    for name, axes in table(sharding, changes):
-        placed.setdefault(name, axes)
+    for name, mesh_axis in table(sharding, changes):
+        placed.setdefault(name, mesh_axis)
     for array in ARRAYS:
         used = [(axis, name) for name in array for axis in mesh_axes(placed[name])]
         for axis in AXES:

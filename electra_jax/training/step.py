@@ -10,6 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from flax.linen import spmd
 from jax.sharding import PartitionSpec
 
 from electra_jax.models.draws import Microbatch
@@ -92,7 +93,7 @@ def _accumulated(job: Job, count: int, placed: Callable[[Params], Params]) -> Ca
 
     def split(leaf: jax.Array) -> jax.Array:
         microbatches = jnp.swapaxes(leaf.reshape(-1, count, *leaf.shape[1:]), 0, 1)
-        return nn.with_logical_constraint(microbatches, (None, "batch", *[None] * (leaf.ndim - 1)))
+        return spmd.with_logical_constraint(microbatches, (None, "batch", *[None] * (leaf.ndim - 1)))
 
     def gradients_of(params: Params, batch: Batch, key: jax.Array) -> tuple:
         weights = job.loss_weights(batch, key)

@@ -4,7 +4,7 @@ import contextlib
 import copy
 import dataclasses
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypedDict
 
 import flax.linen as nn
 import jax
@@ -162,10 +162,19 @@ def _shape_of(batch: Batch) -> Hashable:
     return structure, tuple(leaf.shape for leaf in leaves)
 
 
-def placement(config: PretrainingConfig | FinetuningConfig) -> dict[str, Any]:
-    """The fields of `LoopConfig` that say where a run's arrays live and how its batches are worked through."""
+class Placement(TypedDict):
+    """The fields of `LoopConfig` for sharding and gradient accumulation."""
+
+    sharding: str
+    rules: str
+    shard_optimizer: bool
+    accumulation: int
+
+
+def placement(config: PretrainingConfig | FinetuningConfig) -> Placement:
+    """The sharding and the gradient accumulation that a config asks for."""
     mesh = config.mesh
-    return dict(
+    return Placement(
         sharding=mesh.sharding,
         rules=mesh.rules,
         shard_optimizer=mesh.shard_optimizer,

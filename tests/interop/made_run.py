@@ -8,7 +8,7 @@ import optax
 
 from electra_jax.configs import small
 from electra_jax.interop.model import in_float32
-from electra_jax.pretraining.pretraining_job import encoder_config
+from electra_jax.pretraining.jobs import encoder_config
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState

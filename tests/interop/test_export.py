@@ -13,7 +13,7 @@ from electra_jax.interop import export, google_checkpoint, huggingface_folder, n
 from electra_jax.interop.checkpoints import open_model
 from electra_jax.interop.export_formats import FORMATS
 from electra_jax.interop.model import in_float32
-from electra_jax.pretraining.pretraining_job import encoder_config
+from electra_jax.pretraining.jobs import encoder_config
 from tests.configs import typed
 from tests.interop import made, peer
 

@@ -11,7 +11,7 @@ import pytest
 
 from electra_jax.configs import base, large, small
 from electra_jax.interop import huggingface
-from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.pretraining.jobs import pretraining_job
 from tests.configs import typed
 from tests.interop import peer
 

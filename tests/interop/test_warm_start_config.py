@@ -9,7 +9,7 @@ from electra_jax.config import schema
 from electra_jax.errors import InputError
 from electra_jax.interop import native_format
 from electra_jax.interop.warm_start import fit, repeat
-from electra_jax.pretraining.pretraining_job import encoder_config
+from electra_jax.pretraining.jobs import encoder_config
 from tests.configs import preset, typed
 from tests.interop import made, peer
 

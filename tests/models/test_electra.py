@@ -12,8 +12,8 @@ from electra_jax.config import field
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.models.encoder import Embeddings, EncoderConfig
 from electra_jax.pretraining.corruption import SpecialTokens, num_slots
+from electra_jax.pretraining.jobs import encoder_config, pretraining_job
 from electra_jax.pretraining.objectives import Objective, electra_loss, electra_metrics, electra_outputs
-from electra_jax.pretraining.pretraining_job import encoder_config, pretraining_job
 from electra_jax.training.partitioning import make_mesh, placed_on
 from tests.configs import typed
 

@@ -8,7 +8,7 @@ import pytest
 from electra_jax.models import flops
 from electra_jax.models.electra import Electra, MaskedLanguageModel
 from electra_jax.pretraining.corruption import num_slots
-from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.pretraining.jobs import pretraining_job
 from tests.configs import typed
 
 

@@ -12,8 +12,8 @@ import pytest
 
 from electra_jax.models import flops
 from electra_jax.pretraining import objectives
+from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.pretraining.objectives import Corrective, corrective_metrics
-from electra_jax.pretraining.pretraining_job import pretraining_job
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import initial_state
 from electra_jax.training.step import make_train_step

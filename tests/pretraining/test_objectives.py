@@ -157,6 +157,8 @@ GIVEN = ElectraOutputs(
     corrupted_BxL=np.array([[2, 8, 8, 9, 3], [2, 6, 3, 0, 0]]),
     replaced_BxL=np.array([[False, True, False, False, False], [False, True, False, True, False]]),
     discriminator_logits_BxL=np.array([[-2.0, 1.5, 0.5, -0.5, -3.0], [-1.0, -0.25, 0.75, 9.0, -9.0]]),
+    generator_hidden_BxLxD=np.zeros((2, 5, 1)),
+    discriminator_hidden_BxLxD=np.zeros((2, 5, 1)),
 )
 
 

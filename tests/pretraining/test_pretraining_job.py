@@ -10,9 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from electra_jax.pretraining import objectives, schedules
-from electra_jax.pretraining import pretraining_job as job_module
-from electra_jax.pretraining.pretraining_job import ElectraJob, MaskedLanguageModelJob, pretraining_job
+from electra_jax.pretraining import electra_job, objectives, schedules
+from electra_jax.pretraining.electra_job import ElectraJob
+from electra_jax.pretraining.jobs import pretraining_job
+from electra_jax.pretraining.mlm_job import MaskedLanguageModelJob
+from electra_jax.text.dataset import row_batches
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import initial_state
 from electra_jax.training.step import make_train_step
@@ -198,10 +200,8 @@ def test_an_evaluation_of_packed_rows_counts_words_of_all_documents(quick_jit):
 
 def test_an_evaluation_reads_packed_rows_the_same_way_both_times(quick_jit, monkeypatch):
     # Where both generators write one and the same word, both scores are of the same rows.
-    monkeypatch.setattr(
-        objectives, "sample_tokens", lambda key, logits, temperature, microbatch: 7 + 0 * logits.argmax(-1)
-    )
-    monkeypatch.setattr(job_module, "sample_unigrams", lambda key, counts, shape: jnp.full(shape, 7, jnp.int32))
+    monkeypatch.setattr(objectives, "sample_tokens", lambda key, logits, *_: 7 + 0 * logits.argmax(-1))
+    monkeypatch.setattr(electra_job, "sample_unigrams", lambda key, counts, shape: jnp.full(shape, 7, jnp.int32))
     job = tiny_job(dataset=packed_dataset(), rows="packed")
     sums = evaluated(job, drawn_params(job), quick_jit(job.evaluate))
     assert sums["own_histogram"][1].any()
@@ -239,10 +239,9 @@ def test_the_weights_of_the_sources_reach_the_batches(monkeypatch):
     config.data.sources = ("a.txt#weight=3", "b.txt")
     config.data.mixture_temperature = 2.0
     asked = {}
-    monkeypatch.setattr(job_module.row_batches, "training_batches", lambda split, **options: asked.update(options))
-    pretraining_job(
-        config, types.SimpleNamespace(tokenizer=stand_in_dataset().tokenizer, train=None), "cpu"
-    ).training_batches(5)
+    monkeypatch.setattr(row_batches, "training_batches", lambda split, **options: asked.update(options))
+    dataset = types.SimpleNamespace(tokenizer=stand_in_dataset().tokenizer, train=None)
+    pretraining_job(typed(config), dataset, "cpu").training_batches(5)
     assert asked["weights"] == (3.0, 1.0)
     assert asked["temperature"] == 2.0
     assert asked["start"] == 5

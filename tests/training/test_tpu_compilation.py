@@ -10,7 +10,7 @@ import pytest
 
 from electra_jax.configs import base, camembert_base, small
 from electra_jax.errors import InputError
-from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.tpu_planning.topologies import make_slice
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer

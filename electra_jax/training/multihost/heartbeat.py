@@ -169,7 +169,7 @@ class Watch(threading.Thread):
             except jax.errors.JaxRuntimeError:
                 continue  # Process 0 cannot be reached; if that lasts, JAX ends this process.
             if self.ended is not None:
-                self._end()
+                self._end(self.ended)
                 return
 
     def _look(self) -> None:
@@ -221,12 +221,12 @@ class Watch(threading.Thread):
         """Tells the others how far this process has come, also when it is past the last poll of an agreement."""
         self._store.set(f"polls/{agreement.key}/{self._member.index}", str(agreement.hear()))
 
-    def _end(self) -> None:
+    def _end(self, ended: Ended) -> None:
         """Ends the process, if its main thread does not."""
         if self.leaving.wait(_GRACE_SECONDS) or self._finished.is_set():
             return
-        print(f"\n{self.ended.text}", file=sys.stderr, flush=True)
+        print(f"\n{ended.text}", file=sys.stderr, flush=True)
         try:
-            self._member.vanish(self.ended.exit_code)
+            self._member.vanish(ended.exit_code)
         finally:
-            os._exit(self.ended.exit_code)
+            os._exit(ended.exit_code)

@@ -1,5 +1,7 @@
 """Finding the other processes of a run, and joining them."""
 
+from collections.abc import Mapping
+
 import jax
 
 from electra_jax.errors import InputError
@@ -13,11 +15,11 @@ _SHUTDOWN_SECONDS = 60
 
 def check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
     """Raises InputError unless there are all of the three flags or none, and they fit each other."""
-    flags = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
-    missing = [name for name, value in flags.items() if value is None]
-    if len(missing) == len(flags):
-        return
-    if missing:
+    if coordinator is None or num_processes is None or process_id is None:
+        flags = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
+        missing = [name for name, value in flags.items() if value is None]
+        if len(missing) == len(flags):
+            return
         raise InputError(
             f"{' and '.join(f'--{name}' for name in missing)} missing: give --coordinator=HOST:PORT, --num_processes=N "
             "and --process_id=I together, or none of them to let JAX find the processes of a TPU pod, of SLURM or of "
@@ -51,6 +53,11 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         coordinator, num_processes, process_id = _detected(seconds)
     if coordinator is None or num_processes == 1:
         return Cluster()
+    if num_processes is None or process_id is None:
+        raise InputError(
+            f"found process 0 at {coordinator}, but not how many processes there are and which one this is; give "
+            "--coordinator=HOST:PORT, --num_processes=N and --process_id=I"
+        )
     rendezvous.meet(coordinator, num_processes, process_id, seconds)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # It would catch SIGTERM in place of `stopping`, also where nobody asks for it, and does not know Ctrl-C.
@@ -99,7 +106,8 @@ def check_rows(sharding: jax.sharding.Sharding, batch_size: int) -> None:
       InputError: devices of several processes take the same rows.
     """
     rows: dict[int, set[int]] = {}
-    for device, (part, *_) in sharding.devices_indices_map((batch_size,)).items():
+    placed: Mapping[jax.Device, tuple[slice, ...]] = sharding.devices_indices_map((batch_size,))
+    for device, (part, *_) in placed.items():
         rows.setdefault(device.process_index, set()).update(range(*part.indices(batch_size)))
     if any(len(own) * len(rows) != batch_size for own in rows.values()):
         raise InputError(

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from electra_jax.configs import hybrid_small
-from electra_jax.pretraining.pretraining_job import pretraining_job
+from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.training import partitioning
 from electra_jax.training.trainer import make_trainer
 from tests.configs import typed
