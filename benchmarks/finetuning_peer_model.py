@@ -120,9 +120,12 @@ class Recipe:
         Raises:
           ValueError: the settings ask for what is not built here.
         """
-        for name, built in {"schedule": "linear", "gradient_scope": "global"}.items():
-            if settings[name] != built:
-                raise ValueError(f"config.optimizer.{name}: {settings[name]!r}, and the peer knows only {built!r}")
+        for name, found, built in (
+            ("schedule", settings.schedule, "linear"),
+            ("gradient_scope", settings.gradient_scope, "global"),
+        ):
+            if found != built:
+                raise ValueError(f"config.optimizer.{name}: found {found!r}, expected {built!r}, all that the peer has")
         self._settings, self._steps = settings, steps
         self._warmup_steps = int(settings.warmup_fraction * steps)
         named = dict(model.named_parameters())

@@ -187,17 +187,18 @@ class AnsweringTask:
 
     def description(self) -> dict[str, Any]:
         """See `Task`."""
-        names = (
-            "head",
-            "unanswerable",
-            "null_threshold",
-            "max_length",
-            "stride",
-            "longest_question",
-            "longest_answer",
-            "beams",
-        )
-        return {"kind": self.kind, **{name: self._settings[name] for name in names}}
+        settings = self._settings
+        return {
+            "kind": self.kind,
+            "head": settings.head,
+            "unanswerable": settings.unanswerable,
+            "null_threshold": settings.null_threshold,
+            "max_length": settings.max_length,
+            "stride": settings.stride,
+            "longest_question": settings.longest_question,
+            "longest_answer": settings.longest_answer,
+            "beams": settings.beams,
+        }
 
 
 def _check_answers(field: str, splits: Mapping[str, Sequence[QuestionExample]]) -> None:
