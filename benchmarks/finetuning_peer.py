@@ -17,6 +17,7 @@ door keeps it, which makes PyTorch a little faster, too.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import json
 import pathlib
@@ -35,9 +36,9 @@ from benchmarks.finetuning_peer_model import Peer, Recipe, network_folder, open_
 from electra_jax import allocator, presets
 from electra_jax.config import schema
 from electra_jax.config.files import typed_finetuning
-from electra_jax.config.finetuning import FinetuningConfig, TaskConfig
+from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig, TaggingConfig
 from electra_jax.finetuning.data import spans
-from electra_jax.finetuning.data.examples import Example
+from electra_jax.finetuning.data.examples import SentenceExample, TextExample, of_kind
 from electra_jax.finetuning.data.reading import read_splits
 from electra_jax.finetuning.metrics import label_metrics
 
@@ -86,28 +87,41 @@ def prepare(config: FinetuningConfig, folder: pathlib.Path) -> Prepared:
     if len(config.tasks) != 1 or config.loss_reduction != "mean":
         raise ValueError(f"expected one task, found {len(config.tasks)}; and the mean loss, {config.loss_reduction!r}")
     ((name, task),) = config.tasks.items()
-    if task.kind not in ("classification", "regression", "tagging") or task.head != "paper":
+    if task.kind == "multilabel" or task.head != "paper" or not isinstance(task, ClassificationConfig | TaggingConfig):
         raise ValueError(f"config.tasks.{name}: a peer of kind {task.kind!r} with head {task.head!r} is not built")
     splits = read_splits(name, task, config.data.directory, config.data.download_cache).splits
     tokenizer = transformers.AutoTokenizer.from_pretrained(config.data.tokenizer.source or folder)
-    make = _tagging if task.kind == "tagging" else _classification
-    return make(task, splits["train"], splits["dev"], tokenizer)
+    if isinstance(task, TaggingConfig):
+        sentences = {split: of_kind(splits[split], SentenceExample) for split in ("train", "dev")}
+        return _tagging(task, sentences["train"], sentences["dev"], tokenizer)
+    texts = {split: of_kind(splits[split], TextExample) for split in ("train", "dev")}
+    return _classification(task, texts["train"], texts["dev"], tokenizer)
 
 
 def _classification(
-    task: TaskConfig, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
+    task: ClassificationConfig,
+    train: Sequence[TextExample],
+    dev: Sequence[TextExample],
+    tokenizer: transformers.PreTrainedTokenizerBase,
 ) -> Prepared:
-    classes = [] if task.kind == "regression" else list(task.labels) or sorted({example.label for example in train})
+    classes = [] if task.kind == "regression" else list(task.labels) or sorted({str(each.label) for each in train})
     scale = task.label_scale
 
-    def rows(examples: Sequence[Example]) -> list[Row]:
+    def target(example: TextExample) -> float:
+        if classes:
+            return classes.index(str(example.label))
+        if not isinstance(example.label, float):
+            raise TypeError(f"{example.place}: found the label {example.label!r}, expected a number")
+        return example.label / scale
+
+    def rows(examples: Sequence[TextExample]) -> list[Row]:
         encoded = tokenizer(
             *([example.texts[place] for example in examples] for place in range(len(examples[0].texts))),
             truncation="longest_first",
             max_length=task.max_length,
             return_token_type_ids=True,
         )
-        labels = [classes.index(example.label) if classes else example.label / scale for example in examples]
+        labels = [target(example) for example in examples]
         columns = zip(encoded["input_ids"], encoded["token_type_ids"], labels, strict=True)
         return [{"tokens": tokens, "segments": segments, "label": label} for tokens, segments, label in columns]
 
@@ -123,24 +137,27 @@ def _classification(
 
 
 def _tagging(
-    task: TaskConfig, train: Sequence[Example], dev: Sequence[Example], tokenizer: transformers.PreTrainedTokenizerBase
+    task: TaggingConfig,
+    train: Sequence[SentenceExample],
+    dev: Sequence[SentenceExample],
+    tokenizer: transformers.PreTrainedTokenizerBase,
 ) -> Prepared:
-    scheme = spans.scheme_of([example.tags for example in train]) if task.spans else None
+    scheme = spans.scheme_of([example.known_tags for example in train]) if task.spans else None
 
-    def trained(example: Example) -> Sequence[str]:
-        return spans.to_bioes(example.tags, scheme) if scheme else example.tags
+    def trained(example: SentenceExample) -> Sequence[str]:
+        return spans.to_bioes(example.known_tags, scheme) if scheme else example.known_tags
 
     tags = sorted({tag for example in train for tag in trained(example)})
     numbers = {tag: number for number, tag in enumerate(tags)}
 
-    def rows(examples: Sequence[Example]) -> list[Row]:
+    def rows(examples: Sequence[SentenceExample]) -> list[Row]:
         encoded = tokenizer(
             [list(example.words) for example in examples],
             is_split_into_words=True,
             truncation=True,
             max_length=task.max_length,
         )
-        made = []
+        made: list[Row] = []
         for number, example in enumerate(examples):
             words = encoded.word_ids(number)
             # Places of first pieces by word: a word that did not fit, or that is nothing to the tokenizer, has none.
@@ -149,8 +166,8 @@ def _tagging(
             for word, place in places.items():
                 first[place], tag[place] = 1, numbers.get(own[word], 0)
             segments = [task.segment] * len(words)
-            row = {"tokens": encoded["input_ids"][number], "segments": segments, "first": first, "tag": tag}
-            made.append(row | {"places": places})
+            tokens = encoded["input_ids"][number]
+            made.append({"tokens": tokens, "segments": segments, "first": first, "tag": tag, "places": places})
         return made
 
     def said(words: Sequence[str]) -> list[str]:
@@ -254,9 +271,10 @@ def our_updates(config: FinetuningConfig) -> Callable[[int], tuple[Mapping[str, 
     with tempfile.TemporaryDirectory() as empty:
         beginning = run.start(config, pathlib.Path(empty), line)
     tasks = run.make_tasks(config, examples, beginning.tokenizer)
-    trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
+    job = run.make_job(config, tasks, beginning)
+    trainer = run.make_trainer(config, job, line)
     trainer.start_from(beginning.params())
-    (name, rows), pad_id = next(iter(trainer.job.order.rows.items())), beginning.tokenizer.pad_id
+    (name, rows), pad_id = next(iter(job.order.rows.items())), beginning.tokenizer.pad_id
 
     def updates(length: int) -> tuple[Mapping[str, np.ndarray], Callable[[], None]]:
         draw = np.random.default_rng(length)
@@ -291,7 +309,8 @@ def measure_speed(config: FinetuningConfig, prepared: Prepared, folder: pathlib.
         model = make_model(config, prepared, folder, config.seed)
         recipe = Recipe(model, config.optimizer, steps=10_000)
         batch = {name: torch.as_tensor(array) for name, array in arrays.items()}
-        sides = {"electra_jax": our_update, "pytorch": lambda m=model, r=recipe, b=batch: r.update(m, b, step=0)}
+        pytorch_update = functools.partial(recipe.update, model, batch, step=0)
+        sides: dict[str, Callable[[], object]] = {"electra_jax": our_update, "pytorch": pytorch_update}
         times: dict[str, list[float]] = {side: [] for side in sides}
         for update in sides.values():
             update()

@@ -1,6 +1,6 @@
 """The fine-tuning recipe of `configs/finetune/base.py` once more, in PyTorch and with transformers' encoder.
 
-Nothing here is taken from electra_jax, so that an error of ours cannot be on both sides of a comparison. Batches are
+No code here is taken from electra_jax, so that an error of ours cannot be on both sides of a comparison. Batches are
 dicts of arrays that have the same names as ours. Axis letters: see the legend in `electra_jax/models/layers.py`.
 """
 
@@ -10,12 +10,15 @@ import json
 import pathlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING
 
 import torch
 import transformers
 from safetensors.torch import load_file
 from torch import nn
+
+if TYPE_CHECKING:
+    from electra_jax.config.finetuning import FinetuningModelConfig, FinetuningOptimizerConfig
 
 Batch = Mapping[str, torch.Tensor]
 
@@ -33,7 +36,9 @@ def network_folder(path: str) -> pathlib.Path:
     raise FileNotFoundError(f"{path}: no config.json there nor in discriminator/, expected a Hugging Face folder")
 
 
-def open_encoder(folder: pathlib.Path, settings: Any, random_weights: bool) -> transformers.ElectraModel:
+def open_encoder(
+    folder: pathlib.Path, settings: FinetuningModelConfig, random_weights: bool
+) -> transformers.ElectraModel:
     """transformers' ELECTRA with the weights of a folder, or with its own initial ones.
 
     A BERT is an ELECTRA whose embeddings are as wide as its layers and whose pooler nobody asks.
@@ -91,7 +96,7 @@ class Peer(nn.Module):
         hidden_BxLxD = self.encoder(
             input_ids=tokens_BxL,
             token_type_ids=batch["segments"],
-            attention_mask=(tokens_BxL != self.encoder.config.pad_token_id).long(),
+            attention_mask=tokens_BxL.ne(self.encoder.config.pad_token_id or 0).long(),
         ).last_hidden_state
         return self.head(self.dropout(hidden_BxLxD if self.kind == "tagging" else hidden_BxLxD[:, 0]))
 
@@ -109,7 +114,7 @@ class Peer(nn.Module):
 class Recipe:
     """Clipping, Adam without bias correction, decoupled weight decay, layer-wise decay, and the linear schedule."""
 
-    def __init__(self, model: Peer, settings: Any, steps: int) -> None:
+    def __init__(self, model: Peer, settings: FinetuningOptimizerConfig, steps: int) -> None:
         """Begins with moments of zero.
 
         Args:
@@ -120,13 +125,16 @@ class Recipe:
         Raises:
           ValueError: the settings ask for what is not built here.
         """
-        for name, built in {"schedule": "linear", "gradient_scope": "global"}.items():
-            if settings[name] != built:
-                raise ValueError(f"config.optimizer.{name}: {settings[name]!r}, and the peer knows only {built!r}")
+        for name, found, built in (
+            ("schedule", settings.schedule, "linear"),
+            ("gradient_scope", settings.gradient_scope, "global"),
+        ):
+            if found != built:
+                raise ValueError(f"config.optimizer.{name}: found {found!r}, expected {built!r}, all that the peer has")
         self._settings, self._steps = settings, steps
         self._warmup_steps = int(settings.warmup_fraction * steps)
         named = dict(model.named_parameters())
-        self._params = list(named.values())
+        self._params: list[torch.Tensor] = list(named.values())
         layers = model.encoder.config.num_hidden_layers
         self._scales = [depth_scale(name, layers, settings.layer_decay, settings.top_layer_exponent) for name in named]
         self._decays = [
@@ -148,9 +156,9 @@ class Recipe:
         for param in self._params:
             param.grad = None
         loss = model.loss(batch)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self._params, self._settings.clip_norm, foreach=True)
-        self._apply([param.grad for param in self._params], self.rate(step))
+        self._apply([param.grad for param in self._params if param.grad is not None], self.rate(step))
         return float(loss.detach())
 
     @torch.no_grad()

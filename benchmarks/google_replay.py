@@ -200,6 +200,8 @@ def replay(trace: Trace, config: PretrainingConfig, steps: int) -> Replay:
     if steps > len(trace.segments):
         raise InputError(f"--updates={steps}: the recording has {len(trace.segments)} updates; give at most as many")
     job = pretraining_job(config, None, "cpu")
+    if not isinstance(job, ElectraJob):
+        raise TypeError(f"found {type(job).__name__}, expected the config of an ElectraJob")
     replayed = ReplayedJob(job)
     settings = OptimizerConfig.of(config.optimizer, steps=config.steps, warmup_steps=config.optimizer.warmup_steps)
     transformation = optimizer(settings)
@@ -212,11 +214,17 @@ def replay(trace: Trace, config: PretrainingConfig, steps: int) -> Replay:
     nothing = {name: jnp.zeros(2) for name in (*metrics, "loss", "gradient_norm")}
     params = jax.tree.map(jnp.asarray, trace.initial)
     state = TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params), nothing)
-    update = jax.jit(make_train_step(replayed, transformation, settings, log_every_steps=1))
+    step_of_replay = make_train_step(
+        replayed,  # type: ignore[arg-type]  # has what a step calls of `Job`: at, loss
+        transformation,
+        settings,
+        log_every_steps=1,
+    )
+    update = jax.jit(step_of_replay)
     outputs = jax.jit(replayed.outputs)
     slots = jax.jit(lambda row: _slots_used(job.objective, row, key))
     values: dict[str, list[float]] = {name: [] for name in trace.values}
-    seen: dict[str, list[np.ndarray]] = {name: [] for name in Replay._fields if name != "values"}
+    seen: dict[str, list[jax.Array]] = {name: [] for name in Replay._fields if name != "values"}
     for step in range(steps):
         made = outputs(state.params, batch(step))
         state, metrics = update(state, batch(step), key)

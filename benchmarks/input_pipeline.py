@@ -85,12 +85,15 @@ def measure_start(split: Split, batch_size: int) -> None:
 def compare_processes(split: Split, batch_size: int) -> None:
     """Prints whether 1, 2, 4 and 8 processes read the same global batches."""
 
-    def read(**options: int) -> list[np.ndarray]:
-        return list(itertools.islice(training_batches(split, batch_size=batch_size, seed=0, start=_LATE, **options), 4))
+    def read(index: int = 0, count: int = 1) -> list[np.ndarray]:
+        batches = training_batches(
+            split, batch_size=batch_size, seed=0, start=_LATE, process_index=index, process_count=count
+        )
+        return list(itertools.islice(batches, 4))
 
     whole = np.stack(read())
     for count in (2, 4, 8):
-        parts = [read(process_index=index, process_count=count) for index in range(count)]
+        parts = [read(index, count) for index in range(count)]
         same = np.array_equal(whole, np.concatenate(parts, axis=1))
         print(
             f"length {split.length}, batch {batch_size}: {count} processes read {'the same' if same else 'OTHER'} rows"

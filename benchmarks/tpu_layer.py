@@ -9,7 +9,8 @@ Nothing is measured: cycles are the compiler's estimates, and a kernel's what it
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 from unittest import mock
 
 from absl import app, flags
@@ -20,13 +21,13 @@ _WIDTH = flags.DEFINE_integer("width", 768, "Of the layer: 768 is ELECTRA-Base's
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "The TPU; one of its chips is compiled for.")
 
 
-def _without() -> dict[str, contextlib.AbstractContextManager]:
+def _without() -> dict[str, Callable[[], contextlib.AbstractContextManager]]:
     """The layer as it is, and with a usual way in place of one of ours."""
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
 
-    from electra_jax.models import attention, encoder, layers
+    from electra_jax.models import attention, attention_kernel, encoder, layers
 
     def flax_layer_norm(epsilon: float, dtype: jnp.dtype, name: str | None = None) -> nn.LayerNorm:
         return nn.LayerNorm(epsilon=epsilon, dtype=dtype, use_fast_variance=False, name=name)
@@ -58,7 +59,7 @@ def _without() -> dict[str, contextlib.AbstractContextManager]:
         return stack
 
     def plain() -> contextlib.AbstractContextManager:
-        return mock.patch.object(attention.attention_kernel, "fits", return_value=False)
+        return mock.patch.object(attention_kernel, "fits", return_value=False)
 
     return {
         "as it is": contextlib.nullcontext,
@@ -90,7 +91,7 @@ def main(_: list[str]) -> None:
     )
     plain = Layer(dataclasses.replace(config, attention="plain"))
 
-    def placed(tree: object) -> object:
+    def placed(tree: Any) -> Any:
         return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=place), tree)
 
     hidden = jax.ShapeDtypeStruct((rows, length, width), jnp.bfloat16)
@@ -100,7 +101,7 @@ def main(_: list[str]) -> None:
 
     def both_ways(params: dict, hidden: jax.Array, ids: jax.Array, key: jax.Array, gradient: jax.Array) -> tuple:
         def forward(params: dict, hidden: jax.Array) -> jax.Array:
-            return Layer(config).apply(params, hidden, ids, False, rngs={"dropout": key})
+            return jnp.asarray(Layer(config).apply(params, hidden, ids, False, rngs={"dropout": key}))
 
         outputs, backward = jax.vjp(forward, params, hidden)
         return outputs, backward(gradient)
@@ -109,7 +110,7 @@ def main(_: list[str]) -> None:
     for name, context in _without().items():
         with context():
             lowered = jax.jit(lambda *inputs: both_ways(*inputs)).lower(*placed((params, hidden, ids, key, hidden)))
-            costs = read_costs(lowered.compile().as_text(), chip)
+            costs = read_costs(lowered.compile().as_text() or "", chip)
         print(f"{costs.cycles / 1e6:6.2f} M cycles  {useful / costs.cycles:6.1%} of peak  {name}", flush=True)
 
 

@@ -107,8 +107,9 @@ class Comparison:
         Only scores of the dev split take part.
         """
         metric = TASKS[task].metrics[0]
-        results = {rate: self.store.result(piece) for rate, piece in self.grid(contender, task).items()}
-        if not results or None in results.values():
+        grid = self.grid(contender, task)
+        results = {rate: result for rate, piece in grid.items() if (result := self.store.result(piece)) is not None}
+        if not grid or len(results) < len(grid):
             return None
         return chosen_rate({rate: result["dev"][metric] for rate, result in results.items()})
 

@@ -5,9 +5,13 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from benchmarks.objectives.statistics import Statistic
 from benchmarks.objectives.tasks import RANDOM
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 Lines = Mapping[str, Sequence[tuple[float, Statistic]]]
 
@@ -52,7 +56,7 @@ def draw(panels: Mapping[str, Lines], title: str, x_label: str) -> bytes:
     return stream.getvalue()
 
 
-def _line(axes: object, name: str, points: Sequence[tuple[float, Statistic]], colour: str) -> None:
+def _line(axes: Axes, name: str, points: Sequence[tuple[float, Statistic]], colour: str) -> None:
     if name == RANDOM:
         ((_, found),) = points
         axes.axhline(found.mean, color=colour, linestyle="--", label="random weights")

@@ -163,6 +163,7 @@ def _plan(fields: Mapping[str, Any], problems: list[str]) -> Plan:
     baseline = table.take("baseline", lambda value: value in contenders, f"a contender ({', '.join(contenders)})")
     seeds = table.take("seeds", _is_seeds, "a list of different whole numbers, 0 or more, such as [1, 2, 3]")
     warmup = table.take("warmup_fraction", lambda value: _is_number(value) and 0 <= value < 1, "0 to below 1", 0.05)
+    given = {name: _task(name, value, problems) for name, value in table.tables("tasks").items()}
     plan = Plan(
         baseline=baseline,
         seeds=tuple(seeds or ()),
@@ -171,9 +172,9 @@ def _plan(fields: Mapping[str, Any], problems: list[str]) -> Plan:
         budgets=_budgets(table.take("budgets", lambda _: True, "a table"), problems),
         contenders=contenders,
         finetuning=_finetuning(table.take("finetuning", lambda _: True, "a table", {}), problems),
-        tasks={name: _task(name, value, problems) for name, value in table.tables("tasks").items()},
+        tasks={name: settings for name, settings in given.items() if settings is not None},
     )
-    if "tasks" in fields and not plan.tasks:
+    if "tasks" in fields and not given:
         table.problem("tasks", {}, f"at least one of {', '.join(tasks.TASKS)}")
     table.end([field.name for field in dataclasses.fields(Plan)])
     return plan

@@ -156,6 +156,8 @@ def _runs(kind: str, amounts: tuple[float, ...], contender: str, cost: StepCost,
         scored = tuple((amount, distance * round(amount / amounts[0])) for amount in amounts)
         return [Run(contender, kind, amounts[-1], seed, scored[-1][1], scored)]
     unit = cost.flops if kind == "flops" else cost.seconds
+    if unit is None:
+        raise ValueError(f"{contender}: a budget in seconds needs the measured seconds of a step")
     steps = {amount: round(amount / unit) for amount in amounts}
     return [Run(contender, kind, amount, seed, steps[amount], ((amount, steps[amount]),)) for amount in amounts]
 

@@ -15,6 +15,8 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
 from benchmarks.objectives.work import Piece, Store
+from electra_jax.config.finetuning import FinetuningConfig
+from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError, Preempted, RunError
 from electra_jax.progress import ProgressLine
 from electra_jax.wording import duration
@@ -187,13 +189,12 @@ def _perform(piece: Piece, store: Store, line: ProgressLine, finetuner: list[Any
 
     folder = store.folder(piece)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    match piece.work:
-        case "calibration":
-            return training.step_seconds(piece.config, folder, line)
-        case "pretraining":
-            return training.pretrain(piece.config, folder, line)
-        case "similarity":
-            return scoring.similarity(piece.config, folder, line)
+    if isinstance(piece.config, PretrainingConfig):
+        return training.pretrain(piece.config, folder, line)
+    if not isinstance(piece.config, FinetuningConfig):
+        return training.step_seconds(piece.config, folder, line)
+    if piece.work == "similarity":
+        return scoring.similarity(piece.config, folder, line)
     if not finetuner:
         finetuner.append(scoring.Finetuner())
     return finetuner[0].run(piece.config, folder, line)
@@ -220,7 +221,10 @@ def _start_worker(numbers: Any, jobs: int) -> None:
 
 def _end_with_parent() -> None:
     """Ends this process when the one that started it is gone, however it went."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    if parent is None:
+        return
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 
 

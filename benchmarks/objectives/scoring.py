@@ -15,6 +15,7 @@ import numpy as np
 from electra_jax.config import schema
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.finetuning import run
+from electra_jax.finetuning.data.examples import TextExample, of_kind
 from electra_jax.finetuning.finetuning_job import FinetuningJob
 from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.models.encoder import Embeddings, Encoder
@@ -54,7 +55,7 @@ class Finetuner:
         fields = schema.as_tree(config)
         recipe = {name: value for name, value in fields.items() if name not in _OF_THE_MODEL}
         recipe |= {"tokenizer": beginning.tokenizer.sha256, "encoder": beginning.encoder}
-        if recipe != self._recipe:
+        if self._trainer is None or recipe != self._recipe:
             tasks = run.make_tasks(config, run.read_examples(config, line), beginning.tokenizer)
             self._trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
             self._recipe = recipe
@@ -80,7 +81,7 @@ def similarity(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLi
     """
     use_compile_cache(config.compile_cache, workdir)
     (name,) = config.tasks
-    examples = run.read_examples(config, line)[name]["test"]
+    examples = of_kind(run.read_examples(config, line)[name]["test"], TextExample)
     beginning = run.start(config, workdir, line)
     # The sentences of a pair are read one by one, as two splits of equal length.
     sides = {
@@ -108,7 +109,9 @@ def _pooled(job: FinetuningJob, params: Mapping[str, Any], split: str) -> np.nda
         embedded_BxLxE = embeddings.apply(
             {"params": params["embeddings"]}, tokens_BxL, segments_BxL, deterministic=True
         )
-        hidden_BxLxD = encoder.apply({"params": params["encoder"]}, embedded_BxLxE, documents_BxL, deterministic=True)
+        hidden_BxLxD = jnp.asarray(
+            encoder.apply({"params": params["encoder"]}, embedded_BxLxE, documents_BxL, deterministic=True)
+        )
         real_BxLx1 = documents_BxL[..., None].astype(jnp.float32)
         total_BxD = jnp.sum(hidden_BxLxD.astype(jnp.float32) * real_BxLx1, axis=1)
         return total_BxD / jnp.maximum(jnp.sum(real_BxLx1, axis=1), 1.0)

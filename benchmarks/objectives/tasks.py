@@ -108,12 +108,12 @@ def prepare(name: str, directory: pathlib.Path, dev_examples: int, workdir: path
     train, dev, test = (
         next(directory.glob(pattern)).absolute() if pattern else None for pattern in (kind.train, kind.dev, kind.test)
     )
-    if kind.is_finetuned and dev is None:
+    if train is not None and dev is None:
         train, dev = _held_out(name, train, dev_examples, workdir)
     digest = hashlib.sha256()
     for path in filter(None, (train, dev, test)):
         digest.update(hashlib.sha256(path.read_bytes()).digest())
-    return TaskFiles(*(str(path or "") for path in (train, dev, test)), digest.hexdigest())
+    return TaskFiles(str(train or ""), str(dev or ""), str(test or ""), digest.hexdigest())
 
 
 def _held_out(name: str, source: pathlib.Path, count: int, workdir: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:

@@ -20,6 +20,8 @@ from benchmarks.objectives.recipes import Run
 from benchmarks.objectives.tasks import RANDOM, TASKS, TaskFiles
 from electra_jax import nested, storage
 from electra_jax.config import schema
+from electra_jax.config.finetuning import FinetuningConfig
+from electra_jax.config.pretraining import PretrainingConfig
 
 _SPLITS = ("train", "dev", "test")
 # What each random start draws its weights from; far from the seeds of other runs.
@@ -44,7 +46,7 @@ class Piece:
     name: str
     inputs: Mapping[str, Any]
     work: str
-    config: Any
+    config: PretrainingConfig | FinetuningConfig | Mapping[str, PretrainingConfig]
     kind: str
     amount: float
 
@@ -183,6 +185,8 @@ def scoring(
       store: knows where that run is.
     """
     model_config, is_random = pretrained.config, source.contender == RANDOM
+    if not isinstance(model_config, PretrainingConfig):
+        raise TypeError(f"{pretrained.name}: found work {pretrained.work!r}, expected a pre-training run")
     config = recipes.finetuning_config(
         plan, task, files, positions=model_config.model.positions, learning_rate=rate, seed=_first_seed(source)
     )

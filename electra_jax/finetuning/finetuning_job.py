@@ -13,17 +13,20 @@ import numpy as np
 
 from electra_jax.finetuning.data import task_batches
 from electra_jax.finetuning.data.task_batches import Batch, Order
-from electra_jax.finetuning.tasks.task import Predicted, Task
+from electra_jax.finetuning.tasks.task import Arrays, Predicted, Task
 from electra_jax.models import flops
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.encoder import Embeddings, Encoder, EncoderConfig
 from electra_jax.training.job import Params, Sums, Weights, Work
+from electra_jax.training.trainer import Trainer
 from electra_jax.wording import quantity
 
 # Streams folded into the step's key, so that no two draws of a step share bits.
 _EMBEDDINGS, _ENCODER, _HEAD = range(3)
 
 DEV = "dev"
+
+TracedBatch = Mapping[str, Arrays]  # As `Batch`, inside of a compiled function.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +46,7 @@ class FinetuningJob:
       pad_id: of the tokenizer.
     """
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[Task[Any], ...]
     encoder: EncoderConfig
     batch_size: int
     seed: int
@@ -79,7 +82,7 @@ class FinetuningJob:
         )
 
     @functools.cached_property
-    def _by_name(self) -> dict[str, Task]:
+    def _by_name(self) -> dict[str, Task[Any]]:
         return {task.name: task for task in self.tasks}
 
     @functools.cached_property
@@ -156,8 +159,8 @@ class FinetuningJob:
     def _outputs(
         self,
         params: Params,
-        task: Task,
-        arrays: Mapping[str, jax.Array],
+        task: Task[Any],
+        arrays: Arrays,
         key: jax.Array,
         deterministic: bool,
         microbatch: Microbatch = WHOLE_BATCH,
@@ -188,7 +191,7 @@ class FinetuningJob:
         del scores
         return ""
 
-    def loss_weights(self, batch: Batch, key: jax.Array) -> Weights:
+    def loss_weights(self, batch: TracedBatch, key: jax.Array) -> Weights:
         """See `Job`."""
         del key
         ((name, arrays),) = batch.items()
@@ -197,7 +200,7 @@ class FinetuningJob:
     def loss(
         self,
         params: Params,
-        batch: Batch,
+        batch: TracedBatch,
         key: jax.Array,
         weights: Weights | None = None,
         microbatch: Microbatch = WHOLE_BATCH,
@@ -218,10 +221,10 @@ class FinetuningJob:
             if curve != "loss" or len(self.tasks) > 1
         }
 
-    def _prefix(self, task: Task) -> str:
+    def _prefix(self, task: Task[Any]) -> str:
         return "" if len(self.tasks) == 1 else f"{task.name}/"
 
-    def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> dict[str, dict[str, jax.Array]]:
+    def evaluate(self, params: Params, batch: TracedBatch, key: jax.Array) -> dict[str, dict[str, Any]]:
         """See `Job`: the predictions for each row, and the loss."""
         ((name, arrays),) = batch.items()
         task = self._by_name[name]
@@ -243,7 +246,7 @@ class FinetuningJob:
             scores = {"score": float(mean)} | scores
         return scores
 
-    def predictions(self, task: Task, split: str, results: Sequence[Mapping[str, Any]]) -> Predicted:
+    def predictions(self, task: Task[Any], split: str, results: Sequence[Mapping[str, Any]]) -> Predicted:
         """What was predicted for each row of a split, first axis N, in the rows' order.
 
         Args:
@@ -274,7 +277,7 @@ class FinetuningJob:
         for task in self.tasks:
             yield from self.batches_of(task, DEV)
 
-    def batches_of(self, task: Task, split: str) -> Iterator[Batch]:
+    def batches_of(self, task: Task[Any], split: str) -> Iterator[Batch]:
         """This process's part of the batches of one split of a task."""
         return task_batches.evaluation_batches(
             task.name, task.splits[split], self._lengths[task.name], self.batch_size, self.pad_id, self._part()
@@ -284,13 +287,24 @@ class FinetuningJob:
         """Nothing to show while training: predictions are written at the end, for all examples."""
         return {}
 
-    def inspect(self, params: Params, batch: Batch, key: jax.Array) -> dict[str, jax.Array]:
+    def inspect(self, params: Params, batch: Any, key: jax.Array) -> dict[str, jax.Array]:
         """See `sample_batch`."""
         return {}
 
     def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """See `sample_batch`."""
         return []
+
+
+def job_of(trainer: Trainer) -> FinetuningJob:
+    """The job of a trainer that fine-tunes.
+
+    Raises:
+      TypeError: it trains something else.
+    """
+    if not isinstance(trainer.job, FinetuningJob):
+        raise TypeError(f"found a trainer of {type(trainer.job).__name__}, expected one of FinetuningJob")
+    return trainer.job
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:

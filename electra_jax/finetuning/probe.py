@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import pathlib
 import shutil
 import statistics
@@ -22,7 +23,7 @@ from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.probe import of_probe, probe_of
 from electra_jax.errors import InputError, MismatchError, Preempted
 from electra_jax.finetuning import run
-from electra_jax.finetuning.data.examples import SentenceExample, is_answered
+from electra_jax.finetuning.data.examples import SentenceExample, is_answered, of_kind
 from electra_jax.progress import ProgressLine, QuietLine
 from electra_jax.training import telemetry
 from electra_jax.training.run_context import RunContext
@@ -78,16 +79,17 @@ class Probe:
         line = _LiveLine(self.context.line)
         beginning = run.start(self.config, place, line)
         tasks = run.make_tasks(self.config, {name: self.examples}, beginning.tokenizer)
-        trainer = run.make_trainer(self.config, run.make_job(self.config, tasks, beginning), line)
-        cluster.agree("examples of the probe", run.data_facts(trainer.job, beginning), MismatchError)
-        for note in run.notes(self.config, trainer.job):
+        job = run.make_job(self.config, tasks, beginning)
+        trainer = run.make_trainer(self.config, job, line)
+        cluster.agree("examples of the probe", run.data_facts(job, beginning), MismatchError)
+        for note in run.notes(self.config, job):
             self.context.line.print(of_probe(note))
         results = {}
         for start, is_random in _STARTS.items():
             directory = place / start
             config = dataclasses.replace(self.config, random_weights=is_random)
             fields = run.recorded_fields(config, beginning)
-            first(lambda directory=directory, fields=fields: _write_config(directory, fields))
+            first(functools.partial(_write_config, directory, fields))
             taken = dataclasses.replace(beginning, params=dict) if is_random else beginning
             described = f"{workdir / 'config.json'}, config.probe"
             context = RunContext(directory, line, cluster)
@@ -149,13 +151,14 @@ def prepare(config: PretrainingConfig, context: RunContext) -> Probe | None:
     """
     probed = probe_of(config, model=str(context.workdir))
     done = context.workdir / DIRECTORY / RESULTS
-    if probed is None or context.cluster.from_first(done.exists):
+    if config.probe is None or probed is None or context.cluster.from_first(done.exists):
         return None
     (name,) = probed.tasks
     try:
-        examples = run.read_examples(probed, context.line)[name]
+        splits = run.read_examples(probed, context.line)[name]
     except InputError as error:
         raise InputError(of_probe(str(error))) from error
+    examples = {split: of_kind(found, SentenceExample) for split, found in splits.items()}
     return Probe(probed, config.probe.reference, examples, context, config.steps)
 
 
@@ -165,10 +168,10 @@ def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequenc
     Of equally frequent tags the one that is more frequent among all words counts, then the first by alphabet. Words
     that training does not have get the most frequent tag of all.
     """
-    of_all = collections.Counter(tag for example in training for tag in example.tags)
+    of_all = collections.Counter(tag for example in training for tag in example.known_tags)
     of_word: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)
     for example in training:
-        for word, tag in zip(example.words, example.tags, strict=True):
+        for word, tag in zip(example.words, example.known_tags, strict=True):
             of_word[word][tag] += 1
 
     def most_frequent(counts: collections.Counter[str]) -> str:
@@ -179,7 +182,7 @@ def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequenc
     right = sum(
         chosen.get(word, fallback) == tag
         for example in scored
-        for word, tag in zip(example.words, example.tags, strict=True)
+        for word, tag in zip(example.words, example.known_tags, strict=True)
     )
     return right / sum(len(example.words) for example in scored)
 

@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +18,7 @@ from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
 from electra_jax.finetuning.data.examples import Example
-from electra_jax.finetuning.finetuning_job import FinetuningJob
+from electra_jax.finetuning.finetuning_job import FinetuningJob, job_of
 from electra_jax.finetuning.tasks.kinds import KINDS
 from electra_jax.finetuning.tasks.task import Task
 from electra_jax.finetuning.trials import Trials
@@ -33,7 +33,7 @@ from electra_jax.training.optimizer import OptimizerConfig
 from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import LoopConfig, Trainer, placement
 
-Examples = Mapping[str, Mapping[str, list[Example]]]  # By task and split.
+Examples = Mapping[str, Mapping[str, Sequence[Example]]]  # By task and split.
 
 _TASKS = "tasks.json"
 _WIDTHS = {"small": 256, "base": 768, "large": 1024}  # Hidden sizes, by the sizes that have a recipe.
@@ -96,14 +96,15 @@ def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -
     recorded = workdir / "config.json"
     if recorded.exists() and (workdir / "tokenizer").exists():
         sizes = _recorded_sizes(recorded)
-        tokenizer = tokenizers.load(workdir / "tokenizer")
+        tokenizer: Tokenizer | None = tokenizers.load(workdir / "tokenizer")
 
         def params() -> Mapping[str, Any]:
             return taken()[0]
 
     else:
-        given, sizes, tokenizer = taken()
-        tokenizer = tokenizers.load(config.data.tokenizer.source) if config.data.tokenizer.source else tokenizer
+        given, sizes, models_own = taken()
+        named = config.data.tokenizer.source
+        tokenizer = tokenizers.load(named) if named else models_own
 
         def params() -> Mapping[str, Any]:
             return given
@@ -135,7 +136,7 @@ def recorded_fields(config: FinetuningConfig, beginning: Start) -> dict[str, Any
 
 
 def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
-    names = sizes_as_fields(EncoderConfig(*[1] * 7))
+    names = sizes_as_fields(EncoderConfig(1, 1, 1, 1, 1, 1, 1))
     try:
         model = json.loads(path.read_text("utf-8"))["model"]
         return EncoderConfig(**{name: model[name] for name in names})
@@ -155,7 +156,7 @@ def _encoder(config: FinetuningConfig, sizes: EncoderConfig) -> EncoderConfig:
     return for_machine(encoder, platform, attention=model.attention, unrolled_layers=model.unrolled_layers, length=None)
 
 
-def make_tasks(config: FinetuningConfig, examples: Examples, tokenizer: Tokenizer) -> tuple[Task, ...]:
+def make_tasks(config: FinetuningConfig, examples: Examples, tokenizer: Tokenizer) -> tuple[Task[Any], ...]:
     """The tasks of a config with their rows."""
     return tuple(
         KINDS[fields.kind].task_class()(name, fields, examples[name], tokenizer, config.model.classifier_dropout_rate)
@@ -163,7 +164,7 @@ def make_tasks(config: FinetuningConfig, examples: Examples, tokenizer: Tokenize
     )
 
 
-def make_job(config: FinetuningConfig, tasks: tuple[Task, ...], beginning: Start) -> FinetuningJob:
+def make_job(config: FinetuningConfig, tasks: tuple[Task[Any], ...], beginning: Start) -> FinetuningJob:
     """The job of the first trial."""
     return FinetuningJob(
         tasks=tasks,
@@ -219,7 +220,7 @@ def make_trials(
     config: FinetuningConfig, trainer: Trainer, beginning: Start, context: RunContext, config_path: str
 ) -> Trials:
     """The trials of a config; `config_path` is what environment.json names."""
-    job: FinetuningJob = trainer.job
+    job = job_of(trainer)
     fields = recorded_fields(config, beginning)
     described = {
         task.name: task.description() | {"sha256": {split: rows.sha256 for split, rows in task.splits.items()}}
@@ -291,4 +292,4 @@ def notes(config: FinetuningConfig, job: FinetuningJob) -> list[str]:
 
 def screen(config: FinetuningConfig, trainer: Trainer) -> str:
     """The first screen of a run."""
-    return "\n".join([facts.screen(trainer), *notes(config, trainer.job)])
+    return "\n".join([facts.screen(trainer), *notes(config, job_of(trainer))])

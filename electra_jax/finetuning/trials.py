@@ -25,7 +25,7 @@ from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import outputs
 from electra_jax.finetuning.data.examples import is_answered
-from electra_jax.finetuning.finetuning_job import DEV, FinetuningJob
+from electra_jax.finetuning.finetuning_job import DEV, job_of
 from electra_jax.finetuning.tasks.task import Predicted, Task
 from electra_jax.training import loop, telemetry
 from electra_jax.training.profiling import ProfiledSteps
@@ -186,7 +186,7 @@ class Trials:
 
     def _finish(self, directory: pathlib.Path, seed: int, trainer: Trainer) -> dict[str, Any]:
         """Scores and predictions of the chosen checkpoint on all splits."""
-        job: FinetuningJob = trainer.job
+        job = job_of(trainer)
         step = self._chosen_step(directory, trainer)
         with _restored(trainer, self.context.within(directory), step) as state:
             predicted = {
@@ -239,9 +239,14 @@ class Trials:
         if self.chosen == "last":
             return steps
 
-        def best() -> int | None:
+        def best() -> int:
             lines = telemetry.JsonLines(directory / "metrics.jsonl", resumed_at=steps)
-            return lines.best_step(trainer.config.best_metric)
+            step = lines.best_step(trainer.config.best_metric)
+            if step is None:
+                raise MismatchError(
+                    f"{directory / 'metrics.jsonl'}: found no {trainer.config.best_metric}, expected an evaluation"
+                )
+            return step
 
         return self.context.cluster.from_first(best)
 
@@ -249,19 +254,19 @@ class Trials:
 def _write_split(
     directory: pathlib.Path, task: Task, split: str, records: list[dict[str, Any]], predicted: Predicted
 ) -> None:
-    """Writes a split's predictions, in SQuAD's format too if they are answers."""
+    """Writes a split's predictions, and the files that official evaluation scripts read."""
     outputs.write_predictions(directory, task.name, split, records)
-    if task.kind == "answering":
-        outputs.write_answer_files(directory, task.name, split, task.answer_files(task.splits[split], predicted))
+    outputs.write_answer_files(directory, task.name, split, task.answer_files(task.splits[split], predicted))
 
 
 def predictions_of(trainer: Trainer, state: TrainState, task: Task, split: str) -> Predicted:
     """What a model predicts for each row of a split."""
+    job = job_of(trainer)
     results = [
         trainer.evaluation_step(state, trainer.put(batch), trainer.evaluation_key)
-        for batch in trainer.job.batches_of(task, split)
+        for batch in job.batches_of(task, split)
     ]
-    return trainer.job.predictions(task, split, jax.device_get(results))
+    return job.predictions(task, split, jax.device_get(results))
 
 
 @contextlib.contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 
 from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
@@ -73,7 +74,7 @@ def _check_unstated(path: str, heads: int | None) -> None:
 
 
 def _of_others(path: str, heads: int | None) -> Model:
-    reader = None
+    reader: Callable[[str], Model] | None = None
     if storage.exists(storage.join(path, native_format.MANIFEST)) and storage.exists(
         storage.join(path, tensor_files.FILE)
     ):

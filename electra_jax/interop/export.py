@@ -115,4 +115,5 @@ def _arrays(model: Model) -> dict[str, np.ndarray]:
 
 
 def _said_of_head(model: Model) -> tuple[str, dict[str, Any]] | None:
-    return model.task_head and (model.task_head.architecture, dict(model.task_head.fields))
+    head = model.task_head
+    return None if head is None else (head.architecture, dict(head.fields))

@@ -67,7 +67,9 @@ def read(prefix: str, heads: int | None = None) -> Model:
         if storage.exists(storage.join(directory, native_format.MANIFEST))
         else {}
     )
-    notes, sizes, flat = [], {}, {}
+    notes: list[str] = []
+    sizes: dict[str, EncoderConfig] = {}
+    flat: dict[str, np.ndarray] = {}
     for network, scope in found.scopes.items():
         hidden = len(variables[f"{scope}/encoder/layer_0/output/dense/bias"])
         # A generator of its own has the default, whatever the overrides say (`get_generator_config`).

@@ -238,7 +238,9 @@ def _architecture(path: str, fields: Mapping[str, Any]) -> str:
     """What config.json says that the file holds."""
     known = (*_ARCHITECTURES.values(), _BARE, *_TASKS, *_BERT)
     kind = fields.get("model_type")
-    said = fields.get("architectures") or [{"electra": _BARE, "bert": "BertModel"}.get(kind, f"model_type {kind!r}")]
+    said = fields.get("architectures") or [
+        {"electra": _BARE, "bert": "BertModel"}.get(str(kind), f"model_type {kind!r}")
+    ]
     if said[0] not in known or kind not in ("electra", "bert", None):
         raise InputError(f"{path}/{CONFIG}: is of {said[0]}; expected one of {', '.join(known)}")
     return said[0]

@@ -79,6 +79,18 @@ class Model:
     task_heads: Mapping[str, TaskHead] = dataclasses.field(default_factory=dict)
 
     @property
+    def main(self) -> EncoderConfig:
+        """Sizes of the discriminator, or of the generator if there is no discriminator.
+
+        Raises:
+          ValueError: there is neither.
+        """
+        sizes = self.discriminator or self.generator
+        if sizes is None:
+            raise ValueError(f"{self.origin}: has no network")
+        return sizes
+
+    @property
     def networks(self) -> dict[str, EncoderConfig]:
         """Sizes of the networks that are there, by name."""
         sizes = {"generator": self.generator, "discriminator": self.discriminator}
@@ -133,13 +145,13 @@ def sizes_of_fields(fields: Mapping[str, Any]) -> EncoderConfig:
 def shape_problems(model: Model) -> list[str]:
     """One line for each array that is missing, not expected, or of another shape than its network's sizes ask for."""
     found = {path: array.shape for path, array in flatten(model.params).items()}
-    expected = {}
+    expected: dict[str, tuple[int, ...]] = {}
     for name, part in _parts(model).items():
         if name in model.params or not name.endswith("_head"):
             init = functools.partial(part.module.init, **part.options)
             shapes = jax.eval_shape(init, jax.random.key(0), *part.inputs)["params"]
-            for path, leaf in jax.tree_util.tree_leaves_with_path(nn.unbox(shapes)):
-                expected["/".join([name, *(key.key for key in path)])] = leaf.shape
+            for keys, leaf in jax.tree_util.tree_leaves_with_path(nn.unbox(shapes)):
+                expected["/".join([name, *(key.key for key in keys)])] = leaf.shape
     problems = []
     for path in sorted(found.keys() | expected.keys()):
         if path not in found:
@@ -168,8 +180,8 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
     documents_BxL = np.ones_like(tokens_BxL)
 
     def network_outputs(params: Mapping[str, Any], network: str) -> jax.Array:
-        def apply(name: str, *inputs: jax.Array) -> jax.Array:
-            return parts[name].module.apply({"params": params[name]}, *inputs, **parts[name].options)
+        def apply(name: str, *inputs: jax.typing.ArrayLike) -> jax.Array:
+            return jnp.asarray(parts[name].module.apply({"params": params[name]}, *inputs, **parts[name].options))
 
         embedded_BxLxE = apply("embeddings", tokens_BxL, segments_BxL)
         hidden_BxLxD = apply(network, embedded_BxLxE, documents_BxL)
@@ -187,11 +199,13 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
 
 def _task_logits(head: TaskHead | None, hidden_BxLxD: jax.Array) -> jax.Array:
     """What transformers' heads compute; the hidden states where there is none of theirs."""
+    if head is None:
+        return hidden_BxLxD
 
     def linear(name: str, inputs: jax.Array) -> jax.Array:
         return inputs @ head.tensors[f"{name}.weight"].T + head.tensors[f"{name}.bias"]
 
-    match head and head.architecture:
+    match head.architecture:
         case "ElectraForSequenceClassification":
             return linear("classifier.out_proj", gelu(linear("classifier.dense", hidden_BxLxD[:, 0])))
         case "ElectraForTokenClassification":
@@ -212,7 +226,7 @@ class _Part(NamedTuple):
 
     module: nn.Module
     inputs: tuple[jax.ShapeDtypeStruct, ...]
-    options: Mapping[str, bool]
+    options: Mapping[str, Any]
 
 
 def _parts(model: Model) -> dict[str, _Part]:

@@ -61,7 +61,7 @@ def to_library(model: bytes, tokenizer: Tokenizer) -> tokenizers.Tokenizer | Non
 
 def _normalizer_fields(model: bytes) -> dict[int, int | bytes]:
     for number, value, _ in sentencepiece_model.fields(model):
-        if number == _NORMALIZER:
+        if number == _NORMALIZER and isinstance(value, bytes):
             return {field: inner for field, inner, _ in sentencepiece_model.fields(value)}
     return {}
 

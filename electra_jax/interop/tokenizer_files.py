@@ -72,17 +72,17 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
     path = storage.join(directory, VOCABULARY)
     if declared := casing or _declared_casing(directory):
         return tokenizer.load(path, **declared), ()
-    refusal = None
+    refusals: list[InputError] = []
     for lowercase, strip_accents in _CASINGS:
         try:
             made = tokenizer.load(path, lowercase=lowercase, strip_accents=strip_accents)
         except InputError as error:
-            refusal = refusal or error
+            refusals.append(error)
             continue
         capitals = "lower-cased" if lowercase else "kept"
         accents = "taken off" if strip_accents else "kept"
         return made, (f"{VOCABULARY}: capitals {capitals}, accents {accents}, by the look of its pieces",)
-    raise refusal
+    raise refusals[0]
 
 
 def _declared_casing(directory: str) -> dict[str, bool] | None:

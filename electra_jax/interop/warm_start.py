@@ -78,12 +78,12 @@ def fit(config: PretrainingConfig, model: Model) -> tuple[PretrainingConfig, lis
     Raises:
       InputError: the model has sizes that no config can say, or nothing says which tokenizer it was trained with.
     """
-    main = model.discriminator or model.generator
+    main = model.main
     sizes = {name: getattr(main, name) for name in _SIZES if not name.startswith("generator_")}
     if model.discriminator and model.generator:
         sizes["generator_width"] = model.generator.hidden_size / main.hidden_size
         sizes["generator_depth"] = model.generator.layers / main.layers
-        _check_generator(config, model)
+        _check_generator(config.init_from, model.discriminator, model.generator)
     defaults = {field.name: field.default for field in dataclasses.fields(main)}
     for name in ("layer_norm_epsilon", "token_types"):
         if getattr(main, name) != defaults[name]:
@@ -108,15 +108,15 @@ def fit(config: PretrainingConfig, model: Model) -> tuple[PretrainingConfig, lis
     return _with(config, sizes, vocabulary_size=model.vocabulary_size, source=source), changes
 
 
-def _check_generator(config: PretrainingConfig, model: Model) -> None:
+def _check_generator(origin: str, discriminator: EncoderConfig, generator: EncoderConfig) -> None:
     """The config knows a generator as a fraction of the discriminator, its heads and inner width too."""
-    width = model.generator.hidden_size / model.discriminator.hidden_size
-    depth = model.generator.layers / model.discriminator.layers
-    followed = model.discriminator.scaled(width, depth)
+    width = generator.hidden_size / discriminator.hidden_size
+    depth = generator.layers / discriminator.layers
+    followed = discriminator.scaled(width, depth)
     for name in ("hidden_size", "layers", "heads", "feed_forward_size"):
-        if getattr(followed, name) != getattr(model.generator, name):
+        if getattr(followed, name) != getattr(generator, name):
             raise InputError(
-                f"config.init_from: the generator of {config.init_from} has {name} {getattr(model.generator, name)}; a "
+                f"config.init_from: the generator of {origin} has {name} {getattr(generator, name)}; a "
                 f"generator of {width:.4g} of the discriminator's width would have {getattr(followed, name)}, and "
                 "other shapes cannot be trained here."
             )
@@ -290,9 +290,7 @@ def _said(shape: tuple[int, ...] | None) -> str:
 def _fields(model: Model, wanted: Shapes) -> Iterable[tuple[str, Any]]:
     """Fields of the config whose values differ from the model's sizes, with the model's."""
     main = "encoder" if "encoder/layers/output/bias" in wanted else "discriminator"
-    config = model.discriminator or model.generator
-    if main == "encoder":
-        config = model.generator or model.discriminator
+    config = (model.generator or model.main) if main == "encoder" else model.main
     words, positions, query, inner = (
         wanted.get(path, ())
         for path in (

@@ -54,6 +54,8 @@ def read(workdir: str, step: int | None = None) -> Model:
     if fields.get("task") == "finetuning":
         return _read_finetuned(workdir, step)
     config = recorded(fields, os.path.join(workdir, _CONFIG))
+    if not isinstance(config, PretrainingConfig):
+        raise InputError(f"{workdir}/{_CONFIG}: found task {config.task!r}, expected pretraining or finetuning")
     step, params = _checkpoint(workdir, step)
     discriminator, generator = _sizes(config)
     if config.objective.name == "mlm":

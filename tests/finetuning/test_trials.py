@@ -117,7 +117,9 @@ def real_trials(workdir, count, chosen="last", learning_rate=0.005, steps=80):
         TOKENIZER, TRAIN, name="films", test=texts(("the good plot", None)), metrics=("accuracy", "f1")
     )
     job = FinetuningJob((task,), encoder(), 4, 7, 1.0, 2, "mean", 0)
-    optimizer = OptimizerConfig(steps, learning_rate, 2, 1.0, 0.0, 0.9, 0.999, 1e-6, 1.0, layer_decay=0.8)
+    optimizer = OptimizerConfig(
+        steps=steps, warmup_steps=2, learning_rate=learning_rate, weight_decay=0.0, layer_decay=0.8
+    )
     best = "eval/accuracy" if chosen == "best" else ""
     loop = LoopConfig(
         seed=7, log_every_steps=4, evaluate_every_steps=8, save_every_steps=8, keep_last=1, keep_every_steps=0,

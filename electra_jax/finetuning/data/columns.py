@@ -41,7 +41,7 @@ def field_problems(place: str, task: TaggingConfig, formats: Mapping[str, str]) 
         yield f'{place}.tag_separator: is empty, expected what stands between a word and its tag, "/"'
 
 
-def read(file: SplitFile, text: str, form: str) -> list[SentenceExample]:
+def read(file: SplitFile[TaggingConfig], text: str, form: str) -> list[SentenceExample]:
     """The sentences of a file that are sound; what is wrong with the others is put down as its problems.
 
     Args:
@@ -51,10 +51,9 @@ def read(file: SplitFile, text: str, form: str) -> list[SentenceExample]:
     """
     if form == "tokens":
         return _token_sentences(file, text)
-    sentences = _conllu_sentences(text) if form == "conllu" else _sentences(text)
+    sentences = list(_conllu_sentences(text) if form == "conllu" else _sentences(text))
     tagged, expected = True, _CONLLU_COLUMNS
     if form == "columns":
-        sentences = list(sentences)
         if not sentences:
             return []
         expected = len(sentences[0][0][1])
@@ -67,13 +66,13 @@ def read(file: SplitFile, text: str, form: str) -> list[SentenceExample]:
         if _check_widths(file, lines, expected):
             words = [cells[file.settings.word_column] for _, cells in lines]
             tags = [cells[file.settings.tag_column] for _, cells in lines] if tagged else None
-            if form == "conllu":
+            if form == "conllu" and tags is not None:
                 tags = ["" if tag == _UNKNOWN else tag for tag in tags]
             found += _example(file, [line for line, _ in lines], words, tags, len(found))
     return found
 
 
-def examples(file: SplitFile, records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[SentenceExample]:
+def examples(file: SplitFile[TaggingConfig], records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[SentenceExample]:
     """Sentences of records with "words" and "tags", a list each.
 
     Args:
@@ -94,27 +93,35 @@ def examples(file: SplitFile, records: Iterable[tuple[str, Mapping[str, Any]]]) 
 
 
 def _example(
-    file: SplitFile, places: Sequence[int | str], words: Sequence[str], tags: Sequence[str | None] | None, number: int
+    file: SplitFile[TaggingConfig],
+    places: Sequence[int | str],
+    words: Sequence[str],
+    tags: Sequence[str | None] | None,
+    number: int,
 ) -> list[SentenceExample]:
     """The sentence, or none if something is wrong with it."""
     problems = [
         (place, "an empty word, expected a text") for place, word in zip(places, words, strict=True) if not word
     ]
-    unknown = tags is not None and any(tag in (None, "", _UNKNOWN) for tag in tags)
+    stated = tags or ()
+    known = [tag for tag in stated if tag not in (None, "", _UNKNOWN)]
+    unknown = len(known) < len(stated)
     if unknown and file.answered:
         problems += [
-            (place, f"no tag for {word!r}") for place, word, tag in zip(places, words, tags, strict=True) if not tag
+            (place, f"no tag for {word!r}") for place, word, tag in zip(places, words, stated, strict=True) if not tag
         ]
-    elif tags is not None and not unknown and file.settings.spans:
+    elif known and not unknown and file.settings.spans:
         problems += [
-            (place, _span_problem(file, tag)) for place, tag in zip(places, tags, strict=True) if not _is_of_span(tag)
+            (place, _span_problem(file, tag)) for place, tag in zip(places, known, strict=True) if not _is_of_span(tag)
         ]
     for place, said in problems:
         file.report(place, said)
     if problems:
         return []
     where = places[0] if isinstance(places[0], int) else places[0].partition(",")[0]
-    return [SentenceExample(file.place(where), str(number), tuple(words), None if unknown or not tags else tuple(tags))]
+    return [
+        SentenceExample(file.place(where), str(number), tuple(words), None if unknown or not known else tuple(known))
+    ]
 
 
 @functools.cache
@@ -126,7 +133,7 @@ def _is_of_span(tag: str) -> bool:
     return True
 
 
-def _span_problem(file: SplitFile, tag: str) -> str:
+def _span_problem(file: SplitFile[TaggingConfig], tag: str) -> str:
     return (
         f"the tag {tag!r} marks no span, expected O, or B-, I-, E-, S-, L- or U- and a type; if tags are not of "
         f"spans, set {file.flag('spans', 'False')}; if they stand in another column, {file.flag('tag_column', '…')}"
@@ -138,7 +145,7 @@ def _has_tags(settings: TaggingConfig, width: int) -> bool:
     return column >= 0 and column != settings.word_column % width
 
 
-def _width_problem(file: SplitFile, width: int, tagged: bool) -> str:
+def _width_problem(file: SplitFile[TaggingConfig], width: int, tagged: bool) -> str:
     settings = file.settings
     if not -width <= settings.word_column < width:
         return (
@@ -153,7 +160,7 @@ def _width_problem(file: SplitFile, width: int, tagged: bool) -> str:
     return ""
 
 
-def _check_widths(file: SplitFile, lines: Sequence[Line], expected: int) -> bool:
+def _check_widths(file: SplitFile[TaggingConfig], lines: Sequence[Line], expected: int) -> bool:
     wrong = [(line, cells) for line, cells in lines if len(cells) != expected]
     for line, cells in wrong:
         file.report(line, f"{len(cells)} column{'s' * (len(cells) != 1)} ({' '.join(cells)[:60]}), expected {expected}")
@@ -176,7 +183,7 @@ def _sentences(text: str) -> Iterator[list[Line]]:
         yield lines
 
 
-def _token_sentences(file: SplitFile, text: str) -> list[SentenceExample]:
+def _token_sentences(file: SplitFile[TaggingConfig], text: str) -> list[SentenceExample]:
     """Sentences of one line each, whose words have their tags behind them: the/DT cat/NN."""
     separator, until = file.settings.tag_separator, file.settings.line_until
     found: list[SentenceExample] = []

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
+from typing import TypeVar
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,6 +41,17 @@ class SentenceExample:
     words: tuple[str, ...]
     tags: tuple[str, ...] | None
 
+    @property
+    def known_tags(self) -> tuple[str, ...]:
+        """The tags of a labelled sentence.
+
+        Raises:
+          ValueError: they are not known.
+        """
+        if self.tags is None:
+            raise ValueError(f"{self.place}: the tags are not known")
+        return self.tags
+
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
@@ -74,6 +87,21 @@ class QuestionExample:
 
 
 Example = TextExample | SentenceExample | QuestionExample
+ExampleT = TypeVar("ExampleT", bound=Example)
+
+
+def of_kind(examples: Iterable[Example], kind: type[ExampleT]) -> list[ExampleT]:
+    """The examples, typed as the kind that all of them are.
+
+    Raises:
+      TypeError: one is of another kind.
+    """
+    typed: list[ExampleT] = []
+    for example in examples:
+        if not isinstance(example, kind):
+            raise TypeError(f"{example.place}: found a {type(example).__name__}, expected a {kind.__name__}")
+        typed.append(example)
+    return typed
 
 
 def is_answered(example: Example) -> bool:

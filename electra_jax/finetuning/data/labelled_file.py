@@ -6,17 +6,20 @@ import dataclasses
 import difflib
 import gzip
 import zlib
-from typing import Any
+from typing import Generic, TypeVar
 
 from electra_jax import storage
+from electra_jax.config.finetuning import TaskConfig
 from electra_jax.errors import InputError
 from electra_jax.text.sources import pypi
 
 _SHOWN = 8
 
+Settings_co = TypeVar("Settings_co", bound=TaskConfig, covariant=True)
+
 
 @dataclasses.dataclass
-class SplitFile:
+class SplitFile(Generic[Settings_co]):
     """Where a split is read from, and what its reader has to say of it.
 
     Attributes:
@@ -30,7 +33,7 @@ class SplitFile:
     """
 
     task: str
-    settings: Any
+    settings: Settings_co
     split: str
     path: str
     problems: list[str] = dataclasses.field(default_factory=list)

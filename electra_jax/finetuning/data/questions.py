@@ -31,7 +31,7 @@ def field_problems(place: str, task: AnsweringConfig, formats: Mapping[str, str]
     return ()
 
 
-def read(file: SplitFile, text: str, form: str) -> list[QuestionExample]:
+def read(file: SplitFile[AnsweringConfig], text: str, form: str) -> list[QuestionExample]:
     """The questions of a file that are sound; what is wrong with the others is put down as its problems.
 
     Args:
@@ -42,7 +42,9 @@ def read(file: SplitFile, text: str, form: str) -> list[QuestionExample]:
     return _examples(file, _mrqa_questions(file, text) if form == "mrqa" else _squad_questions(file, text))
 
 
-def examples(file: SplitFile, records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[QuestionExample]:
+def examples(
+    file: SplitFile[AnsweringConfig], records: Iterable[tuple[str, Mapping[str, Any]]]
+) -> list[QuestionExample]:
     """Questions of records with "id", "question", "context", "answers" and perhaps "is_impossible".
 
     Args:
@@ -62,7 +64,7 @@ def examples(file: SplitFile, records: Iterable[tuple[str, Mapping[str, Any]]]) 
     return _examples(file, asked())
 
 
-def _examples(file: SplitFile, asked: Iterable[_Asked]) -> list[QuestionExample]:
+def _examples(file: SplitFile[AnsweringConfig], asked: Iterable[_Asked]) -> list[QuestionExample]:
     found: list[QuestionExample] = []
     places: dict[str, str] = {}
     for where, context, question in asked:
@@ -87,7 +89,7 @@ def _examples(file: SplitFile, asked: Iterable[_Asked]) -> list[QuestionExample]
     return found
 
 
-def _answers(file: SplitFile, context: str, question: Mapping[str, Any]) -> tuple[Answer, ...] | None:
+def _answers(file: SplitFile[AnsweringConfig], context: str, question: Mapping[str, Any]) -> tuple[Answer, ...] | None:
     if "detected_answers" in question:
         return _detected(context, question["detected_answers"])
     impossible, stated = question.get("is_impossible"), question.get("answers")
@@ -150,7 +152,7 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
-def _squad_questions(file: SplitFile, text: str) -> Iterator[_Asked]:
+def _squad_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_Asked]:
     try:
         articles = json.loads(text)["data"]
         paragraphs = [
@@ -171,7 +173,7 @@ def _squad_questions(file: SplitFile, text: str) -> Iterator[_Asked]:
         yield from _asked(file, where, context, questions)
 
 
-def _mrqa_questions(file: SplitFile, text: str) -> Iterator[_Asked]:
+def _mrqa_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_Asked]:
     for number, (line, paragraph) in enumerate(json_lines(file, text)):
         if number == 0 and "header" in paragraph:
             continue
@@ -181,7 +183,7 @@ def _mrqa_questions(file: SplitFile, text: str) -> Iterator[_Asked]:
             file.report(line, f'expected "context" and "qas", found {", ".join(map(repr, paragraph)) or "no keys"}')
 
 
-def _asked(file: SplitFile, where: int | str, context: Any, questions: Any) -> Iterator[_Asked]:
+def _asked(file: SplitFile[AnsweringConfig], where: int | str, context: Any, questions: Any) -> Iterator[_Asked]:
     if not isinstance(questions, list) or not all(isinstance(question, dict) for question in questions):
         file.report(where, '"qas" is no list of objects')
         return

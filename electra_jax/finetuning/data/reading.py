@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from electra_jax.config.finetuning import ClassificationConfig, TaskConfig
+from electra_jax.config.finetuning import ClassificationConfig, TaggingConfig, TaskConfig
 from electra_jax.errors import InputError
-from electra_jax.finetuning.data.examples import Example, SentenceExample, TextExample
+from electra_jax.finetuning.data.examples import Example, SentenceExample, TextExample, of_kind
 from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.spans import ImpossibleTagsError, scheme_of
 from electra_jax.finetuning.tasks.kinds import KINDS
@@ -106,7 +106,8 @@ def read_splits(name: str, task: TaskConfig, directory: str, download_cache: str
     if any(file.problems for file in files):
         raise InputError(_worded(name, files))
     if isinstance(task, ClassificationConfig) and task.double_unordered:
-        splits["train"] += [dataclasses.replace(example, texts=example.texts[::-1]) for example in splits["train"]]
+        pairs = of_kind(splits["train"], TextExample)
+        splits["train"] += [dataclasses.replace(pair, texts=pair.texts[::-1]) for pair in pairs]
     return Reading({file.split: splits[file.split] for file in files}, [note for file in files for note in file.notes])
 
 
@@ -142,7 +143,7 @@ def _format(task: TaskConfig, path: str) -> str:
     return next((suffixes[end] for end in suffixes if path.removesuffix(".gz").endswith(end)), "")
 
 
-def _read(file: SplitFile, directory: str, download_cache: str) -> list[Example]:
+def _read(file: SplitFile[TaskConfig], directory: str, download_cache: str) -> list[Example]:
     form = _format(file.settings, file.path)
     reader = KINDS[file.settings.kind].reader
     if form == "tfds":
@@ -161,14 +162,14 @@ def _read(file: SplitFile, directory: str, download_cache: str) -> list[Example]
     return examples
 
 
-def _published(file: SplitFile) -> Iterator[tuple[str, Mapping[str, Any]]]:
+def _published(file: SplitFile[TaskConfig]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Examples of a dataset of TFDS, with the names of classes for their numbers."""
     settings = file.settings
     source = tfds_examples.parse(file.path)
     names, records = tfds_examples.open_split(source, f"config.tasks.{file.task}")
-    if settings.kind == "tagging":
+    if isinstance(settings, TaggingConfig):
         wanted = [source.words, source.tags]
-    elif settings.kind == "answering":
+    elif not isinstance(settings, ClassificationConfig):
         wanted = ["id", "question", "context", "answers"]
     else:
         wanted = [*settings.text_columns, settings.label_column, *filter(None, [settings.key_column])]
@@ -179,10 +180,10 @@ def _published(file: SplitFile) -> Iterator[tuple[str, Mapping[str, Any]]]:
                 "the fields with text_columns, label_column and key_column, or with &words= and &tags= in the path"
             )
         where = f"example {number}"
-        if settings.kind == "tagging":
+        if isinstance(settings, TaggingConfig):
             tags = [_class(tag, names.get(source.tags)) for tag in record[source.tags]]
             yield where, {"words": record[source.words], "tags": tags}
-        elif settings.kind == "answering":
+        elif not isinstance(settings, ClassificationConfig):
             yield where, record
         else:
             column = settings.label_column
@@ -210,7 +211,8 @@ def _labels(task: TaskConfig, example: Example) -> tuple[str, ...]:
             return names
         case SentenceExample(tags=tuple() as tags):
             found = dict.fromkeys(tags)
-            return tuple(dict.fromkeys(tag.partition("-")[2] for tag in found if tag != "O") if task.spans else found)
+            spans = isinstance(task, TaggingConfig) and task.spans
+            return tuple(dict.fromkeys(tag.partition("-")[2] for tag in found if tag != "O") if spans else found)
     return ()
 
 
@@ -219,7 +221,9 @@ def _known(task: TaskConfig, examples: Iterable[Example]) -> dict[str, None]:
     return dict.fromkeys(sorted({label for example in examples for label in _labels(task, example)}))
 
 
-def _compare(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]], whole: Sequence[Example]) -> None:
+def _compare(
+    files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequence[Example]], whole: Sequence[Example]
+) -> None:
     """Puts down labels that training does not have; tags are only noted, as large sets of them have rare ones.
 
     Args:
@@ -228,7 +232,7 @@ def _compare(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]]
       whole: the training split, of which some may have been chosen.
     """
     task = files[0].settings
-    if task.kind == "tagging" and task.spans:
+    if isinstance(task, TaggingConfig) and task.spans:
         _compare_schemes(files, splits)
     named = task.labels if isinstance(task, ClassificationConfig) else ()
     known = dict.fromkeys(named) if named else _known(task, splits["train"])
@@ -264,12 +268,14 @@ def _unknown_tags(task: TaskConfig, examples: Sequence[Example], known: Containe
         )
 
 
-def _compare_schemes(files: Sequence[SplitFile], splits: Mapping[str, Sequence[Example]]) -> None:
+def _compare_schemes(files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequence[Example]]) -> None:
     """Puts down splits whose tags are not as those of the training split: those are read by its scheme."""
     schemes = {}
     for file in files:
         try:
-            schemes[file.split] = scheme_of(example.tags for example in splits[file.split] if example.tags)
+            schemes[file.split] = scheme_of(
+                example.tags for example in splits[file.split] if isinstance(example, SentenceExample) and example.tags
+            )
         except ImpossibleTagsError as error:
             for problem in error.problems:
                 file.add(f"{file.path}: {problem}")
@@ -284,7 +290,7 @@ def _listed(labels: Iterable[str]) -> str:
     return ", ".join(map(repr, shown[:_SHOWN_LABELS])) + more
 
 
-def _worded(name: str, files: Sequence[SplitFile]) -> str:
+def _worded(name: str, files: Sequence[SplitFile[TaskConfig]]) -> str:
     lines = [problem for file in files for problem in file.problems]
     count = len(lines) + sum(file.unshown for file in files)
     shown = lines[:_SHOWN]

@@ -6,14 +6,17 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from electra_jax.finetuning.data.examples import Example
 
+ExampleT_co = TypeVar("ExampleT_co", bound=Example, covariant=True)
+
 
 @dataclasses.dataclass(frozen=True)
-class Rows:
+class Rows(Generic[ExampleT_co]):
     """What a model reads of a split, N rows with T tokens together.
 
     Attributes:
@@ -27,7 +30,7 @@ class Rows:
       truncated: how many examples lost words because they are too long.
     """
 
-    examples: Sequence[Example]
+    examples: Sequence[ExampleT_co]
     example_N: np.ndarray
     tokens_T: np.ndarray
     segments_T: np.ndarray

@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
-from electra_jax.config.finetuning import ClassificationConfig
+from electra_jax.config.finetuning import ClassificationConfig, TaskConfig
 from electra_jax.finetuning.data.examples import TextExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 
@@ -44,7 +44,7 @@ def field_problems(place: str, task: ClassificationConfig, formats: Mapping[str,
         yield f"{place}.text_columns: {tuple(task.text_columns)}, but lines of a label and a text have one text"
 
 
-def read(file: SplitFile, text: str, form: str) -> list[TextExample]:
+def read(file: SplitFile[ClassificationConfig], text: str, form: str) -> list[TextExample]:
     """The examples of a file that are sound; the others are put down as its problems.
 
     Args:
@@ -64,7 +64,7 @@ def _is_quoted(quoting: str, form: str) -> bool:
     return form == "csv" if quoting == "auto" else quoting == "csv"
 
 
-def examples(file: SplitFile, rows: Iterable[Row]) -> list[TextExample]:
+def examples(file: SplitFile[ClassificationConfig], rows: Iterable[Row]) -> list[TextExample]:
     """Examples of rows, whatever they were read from; what is wrong with one is put down.
 
     Args:
@@ -72,7 +72,7 @@ def examples(file: SplitFile, rows: Iterable[Row]) -> list[TextExample]:
       rows: with the text columns, the key column, and the label column unless the answer is not known.
     """
     settings = file.settings
-    found = []
+    found: list[TextExample] = []
     for where, cells in rows:
         problems = [_text_problem(column, cells[column]) for column in settings.text_columns]
         label, problem = _label(file, cells.get(settings.label_column))
@@ -91,7 +91,7 @@ def _text_problem(column: str, value: Any) -> str:
     return "" if value.strip() else f"{column!r} is empty, expected a text"
 
 
-def _label(file: SplitFile, value: Any) -> tuple[Any, str]:
+def _label(file: SplitFile[ClassificationConfig], value: Any) -> tuple[Any, str]:
     """A row's label and what is wrong with it."""
     settings = file.settings
     column = settings.label_column
@@ -120,7 +120,7 @@ def _class_name(value: Any, until: str) -> str:
     return (name.partition(until)[0] if until else name).strip()
 
 
-def _table(file: SplitFile, text: str, separator: str, quoted: bool) -> Iterator[Row]:
+def _table(file: SplitFile[ClassificationConfig], text: str, separator: str, quoted: bool) -> Iterator[Row]:
     """The rows of a table, with or without a header."""
     rows = _quoted_cells(file, text, separator) if quoted else _plain_cells(text, separator)
     first = next(rows, None)
@@ -152,7 +152,7 @@ def _chained(first: tuple[int, list[str]], rows: Iterator[tuple[int, list[str]]]
     yield from rows
 
 
-def _column_problem(file: SplitFile, columns: Sequence[str]) -> str:
+def _column_problem(file: SplitFile[ClassificationConfig], columns: Sequence[str]) -> str:
     settings = file.settings
     wanted = [*settings.text_columns, *filter(None, [settings.key_column])]
     wanted += [settings.label_column] if file.answered else []
@@ -167,7 +167,7 @@ def _column_problem(file: SplitFile, columns: Sequence[str]) -> str:
     )
 
 
-def _broken(file: SplitFile, found: int, columns: Sequence[str], quoted: bool) -> str:
+def _broken(file: SplitFile[ClassificationConfig], found: int, columns: Sequence[str], quoted: bool) -> str:
     if found > len(columns) and not quoted:
         mend = f"a text with tabs in it needs quotes and {file.flag('quoting', 'csv')}"
     elif found > len(columns):
@@ -177,7 +177,7 @@ def _broken(file: SplitFile, found: int, columns: Sequence[str], quoted: bool) -
     return f"{found} cell{'s' * (found != 1)}, expected {len(columns)} ({', '.join(columns)}); {mend}"
 
 
-def _note_broken(file: SplitFile, lines: Sequence[int]) -> None:
+def _note_broken(file: SplitFile[ClassificationConfig], lines: Sequence[int]) -> None:
     if lines:
         rows = "1 broken row" if len(lines) == 1 else f"{len(lines):,} broken rows"
         file.notes.append(f"{file.path}: {rows} left out, first at line {lines[0]}")
@@ -188,7 +188,7 @@ def _plain_cells(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
         yield line, content.split(separator)
 
 
-def _quoted_cells(file: SplitFile, text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
+def _quoted_cells(file: SplitFile[ClassificationConfig], text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     csv.field_size_limit(_LONGEST_CELL)  # The library's own limit is a long document.
     reader = csv.reader(_with_ends(text), delimiter=separator, strict=True)
     while True:
@@ -217,7 +217,7 @@ def _lines(text: str) -> list[str]:
     return [] if lines == [""] else lines
 
 
-def _json_rows(file: SplitFile, text: str) -> Iterator[Row]:
+def _json_rows(file: SplitFile[ClassificationConfig], text: str) -> Iterator[Row]:
     settings = file.settings
     wanted = [*settings.text_columns, *filter(None, [settings.key_column])]
     broken: list[int] = []
@@ -237,7 +237,7 @@ def _json_rows(file: SplitFile, text: str) -> Iterator[Row]:
     _note_broken(file, broken)
 
 
-def json_lines(file: SplitFile, text: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def json_lines(file: SplitFile[TaskConfig], text: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file of JSON lines with their lines' numbers; damaged lines are put down as problems.
 
     Args:
@@ -258,7 +258,7 @@ def json_lines(file: SplitFile, text: str) -> Iterator[tuple[int, dict[str, Any]
             file.report(line, f"holds {content[:40]!r}, expected a JSON object")
 
 
-def _labelled_lines(file: SplitFile, text: str) -> Iterator[Row]:
+def _labelled_lines(file: SplitFile[ClassificationConfig], text: str) -> Iterator[Row]:
     """LABEL text; a line of a test file too."""
     settings = file.settings
     for line, content in enumerate(_lines(text), start=1):

@@ -34,7 +34,7 @@ class Context:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class QuestionRows(Rows):
+class QuestionRows(Rows[QuestionExample]):
     """Rows [CLS] question [SEP] window of the context [SEP], N of them, those of an example one behind the other.
 
     Attributes:
@@ -91,8 +91,8 @@ def question_rows(
         for window, size in _windows(len(context.ids_C), max_length - place - 1, stride):
             pieces += [cls, question, sep, context.ids_C[window : window + size], sep]
             within = answer is not None and window <= answer[0] and answer[1] < window + size
-            start_N.append(answer[0] - window + place if within else 0)
-            end_N.append(answer[1] - window + place if within else 0)
+            start_N.append(answer[0] - window + place if answer and within else 0)
+            end_N.append(answer[1] - window + place if answer and within else 0)
             numbers.append(number)
             context_N.append(context)
             window_N.append(window)

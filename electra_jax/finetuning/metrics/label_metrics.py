@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,7 +45,7 @@ def classification_scores(
     _check("classification", CLASSIFICATION, labels_N, predictions_N, wanted)
     if "f1" in wanted and classes != 2:
         raise ValueError(f'"f1" is that of class 1 among two; of {classes} classes take "macro_f1" or "micro_f1"')
-    scorers = {
+    scorers: Mapping[str, Callable[..., Any]] = {
         "accuracy": metrics.accuracy_score,
         "matthews": _matthews,
         "f1": _binary_f1,
@@ -74,7 +74,7 @@ def multilabel_scores(labels_NxC: np.ndarray, predictions_NxC: np.ndarray, wante
     """
     _check("multilabel", MULTILABEL, labels_NxC, predictions_NxC, wanted)
     # Column by column: scikit-learn takes an array of one column for a task of two classes, and scores both.
-    scorers = {
+    scorers: Mapping[str, Callable[[], Any]] = {
         "subset_accuracy": lambda: np.mean((labels_NxC == predictions_NxC).all(axis=1)),
         "micro_f1": lambda: _binary_f1(labels_NxC.ravel(), predictions_NxC.ravel()),
         "macro_f1": lambda: np.mean([*map(_binary_f1, labels_NxC.T, predictions_NxC.T)]),
@@ -105,7 +105,7 @@ def regression_scores(labels_N: np.ndarray, predictions_N: np.ndarray, wanted: S
     if not (np.isfinite(labels_N).all() and np.isfinite(predictions_N).all()):
         raise ValueError("labels or predictions are not finite")
     labels_N, predictions_N = np.asarray(labels_N, np.float64), np.asarray(predictions_N, np.float64)
-    scorers = {
+    scorers: Mapping[str, Callable[[], Any]] = {
         "pearson": lambda: _correlation(stats.pearsonr, labels_N, predictions_N),
         "spearman": lambda: _correlation(stats.spearmanr, labels_N, predictions_N),
         "mse": lambda: metrics.mean_squared_error(labels_N, predictions_N),
@@ -143,7 +143,7 @@ def tagging_scores(
         raise ValueError("no words to score")
     # seqeval tells sentences apart by their being lists, and would run tuples together.
     labels, predictions = [list(sentence) for sentence in labels], [list(sentence) for sentence in predictions]
-    scores = {}
+    scores: dict[str, float] = {}
     if any(name != "accuracy" for name in wanted):
         spans = precision_recall_fscore_support(labels, predictions, average="micro", zero_division=0)
         scores.update(zip(("span_precision", "span_recall", "span_f1"), spans, strict=False))

@@ -14,11 +14,10 @@ import optax
 from electra_jax.config.finetuning import AnsweringConfig
 from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import QuestionExample
-from electra_jax.finetuning.data.rows import Rows
 from electra_jax.finetuning.data.windows import QuestionRows, question_rows
 from electra_jax.finetuning.metrics.answer_metrics import answer_scores, exact_and_f1
 from electra_jax.finetuning.tasks.answer_search import Found, search
-from electra_jax.finetuning.tasks.task import Arrays, Predicted, pair
+from electra_jax.finetuning.tasks.task import Arrays, Predicted, Task, pair
 from electra_jax.models.answer_heads import JointAnswerHead, SpanHead
 from electra_jax.models.encoder import EncoderConfig
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
@@ -28,11 +27,11 @@ _IMPOSSIBLE_WEIGHT = 0.5  # Of that loss beside the one of start and end; Google
 _SHOWN = 5  # Candidates in a record.
 
 
-class AnsweringTask:
+class AnsweringTask(Task[QuestionRows]):
     """Implements `task.Task`."""
 
     kind = "answering"
-    curves = ("loss", "start_accuracy", "end_accuracy")
+    curves: tuple[str, ...] = ("loss", "start_accuracy", "end_accuracy")
 
     def __init__(
         self,
@@ -81,7 +80,7 @@ class AnsweringTask:
 
         The last one is there for SQuAD 1.1 too, where it has nothing to tell apart, as in Google's code.
         """
-        losses_B, sums = 0.0, {}
+        losses_B, sums = jnp.zeros(batch["weight"].shape), {}
         for place in ("start", "end"):
             logits_BxL, labels_B = outputs[f"{place}_logits"], batch[place]
             losses_B += optax.softmax_cross_entropy_with_integer_labels(logits_BxL, labels_B) / 2
@@ -120,7 +119,7 @@ class AnsweringTask:
         """See `Task`: what `answer_metrics.answer_scores` says, at the fixed threshold and at the best ones."""
         gold, best, null_odds = {}, {}, {}
         for example, found in self._found(rows, predicted):
-            gold[example.key] = [answer.text for answer in example.answers]
+            gold[example.key] = [answer.text for answer in example.answers or ()]
             best[example.key] = found.candidates[0].text if found.candidates else ""
             null_odds[example.key] = found.null_odds
         if not self._settings.unanswerable:
@@ -181,23 +180,24 @@ class AnsweringTask:
         files = {"predictions.json": answers}
         return files | {"null_odds.json": null_odds} if self._settings.unanswerable else files
 
-    def confusion(self, rows: Rows, predicted: Predicted) -> None:
+    def confusion(self, rows: QuestionRows, predicted: Predicted) -> None:
         """See `Task`: answers are no classes."""
         return None
 
     def description(self) -> dict[str, Any]:
         """See `Task`."""
-        names = (
-            "head",
-            "unanswerable",
-            "null_threshold",
-            "max_length",
-            "stride",
-            "longest_question",
-            "longest_answer",
-            "beams",
-        )
-        return {"kind": self.kind, **{name: self._settings[name] for name in names}}
+        settings = self._settings
+        return {
+            "kind": self.kind,
+            "head": settings.head,
+            "unanswerable": settings.unanswerable,
+            "null_threshold": settings.null_threshold,
+            "max_length": settings.max_length,
+            "stride": settings.stride,
+            "longest_question": settings.longest_question,
+            "longest_answer": settings.longest_answer,
+            "beams": settings.beams,
+        }
 
 
 def _check_answers(field: str, splits: Mapping[str, Sequence[QuestionExample]]) -> None:

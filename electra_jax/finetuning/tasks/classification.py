@@ -16,7 +16,7 @@ from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import TextExample, is_answered
 from electra_jax.finetuning.data.rows import Rows
 from electra_jax.finetuning.metrics import label_metrics
-from electra_jax.finetuning.tasks.task import Arrays, Predicted, pair
+from electra_jax.finetuning.tasks.task import Arrays, Predicted, Task, pair
 from electra_jax.models.encoder import EncoderConfig
 from electra_jax.models.task_heads import ClassificationHead
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
@@ -26,7 +26,7 @@ from electra_jax.training.job import Sums
 _CONSTANT = 0.01
 
 
-class ClassificationTask:
+class ClassificationTask(Task[Rows[TextExample]]):
     """Implements `task.Task` for the kinds "classification", "multilabel" and "regression".
 
     Attributes:
@@ -74,10 +74,11 @@ class ClassificationTask:
             return np.array(grades_N, np.float32) / np.float32(self._settings.label_scale)
         numbers = {label: number for number, label in enumerate(self.labels)}
         if self.kind == "classification":
-            return np.array([numbers.get(example.label, -1) for example in examples], np.int32)
+            known_N = [numbers.get(e.label, -1) if isinstance(e.label, str) else -1 for e in examples]
+            return np.array(known_N, np.int32)
         chosen_NxC = np.zeros((len(examples), len(self.labels)), np.float32)
         for row_C, example in zip(chosen_NxC, examples, strict=True):
-            row_C[[numbers[label] for label in example.label or ()]] = 1.0
+            row_C[[numbers[label] for label in _classes(example)]] = 1.0
         return chosen_NxC
 
     def head(self, encoder: EncoderConfig) -> nn.Module:
@@ -115,7 +116,7 @@ class ClassificationTask:
         """See `Task`."""
         return {"logits": outputs["logits"], "loss": self._losses(outputs["logits"], batch["label"])}
 
-    def score(self, rows: Rows, predicted: Predicted) -> dict[str, float]:
+    def score(self, rows: Rows[TextExample], predicted: Predicted) -> dict[str, float]:
         """See `Task`."""
         labels, decisions, wanted = rows.by_row["label"], self._decisions(predicted), self._settings.metrics
         if self.kind == "regression":
@@ -131,7 +132,7 @@ class ClassificationTask:
             return logits_NxC[:, 0].astype(np.float64) * self._settings.label_scale
         return logits_NxC > 0 if self.kind == "multilabel" else logits_NxC.argmax(axis=-1)
 
-    def records(self, rows: Rows, predicted: Predicted) -> Iterator[dict[str, Any]]:
+    def records(self, rows: Rows[TextExample], predicted: Predicted) -> Iterator[dict[str, Any]]:
         """See `Task`. A graded example is never right or wrong."""
         decisions = self._decisions(predicted)
         probabilities_NxC = self._probabilities(predicted["logits"])
@@ -142,7 +143,7 @@ class ClassificationTask:
                 rounded = (round(float(p), 5) for p in probabilities_NxC[number])
                 record["probabilities"] = dict(zip(self.labels, rounded, strict=True))
             if is_answered(example):
-                label = sorted(example.label) if self.kind == "multilabel" else example.label
+                label = sorted(_classes(example)) if self.kind == "multilabel" else example.label
                 record |= {"label": label, "loss": round(float(predicted["loss"][number]), 5)}
                 if self.kind != "regression":
                     record["right"] = record["prediction"] == label
@@ -161,7 +162,7 @@ class ClassificationTask:
         exponentials_NxC = np.exp(logits_NxC - logits_NxC.max(axis=-1, keepdims=True))
         return exponentials_NxC / exponentials_NxC.sum(axis=-1, keepdims=True)
 
-    def collapsed(self, rows: Rows, predicted: Predicted) -> str:
+    def collapsed(self, rows: Rows[TextExample], predicted: Predicted) -> str:
         """See `Task`."""
         labels, decisions = rows.by_row["label"], self._decisions(predicted)
         if self.kind == "regression":
@@ -172,7 +173,7 @@ class ClassificationTask:
         said = self._worded(decisions[0])
         return f"every example is predicted {said!r}"
 
-    def confusion(self, rows: Rows, predicted: Predicted) -> np.ndarray | None:
+    def confusion(self, rows: Rows[TextExample], predicted: Predicted) -> np.ndarray | None:
         """Counts by true and by predicted class, int64 [C, C]; None where an example has not one class."""
         if self.kind != "classification":
             return None
@@ -190,14 +191,23 @@ class ClassificationTask:
         }
 
 
+def _classes(example: TextExample) -> tuple[str, ...]:
+    """The classes of an example; none if they are not known."""
+    if isinstance(example.label, str):
+        return (example.label,)
+    return example.label if isinstance(example.label, tuple) else ()
+
+
 def _labels_of(examples: Sequence[TextExample]) -> tuple[str, ...]:
     found: set[str] = set()
     for example in examples:
-        found.update([example.label] if isinstance(example.label, str) else example.label or ())
+        found.update(_classes(example))
     return tuple(sorted(found))
 
 
-def _rows(examples: Sequence[TextExample], tokenizer: Tokenizer, max_length: int, targets: np.ndarray) -> Rows:
+def _rows(
+    examples: Sequence[TextExample], tokenizer: Tokenizer, max_length: int, targets: np.ndarray
+) -> Rows[TextExample]:
     """[CLS] text [SEP], or [CLS] text [SEP] text [SEP] with the second in segment 1 (BERT, §3.2)."""
     texts = [text for example in examples for text in example.texts]
     ids, lengths = tokenizer.encode(texts)

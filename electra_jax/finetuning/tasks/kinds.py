@@ -8,14 +8,20 @@ from __future__ import annotations
 import dataclasses
 import importlib
 import types
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from electra_jax.finetuning.data import columns, questions, tables
 from electra_jax.finetuning.metrics import answer_metrics, label_metrics
 
 if TYPE_CHECKING:
+    from electra_jax.config.finetuning import TaskConfig
+    from electra_jax.finetuning.data.examples import Example
     from electra_jax.finetuning.tasks.task import Task
+    from electra_jax.text.tokenizers.tokenizer import Tokenizer
+
+    # Takes the task's name, its settings, its examples by split, the tokenizer, and the dropout rate of the head.
+    MakeTask = Callable[[str, TaskConfig, Mapping[str, Sequence[Example]], Tokenizer, float], Task[Any]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,22 +42,23 @@ class Kind:
     formats: tuple[str, ...]
     suffixes: Mapping[str, str]
 
-    def task_class(self) -> type[Task]:
+    def task_class(self) -> MakeTask:
         """The class of its tasks; importing it starts JAX."""
         module, _, name = self.implementation.partition(".")
         return getattr(importlib.import_module(f"{__package__}.{module}"), name)
 
 
-_OF_TEXTS = dict(
+_CLASSIFICATION = Kind(
     implementation="classification.ClassificationTask",
+    metrics=label_metrics.CLASSIFICATION,
     reader=tables,
     formats=("tsv", "csv", "jsonl", "lines"),
     suffixes={".tsv": "tsv", ".csv": "csv", ".jsonl": "jsonl", ".txt": "lines"},
 )
 KINDS: Mapping[str, Kind] = {
-    "classification": Kind(**_OF_TEXTS, metrics=label_metrics.CLASSIFICATION),
-    "multilabel": Kind(**_OF_TEXTS, metrics=label_metrics.MULTILABEL),
-    "regression": Kind(**_OF_TEXTS, metrics=label_metrics.REGRESSION),
+    "classification": _CLASSIFICATION,
+    "multilabel": dataclasses.replace(_CLASSIFICATION, metrics=label_metrics.MULTILABEL),
+    "regression": dataclasses.replace(_CLASSIFICATION, metrics=label_metrics.REGRESSION),
     "tagging": Kind(
         implementation="tagging.TaggingTask",
         metrics=label_metrics.TAGGING,

@@ -16,7 +16,7 @@ from electra_jax.finetuning.data import spans
 from electra_jax.finetuning.data.examples import SentenceExample, is_answered
 from electra_jax.finetuning.data.rows import Rows
 from electra_jax.finetuning.metrics import label_metrics
-from electra_jax.finetuning.tasks.task import Arrays, Predicted
+from electra_jax.finetuning.tasks.task import Arrays, Predicted, Task
 from electra_jax.models.encoder import EncoderConfig
 from electra_jax.models.task_heads import TaggingHead
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
@@ -27,7 +27,7 @@ _OUTSIDE = "O"
 _UNKNOWN = -1
 
 
-class TaggingTask:
+class TaggingTask(Task[Rows[SentenceExample]]):
     """Implements `task.Task`: a word has the tag of its first piece.
 
     Attributes:
@@ -35,7 +35,7 @@ class TaggingTask:
     """
 
     kind = "tagging"
-    curves = ("loss", "accuracy")
+    curves: tuple[str, ...] = ("loss", "accuracy")
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class TaggingTask:
         """
         self.name, self.metric, self.weight = name, settings.metrics[0], settings.weight
         self._settings, self._dropout_rate = settings, classifier_dropout_rate
-        self._scheme = spans.scheme_of([e.tags for e in splits["train"]]) if settings.spans else None
+        self._scheme = spans.scheme_of([e.known_tags for e in splits["train"]]) if settings.spans else None
         self.tags = self._tags_of(splits["train"])
         self.splits = {split: self._rows(examples, tokenizer) for split, examples in splits.items()}
 
@@ -69,13 +69,13 @@ class TaggingTask:
         return list(spans.from_bioes(tags) if self._scheme else tags)
 
     def _tags_of(self, examples: Sequence[SentenceExample]) -> tuple[str, ...]:
-        found = {tag for example in examples for tag in self._trained(example.tags)}
+        found = {tag for example in examples for tag in self._trained(example.known_tags)}
         if not self._scheme:
             return tuple(sorted(found))
         kinds = sorted({tag.partition("-")[2] for tag in found - {_OUTSIDE}})
         return (_OUTSIDE, *(f"{part}-{kind}" if kind else part for kind in kinds for part in "BIES"))
 
-    def _rows(self, examples: Sequence[SentenceExample], tokenizer: Tokenizer) -> Rows:
+    def _rows(self, examples: Sequence[SentenceExample], tokenizer: Tokenizer) -> Rows[SentenceExample]:
         """[CLS] pieces of the words [SEP]."""
         ids, lengths = tokenizer.encode([word for example in examples for word in example.words])
         # What a tokenizer takes for nothing, a lone control character say, is a word all the same.
@@ -149,7 +149,7 @@ class TaggingTask:
             "loss": jnp.sum(losses_BxL * weights_BxL, axis=-1),
         }
 
-    def _predictions(self, rows: Rows, predicted: Predicted) -> Iterator[list[str]]:
+    def _predictions(self, rows: Rows[SentenceExample], predicted: Predicted) -> Iterator[list[str]]:
         """Each sentence's tags; words that did not fit into the row are outside."""
         first_T = rows.by_token["first"][0] == 1
         for row, (start, length) in enumerate(zip(rows.starts_N, rows.lengths_N, strict=True)):
@@ -157,29 +157,29 @@ class TaggingTask:
             tags = self._said([self.tags[number] for number in chosen])
             yield tags + [_OUTSIDE] * (len(rows.examples[row].words) - len(tags))
 
-    def score(self, rows: Rows, predicted: Predicted) -> dict[str, float]:
+    def score(self, rows: Rows[SentenceExample], predicted: Predicted) -> dict[str, float]:
         """See `Task`."""
-        labels = [self._said(self._trained(example.tags)) for example in rows.examples]
+        labels = [self._said(self._trained(example.known_tags)) for example in rows.examples]
         return label_metrics.tagging_scores(labels, list(self._predictions(rows, predicted)), self._settings.metrics)
 
-    def records(self, rows: Rows, predicted: Predicted) -> Iterator[dict[str, Any]]:
+    def records(self, rows: Rows[SentenceExample], predicted: Predicted) -> Iterator[dict[str, Any]]:
         """See `Task`; a sentence is right if all of its tags are."""
         predictions = self._predictions(rows, predicted)
         for example, tags, loss in zip(rows.examples, predictions, predicted["loss"], strict=True):
-            record = {"key": example.key, "words": list(example.words), "predictions": tags}
+            record: dict[str, Any] = {"key": example.key, "words": list(example.words), "predictions": tags}
             if is_answered(example):
-                labels = self._said(self._trained(example.tags))
+                labels = self._said(self._trained(example.known_tags))
                 record |= {"labels": labels, "right": tags == labels, "loss": round(float(loss), 5)}
             yield record
 
-    def collapsed(self, rows: Rows, predicted: Predicted) -> str:
+    def collapsed(self, rows: Rows[SentenceExample], predicted: Predicted) -> str:
         """See `Task`."""
         first_T = rows.by_token["first"][0] == 1
         found = {tag for tags in self._predictions(rows, predicted) for tag in tags}
         several = len(np.unique(rows.by_token["tag"][0][first_T])) > 1
         return f"every word is tagged {found.pop()!r}" if len(found) == 1 and several else ""
 
-    def confusion(self, rows: Rows, predicted: Predicted) -> np.ndarray | None:
+    def confusion(self, rows: Rows[SentenceExample], predicted: Predicted) -> np.ndarray | None:
         """Counts by true and by predicted tag over the words of the rows, int64 [C, C]."""
         first_T = rows.by_token["first"][0] == 1
         chosen = [predicted["tag"][row, :length] for row, length in enumerate(rows.lengths_N)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import flax.linen as nn
 import jax
@@ -16,9 +16,10 @@ from electra_jax.training.job import Sums
 
 Arrays = Mapping[str, jax.Array]
 Predicted = Mapping[str, np.ndarray]
+RowsT = TypeVar("RowsT", bound=Rows)
 
 
-class Task(Protocol):
+class Task(Protocol[RowsT]):
     """A task with its data.
 
     Attributes:
@@ -33,7 +34,7 @@ class Task(Protocol):
     name: str
     kind: str
     metric: str
-    splits: Mapping[str, Rows]
+    splits: Mapping[str, RowsT]
     curves: tuple[str, ...]
     weight: float
 
@@ -56,7 +57,7 @@ class Task(Protocol):
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
         """What the host needs to know of each row, first axis B, in as few numbers as possible; traced."""
 
-    def score(self, rows: Rows, predicted: Predicted) -> dict[str, float]:
+    def score(self, rows: RowsT, predicted: Predicted) -> dict[str, float]:
         """Metrics of a split whose answers are known.
 
         Args:
@@ -64,7 +65,7 @@ class Task(Protocol):
           predicted: what `predict` said of each row, first axis N, in the order of the rows.
         """
 
-    def records(self, rows: Rows, predicted: Predicted) -> Iterator[dict[str, Any]]:
+    def records(self, rows: RowsT, predicted: Predicted) -> Iterator[dict[str, Any]]:
         """One JSON-ready object for each example, in the order of the file: what is predicted, how surely, and why.
 
         Each has "key" and "prediction"; where the answer is known, "label", "right" (bool) and "loss" (float, large
@@ -72,11 +73,15 @@ class Task(Protocol):
         judge.
         """
 
-    def confusion(self, rows: Rows, predicted: Predicted) -> np.ndarray | None:
+    def confusion(self, rows: RowsT, predicted: Predicted) -> np.ndarray | None:
         """Counts by true and by predicted label of `description`, int64 [C, C]; None where there is no such table."""
 
-    def collapsed(self, rows: Rows, predicted: Predicted) -> str:
+    def collapsed(self, rows: RowsT, predicted: Predicted) -> str:
         """Why this looks like a run that has learned nothing, such as one class for all; empty if it does not."""
+
+    def answer_files(self, rows: RowsT, predicted: Predicted) -> dict[str, dict[str, Any]]:
+        """Files for the task's official evaluation scripts, JSON objects by file name; most kinds have none."""
+        return {}
 
     def description(self) -> dict[str, Any]:
         """What a reader of the weights needs: "kind", "head", the names of classes or tags, scales. JSON-ready."""

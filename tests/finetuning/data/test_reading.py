@@ -5,6 +5,8 @@ import zipfile
 
 import pytest
 
+from electra_jax.config import schema
+from electra_jax.config.finetuning import ClassificationConfig
 from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.reading import problems_of_fields, subset
 from tests.finetuning.labelled_files import notes_of, problems_of, splits_of, text_task
@@ -163,7 +165,7 @@ def test_pairs_are_trained_on_in_both_orders_if_wanted(tmp_path):
         (text_task(train=""), "train: is empty"),
         (
             text_task(format="squad"),
-            "format: 'squad', expected auto or, of kind classification, tsv, csv, jsonl, lines",
+            "format: found 'squad', expected auto or, of kind classification, tsv, csv, jsonl, lines",
         ),
         (text_task("xls"), "the name 'train.xls' says no format"),
         (text_task(test="tfds:glue"), "names no split"),
@@ -175,7 +177,6 @@ def test_pairs_are_trained_on_in_both_orders_if_wanted(tmp_path):
         (text_task(text_columns=()), "text_columns"),
         (text_task(label_column="text"), "label_column"),
         (text_task(columns=("label", "body")), "columns: ('label', 'body') lack 'text'"),
-        (text_task(quoting="double"), "quoting"),
         (text_task(double_unordered=True), "double_unordered"),
         (text_task(labels=("a", "a")), "labels"),
         (text_task(kind="multilabel", label_separator=""), "label_separator"),
@@ -191,6 +192,12 @@ def test_wrong_fields_are_told_before_anything_is_opened(task, said):
     assert problems
     assert all(problem.startswith("config.tasks.it") for problem in problems)
     assert said in problems[0]
+
+
+def test_an_unknown_quoting_is_refused_when_the_config_is_read():
+    problems = schema.Problems()
+    schema.read(ClassificationConfig, text_task(quoting="double").to_dict(), "config.tasks.it", problems)
+    assert problems.lines == ["config.tasks.it.quoting: found 'double', expected one of auto, csv, none"]
 
 
 def test_right_fields_have_no_problems():
