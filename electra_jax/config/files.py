@@ -103,7 +103,7 @@ def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
         raise InputError(f"{path}: found task {tree.get('task')!r}, expected the config.json of a run")
     problems = Problems()
     known = _filled(schema.as_tree(kind()), tree)
-    config = schema.read(kind, known, "config", problems, _task_class)
+    config: RunConfig = schema.read(kind, known, "config", problems, _task_class)
     if problems.lines:
         raise InputError(f"{path}: is not the config of a {tree['task']} run ({'; '.join(problems.lines)})")
     return config
