@@ -51,7 +51,7 @@ def main(session: Session) -> None:
     from electra_jax.training.run_context import RunContext
 
     options = RunOptions(
-        config_path=flags.FLAGS["config"].config_filename,
+        config_path=presets.given(),
         evaluates=_MODE.value == "eval",
         allowed_changes=_ALLOW.value,
         profiled=ProfiledSteps.parse(_PROFILE_STEPS.value),

@@ -9,7 +9,7 @@ Compiles the real training step for a TPU slice that is not there, and says whet
 
 import os
 import pathlib
-from typing import Any
+from typing import TYPE_CHECKING
 
 from absl import flags
 
@@ -17,6 +17,10 @@ from electra_jax import entry_point, presets, storage
 from electra_jax.config.files import read_config
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
+
+if TYPE_CHECKING:
+    from electra_jax.tpu_planning.step_plan import DoesNotFit, Plan
+    from electra_jax.tpu_planning.topologies import Slice
 
 _CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice: v5e:4x4, v5p:2x2x2, v6e:4x4, v4:2x2x4, tpu7x:2x2x1.")
@@ -44,7 +48,7 @@ def main() -> None:
         )
     slice_ = topologies.make_slice(_TOPOLOGY.value, config.mesh.slices)
     config_rules.check(config, len(slice_.devices), problems=problems, reads_text=False)
-    print(f"Compiling {flags.FLAGS['config'].config_filename} for {slice_}; minutes for a large model …", flush=True)
+    print(f"Compiling {presets.given()} for {slice_}; minutes for a large model …", flush=True)
     try:
         plan = planning.make_plan(config, slice_, print)
     except planning.DoesNotFit as error:
@@ -55,7 +59,7 @@ def main() -> None:
         storage.write_json(target, plan.as_fields())
 
 
-def _refusal(config: PretrainingConfig, slice_: Any, error: Any, fitting: Any) -> str:
+def _refusal(config: PretrainingConfig, slice_: "Slice", error: "DoesNotFit", fitting: "Plan | None") -> str:
     from electra_jax.tpu_planning.plan_text import memory_size
 
     rows = config.batch_size // len(slice_.devices)

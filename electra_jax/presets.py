@@ -6,6 +6,7 @@ import pathlib
 import re
 from collections.abc import Sequence
 
+import ml_collections
 from absl import flags
 from ml_collections import config_flags
 from ml_collections.config_flags.config_flags import ConfigFileFlagParser
@@ -50,18 +51,23 @@ def define_flag(help_string: str, flag_values: flags.FlagValues = flags.FLAGS) -
     return holder
 
 
+def given(flag_values: flags.FlagValues = flags.FLAGS) -> str:
+    """Returns what the user wrote after --config=, not the path that it stands for."""
+    return config_flags.get_config_filename(flag_values["config"])
+
+
 def unknown_fields(arguments: Sequence[str]) -> list[str]:
     """One line for each override --config.NAME whose name is no field of the file that --config names.
 
     Raises:
       InputError: see `locate`.
     """
-    given = [match for argument in arguments if (match := _OVERRIDE.match(argument))]
+    overrides = [match for argument in arguments if (match := _OVERRIDE.match(argument))]
     path = _config_path(arguments)
-    if not given or path is None:
+    if not overrides or path is None:
         return []
     tree = _Parser(name="config").parse(path).to_dict()
-    return list(filter(None, (reference.unknown_field(tree, match.group("name")) for match in given)))
+    return list(filter(None, (reference.unknown_field(tree, match.group("name")) for match in overrides)))
 
 
 def _config_path(arguments: Sequence[str]) -> str | None:
@@ -75,7 +81,7 @@ def _config_path(arguments: Sequence[str]) -> str | None:
 
 
 class _Parser(ConfigFileFlagParser):
-    def parse(self, path: str) -> object:
+    def parse(self, path: str) -> ml_collections.ConfigDict:
         return super().parse(locate(path))
 
 

@@ -14,7 +14,10 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO
+from typing import IO, TYPE_CHECKING, Any, BinaryIO
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 Path = str | os.PathLike
 
@@ -151,7 +154,7 @@ def read_ranges(paths: Sequence[str], starts: Sequence[int], ends: Sequence[int]
 
 
 @contextlib.contextmanager
-def open_to_write(path: Path) -> Iterator[BinaryIO]:
+def open_to_write(path: Path) -> Iterator[IO[bytes]]:
     """A stream to a new file, which appears whole when the block ends well, and not at all otherwise."""
     if not is_remote(path):
         local = _local(path)
@@ -254,10 +257,11 @@ class _RemoteFile(io.RawIOBase):
     def seekable(self) -> bool:
         return True
 
-    def readinto(self, buffer: memoryview) -> int:
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
         with _os_errors(self._path):
-            content = self._file.read(len(buffer))
-        buffer[: len(content)] = content
+            content = self._file.read(len(view))
+        view[: len(content)] = content
         return len(content)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:

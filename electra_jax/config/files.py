@@ -107,7 +107,7 @@ def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
         if not isinstance(tree.get(name), Mapping):
             problems.add(f"config.{name}", repr(tree.get(name)), "a section")
     known = _filled(complete, tree)
-    config = schema.read(kind, known, "config", problems, _task_class)
+    config: RunConfig = schema.read(kind, known, "config", problems, _task_class)
     if problems.lines:
         raise InputError(f"{path}: is not the config of a {tree['task']} run ({'; '.join(problems.lines)})")
     return config

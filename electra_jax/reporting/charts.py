@@ -109,8 +109,13 @@ _MOST_POINTS = 400
 
 
 def last(histories: Histories, name: str) -> float | None:
-    """The value at a metric's last step, or None."""
-    return next(reversed(histories[name].values())) if name in histories else None
+    """Value at a metric's last step; None without the metric."""
+    return final_value(histories[name]) if name in histories else None
+
+
+def final_value(history: dict[int, float]) -> float:
+    """Value at the last step of a metric's history."""
+    return next(reversed(history.values()))
 
 
 def number(value: float) -> str:
@@ -177,7 +182,7 @@ def _figure(chart: Chart, histories: Histories, last_step: int, heldout: str, re
             lines.append((paint, dotted, histories[name]))
             label = " ".join(part for part in (word, split) if part) or "last"
             kind = f"{paint} heldout" if dotted else paint
-            keys.append((kind, label, number(last(histories, name))))
+            keys.append((kind, label, number(final_value(histories[name]))))
     if not lines:
         return None
     floor = last(histories, "eval/unigram_entropy") if chart.against_unigram else None
@@ -234,7 +239,8 @@ def scale_steps(axes: Any, last_step: int) -> None:
 
 def thinned(history: dict[int, float]) -> tuple[list[float], list[float]]:
     """Steps and values, averaged over neighbours when there are more than a chart can show."""
-    steps, values = list(history), list(history.values())
+    steps: list[float] = list(history)
+    values = list(history.values())
     width = math.ceil(len(steps) / _MOST_POINTS)
     if width <= 1:
         return steps, values

@@ -9,7 +9,7 @@ from typing import Any
 from markupsafe import Markup
 
 from electra_jax.reporting import metric_names
-from electra_jax.reporting.charts import Chart, Figure, charts, grid, last, scale_steps, thinned
+from electra_jax.reporting.charts import Chart, Figure, charts, final_value, grid, scale_steps, thinned
 from electra_jax.reporting.drawing import PAINTS, draw
 from electra_jax.reporting.run_files import Histories
 
@@ -73,7 +73,7 @@ def _figure(name: str, trials: Mapping[str, Histories]) -> Figure:
         scale_steps(axes, last_step)
 
     title = f"{metric_names.words(name.partition('/')[2])}, {'dev' if heldout else 'train'}"
-    ends = [last({name: line}, name) for line in lines]
+    ends = [final_value(line) for line in lines]
     spread = metric_names.value(min(ends)), metric_names.value(max(ends))
     said = "one trial" if len(lines) == 1 else f"{len(lines)} trials, at their ends"
     keys = [(f"{paint} thin", said, " to ".join(dict.fromkeys(spread)))]

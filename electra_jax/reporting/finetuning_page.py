@@ -74,7 +74,8 @@ def _subtitle(files: FinetuningFiles) -> str:
     if config.get("init_from"):
         sizes_only = "a network of the same size as " if config.get("random_weights") is True else ""
         parts.append(f"From {sizes_only}{config['init_from']}")
-    optimizer = config.get("optimizer") if isinstance(config.get("optimizer"), dict) else {}
+    section = config.get("optimizer")
+    optimizer = section if isinstance(section, dict) else {}
     for name, value in (
         ("epochs", config.get("epochs")),
         ("rows in a batch", config.get("batch_size")),

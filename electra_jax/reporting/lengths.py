@@ -41,8 +41,9 @@ def histogram(manifest: dict[str, Any]) -> Markup:
         ticks = list(range(max(left, 0), right + 1, math.ceil((right - left + 1) / _MOST_TICKS)))
         labels = [f"{2**tick:,}" for tick in ticks]
         if left < 0:
-            ticks, labels = [-0.5, *ticks], ["empty", *labels]
-        axes.set_xticks(ticks, labels)
+            axes.set_xticks([-0.5, *ticks], ["empty", *labels])
+        else:
+            axes.set_xticks(ticks, labels)
         axes.set_xlim(left - 0.1, right + 0.1)
         axes.set_xlabel("tokens in a document", color=PAINTS["muted"])
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))

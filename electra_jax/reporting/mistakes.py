@@ -7,7 +7,7 @@ import heapq
 import math
 import pathlib
 from collections import Counter
-from typing import Any
+from typing import Any, TypeGuard
 
 from markupsafe import Markup
 
@@ -74,7 +74,7 @@ def read_predictions(path: pathlib.Path, notes: list[str]) -> Predictions:
             continue
         found.known += 1
         if found.graded:
-            badness = abs(said - truth) if _is_number(truth) else 0.0
+            badness = abs(said - truth) if _is_number(said) and _is_number(truth) else 0.0
         elif record.get("right") is False:
             found.wrong += 1
             badness = _loss(record)
@@ -98,7 +98,7 @@ def _truth(record: Json) -> Any:
     return record.get("labels", record.get("label"))
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from electra_jax import collapse, storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import finetuning_page, markup
-from electra_jax.reporting.charts import charts, last, number
+from electra_jax.reporting.charts import charts, final_value, last, number
 from electra_jax.reporting.probe_results import probe_section
 from electra_jax.reporting.run_files import (
     Histories,
@@ -64,7 +64,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
     return target
 
 
-def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> str:
+def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> Markup:
     notes: list[str] = []
     path = directory / "metrics.jsonl"
     histories = read_histories(path, notes)
@@ -112,7 +112,8 @@ def _read_samples(path: pathlib.Path, notes: list[str]) -> dict[int, dict[str, J
         return samples
     for place, record in read_json_lines(path, notes, has_step, "an integer `step`"):
         columns = [record.get(name) for name in ("tokens", "original", "masked", "replaced", "probability")]
-        if not all(isinstance(column, list) for column in columns) or len({len(column) for column in columns}) != 1:
+        lengths = [len(column) for column in columns if isinstance(column, list)]
+        if len(lengths) != len(columns) or len(set(lengths)) != 1:
             raise InputError(
                 f"{place}: expected lists of one length named tokens, original, masked, replaced and probability; "
                 "mend or delete the line"
@@ -155,7 +156,7 @@ def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]
     known |= own is not None
     if not known:
         for name in [name for name in histories if name.startswith("eval/")][:4]:
-            yield name.removeprefix("eval/"), number(last(histories, name)), "held-out"
+            yield name.removeprefix("eval/"), number(final_value(histories[name])), "held-out"
 
     rows, length = config.get("batch_size"), _integer(config, "data", "sequence_length")
     rates = {step: rate for step, rate in histories.get("performance/tokens_per_second", {}).items() if rate > 0}
@@ -248,14 +249,14 @@ class _StepSamples:
 
 def _samples(samples: dict[int, dict[str, Json]]) -> Markup:
     """The latest step's rows, then folded away those of some earlier steps from the first on."""
-    *earlier, latest = samples or [None]
-    shown = earlier
+    steps = list(samples)
+    shown = earlier = steps[:-1]
     if len(earlier) > _MOST_EARLIER_STEPS:
         spacing = (len(earlier) - 1) / (_MOST_EARLIER_STEPS - 1)
         shown = [earlier[round(index * spacing)] for index in range(_MOST_EARLIER_STEPS)]
     return markup.render(
         "samples",
-        latest=_step_samples(latest, samples[latest]) if samples else None,
+        latest=_step_samples(steps[-1], samples[steps[-1]]) if steps else None,
         earlier=[_step_samples(step, samples[step]) for step in shown],
         kept=len(earlier),
     )

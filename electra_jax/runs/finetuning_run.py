@@ -35,12 +35,13 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
     examples = run.read_examples(config, line)
     beginning = run.start(config, workdir, line)
     tasks = run.make_tasks(config, examples, beginning.tokenizer)
-    trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
+    job = run.make_job(config, tasks, beginning)
+    trainer = run.make_trainer(config, job, line)
     if options.profiled:
         options.profiled.check(trainer.optimizer_config.steps)
     Workdir(context, options).open(run.recorded_fields(config, beginning))
     use_compile_cache(config.compile_cache, workdir)
-    cluster.agree("examples", run.data_facts(trainer.job, beginning), MismatchError)
+    cluster.agree("examples", run.data_facts(job, beginning), MismatchError)
     trials = run.make_trials(config, trainer, beginning, context, options.config_path)
     trials = dataclasses.replace(trials, profiled=options.profiled)
     if options.evaluates:

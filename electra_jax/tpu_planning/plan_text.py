@@ -28,7 +28,7 @@ def plan_lines(plan: Plan) -> Iterable[str]:
     yield "A step"
     yield f"  FLOPs of a device     {quantity(plan.flops)}, the model's own: matrix products, forward and backward"
     yield f"  bytes of a device     {quantity(plan.bytes_accessed)} ({MODELLED})"
-    if plan.step_seconds is None:
+    if plan.step_seconds is None or plan.mfu is None:
         yield "  time                  not known: the clock of this chip is not published"
     else:
         yield f"  time                  {plan.step_seconds * 1e3:.1f} ms ({MODELLED})"
@@ -37,9 +37,9 @@ def plan_lines(plan: Plan) -> Iterable[str]:
         yield f"  {kind:<21} {found.count} calls, {quantity(found.bytes)}B a device"
     milliseconds = plan.collective_seconds * 1e3
     yield f"  collectives           {milliseconds:.1f} ms at the links' published rate, nothing done beside"
-    if plan.step_seconds is not None:
-        daily = plan.tokens_per_second * 86400
-        yield f"  throughput            {quantity(daily)} tokens a day, collectives waited for ({MODELLED})"
+    if plan.tokens_per_second is not None and plan.days is not None:
+        daily = quantity(plan.tokens_per_second * 86400)
+        yield f"  throughput            {daily} tokens a day, collectives waited for ({MODELLED})"
         yield f"  {f'{plan.steps:,} steps':<21} {duration(plan.days * 86400)} ({MODELLED})"
     yield ""
     yield f"Where the time goes ({MODELLED}; {plan.kernel_share:.0%} of it is what kernels of ours declare)"

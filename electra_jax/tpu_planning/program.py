@@ -65,7 +65,7 @@ def read_costs(text: str, chip: Chip) -> ProgramCosts:
       chip: what it was compiled for.
     """
     bodies, entry = _computations(text)
-    scopes: collections.Counter[str] = collections.Counter()
+    scopes: dict[str, float] = collections.defaultdict(float)
     counts: collections.Counter[str] = collections.Counter()
     sizes: collections.Counter[str] = collections.Counter()
     kernels = 0.0
@@ -91,7 +91,7 @@ def read_costs(text: str, chip: Chip) -> ProgramCosts:
     return ProgramCosts(
         cycles=float(sum(scopes.values())),
         kernel_cycles=kernels,
-        scopes=dict(scopes.most_common()),
+        scopes=dict(sorted(scopes.items(), key=lambda scope: scope[1], reverse=True)),
         collectives={kind: Collective(count, sizes[kind]) for kind, count in sorted(counts.items())},
     )
 

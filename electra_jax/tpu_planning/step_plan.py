@@ -140,7 +140,10 @@ def make_plan(config: PretrainingConfig, slice_: Slice, note: Callable[[str], No
             if refused := _verdict(str(error), slice_):
                 raise refused from error
             raise
-    costs = read_costs(compiled.as_text(), slice_.chip)
+    text = compiled.as_text()
+    if text is None:
+        raise RuntimeError("the TPU compiler returned no text of the program")
+    costs = read_costs(text, slice_.chip)
     devices, chip, job = len(slice_.devices), slice_.chip, trainer.job
     flops = job.flops_per_step / devices
     seconds = costs.cycles / chip.clock if chip.clock else None
@@ -221,6 +224,8 @@ def _state_bytes(trainer: Trainer) -> int:
 
 def _memory(trainer: Trainer, compiled: jax.stages.Compiled, slice_: Slice) -> Memory:
     analysis = compiled.memory_analysis()
+    if analysis is None:
+        raise RuntimeError("the TPU compiler returned no memory analysis of the program")
     # The state is given away and updated in place; what else goes in or comes out counts as coming and going.
     whole = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     parameters = _bytes(trainer.abstract.params, trainer.shardings.params)

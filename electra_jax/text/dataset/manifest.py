@@ -11,7 +11,7 @@ from electra_jax import storage
 from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError
 from electra_jax.text.dataset import dataset as datasets
-from electra_jax.text.dataset import filters, stages, units
+from electra_jax.text.dataset import filters, shards, stages, units
 from electra_jax.text.dataset.units import Settings, Unit
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
@@ -34,25 +34,27 @@ def build(
       InputError: a source held no text.
     """
     summaries = [json.loads(storage.read(stages.rows_path(settings, unit))) for unit in todo]
-    counts = sum(filters.load(settings.work("counts", unit.number, "npy")) for unit in todo)
+    counts_SxV = np.zeros((len(datasets.SPLITS), pieces.vocabulary_size), np.int64)
+    for unit in todo:
+        counts_SxV += filters.load(settings.work("counts", unit.number, "npy"))
     return {
         "format_version": datasets.FORMAT_VERSION,
         "data_fingerprint": units.fingerprint(data),
         "config": units.row_fields(data),
         "length": data.sequence_length,
         "rows": data.rows,
-        "dtype": datasets.token_dtype(pieces.vocabulary_size).str,
+        "dtype": shards.token_dtype(pieces.vocabulary_size).str,
         "tokenizer_sha256": pieces.sha256,
         "tokenizer_kind": pieces.kind,
         "vocabulary_size": pieces.vocabulary_size,
         "sources": [_source_summary(source, number, summaries) for number, source in enumerate(data.sources)],
         "splits": {
             name: _split_summary(name, summaries, pieces, of_split)
-            for name, of_split in zip(datasets.SPLITS, counts, strict=True)
+            for name, of_split in zip(datasets.SPLITS, counts_SxV, strict=True)
         },
-        "unknown_tokens": int(counts[:, pieces.unknown_id].sum()),
-        "heldout_unigram_entropy": _entropy(counts[datasets.SPLITS.index("heldout")]),
-    }, counts
+        "unknown_tokens": int(counts_SxV[:, pieces.unknown_id].sum()),
+        "heldout_unigram_entropy": _entropy(counts_SxV[datasets.SPLITS.index("heldout")]),
+    }, counts_SxV
 
 
 def lines(manifest: dict[str, Any]) -> Iterator[str]:

@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.sharedctypes import Synchronized
+from typing import Any
 
 from electra_jax import storage
 from electra_jax.errors import InputError
@@ -120,10 +122,10 @@ def _run_in_pool(workers: int, task: Task, settings: Settings, todo: Sequence[Un
 
 # The counter that the workers of a pool share, set once when a worker starts: it can be inherited by a process, and not
 # be sent along with a unit.
-_counter = []
+_counter: list["Synchronized[int]"] = []
 
 
-def _start_worker(done: "multiprocessing.Value") -> None:
+def _start_worker(done: "Synchronized[int]") -> None:
     os.environ["TOKENIZERS_PARALLELISM"] = "false"  # There is a process for each core.
     _counter[:] = [done]
     threading.Thread(target=_end_with_parent, daemon=True).start()
@@ -131,7 +133,9 @@ def _start_worker(done: "multiprocessing.Value") -> None:
 
 def _end_with_parent() -> None:
     """Ends this process when the one that started it is gone, however it went."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
+    parent = multiprocessing.parent_process()
+    assert parent is not None  # A worker always has one.
+    multiprocessing.connection.wait([parent.sentinel])
     os._exit(1)
 
 
@@ -153,14 +157,15 @@ def _run_on_beam(runner: Runner, task: Task, settings: Settings, todo: Sequence[
         raise InputError(
             f"--runner={runner.beam}: Apache Beam is not installed; pip install -r requirements-beam.txt"
         ) from error
+    beam: Any = apache_beam  # Its transforms are typed in part.
     faults = storage.join(settings.directory, WORK, "faults")
     storage.remove(faults)
     try:
         options = PipelineOptions([f"--runner={runner.beam}", *runner.beam_options])
-        with apache_beam.Pipeline(options=options) as pipeline:
+        with beam.Pipeline(options=options) as pipeline:
             # Reshuffled, because units made in one place would also be worked on in one place.
-            units_to_do = pipeline | apache_beam.Create(list(todo)) | apache_beam.Reshuffle()
-            _ = units_to_do | apache_beam.Map(_work_on_beam, task, settings)
+            units_to_do = pipeline | beam.Create(list(todo)) | beam.Reshuffle()
+            _ = units_to_do | beam.Map(_work_on_beam, task, settings)
     except (ValueError, RuntimeError) as error:
         raise InputError(f"--runner={runner.beam}: Beam could not run the units: {error}") from error
     return [storage.read(storage.join(faults, name)).decode() for name in storage.names(faults)]

@@ -9,7 +9,8 @@ With a checksum at each row, damage is found when the row is read, wherever the 
 import contextlib
 import hashlib
 import zlib
-from typing import Any
+from types import TracebackType
+from typing import IO, Any
 
 import numpy as np
 
@@ -32,7 +33,7 @@ def record_dtype(dtype: np.dtype, length: int) -> np.dtype:
 def checksums(records: np.ndarray) -> np.ndarray:
     """Returns the CRC-32 that the tokens of each record (`record_dtype` [n], contiguous) have, uint32 [n]."""
     size = records.dtype.itemsize
-    stored, width = memoryview(records.view(np.uint8)), size - 4
+    stored, width = records.view(np.uint8).data, size - 4
     found = (zlib.crc32(stored[start : start + width]) for start in range(0, len(stored), size))
     return np.fromiter(found, np.uint32, len(records))
 
@@ -59,7 +60,7 @@ class ShardWriter(contextlib.AbstractContextManager):
         self._num_waiting = 0
         self._hash = hashlib.sha256()
         self._stack = contextlib.ExitStack()
-        self._file = None
+        self._file: IO[bytes] | None = None
 
     def add(self, rows: np.ndarray) -> None:
         """Adds rows, int32 [n, length]; the array may be changed afterwards."""
@@ -73,10 +74,12 @@ class ShardWriter(contextlib.AbstractContextManager):
         name = self.path.rpartition("/")[2]
         return dict(file=name, rows=self.num_rows, tokens=self.num_tokens, sha256=self._hash.hexdigest())
 
-    def __exit__(self, *exception: object) -> None:
-        if exception[0] is not None:
-            # Handed on, so that the file that was begun is thrown away.
-            self._stack.__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            # Passed on, so that the unfinished file is deleted.
+            self._stack.__exit__(kind, error, traceback)
             return
         with self._stack:
             self._flush()

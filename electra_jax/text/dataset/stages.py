@@ -12,7 +12,8 @@ import itertools
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from types import TracebackType
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -226,6 +227,23 @@ class _Kept:
         )
 
 
+class _Layout(TypedDict):
+    """Length and special tokens of a row."""
+
+    length: int
+    cls_id: int
+    sep_id: int
+    pad_id: int
+
+
+class _Drawn(TypedDict):
+    """Random choices of a row: their generator and probabilities."""
+
+    rng: np.random.Generator
+    single_segment_probability: float
+    short_row_probability: float
+
+
 class _Split(contextlib.AbstractContextManager):
     """The rows of one split of one unit."""
 
@@ -236,28 +254,32 @@ class _Split(contextlib.AbstractContextManager):
         self._documents = 0
         self._examples: list[list[int]] = []
         self._lengths = np.zeros(LENGTH_BINS, np.int64)
-        layout = dict(length=data.sequence_length, cls_id=pieces.cls_id, sep_id=pieces.sep_id, pad_id=pieces.pad_id)
-        drawn = dict(
+        layout = _Layout(length=data.sequence_length, cls_id=pieces.cls_id, sep_id=pieces.sep_id, pad_id=pieces.pad_id)
+        drawn = _Drawn(
             rng=rng,
             single_segment_probability=data.single_segment_probability,
             short_row_probability=data.short_row_probability,
         )
-        self._packer = None
+        # Rows of a document's tokens, int32 [N], and the lengths of its lines.
+        self._rows: Callable[[np.ndarray, np.ndarray], np.ndarray]
+        self._packer: row_builders.Packer | None = None
         match data.rows:
             case "segment_pairs":
-                self._rows = functools.partial(row_builders.segment_pairs, **layout, **drawn)
+                self._rows = lambda tokens, lengths: row_builders.segment_pairs(tokens, lengths, **layout, **drawn)
             case "google_segment_pairs":
                 self._rows = GoogleExampleBuilder(**layout, **drawn).add
             case "packed":
-                self._packer = row_builders.Packer(**layout)
-                self._rows = lambda tokens, line_lengths: self._packer.add(tokens)
+                self._packer = packer = row_builders.Packer(**layout)
+                self._rows = lambda tokens, _: packer.add(tokens)
 
     def __enter__(self) -> "_Split":
         self._writer.__enter__()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        self._writer.__exit__(*exception)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._writer.__exit__(kind, error, traceback)
 
     @property
     def counts(self) -> np.ndarray:

@@ -10,7 +10,8 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from typing import BinaryIO
+from contextlib import AbstractContextManager
+from typing import IO
 
 from electra_jax.errors import InputError
 from electra_jax.text.sources import parquet
@@ -82,7 +83,11 @@ def problem(name: str, options: Options) -> str:
 
 
 def stretches(
-    open_stream: Callable[[], BinaryIO], name: str, size: int, options: Options, piece_bytes: int
+    open_stream: Callable[[], AbstractContextManager[IO[bytes]]],
+    name: str,
+    size: int,
+    options: Options,
+    piece_bytes: int,
 ) -> list[tuple[int, int, int]]:
     """Cuts a file into stretches that can be read by themselves, of about `piece_bytes` where its format allows it.
 
@@ -110,7 +115,7 @@ def stretches(
 
 
 def read(
-    stream: BinaryIO, name: str, options: Options, start: int, stop: int, read_bytes: Callable[[int], None]
+    stream: IO[bytes], name: str, options: Options, start: int, stop: int, read_bytes: Callable[[int], None]
 ) -> Iterator[Document]:
     """Yields the documents of one stretch of a file, in order, holding one of them in memory at a time.
 
@@ -292,9 +297,9 @@ def _python_strings(source: str, name: str) -> Iterator[str]:
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise InputError(f"{name}: not a Python module that can be parsed ({error}).") from error
     constants = [
-        node
+        (node.lineno, node.col_offset, node.value)
         for node in ast.walk(module)
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) > SHORTEST_PYTHON_TEXT
     ]
-    for node in sorted(constants, key=lambda node: (node.lineno, node.col_offset)):
-        yield node.value
+    for _, _, text in sorted(constants, key=lambda constant: constant[:2]):
+        yield text

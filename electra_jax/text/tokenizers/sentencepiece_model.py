@@ -16,6 +16,9 @@ _KNOWN_RULES = ("identity", "nfkc", "nfkc_cf", "nmt_nfkc", "nmt_nfkc_cf")
 _PIECES, _TRAINER, _NORMALIZER = 1, 2, 3
 _LENGTH_DELIMITED = 2
 
+# Field number → value: a number, or the bytes of a text or a message.
+Message = dict[int, int | bytes]
+
 
 @dataclasses.dataclass(frozen=True)
 class ModelFile:
@@ -35,24 +38,24 @@ class ModelFile:
 def read(content: bytes) -> ModelFile:
     """Reads the bytes of a .model that the sentencepiece library has accepted."""
     pieces = []
-    trainer: dict[int, int | bytes] = {}
-    normalizer: dict[int, int | bytes] = {}
+    trainer: Message = {}
+    normalizer: Message = {}
     for number, value, _ in fields(content):
         if number == _PIECES:
-            piece = {field: inner for field, inner, _ in fields(value)}
-            pieces.append((piece.get(1, b"").decode(), piece.get(3, _NORMAL)))
+            piece = message(value)
+            pieces.append((_text(piece, 1), _integer(piece, 3, _NORMAL)))
         elif number == _TRAINER:
-            trainer = {field: inner for field, inner, _ in fields(value)}
+            trainer = message(value)
         elif number == _NORMALIZER:
-            normalizer = {field: inner for field, inner, _ in fields(value)}
+            normalizer = message(value)
     splits_at_blanks = (
-        normalizer.get(1, b"").decode() in _KNOWN_RULES
+        _text(normalizer, 1) in _KNOWN_RULES
         # add_dummy_prefix, remove_extra_whitespaces, escape_whitespaces.
         and all(normalizer.get(field, 1) for field in (3, 4, 5))
         # Pieces write a blank as "▁"; user-defined symbols may hold it as it is.
         and not any("▁" in piece[1:] or " " in piece for piece, _ in pieces)
     )
-    return ModelFile(_KINDS.get(trainer.get(3, 1), "unknown"), tuple(pieces), splits_at_blanks)
+    return ModelFile(_KINDS.get(_integer(trainer, 3, 1), "unknown"), tuple(pieces), splits_at_blanks)
 
 
 def with_control_pieces(content: bytes, ids: Collection[int]) -> bytes:
@@ -62,16 +65,24 @@ def with_control_pieces(content: bytes, ids: Collection[int]) -> bytes:
     for number, value, field in fields(content):
         if number == _PIECES:
             if piece_id in ids:
-                piece = b"".join(inner for name, _, inner in fields(value) if name != 3) + bytes([3 << 3, CONTROL])
+                piece = b"".join(inner for name, _, inner in fields(_bytes(value)) if name != 3) + bytes(
+                    [3 << 3, CONTROL]
+                )
                 field = bytes([_PIECES << 3 | _LENGTH_DELIMITED]) + _varint(len(piece)) + piece
             piece_id += 1
         changed.append(field)
     return b"".join(changed)
 
 
+def message(value: int | bytes) -> Message:
+    """Decodes the value of a field that holds a message; of a repeated field the last value counts."""
+    return {number: inner for number, inner, _ in fields(_bytes(value))}
+
+
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
     """Number, value and all bytes of each field of a message."""
     position = 0
+    value: int | bytes
     while position < len(message):
         start = position
         tag, position = _read_varint(message, position)
@@ -86,6 +97,23 @@ def fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
                 length, position = _read_varint(message, position)
                 value, position = message[position : position + length], position + length
         yield tag >> 3, value, message[start:position]
+
+
+def _bytes(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise ValueError(f"found the number {value}, expected a length-delimited field")
+    return value
+
+
+def _text(fields_of: Message, number: int) -> str:
+    return _bytes(fields_of.get(number, b"")).decode()
+
+
+def _integer(fields_of: Message, number: int, default: int) -> int:
+    value = fields_of.get(number, default)
+    if isinstance(value, bytes):
+        raise ValueError(f"found {len(value)} bytes in field {number}, expected a number")
+    return value
 
 
 def _read_varint(message: bytes, position: int) -> tuple[int, int]:

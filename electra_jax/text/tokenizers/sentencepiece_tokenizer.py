@@ -6,7 +6,8 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 
@@ -16,6 +17,9 @@ from electra_jax.text.tokenizers import sentencepiece_model, special_tokens
 from electra_jax.text.tokenizers.offsets import tightened
 from electra_jax.text.tokenizers.special_tokens import ROLES, SPECIAL_PIECES
 from electra_jax.text.tokenizers.word_cache import WordMemory
+
+if TYPE_CHECKING:
+    import sentencepiece
 
 MODEL = "spiece.model"
 SPECIAL = "special_pieces.json"
@@ -28,6 +32,13 @@ _THREADS = 4
 _RESERVED = str.maketrans({"\u2585": " ", "\0": " "})
 
 
+class Special(TypedDict):
+    """Content of special_pieces.json: the id of each role, and the pieces that are appended to the model's."""
+
+    ids: dict[str, int]
+    appended: list[str]
+
+
 class SentencePieceTokenizer:
     """Implements `tokenizer.Tokenizer`; `kind` is "unigram" or "bpe", in old models also "word" or "char"."""
 
@@ -36,7 +47,7 @@ class SentencePieceTokenizer:
         model: bytes,
         origin: str,
         *,
-        special: Mapping[str, Mapping[str, int] | Sequence[str]] | None = None,
+        special: Special | None = None,
         add_special_pieces: bool = False,
     ) -> None:
         """Wraps the bytes of a .model.
@@ -44,7 +55,7 @@ class SentencePieceTokenizer:
         Args:
           model: the bytes.
           origin: the path, or what else names it in messages.
-          special: what special_pieces.json holds: "ids" of each role, and the "appended" pieces.
+          special: content of special_pieces.json; chosen from the model's pieces when None.
           add_special_pieces: appends the special pieces that are missing; their ids follow the vocabulary.
 
         Raises:
@@ -209,7 +220,7 @@ def from_bytes(
     return tokenizer
 
 
-def _special(content: sentencepiece_model.ModelFile, origin: str, add_special_pieces: bool) -> dict[str, dict | list]:
+def _special(content: sentencepiece_model.ModelFile, origin: str, add_special_pieces: bool) -> Special:
     """Which piece plays which part, and what has to be appended for it."""
     # A piece of ordinary text that is spelled <s>, as HTML has it, plays no part.
     candidates = {
@@ -228,7 +239,7 @@ def _special(content: sentencepiece_model.ModelFile, origin: str, add_special_pi
     return {"ids": roles | appended, "appended": missing}
 
 
-def _processor(model: bytes, origin: str) -> "sentencepiece.SentencePieceProcessor":  # noqa: F821
+def _processor(model: bytes, origin: str) -> "sentencepiece.SentencePieceProcessor":
     import sentencepiece
 
     processor = sentencepiece.SentencePieceProcessor()

@@ -38,11 +38,11 @@ def train(
     splitter = pre_tokenizers.BertPreTokenizer()
     sample = [normalizer.normalize_str(chunk) for chunk in _chunks(texts)]
 
-    counts = Counter()
+    counts: Counter[str] = Counter()
     for chunk in sample:
         counts.update(chunk)
-    counts = {character: count for character, count in counts.items() if not character.isspace()}
-    ranked = sorted(counts, key=lambda character: (-counts[character], character))
+    visible = [character for character in counts if not character.isspace()]
+    ranked = sorted(visible, key=lambda character: (-counts[character], character))
     alphabet = sorted(ranked[:_LARGEST_ALPHABET])
     if rare := ranked[_LARGEST_ALPHABET:]:
         to_blank = str.maketrans(dict.fromkeys(rare, " "))
@@ -59,7 +59,7 @@ def train(
             f"config.data.tokenizer.vocabulary_size: {vocabulary_size} pieces are too few; special pieces and "
             f"alphabet take {len(beginning)}. Set {flag}=N with N well above that."
         )
-    trainer = trainers.WordPieceTrainer(
+    trainer = trainers.WordPieceTrainer(  # type: ignore[no-untyped-call]  # the library's stubs lack this signature
         vocab_size=vocabulary_size, min_frequency=_RAREST_PIECE, special_tokens=beginning, show_progress=False
     )
     trained = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
