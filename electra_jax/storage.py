@@ -119,7 +119,7 @@ def sizes(directory: Path) -> dict[str, int]:
         return {entry["name"].rpartition("/")[2]: entry["size"] for entry in listed if entry["type"] == "file"}
 
 
-def open_to_read(path: Path) -> BinaryIO:
+def open_to_read(path: Path) -> io.BufferedReader:
     """A file's bytes as a stream that can seek.
 
     Raises:

@@ -93,7 +93,7 @@ class Job(Protocol):
     def evaluation_batches(self) -> Iterator[Batch]:
         """This process's part of the held-out batches; rows of padding fill the last one."""
 
-    def sample_batch(self) -> np.ndarray:
+    def sample_batch(self) -> Batch:
         """A few held-out rows to show, the same at each call."""
 
     def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
