@@ -1,4 +1,4 @@
-"""One update on two devices, gradients normalised and clipped on each, against the same worked out row by row."""
+"""One update on two devices, gradients normalised and clipped on each, against the same computed row by row."""
 
 import jax
 import jax.numpy as jnp
@@ -42,7 +42,7 @@ def check_one_update(config, mesh):
 
 
 def check_whole_model(config, mesh):
-    """The model's own sharding constraints must not get in the way."""
+    """The update also works with the model's own sharding constraints."""
     trainer = make_trainer(typed(config), pretraining_job(typed(config), None, "cpu"), mesh, print)
     rows = np.random.default_rng(0).integers(5, 512, (8, 32), dtype=np.int32)
     rows[:, 0], rows[:, -1] = 2, 3
