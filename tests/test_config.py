@@ -90,7 +90,7 @@ def test_every_preset_is_valid(name, variant):
         ("mesh.fsdp", -1, "more than one axis is -1"),
         ("mesh.slices", 0, "0, expected a number above 0"),
         ("mesh.slices", 3, "3 slices do not split data=8, and fsdp=1 × tensor=1 devices must lie within one slice"),
-        ("mesh.rules", "width:fsdp", "'width:fsdp' is of no axis that can be placed; expected one of length"),
+        ("mesh.rules", "width:fsdp", "'width:fsdp' names no axis that can be sharded; expected one of length"),
         ("mesh.rules", "embed:fsdp,mlp:fsdp", "places both 'embed' and 'mlp'"),
         ("accumulation", 0, "0, expected a number above 0"),
         ("accumulation", 3, "128 rows on 8 devices cannot be cut into 3 equal parts on each; use a divisor of 16"),

@@ -21,7 +21,7 @@ class JointAnswerHead(nn.Module):
     """Start, end given the start, and whether there is an answer at all: the head of ELECTRA's paper, Google's code.
 
     Attributes:
-      beams: the most probable starts, and the most probable ends given each, that an evaluation looks at.
+      beams: the most probable starts, and the most probable ends given each, that an evaluation searches.
     """
 
     beams: int
@@ -39,14 +39,14 @@ class JointAnswerHead(nn.Module):
         """Scores positions.
 
         Args:
-          hidden_BxLxD: of the encoder.
-          batch: "allowed" int32 [B, L] where an answer may start and end, and "start" int32 [B], the right position.
-          deterministic: evaluation, which looks for ends of probable starts rather than of the right one alone.
+          hidden_BxLxD: hidden states of the encoder.
+          batch: "allowed" int32 [B, L] where an answer may start and end, and "start" int32 [B], the gold one.
+          deterministic: evaluation, which searches for ends of probable starts, not only of the gold one.
 
         Returns:
-          Of float32: "start_logits" [B, L], "end_logits" [B, L] given the right start, "impossible_logits" [B]. In
+          float32 "start_logits" [B, L], "end_logits" [B, L] given the gold start, "impossible_logits" [B]. In
           evaluation also "start_ids" int32 [B, K] with log-probabilities "start_scores" float32 [B, K], best first, and
-          "end_ids", "end_scores" [B, K, K], which are given that start.
+          "end_ids", "end_scores" [B, K, K], given each of those starts.
         """
         width, length = hidden_BxLxD.shape[-1], hidden_BxLxD.shape[1]
         start_logits_BxL = _masked(_position_logits(hidden_BxLxD, 1, "start")[..., 0], batch["allowed"])
@@ -89,7 +89,7 @@ class SpanHead(nn.Module):
     """Start and end, independent of each other: one linear layer, as transformers' `ElectraForQuestionAnswering`.
 
     Attributes:
-      beams: the best starts, and the best ends, that an evaluation looks at.
+      beams: the best starts, and the best ends, that an evaluation searches.
     """
 
     beams: int
@@ -106,7 +106,7 @@ class SpanHead(nn.Module):
         """Scores positions.
 
         Args:
-          hidden_BxLxD: of the encoder.
+          hidden_BxLxD: hidden states of the encoder.
           batch: "allowed" int32 [B, L], where an answer may start and end.
           deterministic: evaluation.
 
@@ -124,17 +124,17 @@ class SpanHead(nn.Module):
 
 
 class PairScore(nn.Module):
-    """A number for two vectors that stand one behind the other: dense, GELU, dense.
+    """A score for two concatenated vectors: dense, GELU, dense.
 
     The first kernel is kept as two halves, one for each vector. So one vector's half is computed once, however many it
-    is paired with, and nothing of width 2 D is built.
+    is paired with, and no array of width 2 D is built.
     """
 
     width: int
     dtype: jnp.dtype = jnp.float32
 
     def setup(self) -> None:
-        """Makes both layers, with TensorFlow's default initialiser of the undivided kernel."""
+        """Makes both layers, with TensorFlow's default initialiser for the undivided kernel."""
 
         def halves(key: jax.Array, shape: tuple[int, ...]) -> jax.Array:
             return glorot_uniform(key, (shape[0] * shape[1], shape[2])).reshape(shape)
@@ -146,11 +146,11 @@ class PairScore(nn.Module):
         self.score_bias_1 = parameter(self, "score_bias", zeros, (1,), (None,))
 
     def half(self, vectors_xD: jax.Array, which: int) -> jax.Array:
-        """What the first (0) or the second (1) vector adds to the inner layer, [..., F] for [..., D]."""
+        """The contribution of the first (0) or the second (1) vector to the inner layer, [..., F] for [..., D]."""
         return vectors_xD.astype(self.dtype) @ self.kernel_2xDxF[which].astype(self.dtype)
 
     def score(self, halves_xF: jax.Array) -> jax.Array:
-        """The number for each sum of two halves, float32 [...] for [..., F]."""
+        """The score for each sum of two halves, float32 [...] for [..., F]."""
         inner_xF = gelu(halves_xF + self.bias_F.astype(self.dtype))
         # Summed in float32: a softmax must not see rounded logits.
         return (inner_xF.astype(jnp.float32) @ self.score_kernel_Fx1 + self.score_bias_1)[..., 0]
@@ -166,7 +166,7 @@ def _masked(logits_BxL: jax.Array, allowed_BxL: jax.Array) -> jax.Array:
 
 
 def _best(scores: jax.Array, beams: int) -> tuple[jax.Array, jax.Array]:
-    """The best scores of the last axis and where they are, [..., K]; [CLS] fills up what a short row does not have."""
+    """The best scores along the last axis and their positions, [..., K]; shorter rows are filled up with [CLS]."""
     scores, ids = jax.lax.top_k(scores, min(beams, scores.shape[-1]))
     fill = [(0, 0)] * (scores.ndim - 1) + [(0, beams - scores.shape[-1])]
     return jnp.pad(scores, fill, constant_values=_DISALLOWED), jnp.pad(ids, fill)

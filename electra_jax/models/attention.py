@@ -1,11 +1,11 @@
 """Self-attention over a batch of rows, in several implementations. Axis letters: see the legend in `layers.py`.
 
-    plain    einsums and a softmax that XLA compiles as it sees fit; any device, any sizes
-    fused    one kernel for TPUs, of this house (`attention_kernel.py`); with dropout
+    plain    einsums and a softmax, compiled by XLA; any device, any sizes
+    fused    our own kernel for TPUs (`attention_kernel.py`); with dropout
     splash   JAX's kernel for TPUs, for rows whose scores do not fit into fast memory; no dropout
     cudnn    NVIDIA's kernel; no dropout
 
-All give the same values at every position that is not padding.
+All return the same values at every position that is not padding.
 """
 
 import math
@@ -22,9 +22,9 @@ from electra_jax.models import attention_kernel
 from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.models.layers import Dropout, Initializer, Projection, mesh_axes, parameter
 
-# With the platforms that they run on.
+# Each with the platforms that it runs on.
 IMPLEMENTATIONS = {"plain": ("cpu", "gpu", "tpu"), "fused": ("tpu",), "splash": ("tpu",), "cudnn": ("gpu",)}
-_SPLASH_BLOCK = 128  # Positions; what its rows must be a multiple of.
+_SPLASH_BLOCK = 128  # Positions; row lengths must be a multiple of it.
 
 
 def choose_implementation(
@@ -37,27 +37,27 @@ def choose_implementation(
     dropout_rate: float,
     bias: str,
 ) -> str:
-    """The implementation that "auto" stands for, or `name` itself where it can do what is asked of it.
+    """The implementation that "auto" stands for, or `name` itself if it supports what the config asks for.
 
-    "auto" never gives up what the config says: dropout on attention rules out the kernels that have none.
+    "auto" never drops a feature of the config: dropout on attention rules out the kernels that have none.
 
     Args:
       name: `config.model.attention`.
       platform: "cpu", "gpu" or "tpu".
-      heads: of the encoder.
-      head_size: width of one of them.
-      length: of all rows, in tokens; None where they differ. Rows that "fused" cannot have are then left to "plain".
-      dropout_rate: on the attention's weights.
+      heads: attention heads of the encoder.
+      head_size: width of one head.
+      length: tokens in each row; None if lengths vary. Rows that "fused" does not support then fall back to "plain".
+      dropout_rate: dropout on attention weights.
       bias: `config.model.attention_bias`.
 
     Raises:
-      InputError: `name` cannot do it; says why.
+      InputError: `name` does not support it; the message says why.
     """
 
     def objections(candidate: str) -> list[str]:
         found = []
         if platform not in IMPLEMENTATIONS[candidate]:
-            found.append(f"runs on {' and '.join(IMPLEMENTATIONS[candidate])} alone, and this is a {platform}")
+            found.append(f"runs only on {' and '.join(IMPLEMENTATIONS[candidate])}, found {platform}")
         if candidate != "plain" and bias != "none":
             found.append(f"has no bias; set --config.model.attention_bias=none (is {bias})")
         if candidate in ("splash", "cudnn") and dropout_rate:
@@ -66,9 +66,9 @@ def choose_implementation(
                 f"or another implementation"
             )
         if candidate == "fused" and not attention_kernel.fits(heads, head_size, length or attention_kernel.LANES):
-            found.append(f"cannot have {heads} heads of {head_size}, or rows of {length} tokens")
+            found.append(f"does not support {heads} heads of {head_size} or rows of {length} tokens")
         if candidate == "splash" and (length is None or length % _SPLASH_BLOCK):
-            found.append(f"needs rows of a multiple of {_SPLASH_BLOCK} tokens, all alike; these have {length}")
+            found.append(f"needs rows of one length, a multiple of {_SPLASH_BLOCK} tokens; found {length}")
         return found
 
     if name == "auto":
@@ -79,9 +79,9 @@ def choose_implementation(
 
 
 def distance_decay(slopes_H: jax.Array, length: int) -> jax.Array:
-    """Bias [H, L, L] that falls linearly with the distance of two positions, on both sides alike.
+    """Bias [H, L, L] that falls linearly with the distance between two positions, in both directions alike.
 
-    Press et al. 2022 (ALiBi) with the sign of the distance dropped, as an encoder looks both ways.
+    Press et al. 2022 (ALiBi) without the sign of the distance, since an encoder is bidirectional.
     """
     positions_L = jnp.arange(length)
     distances_LxL = jnp.abs(positions_L[:, None] - positions_L[None, :]).astype(jnp.float32)
@@ -93,9 +93,9 @@ class SelfAttention(nn.Module):
 
     Attributes:
       bias: "none" as in ELECTRA, or "distance_decay": a slope for each head, learned, starting at 1, 1/2, 1/4 …
-        It lets a tiny model leave the word-frequency plateau within minutes; published checkpoints have no such thing.
-      implementation: see the head of this file.
-      interpret: has kernels run by JAX's interpreter, which any device can, for tests.
+        It lets a tiny model leave the word-frequency plateau within minutes; published checkpoints have none.
+      implementation: a key of `IMPLEMENTATIONS`.
+      interpret: runs kernels in JAX's interpreter, on any device, for tests.
     """
 
     heads: int
@@ -193,8 +193,8 @@ class SelfAttention(nn.Module):
         microbatch: Microbatch,
     ) -> jax.Array:
         # One product for queries, keys and values: a TPU reads the input once, and sums up its gradient inside the
-        # product; on CPU, three are faster. Groups of heads lie side by side, each with its queries, keys and values,
-        # so that a mesh can deal them out.
+        # product; on CPU, three are faster. Groups of heads are contiguous, each with its queries, keys and values, so
+        # that a mesh can shard them.
         width, heads_in_group = hidden_BxLxD.shape[-1], attention_kernel.heads_in_group(self.heads, self.head_size)
         group = heads_in_group * self.head_size
         kernels, biases = zip(*(projection.weights() for projection in to_heads), strict=True)
@@ -229,7 +229,7 @@ class SelfAttention(nn.Module):
 
 
 def _same_document(document_ids_BxL: jax.Array) -> jax.Array:
-    """[B, 1, L, L]: whether a position (third axis) may see another (fourth axis)."""
+    """[B, 1, L, L]: whether a position (third axis) attends to another (fourth axis)."""
     keys_Bx1x1xL = document_ids_BxL[:, None, None, :]
     return (document_ids_BxL[:, None, :, None] == keys_Bx1x1xL) & (keys_Bx1x1xL > 0)
 
@@ -241,7 +241,7 @@ def _splash(
     document_ids_BxL: jax.Array,
     interpret: bool,
 ) -> jax.Array:
-    # Imported here: it is experimental, and most runs do without.
+    # Imported here: it is experimental, and most runs do not need it.
     from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel, splash_attention_mask
 
     _, length, heads, head_size = query_BxLxHxK.shape
@@ -280,13 +280,13 @@ def _splash(
 def _on_each_device(
     attend: Callable, *placed: tuple[jax.Array, tuple[str | None, ...]], result: tuple[str | None, ...], groups: int
 ) -> jax.Array:
-    """Calls a kernel, which XLA cannot cut, on each device's rows and groups of heads.
+    """Calls a kernel, which XLA cannot partition, on each device's rows and groups of heads.
 
     Args:
-      attend: takes the numbers of the first row and of the first group that a device has, then its arrays.
-      placed: the first with all rows on its first axis; arrays with the logical names of their axes.
-      result: names of the result's axes.
-      groups: of heads, those that must stay together being in one.
+      attend: takes the numbers of the first row and of the first group on a device, then its arrays.
+      placed: arrays with the logical names of their axes; the first axis of the first array is the rows.
+      result: logical names of the result's axes.
+      groups: groups of heads; heads of one group must stay on one device.
     """
     axes: dict[str | None, tuple[str, ...]] = {
         "batch": mesh_axes("batch", placed[0][0].shape[0]),

@@ -1,8 +1,8 @@
-"""Attention for TPUs as one kernel (Pallas): scores, softmax and dropout never leave the chip's fast memory.
+"""Attention for TPUs as one Pallas kernel: scores, softmax and dropout never leave the chip's fast memory (VMEM).
 
-Rows of up to some hundred positions fit as a whole, so the softmax is the plain one, not an online one; the backward
-pass computes the scores again from the queries and keys. Heads that share a vector register's 128 lanes are told apart
-by zeroing the lanes of the others: the matrix unit is 128 wide, so the zeros cost nothing, and shifting lanes would.
+Rows of up to some hundred positions fit completely, so the softmax is the plain one, not an online one; the backward
+pass computes the scores again from the queries and keys. Heads that share a vector register's 128 lanes are separated
+by zeroing the lanes of the others: the matrix unit is 128 wide, so the zeros cost nothing, while shifting lanes would.
 
 Dropout draws the same bits as `layers.dropout_bits`, so that every implementation of attention drops the same weights.
 """
@@ -22,19 +22,19 @@ from jax.experimental.pallas import tpu as pltpu
 from electra_jax.models.layers import dropout_bits_at, dropout_threshold
 
 LANES = 128
-MASKED = -1e9  # The score of a position that must not be seen.
+MASKED = -1e9  # Score of a position that is not attended to.
 _FAST_MEMORY = 100 * 2**20  # Bytes that a kernel may use of a core's fast memory.
 _LONGEST = 1024  # Positions; float32 scores of one head then take 4 MiB, of which the backward pass needs several.
-_ROW_POSITIONS = 512  # Positions that one turn of the grid works on at least: shorter rows go several at a time.
+_ROW_POSITIONS = 512  # Positions in one step of the grid, at least: it takes several shorter rows at once.
 
 
 @dataclasses.dataclass(frozen=True)
 class KernelSettings:
-    """What the kernel is made for.
+    """Static settings of the kernel.
 
     Attributes:
-      heads: of the whole model, as the dropout's draws count them.
-      interpret: run by JAX's interpreter, on any machine, for tests.
+      heads: heads of the complete model, as dropout's draws count them.
+      interpret: runs in JAX's interpreter, on any device, for tests.
     """
 
     heads: int
@@ -44,7 +44,7 @@ class KernelSettings:
 
 
 def heads_in_group(heads: int, head_size: int) -> int:
-    """Heads that share a register: as many as fill its lanes, or all where they do not fill them."""
+    """Heads that share a register: as many as fill its lanes, or all if they do not fill them."""
     return min(heads, max(1, LANES // head_size))
 
 
@@ -62,18 +62,18 @@ def fused_attention(
     document_ids_BxL: jax.Array,
     draws: jax.Array,
 ) -> jax.Array:
-    """Attention within documents, with dropout, of queries, keys and values that lie side by side.
+    """Attention within documents, with dropout, from queries, keys and values in one array.
 
     Args:
-      settings: static.
+      settings: static settings.
       projected_BxLxP: for each group of `heads_in_group` heads its queries, its keys, its values.
       bias_P: float32, added to them here: its gradient then is a by-product.
       document_ids_BxL: int32, 0 on padding.
-      draws: int32 [5]: the two words of the dropout's key, the first row's and the first head's number in the whole
-        batch, which are not 0 on a device that has a part of it, and how far its rows lie apart there.
+      draws: int32 [5]: the two words of dropout's key; the numbers of the first row and the first head in the full
+        batch, which differ between the devices of a mesh; and the distance between rows in the full batch.
 
     Returns:
-      The attended values, [B, L, H·K], of the dtype of the input.
+      The attended values, [B, L, H·K], in the input's dtype.
     """
     return _forward(settings, projected_BxLxP, bias_P, document_ids_BxL, draws)[0]
 
@@ -110,7 +110,7 @@ fused_attention.defvjp(_forward, _backward)
 
 @dataclasses.dataclass(frozen=True)
 class _Call:
-    """One call's sizes: rows and width are this device's."""
+    """Sizes of one call; rows and width are this device's."""
 
     settings: KernelSettings
     rows: int
@@ -119,28 +119,28 @@ class _Call:
 
     @classmethod
     def of(cls, settings: KernelSettings, projected_BxLxP: jax.Array) -> Self:
-        """The sizes of a call on queries, keys and values that lie side by side."""
+        """The sizes of a call on this array; see `fused_attention`."""
         rows, length, columns = projected_BxLxP.shape
         return cls(settings, rows, length, columns // 3)
 
     @property
     def rows_at_once(self) -> int:
-        """That one turn of the grid works on."""
+        """Rows in one step of the grid."""
         return math.gcd(self.rows, max(1, _ROW_POSITIONS // self.length))
 
     @property
     def heads_in_group(self) -> int:
-        """See the function."""
+        """Heads that share a register."""
         return heads_in_group(self.settings.heads, self.settings.head_size)
 
     @property
     def lanes(self) -> int:
-        """That a group of heads takes."""
+        """Lanes of one group of heads."""
         return self.heads_in_group * self.settings.head_size
 
     @property
     def turns(self) -> int:
-        """Of the grid."""
+        """Steps of the grid."""
         return self.rows // self.rows_at_once
 
     def run(
@@ -156,13 +156,13 @@ class _Call:
         """Runs a kernel over all rows.
 
         Args:
-          kernel: one of those below.
+          kernel: `_attention_forward` or `_attention_backward`.
           products: operations of the kernel for each score and lane.
           outputs: shapes of its results.
-          draws: as of `fused_attention`.
-          bias_P: as of `fused_attention`.
-          document_ids_BxL: as of `fused_attention`.
-          *arrays: what else it reads, rows first.
+          draws: see `fused_attention`.
+          bias_P: see `fused_attention`.
+          document_ids_BxL: see `fused_attention`.
+          *arrays: its other inputs, rows first.
         """
         scores = self.rows * self.width // self.settings.head_size * self.length**2
         bias_1xP, ids_Bx1xL = bias_P[None, :], document_ids_BxL[:, None, :]
@@ -185,7 +185,7 @@ class _Call:
                 out_specs=[block(output) for output in outputs],
             ),
             compiler_params=pltpu.CompilerParams(dimension_semantics=("parallel",), vmem_limit_bytes=_FAST_MEMORY),
-            # What the matrix unit does, zeroed lanes included: plans take the kernel's time from here.
+            # Work of the matrix unit, zeroed lanes included: plans take the kernel's time from here.
             cost_estimate=pl.CostEstimate(
                 flops=products * scores * self.lanes,
                 bytes_accessed=sum(a.size * a.dtype.itemsize for a in moved),
@@ -196,11 +196,11 @@ class _Call:
         )(draws, bias_1xP, ids_Bx1xL, *arrays)
 
     def places(self, first: int) -> list:
-        """Where the queries, keys and values of the group of heads lie whose values go to the lane `first`."""
+        """Columns of the queries, keys and values of the group of heads whose output starts at lane `first`."""
         return [pl.ds(3 * first + part * self.lanes, self.lanes) for part in range(3)]
 
     def same_document(self, ids_1xL: jax.Array) -> jax.Array:
-        """[L, L]: whether a query's position may see a key's."""
+        """[L, L]: whether a query's position attends to a key's."""
         keys_LxL = jnp.broadcast_to(ids_1xL, (self.length, self.length))
         return (keys_LxL == keys_LxL.T) & (keys_LxL > 0)
 
@@ -218,13 +218,13 @@ class _Call:
         return weights_LxL / jnp.sum(weights_LxL, axis=1, keepdims=True)
 
     def kept(self, draws: Any, row: jax.Array, head: int) -> jax.Array:
-        """[L, L]: 1 / (1 - rate) where dropout leaves a weight, otherwise 0."""
+        """[L, L]: 1 / (1 - rate) where dropout keeps a weight, otherwise 0."""
         rate = self.settings.dropout_rate
         plane = (row * draws[4] + draws[2]) * self.settings.heads + draws[3] + head
         queries_Lx1 = plane * self.length + jax.lax.broadcasted_iota(jnp.int32, (self.length, 1), 0)
         keys_1xL = jax.lax.broadcasted_iota(jnp.int32, (1, self.length), 1)
         bits = dropout_bits_at(*(number.astype(jnp.uint32) for number in (queries_Lx1, keys_1xL, draws[0], draws[1])))
-        # A signed comparison, as the vector unit has no other, of numbers moved by half the range.
+        # The vector unit has only signed comparisons, so both numbers are moved by half the range.
         moved = jax.lax.bitcast_convert_type(bits ^ jnp.uint32(2**31), jnp.int32)
         dropped = moved < jnp.int32(dropout_threshold(rate) - 2**31)
         return jnp.where(dropped, 0.0, 1.0 / (1.0 - rate))

@@ -1,4 +1,4 @@
-"""Draws of a microbatch, which are those of its rows in the whole batch; and a hash for draws that must cost little."""
+"""Random draws for a microbatch, equal to those for its rows in the full batch; and a hash for cheap draws."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,11 +8,11 @@ import jax.numpy as jnp
 
 
 class Microbatch(NamedTuple):
-    """Which rows of a batch are worked on: `number`, `number` + `total`, `number` + 2 · `total`, …
+    """Rows of a batch that are processed together: `number`, `number` + `total`, `number` + 2 · `total`, …
 
     Attributes:
       number: int32, from 0; may be traced.
-      total: microbatches in the batch; 1 for the whole batch.
+      total: microbatches in the batch; 1 for the full batch.
     """
 
     number: jax.Array | int
@@ -23,7 +23,7 @@ WHOLE_BATCH = Microbatch(0, 1)
 
 
 def row_numbers(shape: tuple[int, ...], microbatch: Microbatch) -> jax.Array:
-    """The place in the whole batch of each element's row, uint32 of `shape`, the microbatch's rows first."""
+    """The index in the full batch of each element's row, uint32 of `shape`; axis 0 is the microbatch's rows."""
     number, total = microbatch
     rows = jax.lax.broadcasted_iota(jnp.uint32, shape, 0)
     return rows if total == 1 else rows * jnp.uint32(total) + jnp.asarray(number, jnp.uint32)
@@ -32,20 +32,20 @@ def row_numbers(shape: tuple[int, ...], microbatch: Microbatch) -> jax.Array:
 def drawn(
     draw: Callable[[tuple[int, ...]], jax.Array], shape: tuple[int, ...], microbatch: Microbatch = WHOLE_BATCH
 ) -> jax.Array:
-    """What `draw` returns for the microbatch's rows when it draws for the whole batch.
+    """The microbatch's rows of what `draw` returns for the full batch.
 
-    Draws are cheap beside a model, and element by element, so that compilers make only those that are picked out.
+    Draws are cheap compared with a model, and elementwise, so that compilers compute only the selected ones.
 
     Args:
-      draw: takes the shape of the whole batch's draws, rows first.
-      shape: of the microbatch's draws, rows first.
+      draw: takes the shape of the full batch's draws, rows first.
+      shape: shape of the microbatch's draws, rows first.
       microbatch: the rows.
     """
     number, total = microbatch
     if total == 1:
         return draw(shape)
-    whole = draw((shape[0] * total, *shape[1:])).reshape(shape[0], total, *shape[1:])
-    return jax.lax.dynamic_index_in_dim(whole, number, axis=1, keepdims=False)
+    full = draw((shape[0] * total, *shape[1:])).reshape(shape[0], total, *shape[1:])
+    return jax.lax.dynamic_index_in_dim(full, number, axis=1, keepdims=False)
 
 
 def scrambled(bits: jax.Array) -> jax.Array:

@@ -1,6 +1,6 @@
-"""The two models that are pre-trained here: ELECTRA's pair of networks, and the BERT baseline.
+"""The models that are pre-trained: ELECTRA's pair of networks, and the BERT baseline.
 
-`positions_BxM` are the row's masked places; `row_positions_BxL` the rows of the position table, see `Embeddings`.
+`positions_BxM` are the masked positions of a row; `row_positions_BxL` are rows of the position table, see `Embeddings`.
 """
 
 import flax.linen as nn
@@ -12,7 +12,7 @@ from electra_jax.models.heads import MaskedLanguageModelHead, ReplacedTokenHead
 
 
 def gather_positions(hidden_BxLxD: jax.Array, positions_BxM: jax.Array) -> jax.Array:
-    """The hidden states at some positions of each row, [B, M, D]."""
+    """The hidden states at the given positions of each row, [B, M, D]."""
     return jax.numpy.take_along_axis(hidden_BxLxD, positions_BxM[..., None], axis=1)
 
 
@@ -24,7 +24,7 @@ class Electra(nn.Module):
     Attributes:
       config: sizes of the discriminator.
       generator_config: sizes of the generator.
-      corrective: whether the discriminator has a word head too, the hybrid objective's.
+      corrective: whether the discriminator has a word head too, for the hybrid objective.
     """
 
     config: EncoderConfig
@@ -68,7 +68,7 @@ class Electra(nn.Module):
         return self.discriminator_head(hidden_BxLxD)
 
     def correct(self, hidden_BxLxD: jax.Array, positions_BxM: jax.Array | None = None) -> jax.Array:
-        """Returns the discriminator's logits of the original word, float32 [B, M, V]; at all positions without any."""
+        """Returns the discriminator's logits of the original word, float32 [B, M, V]; at all positions if None."""
         if positions_BxM is not None:
             hidden_BxLxD = gather_positions(hidden_BxLxD, positions_BxM)
         return self.corrective_head(hidden_BxLxD, self.embeddings.word_table_VxE)

@@ -20,7 +20,7 @@ from electra_jax.models.layers import (
     parameter,
 )
 
-# What the forward pass of a layer keeps for the backward pass, beside the layer's input; the rest is computed again.
+# What a layer's forward pass keeps for the backward pass, in addition to the layer's input; the rest is recomputed.
 SAVED_ACTIVATIONS = {
     "all": jax.checkpoint_policies.everything_saveable,
     "products": jax.checkpoint_policies.save_only_these_names("product"),
@@ -44,15 +44,15 @@ class EncoderConfig:
     attention_dropout_rate: float = 0.1
     attention_bias: str = "none"
     layer_norm_epsilon: float = 1e-12
-    initializer_range: float = 0.02  # Standard deviation of most initial weights, before the cut at two of them.
+    initializer_range: float = 0.02  # Standard deviation of most initial weights, before truncation at two of them.
     attention: str = "plain"  # Implementation; see `attention.py`.
-    saved_activations: str = "all"  # For the backward pass; see `SAVED_ACTIVATIONS`.
-    unrolled_layers: int = 1  # In one turn of the loop over layers; their parameters are stacked all the same.
-    dtype: jnp.dtype = jnp.float32  # Of the computation; parameters are float32.
+    saved_activations: str = "all"  # Kept for the backward pass; see `SAVED_ACTIVATIONS`.
+    unrolled_layers: int = 1  # Layers in one iteration of the loop over layers; parameters are stacked in any case.
+    dtype: jnp.dtype = jnp.float32  # Compute type; parameters are float32.
 
     @property
     def initializer(self) -> Initializer:
-        """Of tables and of most kernels."""
+        """Initialiser of tables and of most kernels."""
         return nn.initializers.truncated_normal(self.initializer_range)
 
     @property
@@ -61,7 +61,7 @@ class EncoderConfig:
         return self.hidden_size // self.heads
 
     def scaled(self, width: float, depth: float = 1.0) -> "EncoderConfig":
-        """The generator's sizes: fractions of the discriminator's, rounded; the embeddings stay as they are."""
+        """The generator's sizes: fractions of the discriminator's, rounded, with the same embeddings."""
         return dataclasses.replace(
             self,
             hidden_size=round(self.hidden_size * width),
@@ -74,18 +74,18 @@ class EncoderConfig:
 def for_machine(
     config: EncoderConfig, platform: str, *, attention: str, unrolled_layers: int, length: int | None
 ) -> EncoderConfig:
-    """The encoder as a machine is to run it; what it computes stays the same.
+    """The encoder's config for a platform, with an implementation of attention chosen; its results stay the same.
 
     Args:
-      config: its sizes.
+      config: sizes of the encoder.
       platform: "cpu", "gpu" or "tpu".
       attention: `config.model.attention`.
-      unrolled_layers: `config.model.unrolled_layers`; 0 is all on a TPU, where a loop would copy what its turns leave
-        for the backward pass, and 1 elsewhere.
-      length: of all rows; None where they differ.
+      unrolled_layers: `config.model.unrolled_layers`; 0 is all on a TPU, where a loop would copy what its iterations
+        keep for the backward pass, and 1 elsewhere.
+      length: tokens in each row; None if lengths vary.
 
     Raises:
-      InputError: this attention cannot be had.
+      InputError: this implementation of attention is not available.
     """
     implementation = choose_implementation(
         attention,
@@ -101,7 +101,7 @@ def for_machine(
 
 
 def compute_dtype(name: str, platform: str) -> jnp.dtype:
-    """The type that "float32", "bfloat16" or "auto" stands for: the last is bfloat16 on an accelerator.
+    """The type that "float32", "bfloat16" or "auto" stands for; "auto" is bfloat16 on an accelerator.
 
     Args:
       name: `config.model.compute_dtype`.
@@ -148,7 +148,7 @@ class Embeddings(nn.Module):
         Args:
           tokens_BxL: int32 ids.
           segments_BxL: int32 token types, 0 for the first segment and 1 for the second.
-          positions_BxL: int32, below L; None if each token's is its index in the row.
+          positions_BxL: int32, below L; None if a token's position is its index in the row.
           deterministic: no dropout if true.
           microbatch: which rows of the batch these are, for dropout.
         """
@@ -156,7 +156,7 @@ class Embeddings(nn.Module):
         positions_LxE = self.position_table_LxE[:length]
         if positions_BxL is not None:
             # A product with ones and zeros: the gradient of a gather would be a scatter of every token into a few
-            # rows, one after the other on a TPU. In ELECTRA-Base it is half a percent of the work.
+            # rows, which a TPU does sequentially. In ELECTRA-Base it is half a percent of the work.
             dtype = self.config.dtype
             positions_LxE = jnp.einsum(
                 "blp,pe->ble",
@@ -217,7 +217,7 @@ class Layer(nn.Module):
 
 
 class Encoder(nn.Module):
-    """The layers, their parameters stacked over a leading axis so that compile time does not grow with depth."""
+    """The layers, their parameters stacked along a leading axis so that compile time does not grow with depth."""
 
     config: EncoderConfig
 
@@ -233,7 +233,7 @@ class Encoder(nn.Module):
         """Returns the last hidden states, float `dtype` of shape [B, L, D].
 
         Args:
-          embedded_BxLxE: what `Embeddings` returns.
+          embedded_BxLxE: output of `Embeddings`.
           document_ids_BxL: int32, 0 on padding; attention stays within equal ids.
           deterministic: no dropout if true.
           microbatch: which rows of the batch these are, for dropout.

@@ -1,4 +1,4 @@
-"""How many floating-point operations a model needs: matrix products only, a multiply-add counted as two.
+"""Floating-point operations of a model: matrix products only, a multiply-add counted as two.
 
 Table look-ups count nothing and the backward pass twice the forward pass, as is usual now. The paper counts otherwise:
 see `paper_training_flops`.
@@ -15,7 +15,7 @@ _PAPER_HEAD_POSITIONS = 0.15625
 
 
 def encoder_flops(config: EncoderConfig, length: int) -> float:
-    """Forward operations of one encoder on one row, without head."""
+    """Forward operations of one encoder on one row, without a head."""
     hidden = config.hidden_size
     projections = 2 * (4 * hidden * hidden + 2 * hidden * config.feed_forward_size)
     attention = 2 * 2 * length * hidden
@@ -39,10 +39,10 @@ def electra_flops(
     """Forward operations of generator and discriminator on one row.
 
     Args:
-      config: of the discriminator.
-      generator_config: of the generator.
+      config: sizes of the discriminator.
+      generator_config: sizes of the generator.
       length: positions in a row.
-      slots: at which the generator predicts words.
+      slots: positions at which the generator predicts words.
       corrected: positions at which the discriminator predicts words too, in the hybrid objective.
     """
     discriminator_head = length * 2 * (config.hidden_size**2 + config.hidden_size)
@@ -55,21 +55,21 @@ def electra_flops(
 
 
 def training_flops(forward_flops: float) -> float:
-    """Forward and backward: two products with the weights' size behind each one in front."""
+    """Forward and backward: the backward pass has two products for each one of the forward pass."""
     return 3 * forward_flops
 
 
 def paper_training_flops(networks: Mapping[str, EncoderConfig], length: int, rows: int) -> float:
-    """Operations of a training run as the paper counts them, for its tables' sake.
+    """Operations of a training run as the paper counts them, to compare with its tables.
 
-    Backward counts as much as forward, the look-up of a word as a product with the whole table, and element-wise
+    Backward counts as much as forward, the look-up of a word as a product with the complete table, and element-wise
     operations count too (ELECTRA paper, appendix on FLOPs; Google's `flops_computation.py`).
 
     Args:
       networks: by their heads, "words", "replaced" or both joined by "+": the generator and the discriminator, or a
         masked language model.
       length: positions in a row.
-      rows: in the whole run, steps × batch size.
+      rows: rows in the complete run, steps × batch size.
     """
     return 2 * rows * length * sum(_paper_flops(config, length, head) for head, config in networks.items())
 

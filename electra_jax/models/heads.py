@@ -1,4 +1,4 @@
-"""What turns hidden states into predictions. Axis letters: see the legend in `layers.py`."""
+"""Pre-training heads, from hidden states to logits. Axis letters: see the legend in `layers.py`."""
 
 import flax.linen as nn
 import jax
@@ -11,7 +11,7 @@ from electra_jax.models.layers import dense, gelu, glorot_uniform, layer_norm, p
 class MaskedLanguageModelHead(nn.Module):
     """Predicts the word at a position: dense, GELU, LayerNorm, then the word table as softmax weights.
 
-    Google's `get_token_logits`; of the generator in ELECTRA, and of BERT.
+    Google's `get_token_logits`, for ELECTRA's generator and for BERT.
     """
 
     config: EncoderConfig
@@ -37,7 +37,7 @@ class MaskedLanguageModelHead(nn.Module):
 
 
 class ReplacedTokenHead(nn.Module):
-    """Says of each token whether it was replaced: dense, GELU, dense to one logit; no LayerNorm, no dropout.
+    """Predicts for each token whether it was replaced: dense, GELU, dense to one logit; no LayerNorm, no dropout.
 
     Google's `_get_discriminator_output`, whose last kernel has TensorFlow's default initialiser.
     """

@@ -1,4 +1,4 @@
-"""The small parts that every network here is made of, and the two legends of the house.
+"""Building blocks of all networks, and the legends of axis letters and logical axis names.
 
 Axis letters, used as suffixes of array names and as letters in einsum equations:
 
@@ -27,12 +27,12 @@ from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 
 Initializer = Callable[..., jax.Array]
 
-# Odd numbers with half their bits set, by which neighbours come far from each other; 2^32 over the golden ratio, and
-# a prime of xxHash (Collet 2012).
+# Odd numbers with half their bits set, which map neighbours far apart: 2^32 over the golden ratio, and a prime of
+# xxHash (Collet 2012).
 _GOLDEN, _PRIME = np.uint32(0x9E3779B9), np.uint32(0xC2B2AE3D)
 
 # Encoder kernels and tables are truncated normals (Google's `create_initializer`); three kernels keep TensorFlow's
-# default, which is this.
+# default, this one.
 glorot_uniform = nn.initializers.glorot_uniform()
 
 
@@ -50,12 +50,12 @@ def parameter(
 
 
 def constrain_hidden(hidden_BxLxD: jax.Array) -> jax.Array:
-    """Tells the partitioner how hidden states lie on the mesh; without a mesh it does nothing."""
+    """Constrains the sharding of hidden states; without a mesh it does nothing."""
     return spmd.with_logical_constraint(hidden_BxLxD, ("batch", "length", "embed_act"))
 
 
 def mesh_axes(logical_axis: str, size: int) -> tuple[str, ...]:
-    """The mesh axes over which an axis is dealt out, where they divide its size; none without a mesh."""
+    """The mesh axes over which a logical axis is sharded, if they divide its size; none without a mesh."""
     mesh = jax.sharding.get_abstract_mesh()
     specification = spmd.logical_to_mesh_axes((logical_axis,))
     axes = () if specification is None else specification[0] or ()
@@ -81,7 +81,7 @@ def _bias_gradient(bias: jax.Array, gradient: jax.Array) -> tuple[jax.Array, jax
     def by_sum(gradient: jax.Array) -> jax.Array:
         gradient = gradient.astype(jnp.float32)
         if bias.size == 1:
-            # A long sum of terms that mostly have one sign loses three bits, so rows are summed up before. The barrier
+            # A long sum of terms that mostly have one sign loses three bits, so rows are summed up first. The barrier
             # keeps the compiler from joining the two sums.
             gradient = jax.lax.optimization_barrier(gradient.sum(leading[1:], keepdims=True))
         return gradient.sum(leading)
@@ -126,7 +126,7 @@ class Projection(nn.Module):
         return add_bias(jnp.einsum(self.equation, inputs.astype(self.dtype), kernel), bias)
 
     def weights(self) -> tuple[jax.Array, jax.Array]:
-        """The kernel in `dtype` and the bias in float32, for those who join several projections into one."""
+        """The kernel in `dtype` and the bias in float32, for callers that join several projections into one."""
         return self.kernel.astype(self.dtype), self.bias
 
 
@@ -143,7 +143,7 @@ def dense(
 
 
 class LayerNorm(nn.Module):
-    """Normalisation of the last axis (Ba et al. 2016), statistics in float32; parameters named as Flax names them."""
+    """Normalisation of the last axis (Ba et al. 2016), statistics in float32; parameters have Flax's names."""
 
     epsilon: float
     dtype: jnp.dtype = jnp.float32
@@ -166,7 +166,7 @@ def layer_norm(epsilon: float, dtype: jnp.dtype, name: str | None = None) -> Lay
 def normalise(epsilon: float, inputs: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """Layer normalisation, float32 of the inputs' shape.
 
-    The gradient is written out, since it needs two sums over a row where a derived one has three, one after another.
+    The gradient is written out: it needs two sums over a row, where the derived one has three in sequence.
     """
     return _normalise(epsilon, inputs, scale, bias)[0]
 
@@ -175,7 +175,7 @@ def _normalise(epsilon: float, inputs: jax.Array, scale: jax.Array, bias: jax.Ar
     wide = inputs.astype(jnp.float32)
     mean = jnp.mean(wide, axis=-1, keepdims=True)
     if inputs.dtype == jnp.bfloat16:
-        # Both sums in one pass. What E[x²] - E[x]² loses to rounding is far below what the inputs lost to theirs.
+        # Both sums in one pass: E[x²] - E[x]² loses far less to rounding than the inputs did.
         variance = jnp.maximum(jnp.mean(jnp.square(wide), axis=-1, keepdims=True) - jnp.square(mean), 0.0)
     else:
         # In two passes: with ELECTRA's epsilon of 1e-12, the difference of squares would lose small variances.
@@ -199,22 +199,22 @@ normalise.defvjp(_normalise, _normalise_backward)
 
 
 def gelu(inputs: jax.Array) -> jax.Array:
-    """The exact form, as in BERT; not the tanh approximation that JAX has as default.
+    """GELU in its exact form, as in BERT, not JAX's default tanh approximation.
 
-    Written with erf as in Google's code: `jax.nn.gelu` has erfc, which a TPU needs twice the time of the product in
-    front of it for.
+    Written with erf as in Google's code: `jax.nn.gelu` has erfc, which takes a TPU twice as long as the product that
+    precedes it.
     """
     wide = inputs.astype(jnp.float32)
     return (0.5 * wide * (1.0 + jax.lax.erf(wide * np.float32(2**-0.5)))).astype(inputs.dtype)
 
 
 def dropout_bits(key: jax.Array, shape: tuple[int, ...], microbatch: Microbatch = WHOLE_BATCH) -> jax.Array:
-    """Random bits for dropout, uint32, from the element's place in the whole batch and the key.
+    """Random bits for dropout, uint32, from the element's index in the full batch and the key.
 
     JAX's threefry takes three quarters of a step's compile time on CPU, and its operations on each element are most of
-    what dropout costs. Here rows (all but the last axis) and columns are scrambled apart from each other, and little is
-    left to do for each element. Good enough to choose what to drop, and nothing else. By place, so that any sharding
-    gives the same bits.
+    what dropout costs. Here rows (all but the last axis) and columns are hashed separately, which leaves little to do
+    for each element. Good enough to choose what to drop, and for nothing else. Bits follow from the index, so that any
+    sharding gives the same ones.
     """
     key_words = jax.random.key_data(key)
     rows = draws.row_numbers((*shape[:-1], 1), microbatch)
@@ -225,34 +225,34 @@ def dropout_bits(key: jax.Array, shape: tuple[int, ...], microbatch: Microbatch 
 
 
 def dropout_bits_at(rows: jax.Array, columns: jax.Array, first_word: jax.Array, second_word: jax.Array) -> jax.Array:
-    """The bits of `dropout_bits` at some places, all uint32.
+    """The bits of `dropout_bits` at given indices, all uint32.
 
     Args:
-      rows: numbers of rows; broadcast against `columns`.
-      columns: places along the last axis.
-      first_word: of the key.
-      second_word: of the key.
+      rows: row numbers; broadcast against `columns`.
+      columns: indices along the last axis.
+      first_word: first word of the key.
+      second_word: second word of the key.
     """
-    # Two factors, so that rows are not drawn as columns are where the words are equal, as those of `key(0)`.
+    # Two factors, so that rows and columns differ where the words are equal, as those of `key(0)` are.
     bits = draws.scrambled(rows * _GOLDEN + first_word) + draws.scrambled(columns * _PRIME + second_word)
-    # Sums of rows' and columns' numbers depend on each other in fours; part of the finaliser breaks that up.
+    # Sums of row and column hashes depend on each other in fours; part of the finaliser breaks that up.
     bits = (bits ^ (bits >> 15)) * jnp.uint32(0x85EBCA6B)
     return bits ^ (bits >> 13)
 
 
 def dropout_threshold(rate: float) -> int:
-    """Elements whose bits lie below it are dropped."""
+    """The number below which the bits of dropped elements lie."""
     return round(rate * 2**32)
 
 
 class Dropout(nn.Module):
-    """Zeroes a share of its input and scales the rest, so that the expectation stays."""
+    """Zeroes a share of its input and scales the rest, which keeps the expectation."""
 
     rate: float
 
     @nn.compact
     def __call__(self, inputs: jax.Array, *, deterministic: bool, microbatch: Microbatch = WHOLE_BATCH) -> jax.Array:
-        """Returns `inputs` with dropout, or as they are if `deterministic` or the rate is 0."""
+        """Returns `inputs` with dropout, or unchanged if `deterministic` or the rate is 0."""
         if deterministic or self.rate == 0.0:
             return inputs
         dropped = dropout_bits(self.key(), inputs.shape, microbatch) < jnp.uint32(dropout_threshold(self.rate))
@@ -260,5 +260,5 @@ class Dropout(nn.Module):
         return jnp.where(dropped, jnp.zeros_like(inputs), scaled)
 
     def key(self) -> jax.Array:
-        """The key of this call's draws, for those who apply them themselves."""
+        """The key of this call's draws, for kernels that apply dropout themselves."""
         return self.make_rng("dropout")

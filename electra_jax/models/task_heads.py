@@ -1,6 +1,6 @@
-"""Heads that are trained on a task: one vector a row, or one a token, to logits. Axis letters: see `layers.py`.
+"""Fine-tuning heads, from one vector per row or per token to logits. Axis letters: see `layers.py`.
 
-C is a number of classes or tags. The last kernels have TensorFlow's default initialiser, as Google's heads.
+C is a number of classes or tags. The last kernels have TensorFlow's default initialiser, as Google's heads do.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ class ClassificationHead(nn.Module):
 
     Attributes:
       classes: C.
-      dropout_rate: of the head's input.
+      dropout_rate: dropout on the head's input.
       hidden_layer: puts dropout, a linear layer as wide as its input, and GELU in front, as transformers'
         `ElectraClassificationHead` does; its weights are the ones that transformers calls "dense" and "out_proj".
     """
@@ -39,7 +39,7 @@ class ClassificationHead(nn.Module):
         deterministic: bool,
         microbatch: Microbatch = WHOLE_BATCH,
     ) -> Outputs:
-        """Returns "logits", float32 [B, C]; of the batch nothing is read."""
+        """Returns "logits", float32 [B, C]; `batch` is not read."""
         del batch
         width = hidden_BxLxD.shape[-1]
 
@@ -59,7 +59,7 @@ class TaggingHead(nn.Module):
 
     Attributes:
       tags: C.
-      dropout_rate: of the head's input.
+      dropout_rate: dropout on the head's input.
     """
 
     tags: int
@@ -75,7 +75,7 @@ class TaggingHead(nn.Module):
         deterministic: bool,
         microbatch: Microbatch = WHOLE_BATCH,
     ) -> Outputs:
-        """Returns "logits", float32 [B, L, C]; of the batch nothing is read."""
+        """Returns "logits", float32 [B, L, C]; `batch` is not read."""
         del batch
         width = hidden_BxLxD.shape[-1]
         hidden_BxLxD = Dropout(self.dropout_rate)(hidden_BxLxD, deterministic=deterministic, microbatch=microbatch)

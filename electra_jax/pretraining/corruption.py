@@ -1,4 +1,4 @@
-"""Corrupting a row: which positions are hidden, and what is written there instead. Pure; keys come from the caller."""
+"""Corruption of rows: which positions are masked, and which tokens replace them. Pure; keys come from the caller."""
 
 from typing import NamedTuple
 
@@ -18,16 +18,16 @@ class SpecialTokens(NamedTuple):
 
 
 class Row(NamedTuple):
-    """What a batch of rows says beyond its tokens; all int32 [B, L]."""
+    """A batch of rows: tokens and what follows from them; all int32 [B, L]."""
 
     tokens_BxL: jax.Array
     segments_BxL: jax.Array  # Token type: 0 up to a document's first [SEP], then 1; 0 on padding.
     document_ids_BxL: jax.Array  # 1, 2, … in the order of the row's documents; 0 on padding.
-    positions_BxL: jax.Array | None = None  # From each document's [CLS] on; None if that is the row's index anyway.
+    positions_BxL: jax.Array | None = None  # Counted from each document's [CLS]; None if equal to the index in the row.
 
 
 class Masked(NamedTuple):
-    """A batch of rows with some positions hidden, as the generator reads it."""
+    """A batch of rows with some positions masked, the generator's input."""
 
     tokens_BxL: jax.Array  # int32.
     positions_BxM: jax.Array  # int32; distinct within a row.
@@ -36,7 +36,7 @@ class Masked(NamedTuple):
 
 
 def read_rows(tokens_BxL: jax.Array, special: SpecialTokens, *, packed: bool = False) -> Row:
-    """Segments, documents and positions follow from the tokens alone, so a dataset stores nothing else.
+    """Derives segments, documents and positions from the tokens, so that a dataset stores nothing else.
 
     Args:
       tokens_BxL: int32, any number of documents `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]` in each row, then padding.
@@ -48,7 +48,7 @@ def read_rows(tokens_BxL: jax.Array, special: SpecialTokens, *, packed: bool = F
     separators_BxL = (tokens_BxL == special.sep).astype(jnp.int32)
     # A [SEP] belongs to the segment that it ends.
     ended_BxL = jnp.cumsum(separators_BxL, axis=1) - separators_BxL
-    # Neither count ever falls, so the largest one at a [CLS] so far is that of the document's own.
+    # Neither count ever falls, so the largest one at a [CLS] so far is that at the document's own [CLS].
     ended_before_BxL = jax.lax.cummax(jnp.where(begins_BxL, ended_BxL, 0), axis=1)
     index_BxL = jax.lax.broadcasted_iota(jnp.int32, tokens_BxL.shape, 1)
     begin_BxL = jax.lax.cummax(jnp.where(begins_BxL, index_BxL, 0), axis=1)
@@ -61,7 +61,7 @@ def read_rows(tokens_BxL: jax.Array, special: SpecialTokens, *, packed: bool = F
 
 
 def num_slots(length: int, mask_fraction: float | jax.Array) -> int:
-    """M, the slots for masked positions in a row of `length`; Google's `max_predictions_per_seq`."""
+    """M, the number of slots for masked positions in a row of `length`; Google's `max_predictions_per_seq`."""
     return int((mask_fraction + 0.005) * length)
 
 
@@ -80,7 +80,7 @@ def choose_positions(
     Args:
       key: PRNG key.
       maskable_BxL: bool, false on special tokens and padding.
-      counts_B: int32, how many positions to draw; never more than a row has maskable.
+      counts_B: int32, number of positions to draw, at most the maskable ones of a row.
       slots: M, the fixed number of slots.
       microbatch: which rows of the batch these are.
 
@@ -100,7 +100,7 @@ def choose_positions_again(
     slots: int,
     microbatch: Microbatch = WHOLE_BATCH,
 ) -> tuple[jax.Array, jax.Array]:
-    """Draws as `choose_positions` does, but with replacement, Google's way: a position may fill several slots."""
+    """Draws as `choose_positions` does, but with replacement, as Google's code: a position may fill several slots."""
     rows, length = maskable_BxL.shape
     noise_BxMxL = drawn(lambda shape: jax.random.gumbel(key, shape), (rows, slots, length), microbatch)
     positions_BxM = jnp.argmax(jnp.where(maskable_BxL[:, None], noise_BxMxL, -jnp.inf), axis=-1)
@@ -118,18 +118,18 @@ def mask_rows(
     with_replacement: bool = False,
     microbatch: Microbatch = WHOLE_BATCH,
 ) -> Masked:
-    """Hides a share of each row's tokens behind [MASK] (ELECTRA paper §2; Google's `pretrain_helpers.mask`).
+    """Replaces a share of each row's tokens by [MASK] (ELECTRA paper §2; Google's `pretrain_helpers.mask`).
 
     Args:
       key: PRNG key.
       row: the rows.
-      special: ids of the special tokens, which are never hidden.
+      special: ids of the special tokens, which are never masked.
       mask_fraction: share of a row's real tokens, [CLS] and [SEP] counted, that is predicted.
-      kept_fraction: share of the predicted positions that stay readable instead of showing [MASK]; no position
-        ever shows a random word (85/15/0, not BERT's 80/10/10).
-      slots: M; what `mask_fraction` asks for unless given, as it must be where that is traced.
+      kept_fraction: share of the predicted positions that keep their token instead of [MASK]; none gets a random word
+        (85/15/0, not BERT's 80/10/10).
+      slots: M; follows from `mask_fraction` unless given, and must be given if that is traced.
       with_replacement: draws positions with replacement, as Google's code does; one that is drawn twice counts twice,
-        and shows [MASK] unless both draws keep it.
+        and becomes [MASK] unless both draws keep its token.
       microbatch: which rows of the batch these are.
     """
     tokens_BxL = row.tokens_BxL
@@ -159,10 +159,10 @@ def write_tokens(
     *,
     with_replacement: bool = False,
 ) -> jax.Array:
-    """Writes tokens at the positions of slots with a weight, int32 [B, L].
+    """Writes tokens at the positions of used slots, int32 [B, L].
 
     Positions are distinct within a row. If they were drawn with replacement, a position that fills several slots gets
-    the mean of their token ids, rounded down: some unrelated word, as in Google's `scatter_update`.
+    the mean of their token ids, rounded down: an unrelated word, as in Google's `scatter_update`.
     """
     if with_replacement:
 
@@ -184,10 +184,10 @@ def sample_tokens(
 ) -> jax.Array:
     """Draws one token for each slot from softmax(logits / temperature), int32 [B, M].
 
-    A race: every entry of the vocabulary arrives after a time that is exponentially distributed with its probability
-    as the rate, and the first one is drawn. That is the Gumbel trick without its second logarithm, in one pass over the
-    logits; inverting the cumulative distribution takes several, and passes are what sampling costs on accelerators.
-    Threefry draws a number for each slot and for each entry; a hash of their sum stands for a draw for each pair.
+    Exponential race: every entry of the vocabulary gets an exponentially distributed time with its probability as the
+    rate, and the entry of the smallest time is drawn. It equals the Gumbel trick without its second logarithm, in one
+    pass over the logits; inverting the cumulative distribution takes several passes, which dominate the cost on
+    accelerators. Threefry draws a number for each slot and each entry; a hash of their sum replaces a draw per pair.
     """
     slot_key, entry_key = jax.random.split(key)
     slots_BxMx1 = drawn(lambda shape: jax.random.bits(slot_key, shape), (*logits_BxMxV.shape[:2], 1), microbatch)
@@ -201,17 +201,17 @@ def sample_tokens(
 def exponential(bits: jax.Array) -> jax.Array:
     """Exponentially distributed numbers of mean 1 from random uint32, float32 of the same shape, positive and finite.
 
-    The smallest of many decide a race, so they are the fine ones: down to 2^-32, in steps of 2^-31.
+    The smallest of many numbers decides a race, so small ones have the finest steps: from 2^-32 in steps of 2^-31.
     """
     uniform = ((bits >> 1).astype(jnp.int32).astype(jnp.float32) + 0.5) * jnp.float32(2.0**-31)
     return -jnp.log1p(-jnp.minimum(uniform, jnp.float32(1.0 - 2.0**-24)))
 
 
 def _argmax(scores: jax.Array) -> jax.Array:
-    """Where float32 is largest along the last axis, int32: the first such place, and compared in full.
+    """The index of the largest float32 along the last axis, int32: the first of ties, compared at full precision.
 
-    TPUs' compiler keeps a running maximum in bfloat16 when only its place is asked for. So these are compared as
-    integers, whose order is the same once the negative ones are turned round. (And CPUs are five times as fast at it.)
+    The TPU compiler keeps a running maximum in bfloat16 if only its index is used. So the numbers are compared as
+    integers, whose order is the same once the negative ones are inverted. (CPUs are five times as fast this way.)
     """
     bits = jax.lax.bitcast_convert_type(scores, jnp.int32)
     return jnp.argmax(bits ^ ((bits >> 31) & 0x7FFFFFFF), axis=-1).astype(jnp.int32)
@@ -220,9 +220,9 @@ def _argmax(scores: jax.Array) -> jax.Array:
 def sample_tokens_by_gumbel(
     key: jax.Array, logits_BxMxV: jax.Array, temperature: float = 1.0, microbatch: Microbatch = WHOLE_BATCH
 ) -> jax.Array:
-    """Draws as `sample_tokens` does, by the Gumbel trick with Google's constants, which cut the noise off.
+    """Draws as `sample_tokens` does, by the Gumbel trick with Google's constants, which truncate the noise.
 
-    1e-9 inside both logarithms keeps it between -3.0 and 16.6 in float32, so that very rare words are drawn too seldom.
+    1e-9 inside both logarithms keeps it between -3.0 and 16.6 in float32, so that very rare words are drawn too rarely.
     """
     uniform_BxMxV = drawn(lambda shape: jax.random.uniform(key, shape), logits_BxMxV.shape, microbatch)
     noise_BxMxV = -jnp.log(-jnp.log(uniform_BxMxV + 1e-9) + 1e-9)
@@ -230,15 +230,15 @@ def sample_tokens_by_gumbel(
 
 
 def sample_unigrams(key: jax.Array, counts_V: jax.Array, shape: tuple[int, ...]) -> jax.Array:
-    """Draws words by their frequency alone, int32 of `shape`: a generator that has never read a sentence.
+    """Draws unigram samples, words by their frequency alone, int32 of `shape`.
 
     Args:
       key: PRNG key.
-      counts_V: how often each word occurs, any non-negative numbers.
-      shape: how many draws.
+      counts_V: number of occurrences of each word, any non-negative numbers.
+      shape: shape of the samples.
     """
-    # Above 2^24 words a float32 sum may step back by rounding; the running maximum keeps it sorted, and words that
-    # never occur on no ground of their own.
+    # Above 2^24 words, rounding may make a float32 sum decrease; the running maximum keeps it sorted and gives words
+    # that never occur an empty interval.
     cumulative_V = jax.lax.cummax(jnp.where(counts_V > 0, jnp.cumsum(counts_V.astype(jnp.float32)), 0.0))
     thresholds = jax.random.uniform(key, shape) * cumulative_V[-1]
     last = counts_V.shape[0] - 1 - jnp.argmax((counts_V > 0)[::-1])

@@ -1,4 +1,4 @@
-"""ELECTRA's objective as a job: both networks, their loss, and what an evaluation measures of them."""
+"""ELECTRA's objective as a job: both networks, their loss and their evaluation."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ from electra_jax.pretraining.corruption import sample_unigrams, write_tokens
 from electra_jax.pretraining.pretraining_job import Evaluated, PretrainingJob, added_up, mean_scores
 from electra_jax.training.job import Params, Sums, Weights
 
-_UNIGRAM_STREAM = 100  # Apart from the streams of `objectives`, whose draws an evaluation repeats.
+_UNIGRAM_STREAM = 100  # Different from the streams of `objectives`, whose draws an evaluation repeats.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,10 +78,10 @@ class ElectraJob(PretrainingJob):
         return objectives.electra_loss(self.objective, metrics, weights), metrics
 
     def evaluate(self, params: Params, batch: jax.Array, key: jax.Array) -> Evaluated:
-        """Metrics of both networks, how well the discriminator separates words, and the geometry of the states.
+        """Metrics of both networks, histograms of the discriminator's logits, and moments of hidden states.
 
-        Its own generator improves as training goes on, so the score against it moves slowly; words drawn by frequency
-        are the same at each evaluation.
+        The generator improves during training, so the score against it moves slowly; unigram samples are the same at
+        each evaluation.
         """
         outputs = self._outputs(params, batch, key)
         row, masked = outputs.row, outputs.masked
@@ -107,7 +107,7 @@ class ElectraJob(PretrainingJob):
             deterministic=True,
             method="discriminate",
         )
-        # [CLS] and [SEP] are never replaced: counting them as well-ranked negatives would flatter the score.
+        # [CLS] and [SEP] are never replaced: counting them as well-ranked negatives would inflate the score.
         words_BxL = self._words(row)
         histogram = objectives.separation_histogram
         return objectives.electra_metrics(outputs) | {
@@ -165,7 +165,7 @@ class ElectraJob(PretrainingJob):
         }
 
     def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """See `Job`; padding is left out."""
+        """See `Job`; padding is omitted."""
         shown = []
         for index, original in enumerate(inspected["original"]):
             real = original != self.objective.special.pad

@@ -1,7 +1,7 @@
-"""Health of representations and of detection, measured on held-out text.
+"""Scores of representations and of detection on held-out text, which show a collapse.
 
-A small discriminator may collapse: its states lie in a narrow cone, with a few directions in use, and it flags nothing.
-Losses hardly show it. What shows it is the cosine of two random tokens, the effective rank, and the recall.
+A small discriminator may collapse: its states lie in a narrow cone with few directions in use, and it flags nothing.
+Losses hardly show it; the cosine of two random tokens, the effective rank and the recall do.
 """
 
 import jax
@@ -12,14 +12,15 @@ Moments = dict[str, jax.Array]
 
 
 def moments(hidden_BxLxD: jax.Array, weights_BxL: jax.Array) -> Moments:
-    """Sums over the hidden states of a batch, from which `geometry` follows once they are added up.
+    """Sums over the hidden states of a batch, to be added up over batches for `geometry`.
 
     Args:
       hidden_BxLxD: hidden states.
       weights_BxL: float32, 1 on tokens that count and 0 on others.
 
     Returns:
-      float32: "count" scalar, "unit_D" of states scaled to length 1, "sum_D", and "outer_DxD" of the states.
+      float32 sums: "count", a scalar; "unit_D", states scaled to length 1; "sum_D", states; "outer_DxD", outer
+      products of states.
     """
     hidden_BxLxD = hidden_BxLxD.astype(jnp.float32)
     lengths_BxLx1 = jnp.linalg.norm(hidden_BxLxD, axis=-1, keepdims=True)
@@ -33,7 +34,7 @@ def moments(hidden_BxLxD: jax.Array, weights_BxL: jax.Array) -> Moments:
 
 
 def geometry(sums: dict[str, np.ndarray]) -> tuple[float, float]:
-    """Mean cosine of two different tokens, and effective rank, of all the states that `moments` summed up.
+    """Mean cosine of two different tokens, and effective rank, from the sums of `moments`.
 
     The rank is the participation ratio of the covariance's eigenvalues, (Σ λ)² / Σ λ²: the width for states that vary
     in all directions alike, 1 for states on a line.
@@ -56,7 +57,7 @@ def average_precision(histogram: np.ndarray) -> float:
     """Mean of the precision over all thresholds, weighted by the recall that each adds; the base rate for a guess.
 
     Args:
-      histogram: counts by bin of the logit, [2, bins], of negatives and positives: `objectives.separation_histogram`.
+      histogram: counts of negatives and positives by bin of the logit, [2, bins]: `objectives.separation_histogram`.
     """
     flagged, hits = _flagged(histogram)
     if not hits[-1]:
@@ -66,9 +67,9 @@ def average_precision(histogram: np.ndarray) -> float:
 
 
 def recall_at_base_rate(histogram: np.ndarray) -> float:
-    """The recall, which is the precision too, of flagging as many words as were replaced, the likeliest ones.
+    """Recall, equal to precision, when as many words are flagged as were replaced, those of highest score.
 
-    Within the bin where that number is reached, words count in proportion.
+    Words in the bin where that number is reached count in proportion.
     """
     flagged, hits = _flagged(histogram)
     if not hits[-1]:
@@ -77,6 +78,6 @@ def recall_at_base_rate(histogram: np.ndarray) -> float:
 
 
 def _flagged(histogram: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """How many words lie above each threshold, from the highest down, and how many of them were replaced."""
+    """Counts of words above each threshold, from the highest down, and of replaced ones among them."""
     negatives, positives = np.asarray(histogram, np.float64)[:, ::-1]
     return np.cumsum(negatives + positives), np.cumsum(positives)

@@ -17,12 +17,12 @@ from electra_jax.text.sources import text_sources
 
 
 def pretraining_job(config: PretrainingConfig, dataset: Dataset | None, platform: str) -> PretrainingJob:
-    """The job that `config.objective.name` asks for.
+    """The job of the objective `config.objective.name`.
 
     Args:
       config: a validated pre-training config.
-      dataset: the prepared text, or None to build a job whose step can be compiled but not fed.
-      platform: "cpu", "gpu" or "tpu", for the type that the computation runs in.
+      dataset: the prepared text, or None for a job whose step is compiled but not run.
+      platform: "cpu", "gpu" or "tpu", which decides on the compute type and on attention.
     """
     special = SpecialTokens(pad=0, cls=2, sep=3, mask=4)
     if dataset is not None:
@@ -59,7 +59,7 @@ def pretraining_job(config: PretrainingConfig, dataset: Dataset | None, platform
 
 
 def encoder_config(config: PretrainingConfig, platform: str) -> EncoderConfig:
-    """The discriminator's (or the baseline's) sizes from `config.model`; for `platform` see `compute_dtype`."""
+    """Sizes of the discriminator, or of the baseline, from `config.model`; for `platform` see `compute_dtype`."""
     model = config.model
     return EncoderConfig(
         vocabulary_size=config.data.tokenizer.vocabulary_size,
@@ -79,7 +79,7 @@ def encoder_config(config: PretrainingConfig, platform: str) -> EncoderConfig:
 
 
 def objective(config: PretrainingConfig, special: SpecialTokens) -> Objective:
-    """The rates and weights of `config.objective`, for the kind of rows that `config.data` says."""
+    """Rates and weights from `config.objective`, for the kind of rows in `config.data`."""
     fields = schema.as_tree(config.objective)
     del fields["name"]
     scheduled = tuple(

@@ -1,13 +1,13 @@
-"""A start at which attention looks at neighbours, for models too small or runs too short to find locality themselves.
+"""Initial weights with which attention looks at neighbours, for models or runs too small to learn locality.
 
 From random weights a tiny network stays on the plateau of word frequencies for most of a short run, until some head
-happens to look at the word next to it. Here positions are sinusoids (Vaswani et al. 2017, §3.5) in dimensions that
-words leave to them, and the first layers' queries and keys read these dimensions, the queries turned by an offset: a
-head then looks at the previous word, at the next, and so on. Mimetic initialisation (Trockman & Kolter 2023) had the
-idea for images. These are ordinary weights of an ordinary ELECTRA, which every format can hold.
+attends to the word next to it. Here positions are sinusoids (Vaswani et al. 2017, §3.5) in dimensions
+reserved for them, and the first layers' queries and keys read these dimensions, the queries rotated by an offset: a
+head then attends to the previous word, to the next, and so on. Mimetic initialisation (Trockman & Kolter 2023) did so
+for images. These are weights of an ordinary ELECTRA, which every format can store.
 
-Gradients would wash the table out within some dozen updates, since its rows are small and every token pulls at them. So
-none reaches it in pre-training, and weight decay alone shrinks it, by a few percent.
+Gradients would erase the table within some dozen updates, since its rows are small and every token changes them. So no
+gradient reaches it in pre-training; weight decay alone shrinks it, by a few percent.
 """
 
 from collections.abc import Mapping
@@ -19,14 +19,14 @@ import numpy as np
 
 from electra_jax.models.encoder import EncoderConfig
 
-# Offsets of the heads, layer by layer; heads beyond these and layers beyond the second begin at random.
+# Offsets of the heads by layer; further heads and layers start at random.
 _OFFSETS = ((-1, 1, -2, 2), (1, -1, 2, -2))
-_AMPLITUDE = 0.1  # Of the sinusoids; initial words have 0.02 in each dimension.
+_AMPLITUDE = 0.1  # Amplitude of the sinusoids; words start with 0.02 in each dimension.
 _GOLDEN = (5**0.5 - 1) / 2
 
 
 def local_start(params: Mapping[str, Any], embedding_size: int, networks: Mapping[str, EncoderConfig]) -> Any:
-    """The same parameters with positions in dimensions of their own, and heads that look at neighbours.
+    """The same parameters with positions in dimensions of their own, and heads that attend to neighbours.
 
     Args:
       params: fresh parameters with the parts "embeddings" and `networks`, unboxed.
@@ -34,11 +34,11 @@ def local_start(params: Mapping[str, Any], embedding_size: int, networks: Mappin
       networks: sizes by part.
 
     Returns:
-      a new tree; arrays that do not change are those of `params`.
+      A new tree, which shares unchanged arrays with `params`.
     """
     pairs = min(config.head_size // 2 for config in networks.values())
     pairs = min(pairs, embedding_size // 4, *(config.hidden_size // 4 for config in networks.values()))
-    # Multiples of the golden ratio lie evenly in any number, and no two distances look the same.
+    # Multiples of the golden ratio are evenly spread for any number of pairs, and no two distances look the same.
     frequencies_P = np.pi * np.modf((np.arange(pairs) + 1) * _GOLDEN)[0]
     places = 2 * pairs
 
@@ -56,7 +56,7 @@ def local_start(params: Mapping[str, Any], embedding_size: int, networks: Mappin
 
 
 def with_fixed_positions(params: Mapping[str, Any]) -> Any:
-    """The same parameters, whose position table no gradient reaches."""
+    """The same parameters, with no gradient through the position table."""
     embeddings = dict(params["embeddings"])
     embeddings["position_embeddings"] = jax.lax.stop_gradient(embeddings["position_embeddings"])
     return {**params, "embeddings": embeddings}
@@ -67,7 +67,7 @@ def _looking_at_neighbours(network: Mapping[str, Any], config: EncoderConfig, fr
     places = 2 * pairs
     network = dict(network)
     if "embeddings_project" in network:
-        # Positions keep their dimensions on the way into the network, and words stay out of them.
+        # The projection keeps the dimensions of positions, and keeps words out of them.
         kernel_ExD = network["embeddings_project"]["kernel"].at[:places].set(0.0).at[:, :places].set(0.0)
         kernel_ExD = kernel_ExD.at[jnp.arange(places), jnp.arange(places)].set(1.0)
         network["embeddings_project"] = {**network["embeddings_project"], "kernel": kernel_ExD}

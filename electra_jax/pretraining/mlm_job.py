@@ -1,4 +1,4 @@
-"""BERT's objective as a job: one network, its loss, and what an evaluation measures of it."""
+"""BERT's objective as a job: one network, its loss and its evaluation."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -37,7 +37,7 @@ class MaskedLanguageModelJob(PretrainingJob):
 
     @property
     def flops_per_step(self) -> float:
-        """See `ElectraJob`."""
+        """See `PretrainingJob`."""
         forward = flops.masked_language_model_flops(self.encoder, self.row_length, self._slots())
         return self.batch_size * flops.training_flops(forward)
 
@@ -69,12 +69,12 @@ class MaskedLanguageModelJob(PretrainingJob):
         return {"loss": scores["mlm_loss"]} | scores | {"unigram_entropy": self._text.heldout_unigram_entropy}
 
     def warning(self, scores: Mapping[str, float]) -> str:
-        """See `Job`: there is no discriminator."""
+        """No warning: there is no discriminator that could collapse."""
         del scores
         return ""
 
     def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-        """Nothing to show: this model judges no tokens."""
+        """Nothing: there is no discriminator whose predictions could be shown."""
         return {}
 
     def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:

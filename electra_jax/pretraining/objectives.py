@@ -1,7 +1,7 @@
-"""What a pre-training step minimises and measures: replaced-token detection, its hybrid, BERT's masked language model.
+"""Losses and metrics of pre-training: replaced-token detection, its hybrid, and BERT's masked language model.
 
-Pure functions of (parameters, rows, key). Every metric is a pair (sum, weight) over the global batch, so that padding,
-accumulation and the number of devices do not change its quotient.
+Pure functions of (parameters, rows, key). Every metric is a pair (sum, weight) over the global batch, so that its
+quotient does not depend on padding, accumulation or the number of devices.
 """
 
 import dataclasses
@@ -36,12 +36,12 @@ _MASK, _SAMPLE, _GENERATOR_DROPOUT, _DISCRIMINATOR_DROPOUT = range(4)
 
 @dataclasses.dataclass(frozen=True)
 class Objective:
-    """How rows are read, and rates and weights of a pre-training objective (ELECTRA paper §3.1 and table 6).
+    """Rates, weights and options of a pre-training objective (ELECTRA paper §3.1 and table 6).
 
     Attributes:
-      corrective_weight: of the hybrid objective's loss, in which the discriminator predicts the original words too.
-      corrective_positions: "masked" predicts them where a word was masked; "all" everywhere, with a copy gate.
-      scheduled: fields whose value follows from the step, by name.
+      corrective_weight: weight of the hybrid objective's loss: the discriminator predicts the original words too.
+      corrective_positions: "masked" predicts them at masked positions; "all" at all positions, with a copy gate.
+      scheduled: schedules of fields, by name.
     """
 
     special: SpecialTokens
@@ -50,7 +50,7 @@ class Objective:
     temperature: float = 1.0
     generator_weight: float = 1.0
     discriminator_weight: float = 50.0
-    packed: bool = False  # Whether rows hold several documents, each with positions of its own.
+    packed: bool = False  # Whether rows have several documents, each with positions of its own.
     masking: str = "without_replacement"
     sampling: str = "exact"
     corrective_weight: float = 0.0
@@ -58,13 +58,13 @@ class Objective:
     scheduled: tuple[tuple[str, schedules.Schedule], ...] = ()
 
     def at(self, step: jax.Array | int) -> "Objective":
-        """The objective of the update that takes `step` updates to `step + 1`: scheduled fields as traced scalars."""
+        """The objective for the update from `step` to `step + 1`: scheduled fields become traced scalars."""
         return dataclasses.replace(
             self, **{name: schedules.value_at(schedule, step) for name, schedule in self.scheduled}
         )
 
     def slots(self, length: int) -> int:
-        """M, the slots for masked positions in a row of `length`, enough for the largest fraction of a schedule."""
+        """M, the number of slots in a row of `length`, enough for the largest fraction of a schedule."""
         schedule = dict(self.scheduled).get("mask_fraction")
         return num_slots(length, schedule.largest if schedule else self.mask_fraction)
 
@@ -75,12 +75,12 @@ class Objective:
 
 
 class ElectraOutputs(NamedTuple):
-    """One pass of both networks over a batch."""
+    """Outputs of both networks for a batch."""
 
     row: Row
     masked: Masked
     generator_logits_BxMxV: jax.Array
-    corrupted_BxL: jax.Array  # int32, what the discriminator reads.
+    corrupted_BxL: jax.Array  # int32, input of the discriminator.
     replaced_BxL: jax.Array  # bool, true where the corrupted token differs from the original.
     discriminator_logits_BxL: jax.Array
     generator_hidden_BxLxD: jax.Array  # Last hidden states, from the masked rows.
@@ -89,13 +89,13 @@ class ElectraOutputs(NamedTuple):
 
 
 class Corrective(NamedTuple):
-    """What the discriminator takes the original words to be, at S positions: the masked slots, or the whole row."""
+    """The discriminator's predictions of the original words at S positions: the masked slots or the complete row."""
 
     logits_BxSxV: jax.Array
     targets_BxS: jax.Array  # int32, the original tokens.
     weights_BxS: jax.Array  # float32, 0 where nothing is predicted.
-    copy_logits_BxS: jax.Array | None = None  # Of the gate that says "the word was not replaced"; None without a gate.
-    copied_BxS: jax.Array | None = None  # bool, whether copying the word would be right.
+    copy_logits_BxS: jax.Array | None = None  # Logits of the gate, "the word was not replaced"; None without a gate.
+    copied_BxS: jax.Array | None = None  # bool, whether copying the word is correct.
 
 
 def pair(total: jax.Array, weight: jax.Array) -> jax.Array:
@@ -104,7 +104,7 @@ def pair(total: jax.Array, weight: jax.Array) -> jax.Array:
 
 
 def quotient(metric: jax.Array, weight: jax.Array | None = None) -> jax.Array:
-    """Sum divided by weight, the metric's own unless another is given; 0 when nothing was counted."""
+    """Sum divided by weight, the metric's own unless another is given; 0 if nothing was counted."""
     return metric[0] / jnp.maximum(metric[1] if weight is None else weight, 1.0)
 
 
@@ -136,14 +136,14 @@ def electra_outputs(
     deterministic: bool,
     microbatch: Microbatch = WHOLE_BATCH,
 ) -> ElectraOutputs:
-    """Masks the rows, lets the generator fill them, and asks the discriminator (ELECTRA paper §2).
+    """Masks the rows, samples words from the generator, and runs the discriminator on them (ELECTRA paper §2).
 
     The discriminator reads the original row with samples at the masked positions, never a [MASK]. A sample that
     happens to be the original word counts as original. No gradient reaches the generator through its samples.
 
     Args:
       model: the two networks.
-      objective: rates and special tokens; of one step, see `Objective.at`, if anything is scheduled.
+      objective: rates and special tokens; for one step, see `Objective.at`, if there are schedules.
       params: parameters of `model`.
       tokens_BxL: int32 rows.
       key: the key of this step; masks, samples and dropout follow from it.
@@ -197,7 +197,7 @@ def electra_outputs(
                 head("correct", hidden_BxLxD),
                 tokens_BxL,
                 words(row, tokens_BxL, objective.special),
-                # The gate learns from detection alone (COCO-LM §3.1): "replaced" turned round, without gradient.
+                # The gate learns from detection alone (COCO-LM §3.1): "replaced" negated, without gradient.
                 -jax.lax.stop_gradient(discriminator_logits_BxL),
                 corrupted_BxL == tokens_BxL,
             )
@@ -220,8 +220,8 @@ def electra_outputs(
 def corrective_metrics(corrective: Corrective) -> tuple[jax.Array, jax.Array]:
     """Cross-entropy in nats and accuracy of the discriminator's predictions of the original words.
 
-    At the masked slots it is the masked language model's loss on a corrupted row. At all positions a word is predicted
-    as copied with the probability of the gate, and from the softmax otherwise: p(x) = c · [x is what stands there] +
+    At the masked slots it is the masked language model's loss on a corrupted row. At all positions, the word is copied
+    with the probability c of the gate, and drawn from the softmax otherwise: p(x) = c · [x is the input word] +
     (1 - c) · softmax(x) (COCO-LM, Meng et al. 2021, §3.1).
     """
     loss, accuracy = _word_metrics(corrective.logits_BxSxV, corrective.targets_BxS, corrective.weights_BxS)
@@ -235,7 +235,7 @@ def corrective_metrics(corrective: Corrective) -> tuple[jax.Array, jax.Array]:
 
 
 def masked_word_metrics(logits_BxMxV: jax.Array, masked: Masked) -> tuple[jax.Array, jax.Array]:
-    """Cross-entropy in nats and accuracy over the used slots, those that stayed readable included."""
+    """Cross-entropy in nats and accuracy over the used slots, including those that kept their token."""
     return _word_metrics(logits_BxMxV, masked.targets_BxM, masked.weights_BxM)
 
 
@@ -243,7 +243,7 @@ def _word_metrics(
     logits_BxSxV: jax.Array, targets_BxS: jax.Array, weights_BxS: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     losses_BxS = optax.softmax_cross_entropy_with_integer_labels(logits_BxSxV, targets_BxS)
-    # Whether no logit is larger. The softmax needs the maximum anyway; its place would take a pass of its own.
+    # Whether no logit is larger: the softmax needs the maximum anyway, while its index would take another pass.
     target_logits_BxS = jnp.take_along_axis(logits_BxSxV, targets_BxS[..., None], axis=-1)[..., 0]
     correct_BxS = target_logits_BxS == logits_BxSxV.max(-1)
     weight = weights_BxS.sum()
@@ -255,12 +255,12 @@ def _real(row: Row) -> jax.Array:
 
 
 def words(row: Row, tokens_BxL: jax.Array, special: SpecialTokens) -> jax.Array:
-    """Float32, 1 on every token that could be replaced: not on padding, [CLS] and [SEP]."""
+    """Weights of replaceable tokens, float32: 0 on padding, [CLS] and [SEP], 1 elsewhere."""
     return _real(row) * ((tokens_BxL != special.cls) & (tokens_BxL != special.sep))
 
 
 def loss_weights(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-    """The weights of the losses of all objectives over a batch, which no network has to be asked for."""
+    """The weights of all objectives' losses over a batch, which do not depend on the networks."""
     row, masked = _read_and_mask(objective, tokens_BxL, key)
     slots = masked.weights_BxM.sum()
     everywhere = objective.corrective_positions == "all"
@@ -273,7 +273,7 @@ def loss_weights(objective: Objective, tokens_BxL: jax.Array, key: jax.Array) ->
 
 
 def electra_metrics(outputs: ElectraOutputs) -> Metrics:
-    """Losses and scores of both networks; the discriminator's over all real tokens, [CLS] and [SEP] included."""
+    """Losses and scores of both networks; the discriminator's over all tokens except padding."""
     generator_loss, generator_accuracy = masked_word_metrics(outputs.generator_logits_BxMxV, outputs.masked)
     real_BxL = _real(outputs.row)
     replaced_BxL = outputs.replaced_BxL.astype(jnp.float32) * real_BxL
@@ -298,12 +298,12 @@ def electra_metrics(outputs: ElectraOutputs) -> Metrics:
 
 
 def electra_loss(objective: Objective, metrics: Metrics, weights: dict[str, jax.Array] | None = None) -> jax.Array:
-    """The weighted sum of the mean losses, a scalar (ELECTRA paper §3.1); of three of them in the hybrid objective.
+    """The weighted sum of the mean losses, a scalar (ELECTRA paper §3.1); three losses if the objective is hybrid.
 
     Args:
-      objective: its weights.
-      metrics: of `electra_metrics`.
-      weights: of `loss_weights`, where the metrics are of a part of the batch only.
+      objective: weights of the losses.
+      metrics: result of `electra_metrics`.
+      weights: result of `loss_weights` for the full batch, if the metrics are those of a microbatch.
     """
 
     def mean(name: str) -> jax.Array:
@@ -327,10 +327,10 @@ def mlm_outputs(
     deterministic: bool,
     microbatch: Microbatch = WHOLE_BATCH,
 ) -> tuple[Row, jax.Array, Metrics]:
-    """BERT's masked language model under ELECTRA's masking: the baseline of the paper, without next-sentence task.
+    """BERT's masked language model with ELECTRA's masking: the paper's baseline, without next-sentence prediction.
 
     Returns:
-      the rows, the last hidden states [B, L, D] and the metrics.
+      The rows, the last hidden states [B, L, D] and the metrics.
     """
     row, masked = _read_and_mask(objective, tokens_BxL, key, microbatch)
     hidden_BxLxD = apply(
@@ -353,8 +353,8 @@ def mlm_outputs(
 def separation_histogram(logits_BxL: jax.Array, positives_BxL: jax.Array, weights_BxL: jax.Array) -> jax.Array:
     """Counts of logits by bin for negatives and positives, float32 [2, 2048]; sums over batches give an exact AUC.
 
-    Bins are equal steps of the logit from -16 to 16. Positions of weight 0 count nowhere: Google's metric lets padding
-    pass as well-ranked negatives, which inflates its AUC.
+    Bins are equal steps of the logit from -16 to 16. Positions of weight 0 are not counted: Google's metric counts
+    padding as well-ranked negatives, which inflates its AUC.
     """
     bins = 2048
     bin_BxL = jnp.clip((logits_BxL + 16.0) * (bins / 32.0), 0, bins - 1).astype(jnp.int32)
@@ -363,10 +363,10 @@ def separation_histogram(logits_BxL: jax.Array, positives_BxL: jax.Array, weight
 
 
 def area_under_curve(histogram: np.ndarray) -> float:
-    """The share of (replaced, original) pairs that the logits order rightly, ties counted half.
+    """The share of (replaced, original) pairs that the logits order correctly, ties counted half.
 
     Args:
-      histogram: what `separation_histogram` summed up, [2, bins].
+      histogram: sum of `separation_histogram` over batches, [2, bins].
 
     Returns:
       The area under the ROC curve, or 0.5 when either class is empty.

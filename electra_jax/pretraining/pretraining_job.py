@@ -39,7 +39,7 @@ class PretrainingJob(abc.ABC):
     evaluation_rows: int
     shown_rows: int
     seed: int
-    dataset: Dataset | None  # None for a job whose step is compiled and never fed.
+    dataset: Dataset | None  # None for a job whose step is compiled but not run.
     starts_locally: bool  # See `local_start.py`.
     weights: tuple[float, ...]  # Weight of each source in the mixture.
     temperature: float  # Temperature of the mixture.
@@ -98,7 +98,7 @@ class PretrainingJob(abc.ABC):
     @property
     def _text(self) -> Dataset:
         if self.dataset is None:
-            raise ValueError("this job has no dataset: its step can be compiled, but not fed")
+            raise ValueError("dataset: found None, expected a dataset; this job can only be compiled")
         return self.dataset
 
     def at(self, step: jax.Array) -> Self:
@@ -110,7 +110,7 @@ class PretrainingJob(abc.ABC):
 
     @property
     def _evaluated(self) -> Objective:
-        """What evaluations measure with, whatever trains: the constant values, and samples at temperature 1."""
+        """The objective of evaluations, whatever trains: constant values, and samples at temperature 1."""
         return dataclasses.replace(self.objective, temperature=1.0, scheduled=())
 
     def _example_inputs(self) -> tuple[jax.Array, ...]:
@@ -130,7 +130,7 @@ class PretrainingJob(abc.ABC):
         return local_start.with_fixed_positions(params) if self.starts_locally else params
 
     def batch_shapes(self) -> Sequence[jax.ShapeDtypeStruct]:
-        """See `Job`: rows of token ids, all of one length."""
+        """See `Job`; rows of token ids, all of one length."""
         return [jax.ShapeDtypeStruct((self.batch_size, self.row_length), jnp.int32)]
 
     def loss_weights(self, batch: jax.Array, key: jax.Array) -> Weights:

@@ -1,11 +1,12 @@
-"""Weights and rates of an objective that change while a run trains: `KIND STEP:VALUE,STEP:VALUE,…`.
+"""Schedules of an objective's weights and rates: `KIND STEP:VALUE,STEP:VALUE,…`.
 
     linear 0:0.4,8000:0.15       straight lines between the points; the kind may be left out
     cosine 0:2,5000:1            half a cosine between two points, flat at both
     step 0:50,10000:10           the value of the last point that was reached
     0:0.25,100%:0.15             a point may also be a share of the run's steps
 
-Before the first point and after the last one the value is theirs. Imports no JAX, since configs are checked without it.
+Before the first point and after the last one, the value is constant. Imports no JAX, since configs are checked without
+it.
 """
 
 import dataclasses
@@ -18,7 +19,7 @@ KINDS = ("linear", "cosine", "step")
 
 @dataclasses.dataclass(frozen=True)
 class Schedule:
-    """Values at increasing numbers of updates, and how to get from one to the next."""
+    """Values at increasing numbers of updates, and the interpolation between them."""
 
     kind: str
     steps: tuple[int, ...]
@@ -26,24 +27,24 @@ class Schedule:
 
     @property
     def largest(self) -> float:
-        """The largest value that is ever reached."""
+        """The largest value."""
         return max(self.values)
 
 
 def parse(text: str, run_steps: int) -> Schedule:
-    """Reads a schedule.
+    """Parses a schedule.
 
     Args:
-      text: see above.
-      run_steps: updates in the run, for points that are shares of it.
+      text: see the module docstring.
+      run_steps: updates in the run, for points given as shares of it.
 
     Raises:
-      ValueError: what is wrong with the text, and what was expected.
+      ValueError: the text is invalid; the message says what was found and expected.
     """
     kind, _, points = text.strip().rpartition(" ")
     kind = kind.strip() or "linear"
     if kind not in KINDS:
-        raise ValueError(f"{kind!r} is no kind of schedule, expected {', '.join(KINDS)}")
+        raise ValueError(f"{kind!r} is not a kind of schedule, expected {', '.join(KINDS)}")
     steps, values = [], []
     for point in points.split(","):
         step, colon, value = point.partition(":")
@@ -62,10 +63,10 @@ def parse(text: str, run_steps: int) -> Schedule:
 
 
 def value_at(schedule: Schedule, step: Any) -> Any:
-    """The value for the update that takes `step` updates to `step + 1`, a float32 scalar.
+    """The value for the update from `step` to `step + 1`, a float32 scalar.
 
     Args:
-      schedule: its points.
+      schedule: kind and points.
       step: int32 scalar, traced or not.
     """
     import jax.numpy as jnp

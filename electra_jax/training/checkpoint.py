@@ -1,7 +1,7 @@
 """Checkpoints, through Orbax; no other file calls it.
 
-Checkpoint s holds the state after s updates, and beside it, in the same commit, the data position s and the clock.
-A save runs in the background; a process killed meanwhile leaves the step before it as the newest.
+Checkpoint s holds the state after s updates and, in the same commit, the data position s and the clock.
+A save runs in the background; if the process is killed meanwhile, the checkpoint before it stays the newest.
 """
 
 import dataclasses
@@ -21,18 +21,18 @@ from electra_jax.training.state import TrainState
 
 @dataclasses.dataclass
 class Progress:
-    """What is saved beside the state: where the data stands, and what the run has cost so far."""
+    """What is saved next to the state: the data position, and the time that the run has taken so far."""
 
     next_batch: int  # The global batch that the next update reads; equals the state's step.
     started_at: float  # Seconds since 1970 at the run's very first start.
-    productive_seconds: float = 0.0  # Spent since then on updates that count.
+    productive_seconds: float = 0.0  # Spent since then on updates that were not lost.
 
 
 class Checkpoints:
     """The checkpoints of one run.
 
     Attributes:
-      preferred: a step whose checkpoint stays whatever follows; None for none.
+      preferred: a step whose checkpoint is kept in any case; None for none.
     """
 
     def __init__(self, directory: pathlib.Path, keep_last: int, keep_every_steps: int, cluster: Cluster) -> None:
@@ -40,8 +40,8 @@ class Checkpoints:
 
         Args:
           directory: an absolute path.
-          keep_last: how many of the newest checkpoints stay.
-          keep_every_steps: checkpoints at multiples of it stay for ever; 0 for none.
+          keep_last: how many of the newest checkpoints are kept.
+          keep_every_steps: checkpoints at multiples of it are always kept; 0 for none.
           cluster: the processes of the run, all of which open it.
         """
         self._directory, self._cluster = directory, cluster
@@ -60,7 +60,7 @@ class Checkpoints:
         self._manager = ocp.CheckpointManager(directory, options=options, item_names=("state", "progress"))
 
     def resumable_step(self) -> int | None:
-        """The newest complete checkpoint that process 0 sees, from which all go on."""
+        """The newest complete checkpoint that process 0 finds, from which all processes resume."""
         return self._cluster.from_first(self.latest_step)
 
     def latest_step(self) -> int | None:
@@ -72,7 +72,7 @@ class Checkpoints:
         return sorted(self._manager.all_steps())
 
     def save(self, state: TrainState, progress: Progress) -> None:
-        """Saves in the background, unless this very step is saved already; raises what an earlier save ran into.
+        """Saves in the background, unless this step is saved already; raises the error of an earlier save.
 
         Raises:
           InputError: the disk is full or the directory cannot be written.
@@ -100,10 +100,10 @@ class Checkpoints:
             raise self._failed(error) from error
 
     def restore(self, step: int, abstract: TrainState, shardings: Any) -> tuple[TrainState, Progress]:
-        """The state and progress of a step, placed as `shardings` says.
+        """The state and progress at a step, placed by `shardings`.
 
         Raises:
-          MismatchError: the checkpoint holds other parameters than this config's model has, or is damaged.
+          MismatchError: the checkpoint does not have the parameters of this config's model, or is damaged.
         """
         target = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
@@ -116,7 +116,7 @@ class Checkpoints:
         except (ValueError, KeyError, FileNotFoundError, OSError) as error:
             raise MismatchError(
                 f"checkpoint {step} in {self._directory} does not fit this config or is damaged: {error}\n"
-                f"Go on with the config it was made with, or give another --workdir."
+                f"Resume with the config it was made with, or give another --workdir."
             ) from error
         return restored["state"], Progress(**restored["progress"])
 
@@ -124,19 +124,19 @@ class Checkpoints:
         return self
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
-        """Closes, unless an error came that the other processes may not have: they would be waited for in vain."""
+        """Closes, unless an error ends this process alone: closing would wait for the others without end."""
         if error is None or isinstance(error, (Preempted, Diverged)) or self._cluster.count == 1:
             self.close()
 
     def close(self) -> None:
-        """Waits for what is being saved and lets go of the directory."""
+        """Waits for the save in progress and closes the directory."""
         self._manager.close()
 
     def _failed(self, error: Exception) -> InputError:
         newest = self.latest_step() or "none"
         return InputError(
-            f"A checkpoint could not be written to {self._directory}: {str(error)[-300:]}\n"
-            f"The newest complete checkpoint is {newest}. Free some space or mend the directory's rights, "
+            f"{self._directory}: failed to write a checkpoint: {str(error)[-300:]}\n"
+            f"The newest complete checkpoint is {newest}. Free some space or fix the directory's permissions, "
             f"then run the same command again."
         )
 

@@ -1,4 +1,4 @@
-"""Compiled programs that are kept on disk, and a count of those that were found there."""
+"""JAX's persistent compilation cache, and a count of its hits and misses."""
 
 import collections
 import pathlib
@@ -7,11 +7,11 @@ import jax
 
 
 def use_compile_cache(directory: str, workdir: pathlib.Path) -> None:
-    """Keeps compiled programs on disk, so that the next start of the same run does not compile again.
+    """Caches compiled programs on disk, so that the next start of the same run need not compile.
 
     Args:
-      directory: where; "workdir" for the run's own.
-      workdir: of the run.
+      directory: path of the cache; "workdir" for a directory in the workdir.
+      workdir: directory of the run.
     """
     path = workdir / "compiled" if directory == "workdir" else pathlib.Path(directory).expanduser()
     jax.config.update("jax_compilation_cache_dir", str(path))
@@ -19,7 +19,7 @@ def use_compile_cache(directory: str, workdir: pathlib.Path) -> None:
 
 
 class CompiledPrograms:
-    """Counts programs that were compiled, and those that came from the cache instead, while its block runs."""
+    """Counts the programs that were compiled, and those read from the cache, while its block runs."""
 
     def __init__(self) -> None:
         self._counts: collections.Counter[str] = collections.Counter()
@@ -41,9 +41,9 @@ class CompiledPrograms:
 
     @property
     def compiled(self) -> int:
-        """Programs that the cache was asked for in vain; those that compile in less than a second are not kept."""
+        """Programs that the cache did not have; those that compile in less than a second are not cached."""
         return self._counts["/jax/compilation_cache/compile_requests_use_cache"] - self.from_cache
 
     def values(self) -> dict[str, float]:
-        """For metrics.jsonl."""
+        """Both counts, by their names in metrics.jsonl."""
         return {"performance/programs_from_cache": self.from_cache, "performance/programs_compiled": self.compiled}

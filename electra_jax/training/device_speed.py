@@ -1,4 +1,4 @@
-"""The rate that the devices of a run could reach at best."""
+"""Peak FLOP/s of the devices of a run."""
 
 import functools
 import time
@@ -21,7 +21,7 @@ PEAK_FLOPS = {
 
 @functools.cache  # Measured once: the devices of a process stay the same.
 def peak_flops_per_second() -> tuple[float, str]:
-    """What all devices together could do at best, and where that number is from.
+    """Peak FLOP/s of all devices together, and the source of that number.
 
     A CPU has no published figure, so its float32 matrix product is measured, which takes a third of a second.
     An unknown accelerator gives 0.
@@ -41,5 +41,5 @@ def peak_flops_per_second() -> tuple[float, str]:
         start = time.perf_counter()
         product(matrix, matrix).block_until_ready()
         best = min(best, time.perf_counter() - start)
-    # Fake devices on one host share its cores.
+    # Fake devices on one host share its cores, so their number does not count.
     return 2 * size**3 / best, "measured: float32 matrix product"

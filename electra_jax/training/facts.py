@@ -1,4 +1,4 @@
-"""The first screen of a run: what is about to happen, in numbers."""
+"""Facts that a run prints before it starts: its job, devices, parameters and work."""
 
 import jax
 
@@ -9,7 +9,7 @@ from electra_jax.wording import quantity
 
 
 def screen(trainer: Trainer) -> str:
-    """Lines of facts about a planned run."""
+    """The lines to print."""
     job, steps = trainer.job, trainer.optimizer_config.steps
     params = trainer.abstract.params
     parts = ", ".join(f"{name} {quantity(parameter_count(part))}" for name, part in params.items())
@@ -24,5 +24,5 @@ def screen(trainer: Trainer) -> str:
     }
     if peak:
         facts["at best"] = f"{quantity(peak)}FLOP/s ({source})"
-    facts["duration"] = "said when the first steps are measured"
+    facts["duration"] = "printed once the first steps are measured"
     return "\n".join(f"  {name:<11} {fact}" for name, fact in facts.items())

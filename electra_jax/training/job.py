@@ -1,4 +1,4 @@
-"""What `training/` knows of the thing that it trains: an objective or a task is a value of this protocol."""
+"""The interface between `training/` and what it trains: a pre-training objective or a fine-tuning task."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
@@ -15,10 +15,10 @@ Weights = dict[str, jax.Array]
 
 
 class Work(NamedTuple):
-    """What one update takes.
+    """Tokens and FLOPs of one update.
 
     Attributes:
-      tokens: positions of the global batch, padding included.
+      tokens: positions in the global batch, padding included.
       flops: forward and backward, matrix products only.
     """
 
@@ -45,19 +45,19 @@ class Job(Protocol):
         """Scores of `summarise` to print after an evaluation; all if empty."""
 
     def batch_shapes(self) -> Sequence[Batch]:
-        """Shapes and types of every kind of global batch that a run has; each is compiled once."""
+        """Shapes and dtypes of every global batch that a run may have; a step is compiled for each."""
 
     def work(self, batch: Batch) -> Work:
-        """Of the update over a global batch, from any process's part of it."""
+        """Tokens and FLOPs of the update over a global batch, from any process's rows of it."""
 
     def facts(self, steps: int) -> dict[str, str]:
-        """Lines of a run's first screen: what a step reads, and what all steps come to."""
+        """Facts to print before a run starts, by name: what one step reads, and what all steps add up to."""
 
     def init(self, key: jax.Array) -> Params:
         """Initial parameters, boxed with their logical axes."""
 
     def at(self, step: jax.Array) -> "Job":
-        """The job of the update that takes `step` updates to `step + 1`: itself, unless its loss changes on the way."""
+        """The job for the update from `step` to `step + 1`: itself, unless its loss follows a schedule."""
 
     def loss(
         self,
@@ -67,40 +67,40 @@ class Job(Protocol):
         weights: Weights | None = None,
         microbatch: Microbatch = WHOLE_BATCH,
     ) -> tuple[jax.Array, Sums]:
-        """The scalar to minimise and metrics as float32 pairs (sum, weight); draws follow from `key` alone.
+        """The scalar to minimise, and metrics as float32 pairs (sum, weight); draws follow from `key` alone.
 
         Args:
-          params: as of `init`, unboxed.
+          params: as `init` returns them, unboxed.
           batch: rows.
-          key: of the step.
-          weights: what `loss_weights` says of the whole batch, if `batch` is a microbatch; the scalars of all
-            microbatches then add up to that of the whole batch, as the metrics do.
-          microbatch: which rows of the whole batch `batch` is; they draw what they would have drawn in it.
+          key: key of the step.
+          weights: `loss_weights` of the full batch, if `batch` is a microbatch; the scalars of all microbatches then
+            add up to that of the full batch, as the metrics do.
+          microbatch: which rows of the full batch `batch` has; their draws are the same as in the full batch.
         """
 
     def loss_weights(self, batch: Batch, key: jax.Array) -> Weights:
-        """What `loss` divides by; follows from rows and draws, not from parameters."""
+        """The denominators of `loss`; they follow from rows and draws, not from parameters."""
 
     def evaluate(self, params: Params, batch: Batch, key: jax.Array) -> Any:
-        """What an evaluation has to know of one held-out batch, a tree of arrays; no dropout."""
+        """A tree of arrays for `summarise` from one held-out batch; no dropout."""
 
     def summarise(self, results: Sequence[Any]) -> dict[str, float]:
-        """Named scores from what `evaluate` said of each held-out batch, on the host and in their order."""
+        """Named scores from the results of `evaluate` on all held-out batches, on the host and in order."""
 
     def training_batches(self, start: int) -> Iterator[Batch]:
-        """This process's part of global batches `start`, `start + 1`, …"""
+        """This process's rows of global batches `start`, `start + 1`, …"""
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """This process's part of the held-out batches; rows of padding fill the last one."""
+        """This process's rows of the held-out batches; rows of padding fill up the last one."""
 
     def sample_batch(self) -> Batch:
         """A few held-out rows to show, the same at each call."""
 
     def inspect(self, params: Params, batch: jax.Array, key: jax.Array) -> dict[str, jax.Array]:
-        """What the model makes of the rows of `sample_batch`; traced."""
+        """The model's predictions for the rows of `sample_batch`; traced."""
 
     def warning(self, scores: Mapping[str, float]) -> str:
-        """What the scores of `summarise` say is wrong after the warm-up, with what to change; empty if nothing is."""
+        """What is wrong with the scores of `summarise` after the warm-up, and what to change; empty if nothing is."""
 
     def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
-        """One JSON-ready object for each shown row."""
+        """One JSON object for each sample row."""

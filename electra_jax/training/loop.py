@@ -1,7 +1,7 @@
 """The training loop: restore, step, log, evaluate, save, stop.
 
-`state.step == s` means that s updates were applied; everything that carries step s (a checkpoint, a metrics line) was
-taken after update s. One device or many: nothing here knows.
+`state.step == s` means that s updates were applied; everything labelled with step s (a checkpoint, a line of metrics)
+was taken after update s. The loop does not depend on the number of devices.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from electra_jax.training.trainer import Trainer
 def evaluate(
     trainer: Trainer, state: TrainState, should_stop: Callable[[], bool] = lambda: False
 ) -> dict[str, float] | None:
-    """Scores on the held-out rows, under names that begin with `eval/`; None if asked to stop on the way.
+    """Scores on the held-out rows, under names that begin with `eval/`; None if stopped early.
 
     Every evaluation of a run draws the same masks and samples, so that its curve shows the model and not the draws.
     """
@@ -47,13 +47,13 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
 
     Args:
       trainer: what to train.
-      context: of the run.
+      context: context of the run.
       profiled: updates to trace.
 
     Raises:
-      Preempted: SIGTERM or Ctrl-C came, to whichever process of the run; the state is saved.
-      Diverged: a metric is not finite; nothing of it is saved.
-      InputError: a checkpoint could not be written.
+      Preempted: a process of the run received SIGTERM or Ctrl-C; the state is saved.
+      Diverged: a metric is not finite; the state is not saved.
+      InputError: a checkpoint failed to be written.
       MismatchError: the newest checkpoint does not fit this config.
     """
     steps, line = trainer.optimizer_config.steps, context.line
@@ -65,7 +65,9 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
     ):
         newest = checkpoints.resumable_step()
         if newest is not None and newest >= steps:
-            line.print(f"This run is complete: {newest:,} of {steps:,} steps. To train anew, give another --workdir.")
+            line.print(
+                f"This run is complete: {newest:,} of {steps:,} steps. To train from scratch, give another --workdir."
+            )
             return
         if newest is None:
             state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=time.time())
@@ -89,12 +91,12 @@ def _update(
     profiler: Profiler,
     line: ProgressLine,
 ) -> None:
-    """The loop itself."""
+    """Runs the loop."""
     config, steps = trainer.config, trainer.optimizer_config.steps
     train_step = _compiled(trainer, recorder, line)
     batches = trainer.job.training_batches(progress.next_batch)
     step, metrics = progress.next_batch, state.metrics
-    # The order matters: what is saved with step s must find the log and the scores of step s written.
+    # The order matters: metrics and scores of step s must be written before checkpoint s.
     while True:
         last = step == steps
         if (step % config.evaluate_every_steps == 0 or last) and not recorder.holds(step, "eval/loss"):
@@ -103,7 +105,7 @@ def _update(
             if scores is not None:
                 recorder.evaluated(step, scores, trainer.inspected(state))
         checkpoints.preferred = recorder.best_step(config.best_metric)
-        # Asked once for all that depends on it: a signal may come at any moment.
+        # Read once for all that depends on it: a signal may come at any moment.
         stopping = stop.reached()
         if stopping or last or (step and step % config.save_every_steps == 0):
             recorder.check(step, metrics)
@@ -115,7 +117,7 @@ def _update(
             checkpoints.wait()
             raise Preempted(
                 f"{stop.reason}: stopped after step {step:,} of {steps:,}; it is saved. "
-                f"Run the same command again to go on."
+                f"Run the same command again to resume."
             )
         with recorder.timed("data_wait"):
             batch = next(batches)
@@ -129,7 +131,7 @@ def _update(
 
 def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:
     shapes = len(trainer.job.batch_shapes())
-    line.print(f"Compiling the training step{f' for {shapes} shapes of batches' if shapes > 1 else ''} …")
+    line.print(f"Compiling the training step{f' for {shapes} batch shapes' if shapes > 1 else ''} …")
     with CompiledPrograms() as programs, recorder.timed("compile"):
         train_step = trainer.compile()
     recorder.compiled(programs)
@@ -137,7 +139,7 @@ def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> Train
 
 
 def opened_checkpoints(trainer: Trainer, context: RunContext) -> Checkpoints:
-    """The checkpoints of a run, to be closed by the caller."""
+    """The checkpoints of a run; the caller closes them."""
     config = trainer.config
     return Checkpoints(context.workdir / "checkpoints", config.keep_last, config.keep_every_steps, context.cluster)
 

@@ -26,7 +26,7 @@ _NOT_DECAYED = re.compile(r"layer_norm|bias|slopes")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OptimizerConfig(OptimizerFields):
-    """Fields of `config.optimizer`, and the number of updates in the run and in its warm-up."""
+    """Fields of `config.optimizer`, with the number of updates in the run and in its warm-up."""
 
     steps: int
     warmup_steps: int
@@ -34,7 +34,7 @@ class OptimizerConfig(OptimizerFields):
 
     @classmethod
     def of(cls, fields: OptimizerFields, *, steps: int, warmup_steps: int) -> Self:
-        """The settings of a run's optimizer from the section of its config."""
+        """The settings from the optimizer section of a config."""
         own = {field.name for field in dataclasses.fields(cls)} - {"steps", "warmup_steps"}
         given = {name: getattr(fields, name) for name in own if hasattr(fields, name)}
         return cls(steps=steps, warmup_steps=warmup_steps, **given)
@@ -48,12 +48,12 @@ class MomentsState(NamedTuple):
 
 
 def learning_rate(config: OptimizerConfig, step: jax.Array | int) -> jax.Array:
-    """The rate of the update that takes `step` updates to `step + 1`.
+    """The learning rate of the update from `step` to `step + 1`.
 
-    "linear" rises to the peak over the warm-up and falls to zero over the steps that are left, as (what is left)^power.
+    "linear" rises to the peak over the warm-up and falls to zero over the remaining steps, as (remaining share)^power.
     "warmup_times_decay" is Google's: peak · (1 - s/steps)^power · min(1, s/warmup) with s = step + 1. Its peak is not
-    quite reached, and the last update has rate 0. Google's formula is of the global step; on CPU its training loop was
-    measured to read that step after it was counted up (docs/fidelity.md).
+    quite reached, and the last update has rate 0. Google's formula takes the global step; on CPU its training loop was
+    measured to read that step after its increment (docs/fidelity.md).
     """
     step = jnp.asarray(step, jnp.float32)
     warmup_steps = config.warmup_steps
@@ -72,7 +72,7 @@ def scale_by_moments(beta1: float, beta2: float, epsilon: float) -> optax.Gradie
 
     The first updates are larger than Adam's, not smaller, since sqrt(v) starts further below its final value than m
     does: with betas of 0.9 and 0.999, the first one is 0.1 / sqrt(0.001) = 3.16 for every gradient that is not tiny,
-    where Adam's is 1. The warm-up of the learning rate makes up for it.
+    where Adam's is 1. The warm-up of the learning rate compensates for it.
     """
 
     def init(params: Params) -> MomentsState:
@@ -89,15 +89,15 @@ def scale_by_moments(beta1: float, beta2: float, epsilon: float) -> optax.Gradie
 
 
 def muon_dimensions(params: Params) -> Params:
-    """Which axes of each parameter make the matrix that Muon orthogonalises; None where Adam stays.
+    """The axes of each parameter that form the matrix which Muon orthogonalises; None where Adam is kept.
 
-    Muon takes the kernels of an encoder's layers. Adam keeps all else, as Muon's author has it for tables and heads,
-    and the generator: with a quarter of the width it was at 5.2 nats under Muon where Adam had brought it to 4.7
-    (2,500 updates of the quickstart). Kernels of layers are stacked along the first axis; those of attention have axes
-    for heads and for the width of a head, which count as one.
+    Muon updates the kernels of an encoder's layers. Adam updates the rest: tables and heads, as Muon's author does, and
+    the generator, which with a quarter of the width reached 5.2 nats under Muon and 4.7 under Adam (2,500 updates of
+    the quickstart). Kernels of layers are stacked along the first axis; those of attention have axes for heads and for
+    the width of a head, which count as one.
 
     Args:
-      params: a tree as `Electra.init` makes it, without boxes.
+      params: a tree as `Electra.init` returns it, unboxed.
     """
 
     def dimensions(path: tuple, leaf: jax.Array) -> optax.contrib.MuonDimensionNumbers | None:
@@ -118,7 +118,7 @@ def _scale_by_muon(others: optax.GradientTransformation) -> optax.GradientTransf
         return jax.tree.map(lambda found: "others" if found is None else "muon", dimensions, is_leaf=_is_dimensions)
 
     def of_kernels(params: Params) -> Params:
-        # The rest is masked out here, which leaves no leaf.
+        # The other parameters are masked out here, which leaves no leaf.
         return muon_dimensions(nn.unbox(params))
 
     muon = optax.chain(
@@ -129,7 +129,7 @@ def _scale_by_muon(others: optax.GradientTransformation) -> optax.GradientTransf
 
 
 def _with_muons_size(update: jax.Array, dimensions: optax.contrib.MuonDimensionNumbers) -> jax.Array:
-    """Of an orthogonal matrix, whose root mean square is 1 / sqrt(its larger side)."""
+    """Rescales an orthogonal matrix, whose root mean square is 1 / sqrt(its larger side), to Adam's size."""
     sides = [math.prod(update.shape[axis] for axis in axes) for axes in dimensions]
     return _MUON_RMS * math.sqrt(max(sides)) * update
 
@@ -144,7 +144,7 @@ def decayed(params: Params) -> Params:
 
 
 def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
-    """Clips by the global norm, then Adam or Muon, then decay; to be scaled by `learning_rate` where it is applied."""
+    """Clips by the global norm, then Adam or Muon, then decay; the caller scales updates by `learning_rate`."""
     moments = scale_by_moments(config.beta1, config.beta2, config.epsilon)
     parts = [
         optax.clip_by_global_norm(config.clip_norm),
@@ -157,19 +157,19 @@ def optimizer(config: OptimizerConfig) -> optax.GradientTransformation:
 
 
 def depth_scales(params: Params, decay: float, top_layer_exponent: int) -> Params:
-    """What the learning rate of each parameter is multiplied with, so that lower layers move less.
+    """Factors of the learning rate by parameter, smaller for lower layers.
 
     Heads keep their rate, the top layer has decay^top_layer_exponent, each layer below it one power more, and the
     embeddings with their projection one more than the lowest layer (ELECTRA paper, appendix on fine-tuning; Google's
     `_get_layer_lrs`, where a pooler that was removed left the top layer with exponent 2).
 
     Args:
-      params: a tree as `Electra.init` makes it; layers are stacked along the first axis of what is under "layers".
+      params: a tree as `Electra.init` returns it; parameters under "layers" are stacked along their first axis.
       decay: factor from one layer to the one below.
       top_layer_exponent: 1, or 2 for Google's.
 
     Returns:
-      A tree of the same structure, of floats and, for stacked parameters, arrays [layers, 1, …].
+      A tree of the same structure: floats and, for stacked parameters, arrays [layers, 1, …].
     """
     deepest = max(
         (leaf.shape[0] for path, leaf in jax.tree_util.tree_leaves_with_path(params) if _is_under(path, "layers")),

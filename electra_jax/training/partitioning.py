@@ -1,4 +1,4 @@
-"""Where arrays live: the mesh, and what `sharding_rules.py` says of logical axes put upon it."""
+"""Sharding of arrays over the mesh, by the table of logical axes in `sharding_rules.py`."""
 
 import contextlib
 import math
@@ -15,11 +15,11 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 from electra_jax.errors import InputError
 from electra_jax.training.sharding_rules import AXES, mesh_axes, table
 
-_LARGE = 2**20  # Bytes of a moment that is worth a word if it cannot be dealt out.
+_LARGE = 2**20  # Bytes; larger moments are reported if they cannot be sharded.
 
 
 def mesh_shape(sizes: Sequence[int], device_count: int) -> tuple[int, ...]:
-    """The mesh's axis sizes, a -1 among them filled up with what is left of the devices.
+    """The mesh's axis sizes, with -1 replaced by the number of devices that remain.
 
     Raises:
       InputError: the sizes do not multiply to the number of devices.
@@ -29,26 +29,26 @@ def mesh_shape(sizes: Sequence[int], device_count: int) -> tuple[int, ...]:
     if int(np.prod(shape)) != device_count:
         named = " × ".join(f"{axis}={size}" for axis, size in zip(AXES, sizes, strict=True))
         raise InputError(
-            f"config.mesh: {named} does not make use of exactly {device_count} devices; "
-            f"set one axis to -1 to let it take what is left, for example --config.mesh.data=-1"
+            f"config.mesh: {named} does not use exactly {device_count} devices; "
+            f"set one axis to -1 to let it take those that remain, for example --config.mesh.data=-1"
         )
     return shape
 
 
 def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None, slices: int | None = None) -> Mesh:
-    """A (data, fsdp, tensor) mesh over all devices, or over those given (a TPU topology that is not there).
+    """A (data, fsdp, tensor) mesh over all devices, or over those given, such as a TPU topology to compile for.
 
-    The outer part of the data axis runs over slices, whose devices are tied by a network much slower than that within
+    The outer part of the data axis runs over slices, as the network between slices is much slower than that within
     one; neighbours on the mesh are neighbours in their slice where its shape allows it.
     Axis types are Auto: JAX's own default, Explicit, drops the logical constraints of Linen modules.
 
     Args:
-      sizes: of the axes; one may be -1.
-      devices: all there are unless given.
-      slices: how many there must be; None takes them as they are.
+      sizes: sizes of the axes; one may be -1.
+      devices: all devices unless given.
+      slices: the number of slices to require; None accepts any.
 
     Raises:
-      InputError: the axes do not fit the devices, or those of fsdp and tensor not into one slice.
+      InputError: the axes do not fit the devices, or fsdp × tensor does not fit into one slice.
     """
     devices = jax.devices() if devices is None else devices
     found = slice_count(devices) if slices is None else check_slices(devices, slices)
@@ -68,42 +68,42 @@ def make_mesh(sizes: Sequence[int], devices: Sequence[jax.Device] | None = None,
 
 
 def _slice_of(device: jax.Device) -> int:
-    # GPUs have such numbers too, of machines or racks, over which any axis may run.
+    # GPUs have such an attribute too, for machines or racks, over which any axis may run.
     return getattr(device, "slice_index", 0) if device.platform == "tpu" else 0
 
 
 def slice_count(devices: Iterable[jax.Device]) -> int:
-    """How many TPU slices the devices are of; of anything but TPUs one."""
+    """The number of TPU slices that the devices belong to; 1 for other platforms."""
     return len({_slice_of(device) for device in devices})
 
 
 def check_slices(devices: Iterable[jax.Device], slices: int) -> int:
-    """Returns `slices`; raises InputError when the devices are of another number."""
+    """Returns `slices`; raises InputError if the devices belong to another number of slices."""
     if (found := slice_count(devices)) != slices:
         raise InputError(
-            f"config.mesh.slices: {slices}, but the devices are of {found} slice{'s' if found > 1 else ''}; "
-            f"set --config.mesh.slices={found}, or start on as many slices as the config says"
+            f"config.mesh.slices: {slices}, but the devices belong to {found} slice{'s' if found > 1 else ''}; "
+            f"set --config.mesh.slices={found}, or start on as many slices as the config asks for"
         )
     return slices
 
 
 def _arranged(devices: Sequence[jax.Device], shape: tuple[int, ...]) -> np.ndarray:
-    """The devices of one slice in the order in which they are wired."""
+    """The devices of one slice in the order of their interconnect."""
     try:
         return mesh_utils.create_device_mesh(shape, devices)
     except NotImplementedError:
-        # An axis that is not made of whole axes of the torus.
+        # A mesh axis that would split an axis of the torus.
         return mesh_utils.create_device_mesh(shape, devices, allow_split_physical_axes=True)
 
 
 @contextlib.contextmanager
 def placed_on(mesh: Mesh, sharding: str, changes: str = "") -> Iterator[None]:
-    """Makes logical constraints real: Flax looks for `jax.set_mesh`, and `with mesh:` would silence them.
+    """Puts logical constraints into effect: Flax reads `jax.set_mesh`, and `with mesh:` would disable them.
 
     Args:
       mesh: the mesh.
       sharding: a preset of `sharding_rules.RULES`.
-      changes: of it; see `sharding_rules.table`.
+      changes: changes to the preset; see `sharding_rules.table`.
     """
     with jax.set_mesh(mesh), nn.logical_axis_rules(table(sharding, changes)):
         yield
@@ -118,8 +118,8 @@ def state_shardings(
 ) -> tuple[Any, Any]:
     """The abstract state, unboxed, and the sharding of each of its leaves.
 
-    An axis whose size the mesh does not divide is replicated instead, and `note` told so. For `sharding` and `changes`
-    see `placed_on`.
+    An axis whose size the mesh does not divide is replicated instead, which is reported to `note`. For `sharding` and
+    `changes` see `placed_on`.
     """
     # Traced outside the mesh context: there, unboxing would apply constraints to abstract values.
     boxed = jax.eval_shape(make_state, jax.eval_shape(lambda: jax.random.key(0)))
@@ -139,19 +139,19 @@ def state_shardings(
     return abstract, jax.tree_util.tree_map_with_path(fit, abstract, wanted)
 
 
-def dealt_out(abstract: Any, shardings: Any, note: Callable[[str], None] = lambda text: None) -> Any:
-    """Shardings that deal each array out over the data and fsdp devices that would otherwise hold copies of it.
+def sharded_further(abstract: Any, shardings: Any, note: Callable[[str], None] = lambda text: None) -> Any:
+    """Shardings of each array over the data and fsdp devices that would otherwise hold replicas of it.
 
-    It is cut along its largest axis that is whole so far and that these devices divide (ZeRO, Rajbhandari et al. 2020).
+    An array is sharded along its largest unsharded axis that these devices divide (ZeRO, Rajbhandari et al. 2020).
 
     Args:
       abstract: a tree of shapes.
-      shardings: of its leaves, so far.
-      note: told, once, of large arrays without such an axis, which stay as they are.
+      shardings: current shardings of its leaves.
+      note: gets a line about large arrays without such an axis, which keep their sharding.
     """
-    whole: dict[tuple[int, ...], int] = {}  # By shape, how many divisors were missing: moments come in pairs.
+    kept: dict[tuple[int, ...], int] = {}  # Devices by shape: moments come in pairs, which are reported once.
 
-    def dealt(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> NamedSharding:
+    def sharded(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> NamedSharding:
         spec = [*sharding.spec, *[None] * (leaf.ndim - len(sharding.spec))]
         used = {name for axis in spec for name in mesh_axes(axis)}
         free = tuple(name for name in ("data", "fsdp") if name not in used and sharding.mesh.shape[name] > 1)
@@ -161,20 +161,20 @@ def dealt_out(abstract: Any, shardings: Any, note: Callable[[str], None] = lambd
             return sharding
         if not fitting:
             if leaf.size * leaf.dtype.itemsize >= _LARGE:
-                whole[leaf.shape] = parts
+                kept[leaf.shape] = parts
             return sharding
         spec[max(fitting, key=lambda axis: leaf.shape[axis])] = free
         return NamedSharding(sharding.mesh, PartitionSpec(*spec))
 
-    result = jax.tree.map(dealt, abstract, shardings)
-    if whole:
-        shapes = ", ".join(f"{list(shape)} by {parts}" for shape, parts in whole.items())
-        note(f"config.mesh.shard_optimizer: moments that no axis divides evenly stay whole: {shapes}")
+    result = jax.tree.map(sharded, abstract, shardings)
+    if kept:
+        shapes = ", ".join(f"{list(shape)} by {parts}" for shape, parts in kept.items())
+        note(f"config.mesh.shard_optimizer: moments without an evenly divisible axis are not sharded further: {shapes}")
     return result
 
 
 def batch_sharding(mesh: Mesh) -> NamedSharding:
-    """Rows are dealt out over the data and fsdp axes."""
+    """Sharding of a batch: rows over the data and fsdp axes."""
     return NamedSharding(mesh, PartitionSpec(("data", "fsdp")))
 
 
@@ -184,5 +184,5 @@ def put_batch(batch: Any, mesh: Mesh) -> Any:
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """Every device holds all of it."""
+    """Sharding of an array that every device holds completely."""
     return NamedSharding(mesh, PartitionSpec())

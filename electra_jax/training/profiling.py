@@ -1,4 +1,4 @@
-"""A trace of chosen steps, for those who want to see where a step's time goes."""
+"""A profiler trace of chosen steps."""
 
 import dataclasses
 import re
@@ -11,17 +11,17 @@ from electra_jax.training.run_context import RunContext
 
 @dataclasses.dataclass(frozen=True)
 class ProfiledSteps:
-    """Updates to trace, the first one of a run being number 1."""
+    """Updates to trace; the first update of a run is number 1."""
 
     first: int
     last: int
 
     @classmethod
     def parse(cls, text: str | None) -> "ProfiledSteps | None":
-        """Reads "A:B", which stands for the updates from A to B, both included; None for no text.
+        """Parses "A:B", the updates from A to B inclusive; None for no text.
 
         Raises:
-          InputError: it is something else.
+          InputError: the text has another form.
         """
         if not text:
             return None
@@ -35,23 +35,23 @@ class ProfiledSteps:
         return steps
 
     def check(self, steps: int) -> None:
-        """Raises InputError when a run of so many updates does not come so far."""
+        """Raises InputError if a run has fewer updates than these."""
         if self.last > steps:
             raise InputError(f"--profile_steps={self.first}:{self.last}: the run has {steps:,} updates")
 
 
 class Profiler:
-    """Writes the trace of some of a run's steps, at process 0."""
+    """Writes the trace of chosen steps, in process 0."""
 
     def __init__(self, steps: ProfiledSteps | None, context: RunContext, resumed_at: int) -> None:
-        """Notes what to do; says so when the run is past those steps."""
+        """Takes the steps to trace; prints a note if the run is past them."""
         self._steps = steps if context.cluster.is_first else None
         self._directory, self._line = context.workdir / "profile", context.line
         self._tracing = False
         if self._steps and resumed_at >= self._steps.first:
             self._line.print(
-                f"--profile_steps={self._steps.first}:{self._steps.last}: nothing is traced, as the run has "
-                f"{resumed_at:,} updates already"
+                f"--profile_steps={self._steps.first}:{self._steps.last}: nothing is traced, as the run already has "
+                f"{resumed_at:,} updates"
             )
             self._steps = None
 
@@ -68,7 +68,7 @@ class Profiler:
             self.close()
 
     def close(self) -> None:
-        """Ends a trace that is being written."""
+        """Ends the trace in progress, if any."""
         if self._steps is None or not self._tracing:
             return
         self._tracing = False

@@ -1,4 +1,4 @@
-"""Keeps the books of a run while it trains: what was measured, how long it took, and what the screen says."""
+"""Records a run while it trains: metrics, the time that each activity takes, and the live progress line."""
 
 import contextlib
 import math
@@ -19,7 +19,7 @@ from electra_jax.training.stopping import check_finite
 from electra_jax.training.trainer import Trainer
 from electra_jax.wording import duration, quantity
 
-_FIRST_ESTIMATE_SECONDS = 5.0  # How long to watch before promising a duration.
+_FIRST_ESTIMATE_SECONDS = 5.0  # To measure before the duration is estimated.
 
 
 class Recorder:
@@ -39,18 +39,18 @@ class Recorder:
         self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if cluster.is_first else None, resumed_at=step)
         self._peak_flops, _ = device_speed.peak_flops_per_second()
         self._pending: deque[tuple[int, Sums]] = deque()
-        self._seconds: dict[str, float] = {}  # By what they were spent on, since the last line.
+        self._seconds: dict[str, float] = {}  # By activity, since the last line.
         self._line_at = self._first_step_at = time.perf_counter()
         self._line_step = self._first_step = step
         self._tokens = self._flops = 0.0  # Since the last line.
         self._shown_tokens = 0  # Since the first step.
-        self._promised = False
+        self._estimated = False
         self._loss = math.nan  # Until the first line is logged.
         self._once: dict[str, float] = {}  # To be added to the next line.
         self._held_out = ""  # The first score of the last evaluation, for the live line.
 
     def holds(self, step: int, name: str) -> bool:
-        """Whether metrics.jsonl has that value, from before the run was resumed, say."""
+        """Whether metrics.jsonl has that value, for example from before the run was resumed."""
         return self._metrics.holds(step, name)
 
     @contextlib.contextmanager
@@ -64,11 +64,11 @@ class Recorder:
         self._seconds[activity] = spent + time.perf_counter() - start
 
     def compiled(self, programs: CompiledPrograms) -> None:
-        """Says how much of the compiling the cache has saved."""
+        """Prints and records how many programs came from the cache."""
         self._once |= programs.values()
         seconds = self._seconds["compile"]
         self._line.print(
-            f"Compiled in {seconds:.1f} s: {programs.from_cache} from the cache, {programs.compiled} anew."
+            f"Compiled in {seconds:.1f} s: {programs.from_cache} from the cache, {programs.compiled} compiled."
         )
 
     def best_step(self, name: str) -> int | None:
@@ -76,7 +76,7 @@ class Recorder:
         return self._metrics.best_step(name)
 
     def stepped(self, step: int, metrics: Sums, work: Work) -> None:
-        """Notes that update `step` was dispatched; waits for the one before it."""
+        """Records that update `step` was dispatched; waits for the one before it."""
         if step == self._first_step + 1:
             self._first_step_at = time.perf_counter()
         else:
@@ -89,7 +89,7 @@ class Recorder:
         self._show(step)
 
     def check(self, step: int, metrics: Sums) -> None:
-        """Raises Diverged when the sums so far are not finite, so that they are never saved."""
+        """Raises Diverged if the sums so far are not finite, before they are saved."""
         self._flush()
         check_finite(_means(metrics), step, self._checkpoints.latest_step())
 
@@ -103,14 +103,14 @@ class Recorder:
         self._held_out = f"held out {shown[0]} {scores[f'eval/{shown[0]}']:.3f}  "
         self._line.print(f"Held out, step {step:,}:  {listed}")
         if samples:
-            self._line.print("\n".join(telemetry.verdict_lines(samples[0])))
+            self._line.print("\n".join(telemetry.sample_lines(samples[0])))
         warning = self._trainer.job.warning({name.removeprefix("eval/"): value for name, value in scores.items()})
-        # During the warm-up every network is about as it began.
+        # During the warm-up every network is close to its initial state.
         if warning and step > self._trainer.optimizer_config.warmup_steps:
             self._line.print(f"Warning: {warning}")
 
     def finished(self) -> None:
-        """Writes what is still pending and closes the files."""
+        """Writes pending metrics and closes the files."""
         self._flush()
         self._metrics.close()
 
@@ -137,7 +137,7 @@ class Recorder:
         )
 
     def _performance(self, step: int) -> dict[str, float]:
-        """Rates since the last line; what evaluations and saves took does not count against them."""
+        """Rates since the last line, without the time of evaluations and saves."""
         now = time.perf_counter()
         spent = self._spent(*self._seconds)
         elsewhere = sum(seconds for name, seconds in spent.items() if name != "time/data_wait_seconds")
@@ -161,7 +161,7 @@ class Recorder:
         return {f"time/{name}_seconds": self._seconds.pop(name) for name in activities if name in self._seconds}
 
     def _show(self, step: int) -> None:
-        """The live line, and once, when a few seconds are measured, how long the run will take."""
+        """Updates the live line; prints once, after a few seconds, how long the run will take."""
         watched = time.perf_counter() - self._first_step_at
         steps_done = step - self._first_step - 1
         if watched < 0.5 or steps_done < 1:
@@ -170,8 +170,8 @@ class Recorder:
         rate = steps_done / watched
         tokens_per_second = self._shown_tokens / watched
         left = (config.steps - step) / rate
-        if not self._promised and watched > _FIRST_ESTIMATE_SECONDS:
-            self._promised = True
+        if not self._estimated and watched > _FIRST_ESTIMATE_SECONDS:
+            self._estimated = True
             self._line.print(
                 f"Expected: {duration(left)} for the remaining {config.steps - step:,} steps, "
                 f"at {rate:.3g} steps/s and {quantity(tokens_per_second)} tokens/s."

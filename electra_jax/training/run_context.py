@@ -1,4 +1,4 @@
-"""What an entry point hands to everything that a run consists of."""
+"""The context of a run, passed from an entry point to all of its parts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from electra_jax.training.multihost.cluster import Cluster
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """Where a run lives, where it reports its progress, and the processes that it consists of.
+    """The workdir of a run, its progress line and its processes.
 
     Attributes:
       workdir: an absolute path.

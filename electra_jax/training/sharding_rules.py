@@ -1,4 +1,4 @@
-"""The one table from logical axis names to mesh axes, and what a config may change in it. No JAX, for `config.py`."""
+"""The table from logical axis names to mesh axes, and a config's changes to it. Imports no JAX."""
 
 from collections.abc import Iterable
 
@@ -24,7 +24,7 @@ RULES: dict[str, Table] = {
     ),
 }
 
-# The logical axes of every kind of array there is, hidden states last; none may meet a mesh axis twice.
+# The logical axes of every kind of array, hidden states last; no array may use a mesh axis twice.
 ARRAYS = (
     ("layers", "embed", "heads", "kv"),
     ("layers", "heads", "kv", "embed"),
@@ -35,7 +35,7 @@ ARRAYS = (
     ("batch", "length", "embed_act"),
 )
 
-# Rows go where `put_batch` deals them out, whatever the weights do.
+# The sharding of rows is fixed in `put_batch`, whatever that of the weights is.
 _CHANGEABLE = tuple(name for name, _ in RULES["dp"] if name != "batch")
 
 
@@ -60,7 +60,7 @@ def table(sharding: str, changes: str = "") -> Table:
 
 
 def problems(sharding: str, changes: str) -> Iterable[str]:
-    """What is wrong with `changes` of the preset `sharding`: one line for each mistake."""
+    """What is wrong with `changes` to the preset `sharding`, one line for each mistake."""
     names, example = [], "expected entries such as embed:fsdp,mlp:tensor or vocab:none"
     for entry in filter(None, (part.strip() for part in changes.split(","))):
         name, colon, axes = entry.partition(":")
@@ -69,7 +69,7 @@ def problems(sharding: str, changes: str) -> Iterable[str]:
             yield f"{entry!r}, {example}"
             return
         if name not in _CHANGEABLE:
-            yield f"{entry!r} is of no axis that can be placed; expected one of {', '.join(_CHANGEABLE)}"
+            yield f"{entry!r} names no axis that can be sharded; expected one of {', '.join(_CHANGEABLE)}"
             return
         if wrong := [
             axis for axis in axes.split("+") if axis not in (*AXES, "none") or (axis == "none" and axis != axes)

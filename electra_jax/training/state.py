@@ -1,4 +1,4 @@
-"""All that a run must remember between two steps."""
+"""The train state: all that passes from one step to the next."""
 
 from typing import Any
 
@@ -41,5 +41,5 @@ def initial_state(job: Job, optimizer: optax.GradientTransformation, key: jax.Ar
 
 
 def parameter_count(params: Params) -> int:
-    """How many numbers a tree holds."""
+    """The number of parameters in a tree."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))

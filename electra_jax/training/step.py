@@ -1,7 +1,7 @@
 """One update, and one evaluation batch, as pure functions.
 
 A step is a function of (state, batch, root key) alone: the key of step s is fold_in(root, s), so that a resumed run
-draws what an undisturbed one would have drawn.
+draws what an uninterrupted one would have drawn.
 """
 
 from collections.abc import Callable, Sequence
@@ -31,18 +31,18 @@ def make_train_step(
 ) -> TrainStep:
     """Returns `train_step(state, batch, root_key) -> (state, metrics)`, to be jitted by the caller.
 
-    `metrics` are the sums since the last multiple of `log_every_steps`. They leave the step a second time beside the
-    state, because the state's own copy is given away to the next step before the host has read it.
+    `metrics` are the sums since the last multiple of `log_every_steps`. They are returned a second time next to
+    the state, because the state's own copy is donated to the next step before the host has read it.
 
     Args:
       job: what is trained.
       optimizer: see `optimizer.py`.
-      settings: of the optimizer.
+      settings: settings of the optimizer.
       log_every_steps: see above.
-      accumulation: how many microbatches a batch is split into, worked on one after another.
-      shardings: of gradients and updates, trees like the parameters'. If there are several, they are brought from one
-        to the next and updated in the last; those who jit this say where the new parameters go from there. None leaves
-        it to the compiler.
+      accumulation: microbatches in a batch, processed one after another.
+      shardings: shardings of gradients and updates, trees like the parameters'. Gradients are constrained to each in
+        turn, and parameters are updated in the last one; the caller's `jax.jit` decides on the new parameters'
+        sharding. An empty sequence leaves it to the compiler.
     """
 
     def placed(tree: Params) -> Params:
@@ -56,7 +56,7 @@ def make_train_step(
         current = job.at(step)
         gradients_of = jax.value_and_grad(current.loss, has_aux=True)
         if accumulation > 1:
-            # Where devices differentiate by themselves, each has all of its gradients.
+            # With gradients per device, each device holds all of its own.
             gradients_of = _accumulated(current, accumulation, (lambda tree: tree) if per_device else placed)
         return _per_device(gradients_of, settings.clip_norm) if per_device else gradients_of
 
@@ -84,11 +84,11 @@ def make_train_step(
 
 
 def _accumulated(job: Job, count: int, placed: Callable[[Params], Params]) -> Callable:
-    """As `value_and_grad` of the loss, in memory for the activations of one microbatch.
+    """`value_and_grad` of the loss with gradient accumulation: memory for the activations of one microbatch.
 
-    Microbatch i are the rows i, i + count, i + 2 · count, …: of every device's rows as many, so that none has to move.
-    Microbatches draw what the whole batch would have drawn and are divided by its weights, so that their sums are its
-    own.
+    Microbatch i has the rows i, i + count, i + 2 · count, …: equally many from every device, so that no row moves.
+    Microbatches draw what the full batch would have drawn and are divided by its weights, so that their sums equal
+    those of the full batch.
     """
 
     def split(leaf: jax.Array) -> jax.Array:
@@ -115,15 +115,15 @@ def _accumulated(job: Job, count: int, placed: Callable[[Params], Params]) -> Ca
 
 
 def _per_device(gradients_of: Callable, clip_norm: float) -> Callable:
-    """Losses normalised and gradients clipped on each device by itself, then averaged, as Google's code does on TPUs.
+    """Normalises losses and clips gradients on each device, then averages them, as Google's code does on TPUs.
 
-    Only for replicated weights: each device differentiates the whole model on its own rows.
+    Only for replicated weights: each device differentiates the complete model on its own rows.
     """
     axes = ("data", "fsdp")
 
     def on_one_device(params: Params, batch: jax.Array, key: jax.Array) -> tuple:
         key = jax.random.fold_in(key, jax.lax.axis_index(axes))
-        # The axes are in use here, so that the model's own placement has nothing left to say.
+        # The mesh axes are in use here, so the model's own constraints must have no effect.
         with nn.logical_axis_rules(()):
             (loss, metrics), gradients = gradients_of(params, batch, key)
         gradients, _ = optax.clip_by_global_norm(clip_norm).update(gradients, optax.EmptyState())

@@ -1,4 +1,4 @@
-"""When to stop early: a signal asked for it, or the numbers are no longer numbers."""
+"""Stopping early: on a signal, or when a metric is not finite."""
 
 import contextlib
 import math
@@ -10,10 +10,10 @@ from electra_jax.training.multihost.cluster import Cluster
 
 
 class StopRequest:
-    """Set by SIGTERM or Ctrl-C, here or at another process of the run."""
+    """A request to stop, by SIGTERM or Ctrl-C, to this or another process of the run."""
 
     def __init__(self, cluster: Cluster) -> None:
-        self.signal_name = ""  # Of the signal that came to this process.
+        self.signal_name = ""  # The signal that this process received.
         self._cluster = cluster
         self._agreement = self._cluster.agreement_to_stop()
 
@@ -21,18 +21,18 @@ class StopRequest:
         return bool(self.signal_name)
 
     def note(self, signal_name: str) -> None:
-        """Takes a signal down."""
+        """Records a signal."""
         self.signal_name = signal_name
         if self._agreement:
             self._agreement.requested = f"{signal_name} ({self._cluster.name()})"
 
     def reached(self) -> bool:
-        """Whether to stop here; the loop asks between two steps, and as often at each process as at the others."""
+        """Whether to stop here; called between steps, equally often in every process."""
         return self._agreement.poll() if self._agreement else bool(self)
 
     @property
     def reason(self) -> str:
-        """What came, and where it is not this process alone, to which."""
+        """The signal and, in a run of several processes, the process that received it."""
         return self._agreement.reason if self._agreement else self.signal_name
 
 
@@ -55,12 +55,12 @@ def stop_on_signals(cluster: Cluster) -> Iterator[StopRequest]:
 
 
 def check_finite(metrics: Mapping[str, float], step: int, last_good_step: int | None) -> None:
-    """Ends the run when a metric is not finite.
+    """Ends the run if a metric is not finite.
 
     Args:
       metrics: name to value.
       step: updates applied so far.
-      last_good_step: the newest checkpoint, if there is one.
+      last_good_step: the step of the newest checkpoint, if there is one.
 
     Raises:
       Diverged: names the metrics, the step and what to try.
@@ -68,7 +68,7 @@ def check_finite(metrics: Mapping[str, float], step: int, last_good_step: int | 
     broken = {name: value for name, value in metrics.items() if not math.isfinite(value)}
     if broken:
         listed = ", ".join(f"{name}={value}" for name, value in broken.items())
-        kept = f"Checkpoint {last_good_step} is from before." if last_good_step else "No checkpoint was written yet."
+        kept = f"The newest checkpoint is {last_good_step}." if last_good_step else "No checkpoint was written yet."
         raise Diverged(
             f"step {step}: {listed} (not finite); nothing was saved. {kept}\n"
             f"Lower --config.optimizer.learning_rate, lengthen --config.optimizer.warmup_steps, or compute in float32 "

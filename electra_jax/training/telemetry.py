@@ -1,4 +1,4 @@
-"""What a run tells: metrics.jsonl, TensorBoard, samples.jsonl, environment.json, and a sample as text."""
+"""Files of a run: metrics.jsonl, TensorBoard events, samples.jsonl, environment.json; and a sample as text."""
 
 import hashlib
 import importlib.metadata
@@ -34,7 +34,7 @@ def environment() -> dict[str, Any]:
 
 
 def versions() -> dict[str, str]:
-    """Of the libraries that numbers follow from, those that are installed."""
+    """Versions of the installed libraries that affect a run's numbers."""
     found = {}
     for name in _VERSIONED:
         try:
@@ -45,7 +45,7 @@ def versions() -> dict[str, str]:
 
 
 def program_facts() -> dict[str, str]:
-    """What the processes of a run must have in common: Python, libraries, and a hash of each file of the package."""
+    """Facts that must agree between the processes of a run: Python, libraries, and a hash of each source file."""
     facts = {"python": platform.python_version()}
     facts |= {f"version of {name}": version for name, version in versions().items()}
     for path in sorted(_PACKAGE.rglob("*.py")):
@@ -74,12 +74,12 @@ def _git_revision() -> str | None:
 
 
 class JsonLines:
-    """An append-only file of one JSON object a line, each with its `step`."""
+    """An append-only file of one JSON object per line, each with its `step`."""
 
     def __init__(self, path: pathlib.Path | None, resumed_at: int) -> None:
-        """Opens `path`, dropping what a killed process had written of steps after `resumed_at`, or written half.
+        """Opens `path`, dropping lines of steps after `resumed_at` and a truncated line of a killed process.
 
-        Without a path the lines are only remembered.
+        Without a path, lines are kept in memory alone.
         """
         self._path = path
         self._lines: list[dict[str, Any]] = []
@@ -91,20 +91,20 @@ class JsonLines:
             storage.write(path, lines.encode())
 
     def holds(self, step: int, name: str) -> bool:
-        """Whether the file has a value of that name and step."""
+        """Whether there is a value of that name at that step."""
         return any(value["step"] == step and name in value for value in self._lines)
 
     def best_step(self, name: str) -> int | None:
-        """The step after the start with the highest value of that name, the earliest of equals; None without one."""
+        """The step after the start with the highest value of that name, the earliest of ties; None without any."""
         values = {value["step"]: value[name] for value in self._lines if name in value and value["step"]}
         return max(sorted(values), key=values.__getitem__) if values else None
 
     def scores(self) -> list[dict[str, Any]]:
-        """The lines of evaluations, which decide how a resumed run goes on."""
+        """The lines of evaluations, on which the decisions of a resumed run depend."""
         return [value for value in self._lines if any(name.startswith("eval/") for name in value)]
 
     def append(self, values: Mapping[str, Any]) -> None:
-        """Adds one line, on disk when this returns."""
+        """Appends one line; it is on disk when this returns."""
         self._lines.append(dict(values))
         if self._path is None:
             return
@@ -115,7 +115,7 @@ class JsonLines:
 
 
 def _parsed(line: str) -> dict[str, Any]:
-    """The line's object; one after all steps if the line was cut short."""
+    """The line's object; a step of infinity if the line was truncated."""
     try:
         return json.loads(line)
     except ValueError:
@@ -123,7 +123,7 @@ def _parsed(line: str) -> dict[str, Any]:
 
 
 class MetricsWriter:
-    """metrics.jsonl and TensorBoard events, from process 0; the others only remember the scores."""
+    """metrics.jsonl and TensorBoard events, written by process 0; the others keep scores in memory."""
 
     def __init__(self, workdir: pathlib.Path, cluster: Cluster, resumed_at: int) -> None:
         self._lines = JsonLines(workdir / "metrics.jsonl" if cluster.is_first else None, resumed_at)
@@ -134,7 +134,7 @@ class MetricsWriter:
             for line in scores:
                 self._lines.append(line)
             return
-        # Imported here: it brings in TensorFlow, which whoever only compiles or predicts need not wait for.
+        # Imported here: it imports TensorFlow, which compiling and prediction do not need.
         from clu import metric_writers
 
         self._events = metric_writers.SummaryWriter(str(workdir))
@@ -152,8 +152,8 @@ class MetricsWriter:
             self._events.close()
 
 
-def verdict_lines(sample: Mapping[str, Sequence[Any]], width: int = 110) -> list[str]:
-    """A shown row as text: the original, what the discriminator read, and how sure it is of each replaced word.
+def sample_lines(sample: Mapping[str, Sequence[Any]], width: int = 110) -> list[str]:
+    """A sample row as text: original, corrupted, and the predicted probability of replacement.
 
     Args:
       sample: one object of samples.jsonl.

@@ -1,4 +1,4 @@
-"""A job on a mesh, with its compiled steps: what a run needs and what does not change while it runs."""
+"""A job on a mesh with its compiled steps: the parts of a run that stay constant."""
 
 import contextlib
 import copy
@@ -25,7 +25,7 @@ _EVALUATION_STREAM = 2**31 - 1
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LoopConfig:
-    """How a run is driven; intervals in steps."""
+    """Seed, intervals, checkpoints and sharding of a run; intervals in steps."""
 
     seed: int
     log_every_steps: int
@@ -34,20 +34,20 @@ class LoopConfig:
     keep_last: int
     keep_every_steps: int
     sharding: str
-    rules: str = ""  # Changes to the table of `sharding`.
+    rules: str = ""  # Changes to the sharding rules of `sharding`.
     shard_optimizer: bool = False
     accumulation: int = 1
-    best_metric: str = ""  # The checkpoint with the highest score of this name stays; "" keeps none for its score.
+    best_metric: str = ""  # The checkpoint with the highest score of this name is kept; "" for none.
 
 
 class Trainer:
-    """Ties a job, an optimizer and a mesh together.
+    """A job, its optimizer and its mesh.
 
     Attributes:
-      abstract: the train state's shapes and types.
-      shardings: where each of its leaves lives.
-      root_key: every draw of the run follows from it.
-      evaluation_step, inspect: jitted.
+      abstract: shapes and dtypes of the train state.
+      shardings: shardings of its leaves.
+      root_key: the key that every draw of the run follows from.
+      evaluation_step, inspect: jitted functions.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class Trainer:
         mesh: Mesh,
         note: Callable[[str], None],
     ) -> None:
-        """Plans the placement; allocates nothing, so that it also serves a mesh of devices that are not there."""
+        """Plans the shardings; allocates nothing, so that the devices of the mesh need not exist."""
         self.job, self.optimizer_config, self.config, self.mesh = job, optimizer_config, config, mesh
         self._given_params: Params = {}
         self._programs: dict[Hashable, jax.stages.Compiled] = {}
@@ -73,11 +73,11 @@ class Trainer:
         )
         shardings = [self.shardings.params] if config.accumulation > 1 or config.shard_optimizer else []
         if config.shard_optimizer:
-            # Not at once to where the moments are: the compiler would cut activations alike, and exchange those.
-            moments = partitioning.dealt_out(self.abstract.optimizer, self.shardings.optimizer, note)
-            shardings.append(partitioning.dealt_out(self.abstract.params, self.shardings.params))
+            # Not directly to the moments' shardings: the compiler would shard activations alike, and exchange those.
+            moments = partitioning.sharded_further(self.abstract.optimizer, self.shardings.optimizer, note)
+            shardings.append(partitioning.sharded_further(self.abstract.params, self.shardings.params))
             self.shardings = self.shardings.replace(optimizer=moments)
-        everywhere = partitioning.replicated(mesh)
+        replicated = partitioning.replicated(mesh)
         self._train_step = jax.jit(
             make_train_step(
                 job,
@@ -88,10 +88,10 @@ class Trainer:
                 shardings,
             ),
             donate_argnums=0,
-            out_shardings=(self.shardings, everywhere),
+            out_shardings=(self.shardings, replicated),
         )
-        self.evaluation_step = jax.jit(make_evaluation_step(job), out_shardings=everywhere)
-        self.inspect = jax.jit(job.inspect, out_shardings=everywhere)
+        self.evaluation_step = jax.jit(make_evaluation_step(job), out_shardings=replicated)
+        self.inspect = jax.jit(job.inspect, out_shardings=replicated)
 
     @property
     def root_key(self) -> jax.Array:
@@ -100,27 +100,27 @@ class Trainer:
 
     @property
     def evaluation_key(self) -> jax.Array:
-        """The same at every evaluation of a run, so that its curve shows the model and not the draws."""
+        """The key of evaluations, the same for all of a run, so that the curve shows the model and not the draws."""
         return jax.random.fold_in(self.root_key, _EVALUATION_STREAM)
 
     def start_from(self, params: Params) -> None:
-        """Makes initial states begin with these parts of the parameter tree, each whole; arrays on the host."""
+        """Sets complete parts of the parameter tree for a warm start; arrays on the host."""
         self._given_params = params
 
     def initial_state(self) -> TrainState:
-        """Freshly drawn parameters, or those that were given, each made where it will live."""
+        """The state before the first update, sharded: random parameters, or those of `start_from`."""
         state = jax.jit(lambda key: nn.unbox(self._make_state(key)), out_shardings=self.shardings)(self.root_key)
         given = {part: jax.device_put(tree, self.shardings.params[part]) for part, tree in self._given_params.items()}
         return state.replace(params=state.params | given)
 
     def for_seed(self, job: Job, seed: int) -> "Trainer":
-        """The same trainer, compiled steps included, for another seed and another order of the same job's batches."""
+        """The same trainer, compiled steps included, for another seed and another batch order of the same job."""
         other = copy.copy(self)
         other.job, other.config = job, dataclasses.replace(self.config, seed=seed)
         return other
 
     def placed(self) -> contextlib.AbstractContextManager[None]:
-        """The mesh and the axis rules, to be in force while steps are traced."""
+        """The context of mesh and axis rules in which steps are traced."""
         return partitioning.placed_on(self.mesh, self.config.sharding, self.config.rules)
 
     def put(self, batch: Batch) -> Batch:
@@ -144,14 +144,14 @@ class Trainer:
         return self._train_step.lower(state, batch, key)
 
     def compile(self) -> TrainStep:
-        """The training step, compiled for every shape of a batch that the job has; call within `placed`."""
+        """The training step, compiled for every batch shape of the job; call within `placed`."""
         for shapes in self.job.batch_shapes():
             if _shape_of(shapes) not in self._programs:
                 self._programs[_shape_of(shapes)] = self.lower(shapes).compile()
         return lambda state, batch, key: self._programs[_shape_of(batch)](state, batch, key)
 
     def inspected(self, state: TrainState) -> list[dict[str, Any]]:
-        """The job's shown rows, as the model sees them now."""
+        """The job's sample rows with the model's current predictions."""
         key = self.evaluation_key
         values = self.inspect(state.params, self.job.sample_batch(), key)
         return self.job.describe(jax.tree.map(np.asarray, jax.device_get(values)))

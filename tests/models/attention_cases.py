@@ -1,4 +1,4 @@
-"""Inputs for implementations of attention, and what they make of them: values and gradients."""
+"""Inputs for implementations of attention, and their outputs and gradients."""
 
 import flax.linen as nn
 import jax
@@ -19,7 +19,7 @@ def documents(rows, length):
 
 
 def outcome(module, params, hidden_BxLxD, ids_BxL):
-    """The attended values where there is text, and gradients of a weighting of them."""
+    """The outputs at text positions, and the gradients of a weighted sum of them."""
     rng = np.random.default_rng(2)
     real_BxLx1 = (ids_BxL > 0)[..., None]
     weights_BxLxD = (rng.normal(size=hidden_BxLxD.shape) * real_BxLx1).astype(np.float32)
@@ -45,21 +45,21 @@ def prepared(heads, head_size, length, rate, rows=4):
 
 
 def assert_equal(one, other, tolerance=2e-6):
-    # Against the largest of all: the keys' bias, which no softmax sees, has gradients of rounding errors alone.
+    # Relative to the largest: the keys' bias, which cancels in the softmax, has gradients of rounding errors alone.
     scale = max(float(np.abs(leaf).max()) for leaf in jax.tree.leaves(other))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a / scale, b / scale, atol=tolerance), one, other)
 
 
-def attended_in_parts(module, params, hidden_BxLxD, ids_BxL, count):
-    """What a module says of a batch in parts, put together again."""
+def attended_in_microbatches(module, params, hidden_BxLxD, ids_BxL, count):
+    """Outputs of a module for a batch in microbatches, joined again."""
 
     @jax.jit
-    def part(number, hidden, ids):
+    def microbatch(number, hidden, ids):
         rows = dict(deterministic=False, microbatch=Microbatch(number, count))
         return module.apply({"params": params}, hidden, ids, **rows, rngs={"dropout": jax.random.key(5)})
 
     attended_BxLxD = np.empty_like(hidden_BxLxD)
     for number in range(count):
         own = slice(number, None, count)
-        attended_BxLxD[own] = part(number, hidden_BxLxD[own], ids_BxL[own]) * (ids_BxL[own] > 0)[..., None]
+        attended_BxLxD[own] = microbatch(number, hidden_BxLxD[own], ids_BxL[own]) * (ids_BxL[own] > 0)[..., None]
     return attended_BxLxD

@@ -1,4 +1,4 @@
-"""Heads for answers: against the plain way to write them, against looking at every span, and short rows."""
+"""Answer heads: against plain formulas, against a search of every span, and on short rows."""
 
 import flax.linen as nn
 import jax
@@ -18,7 +18,7 @@ def hidden_BxLxD():
 
 @pytest.fixture
 def batch():
-    # Of the second row the last two positions are padding.
+    # The last two positions of the second row are padding.
     return {
         "allowed": jnp.array([[1, 0, 0, 1, 1, 1, 0], [1, 0, 1, 1, 0, 0, 0]], jnp.int32),
         "start": jnp.array([4, 2], jnp.int32),
@@ -27,7 +27,7 @@ def batch():
 
 @pytest.fixture
 def made(quick_jit):
-    """The head's parameters, biases other than 0 too."""
+    """The head's parameters, with nonzero biases."""
 
     def make(head, hidden_BxLxD, batch):
         init = quick_jit(lambda: nn.unbox(head.init(jax.random.key(0), hidden_BxLxD, batch, deterministic=True)))
@@ -39,7 +39,7 @@ def made(quick_jit):
 
 @pytest.fixture
 def run(quick_jit):
-    """What the head says."""
+    """The head's outputs."""
 
     def apply(head, params, hidden_BxLxD, batch, deterministic=True):
         program = quick_jit(
@@ -51,7 +51,7 @@ def run(quick_jit):
 
 
 def plain_pair(params, first, second):
-    """Google's way: both vectors one behind the other, one kernel of 2 D."""
+    """Google's formula: both vectors concatenated, one kernel of 2 D."""
     kernel = params["kernel"].reshape(2 * D, -1)
     inner = nn.gelu(jnp.concatenate([first, second], -1) @ kernel + params["bias"], approximate=False)
     return (inner @ params["score_kernel"] + params["score_bias"])[..., 0]
@@ -63,12 +63,12 @@ def plain_starts(params, hidden_BxLxD, batch):
 
 
 def plain_ends(params, hidden_BxLxD, batch, start):
-    """Of each row the ends given the start at its position, [B, L]."""
+    """End logits of each row given its start, [B, L]."""
     start_BxLxD = jnp.broadcast_to(hidden_BxLxD[jnp.arange(B), start][:, None], hidden_BxLxD.shape)
     return plain_pair(params["end"], start_BxLxD, hidden_BxLxD) - 1000 * (1 - batch["allowed"])
 
 
-def test_the_joint_head_is_that_of_concatenated_vectors(hidden_BxLxD, batch, made, run):
+def test_joint_head_equals_one_on_concatenated_vectors(hidden_BxLxD, batch, made, run):
     head = JointAnswerHead(beams=3)
     params = made(head, hidden_BxLxD, batch)
     outputs = run(head, params, hidden_BxLxD, batch, deterministic=False)
@@ -119,7 +119,7 @@ def test_the_best_positions_are_allowed_ones(hidden_BxLxD, batch, made, run):
 
 
 @pytest.mark.parametrize("head", [JointAnswerHead(beams=L + 2), SpanHead(beams=L + 2)])
-def test_a_row_shorter_than_the_beams_is_filled_up_with_its_first_position(hidden_BxLxD, batch, made, run, head):
+def test_row_shorter_than_the_beams_is_filled_up_with_cls(hidden_BxLxD, batch, made, run, head):
     outputs = run(head, made(head, hidden_BxLxD, batch), hidden_BxLxD, batch)
     for name in ("start", "end"):
         assert outputs[f"{name}_ids"].shape[-1] == L + 2
@@ -138,7 +138,7 @@ def test_span_logits_are_one_linear_layer(hidden_BxLxD, batch, made, run):
     np.testing.assert_allclose(outputs["end_logits"], logits[..., 1], rtol=1e-5, atol=1e-6)
 
 
-def test_the_halves_of_the_kernel_start_as_the_whole_one(quick_jit):
+def test_kernel_halves_are_initialised_like_the_full_kernel(quick_jit):
     hidden_BxLxD, batch = jnp.zeros((1, 1, 100)), {"allowed": jnp.ones((1, 1)), "start": jnp.zeros(1, jnp.int32)}
     head = JointAnswerHead(beams=1)
     init = quick_jit(lambda: nn.unbox(head.init(jax.random.key(0), hidden_BxLxD, batch, deterministic=True)))
@@ -149,7 +149,7 @@ def test_the_halves_of_the_kernel_start_as_the_whole_one(quick_jit):
     np.testing.assert_allclose(np.std(kernel), bound / np.sqrt(3), rtol=0.01)
 
 
-def test_neither_pairs_of_vectors_nor_all_beams_at_once_are_built(hidden_BxLxD, batch, made):
+def test_no_array_of_pairs_or_of_all_beams_is_built(hidden_BxLxD, batch, made):
     head = JointAnswerHead(beams=3)
     params = {"params": made(head, hidden_BxLxD, batch)}
     program = str(jax.make_jaxpr(lambda params: head.apply(params, hidden_BxLxD, batch, deterministic=True))(params))

@@ -11,7 +11,7 @@ DOCUMENTS_BxL = np.array([[1, 1, 1, 2, 2, 2, 0, 0], [1, 1, 1, 1, 1, 0, 0, 0]], n
 
 
 def attention(bias="none", dtype=jnp.float32):
-    """A module of two heads and its parameters, biases drawn too so that none of them can go unnoticed."""
+    """A module of two heads and its parameters, with random biases so that none can be missed."""
     module = SelfAttention(2, 3, 0.5, nn.initializers.zeros, bias, dtype)
     hidden_BxLxD = np.random.default_rng(0).normal(size=(2, 8, 5)).astype(np.float32)
     params = nn.unbox(module.init(jax.random.key(0), hidden_BxLxD, DOCUMENTS_BxL, deterministic=True))["params"]
@@ -26,7 +26,7 @@ def attend(module, params, hidden_BxLxD):
 
 
 def numpy_attention(params, hidden_LxD, documents_L, slopes):
-    """One position at a time, over the positions that it may see."""
+    """Attention of one position at a time, over the positions that it attends to."""
     params = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     outputs_LxD = np.zeros(hidden_LxD.shape)
     for here in range(len(hidden_LxD)):

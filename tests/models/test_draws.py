@@ -1,4 +1,4 @@
-"""Rows of a part of a batch draw what they would have drawn in the whole batch."""
+"""Rows of a microbatch draw what they would have drawn in the full batch."""
 
 import functools
 
@@ -48,14 +48,14 @@ def masked(tokens_BxL, microbatch=WHOLE_BATCH, with_replacement=False):
     ],
 )
 @pytest.mark.parametrize("count", [2, 3, 12])
-def test_parts_draw_as_the_whole_batch_does(draw, inputs, count):
+def test_microbatches_draw_as_the_full_batch(draw, inputs, count):
     @jax.jit
     def part(number, inputs):
         return draw(inputs, microbatch=Microbatch(number, count))
 
-    whole = draw(inputs)
+    full = draw(inputs)
     for number in range(count):
         found = part(number, inputs[number::count])
         jax.tree.map(
-            lambda all_rows, own, first=number: np.testing.assert_array_equal(all_rows[first::count], own), whole, found
+            lambda all_rows, own, first=number: np.testing.assert_array_equal(all_rows[first::count], own), full, found
         )

@@ -122,7 +122,7 @@ def test_slots_for_masked_positions_are_google_s(length, fraction, slots):
     assert num_slots(length, fraction) == slots
 
 
-def test_small_plus_plus_is_small_with_long_rows_a_full_generator_and_four_times_the_steps():
+def test_small_plus_plus_differs_from_small_as_published():
     small, plus_plus = preset("small"), preset("small_plus_plus")
     changed = {"steps": 4_000_000, "data.sequence_length": 512, "model.generator_width": 1.0}
     expected = PRESETS["small"] | EVERY_PRESET | changed
@@ -139,7 +139,7 @@ def test_mlm_base_is_base_with_one_network():
     assert set(abstract_params("mlm_base")) == {"embeddings", "encoder", "head"}
 
 
-def test_the_computation_is_bfloat16_on_accelerators_and_float32_on_cpu():
+def test_compute_dtype_is_bfloat16_except_on_cpu():
     config = preset("base")
     assert [encoder_config(typed(config), platform).dtype for platform in ("cpu", "gpu", "tpu")] == [
         jnp.dtype("float32"),
@@ -157,7 +157,7 @@ def test_discriminators_have_the_published_number_of_parameters(name, published)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_a_generator_has_its_encoder_and_head_and_no_table_of_its_own(name):
+def test_generator_has_encoder_and_head_but_no_tables(name):
     layers, hidden, _, feed_forward, embedding = GENERATORS[name]
     params = abstract_params(name)
     layer = 4 * (hidden * hidden + hidden) + 2 * hidden * feed_forward + feed_forward + hidden + 4 * hidden
@@ -203,7 +203,7 @@ def gradient_of(tiny, quick_jit):
     return lambda *weights: jax.tree.map(np.asarray, gradient(params, *weights))
 
 
-def test_each_loss_reaches_its_own_network_and_exactly_nothing_of_the_other(gradient_of):
+def test_each_loss_has_no_gradient_in_the_other_network(gradient_of):
     of_generator, of_discriminator = gradient_of(1.0, 0.0), gradient_of(0.0, 50.0)
     for gradient, reached, other in (
         (of_generator, "generator", "discriminator"),
@@ -215,7 +215,7 @@ def test_each_loss_reaches_its_own_network_and_exactly_nothing_of_the_other(grad
             assert any(leaf.any() for leaf in jax.tree.leaves(gradient[part])), part
 
 
-def test_both_losses_reach_the_shared_embeddings_layer_norm_included(gradient_of):
+def test_both_losses_reach_all_shared_embeddings(gradient_of):
     for weights in ((1.0, 0.0), (0.0, 50.0)):
         embeddings = gradient_of(*weights)["embeddings"]
         assert set(embeddings) == {"word_embeddings", "token_type_embeddings", "position_embeddings", "layer_norm"}
@@ -253,32 +253,32 @@ def test_the_word_table_is_also_the_generator_s_softmax(tiny, quick_jit):
     assert not np.delete(differs, word, axis=-1).any()
 
 
-def test_padding_columns_do_not_change_a_verdict(tiny, quick_jit):
+def test_padding_columns_change_no_logit(tiny, quick_jit):
     model, params = tiny
 
     @quick_jit
-    def verdicts(tokens_BxL):
+    def logits(tokens_BxL):
         real_BxL = (tokens_BxL != 0).astype(np.int32)
         return model.apply(
             {"params": params}, tokens_BxL, 0 * real_BxL, real_BxL, deterministic=True, method="discriminate"
         )
 
-    padded = verdicts(np.pad(TOKENS_BxL, ((0, 0), (0, 4))))
+    padded = logits(np.pad(TOKENS_BxL, ((0, 0), (0, 4))))
     real_BxL = TOKENS_BxL != 0
-    np.testing.assert_allclose(padded[:, :12][real_BxL], verdicts(TOKENS_BxL)[real_BxL], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(padded[:, :12][real_BxL], logits(TOKENS_BxL)[real_BxL], rtol=1e-5, atol=1e-6)
 
 
-def test_unrolled_layers_compute_the_same_dropout_included(tiny, quick_jit):
+def test_unrolled_layers_compute_the_same_with_dropout(tiny, quick_jit):
     _, params = tiny
     row = jnp.asarray(TOKENS_BxL)
-    verdicts = []
+    logits = []
     for unrolled in (1, 2, 5):
         config = dataclasses.replace(ENCODER, dropout_rate=0.3, attention_dropout_rate=0.3, unrolled_layers=unrolled)
         apply = functools.partial(Electra(config, config).apply, deterministic=False, method="discriminate")
         rngs = {"dropout": jax.random.key(3)}
-        verdicts.append(quick_jit(apply)({"params": params}, row, 0 * row, row > 0, rngs=rngs))
-    np.testing.assert_allclose(verdicts[1], verdicts[0], rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(verdicts[2], verdicts[1])
+        logits.append(quick_jit(apply)({"params": params}, row, 0 * row, row > 0, rngs=rngs))
+    np.testing.assert_allclose(logits[1], logits[0], rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(logits[2], logits[1])
 
 
 def test_segments_choose_the_token_type(tiny, quick_jit):
@@ -289,11 +289,11 @@ def test_segments_choose_the_token_type(tiny, quick_jit):
     ones = TOKENS_BxL * 0 + 1
 
     @quick_jit
-    def verdicts(params, segments):
+    def logits(params, segments):
         return model.apply({"params": params}, TOKENS_BxL, segments, ones, deterministic=True, method="discriminate")
 
-    np.testing.assert_array_equal(verdicts(params, segments), verdicts(swapped, 1 - segments))
-    assert (verdicts(params, segments) != verdicts(params, 1 - segments)).any()
+    np.testing.assert_array_equal(logits(params, segments), logits(swapped, 1 - segments))
+    assert (logits(params, segments) != logits(params, 1 - segments)).any()
 
 
 def test_given_positions_choose_rows_of_the_position_table(tiny, quick_jit):
@@ -306,17 +306,17 @@ def test_given_positions_choose_rows_of_the_position_table(tiny, quick_jit):
     ones = TOKENS_BxL * 0 + 1
 
     @quick_jit
-    def verdicts(params, positions):
+    def logits(params, positions):
         inputs = TOKENS_BxL, 0 * ones, ones
         return model.apply(
             {"params": params}, *inputs, row_positions_BxL=positions, deterministic=True, method="discriminate"
         )
 
-    plain = verdicts(params, None)
-    restarted = verdicts(params, order)
+    plain = logits(params, None)
+    restarted = logits(params, order)
     np.testing.assert_allclose(restarted[1], plain[1], rtol=1e-5, atol=1e-6)
     assert (np.abs(restarted[0] - plain[0]) > 1e-3).any()
-    np.testing.assert_array_equal(verdicts(swapped, swapped_order), restarted)
+    np.testing.assert_array_equal(logits(swapped, swapped_order), restarted)
 
 
 def test_given_positions_have_the_gradient_of_a_gather(quick_jit):
@@ -331,7 +331,7 @@ def test_given_positions_have_the_gradient_of_a_gather(quick_jit):
 
     @quick_jit
     def gradient_of_words(params):
-        # Words are gathered, and here each position has its word, so both tables get the same.
+        # Words are gathered, and here each position has its own word, so both tables get the same gradient.
         embed = lambda params: embeddings.apply(params, order, 0 * order, order, deterministic=True)  # noqa: E731
         return jax.grad(lambda params: (embed(params) * weights_BxLxE).sum())(params)["params"]
 
@@ -342,7 +342,7 @@ def test_given_positions_have_the_gradient_of_a_gather(quick_jit):
 
 
 @pytest.mark.parametrize("name", ["electra", "hybrid", "mlm"])
-def test_the_model_constrains_hidden_states_around_and_within_its_layers(name):
+def test_hidden_states_are_constrained_before_and_in_the_layers(name):
     config = importlib.import_module("configs.small").get_config("quicktest")
     config.objective.name, config.objective.corrective_weight = name, float(name == "hybrid")
     job = pretraining_job(config, None, "cpu")
@@ -371,7 +371,7 @@ def initial(quick_jit):
 GLOROT = ("embeddings_project/kernel", "discriminator_head/prediction/kernel")
 
 
-def test_kernels_and_tables_start_from_a_normal_of_deviation_002_cut_at_two_deviations(initial):
+def test_kernels_and_tables_are_truncated_normals(initial):
     drawn = {
         path: leaf
         for path, leaf in initial.items()
@@ -381,7 +381,7 @@ def test_kernels_and_tables_start_from_a_normal_of_deviation_002_cut_at_two_devi
     assert len(drawn) == 3 + 2 * 6 + 2
     for path, leaf in drawn.items():
         assert np.abs(leaf).max() <= 0.04, path
-        # What is left of the deviation after the cut (TensorFlow's truncated_normal_initializer does not correct it).
+        # The standard deviation after truncation (TensorFlow's truncated_normal_initializer does not correct it).
         expected = 0.02 * 0.87962566
         assert abs(leaf.std() - expected) < 5 * expected / np.sqrt(2 * leaf.size), path
         assert abs(leaf.mean()) < 5 * expected / np.sqrt(leaf.size), path

@@ -58,7 +58,7 @@ def test_training_counts_the_backward_pass_twice_the_forward_pass():
     assert flops.training_flops(1.0) == 3.0
 
 
-# What Google's script says of the models in the paper's tables: steps and rows of their recipes.
+# Results of Google's script for the models in the paper's tables: steps and rows of their recipes.
 @pytest.mark.parametrize(
     ("name", "steps", "published"),
     [
@@ -68,7 +68,7 @@ def test_training_counts_the_backward_pass_twice_the_forward_pass():
         ("large", 1_750_000, 3.11e21),
     ],
 )
-def test_the_papers_way_of_counting_gives_the_papers_figures(name, steps, published):
+def test_paper_count_gives_the_paper_figures(name, steps, published):
     job = job_of(name)
     networks = {"words": job.generator, "replaced": job.encoder}
     counted = flops.paper_training_flops(networks, job.row_length, steps * job.batch_size)
@@ -83,6 +83,6 @@ def test_the_papers_way_of_counting_gives_the_papers_figures(name, steps, publis
         ("large", 512, 1_000_000 * 256, 1.92e20),
     ],
 )
-def test_the_papers_way_of_counting_gives_the_papers_figures_for_bert(name, length, rows, published):
+def test_paper_count_gives_the_paper_figures_for_bert(name, length, rows, published):
     config = job_of(name).encoder
     assert flops.paper_training_flops({"words": config}, length, rows) == pytest.approx(published, rel=0.02)

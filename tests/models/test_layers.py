@@ -37,8 +37,8 @@ def test_gelu_is_the_exact_erf_form():
 
 
 @pytest.mark.parametrize("dtype", [jnp.float32, jnp.bfloat16])
-def test_layer_norm_keeps_a_variance_far_below_the_square_of_the_mean(dtype):
-    # Mean 1024, deviation 2^-13: in float32, E[x²] - E[x]² is 0 or worse.
+def test_layer_norm_keeps_a_variance_far_below_the_mean_squared(dtype):
+    # Mean 1024, standard deviation 2^-13: in float32, E[x²] - E[x]² is 0 or worse.
     inputs = 1024 + 2.0**-13 * jnp.array([1.0, -1, 1, 1, -1, -1, 1, -1])
     module = layer_norm(1e-12, dtype)
     outputs = module.apply(nn.unbox(module.init(jax.random.key(0), inputs)), inputs)
@@ -49,7 +49,7 @@ def test_layer_norm_keeps_a_variance_far_below_the_square_of_the_mean(dtype):
 
 
 def test_layer_norm_has_the_epsilon_of_electra():
-    # Deviation 1e-5, variance 1e-10: an epsilon of 1e-6, Flax's default, would shrink the outputs a hundredfold.
+    # Standard deviation 1e-5, variance 1e-10: an epsilon of 1e-6, Flax's default, would shrink the outputs a hundredfold.
     inputs = 1e-5 * jnp.array([[1.0, -1, 1, -1]])
     module = layer_norm(1e-12, jnp.float32)
     params = {"params": {"scale": jnp.array([1.0, 2, 3, 4]), "bias": jnp.array([0.0, 0, 0, 5])}}
@@ -66,7 +66,7 @@ def test_dropout_drops_its_rate_and_keeps_the_expectation(rate):
     assert abs(outputs.mean() - 3) < 3 * five_deviations / (1 - rate)
 
 
-def test_dropout_returns_its_input_when_deterministic_or_at_rate_zero():
+def test_dropout_is_the_identity_if_deterministic_or_at_rate_0():
     inputs = jnp.arange(6.0).reshape(2, 3)
     np.testing.assert_array_equal(Dropout(0.5).apply({}, inputs, deterministic=True), inputs)
     np.testing.assert_array_equal(Dropout(0.0).apply({}, inputs, deterministic=False), inputs)

@@ -15,7 +15,7 @@ def made(head):
     return jax.tree.map(lambda leaf: leaf + 0.1, params)
 
 
-def test_the_paper_s_classifier_is_one_linear_layer_on_the_first_position():
+def test_paper_classifier_is_one_linear_layer_on_cls():
     head = ClassificationHead(classes=4, dropout_rate=0.1)
     params = made(head)
     assert jax.tree.map(jnp.shape, params) == {"prediction": {"kernel": (8, 4), "bias": (4,)}}
@@ -35,7 +35,7 @@ def test_transformers_classifier_has_a_hidden_layer_with_gelu():
     )
 
 
-def test_a_tag_is_of_each_position():
+def test_each_position_has_its_own_tag():
     head = TaggingHead(tags=3, dropout_rate=0.1)
     params = made(head)
     logits = head.apply({"params": params}, HIDDEN, {}, deterministic=True)["logits"]

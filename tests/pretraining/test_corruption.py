@@ -48,7 +48,7 @@ sample = jax.jit(sample_tokens, static_argnums=2)
 
 
 def fits(observed, probabilities):
-    """Whether counts come from a distribution, by the chi-square test; cells of less than five expected are pooled."""
+    """Whether counts follow a distribution, by the chi-square test; cells with fewer than five expected are pooled."""
     expected = probabilities / probabilities.sum() * observed.sum()
     rare = expected < 5
     assert rare.mean() < 1
@@ -100,7 +100,7 @@ def test_segments_and_documents_follow_from_the_tokens(tokens, segments, documen
         ([PAD] * 4, [0] * 4, [0] * 4, [0, 1, 2, 3]),
     ],
 )
-def test_each_document_of_a_packed_row_is_read_as_if_it_were_alone(tokens, segments, documents, positions):
+def test_each_packed_document_is_read_as_if_it_were_alone(tokens, segments, documents, positions):
     row = read_rows(jnp.array([tokens]), SPECIAL, packed=True)
     np.testing.assert_array_equal(row, [[tokens], [segments], [documents], [positions]])
     assert {array.dtype for array in row} == {jnp.dtype("int32")}
@@ -108,7 +108,7 @@ def test_each_document_of_a_packed_row_is_read_as_if_it_were_alone(tokens, segme
     np.testing.assert_array_equal(unpacked[:3], row[:3])
 
 
-def test_masks_of_a_packed_row_fall_on_the_words_of_all_its_documents():
+def test_masks_of_a_packed_row_fall_on_all_its_documents():
     tokens = [CLS, *[7] * 12, SEP, CLS, *[8] * 3, SEP, CLS, *[9] * 9, SEP, *[PAD] * 4]
     masked = masked_rows(np.array([tokens] * 500), mask_fraction=0.3)
     assert (masked.weights_BxM.sum(1) == 9).all()  # 0.3 of 30 real tokens.
@@ -189,16 +189,16 @@ def test_every_pair_of_maskable_positions_is_equally_likely():
     assert fits(counts.ravel(), possible.ravel())
 
 
-def test_another_key_masks_other_positions_and_the_same_key_the_same():
+def test_masked_positions_follow_from_the_key():
     rows = np.stack([one_segment_row(64, 64)] * 4)
     first, again, other = masked_rows(rows, 1), masked_rows(rows, 1), masked_rows(rows, 2)
     jax.tree.map(np.testing.assert_array_equal, first, again)
     assert (first.positions_BxM != other.positions_BxM).any()
-    # Rows of a batch are masked apart from one another.
+    # Rows of a batch are masked independently.
     assert (first.positions_BxM[0] != first.positions_BxM[1]).any()
 
 
-def test_masked_positions_show_mask_85_times_of_100_and_else_themselves():
+def test_85_percent_of_masked_positions_show_mask_the_rest_stay():
     rows = np.stack([one_segment_row(128, 128)] * 1000)
     masked = masked_rows(rows)
     used_BxM = masked.weights_BxM > 0
@@ -209,7 +209,7 @@ def test_masked_positions_show_mask_85_times_of_100_and_else_themselves():
     # Nothing else was touched.
     changed = masked.tokens_BxL != rows
     assert changed.sum() == hidden.sum()
-    # Which positions stay readable has nothing to do with where they are.
+    # Which positions keep their token does not depend on their index.
     kept_rows_BxM = (np.take_along_axis(masked.tokens_BxL, masked.positions_BxM, 1) != MASK)[:, :19]
     assert abs(kept_rows_BxM[:, 0].mean() - 0.15) < 0.06
 
@@ -266,7 +266,7 @@ def test_words_without_probability_are_never_drawn(never):
     rng = np.random.default_rng(0)
     possible_MxV = rng.random((2000, vocabulary)) < 0.05
     possible_MxV[:, 130] |= ~possible_MxV.any(1)
-    # Whole blocks, the first and the last word among the impossible ones.
+    # Complete blocks, the first and the last word among the impossible ones.
     possible_MxV[:500, :256], possible_MxV[:500, 290] = False, True
     possible_MxV[500:1000, 128:], possible_MxV[500:1000, 3] = False, True
     logits = np.where(possible_MxV, rng.normal(size=possible_MxV.shape), never).astype(np.float32)
@@ -283,7 +283,7 @@ def test_neighbours_draw_apart_from_one_another_over_all_pairs_of_words():
         assert fits(pairs, np.outer(weights_V, weights_V).ravel())
 
 
-def test_exponential_numbers_are_distributed_as_such_and_finest_where_a_race_is_decided():
+def test_exponential_draws_are_finest_near_zero():
     numbers = np.asarray(exponential(jax.random.bits(jax.random.key(0), (1_000_000,))), np.float64)
     assert scipy.stats.kstest(numbers, "expon").pvalue > 1e-3
     smallest = np.asarray(exponential(jnp.arange(0, 20, 2, dtype=jnp.uint32)), np.float64)
@@ -291,7 +291,7 @@ def test_exponential_numbers_are_distributed_as_such_and_finest_where_a_race_is_
     assert exponential(jnp.uint32(2**32 - 1)) == pytest.approx(24 * np.log(2), rel=1e-6)
 
 
-def test_a_word_that_is_drawn_once_in_a_thousand_is_drawn_as_often_as_that():
+def test_words_of_probability_one_in_a_thousand_keep_it():
     logits_V = np.log(np.array([0.99] + 10 * [0.001], np.float32))
     draws = np.concatenate(
         [np.ravel(sample(jax.random.key(seed), np.broadcast_to(logits_V, (100, 1000, 11)))) for seed in range(10)]
@@ -318,14 +318,14 @@ def test_unigrams_follow_their_counts():
 
 
 @pytest.mark.parametrize(("uniform", "word"), [(SMALLEST, 2), (LARGEST, 4)])
-def test_the_ends_of_the_uniform_give_the_first_and_last_word_that_occurs(monkeypatch, uniform, word):
+def test_ends_of_the_uniform_give_the_first_and_last_word(monkeypatch, uniform, word):
     monkeypatch.setattr(jax.random, "uniform", lambda key, shape: jnp.full(shape, uniform))
     draws = sample_unigrams(jax.random.key(0), jnp.array([0, 0, 3, 0, 1, 0, 0]), (1,))
     np.testing.assert_array_equal(draws, [word])
 
 
 def test_words_that_never_occur_are_never_drawn_from_a_large_corpus(monkeypatch):
-    # Above 2^24 words, float32 sums round: a threshold near every sum finds words that owe their share to rounding.
+    # Above 2^24 words, float32 sums round: a threshold near every sum finds words whose interval is due to rounding.
     rng = np.random.default_rng(0)
     counts = rng.integers(0, 50_000, 30_522) * (rng.random(30_522) < 0.5)
     ends = np.cumsum(counts) / counts.sum()
@@ -335,8 +335,8 @@ def test_words_that_never_occur_are_never_drawn_from_a_large_corpus(monkeypatch)
     assert (counts[draws] > 0).all()
 
 
-# What drawing with replacement makes of full rows of [CLS] … [SEP]: unique positions among the draws, the share of those
-# that were drawn twice or more, and the share that shows [MASK]; by n(1 - (1 - 1/n)^k) and its like.
+# Expected results of drawing with replacement in full rows of [CLS] … [SEP]: unique positions among the draws, the share
+# of those drawn twice or more, and the share that shows [MASK]; by n(1 - (1 - 1/n)^k) and similar formulas.
 @pytest.mark.parametrize(
     ("length", "fraction", "draws", "unique", "repeated", "shown"),
     [(128, 0.15, 19, 17.7, 0.071, 0.859), (512, 0.15, 77, 71.5, 0.073, 0.859), (512, 0.25, 128, 113.3, 0.120, 0.866)],
@@ -359,14 +359,14 @@ def test_googles_masking_draws_some_positions_twice(length, fraction, draws, uni
     assert (np.asarray(masked.tokens_BxL)[~hidden] == rows[~hidden]).all()
 
 
-def test_positions_drawn_with_replacement_are_maskable_and_equally_likely():
+def test_draws_with_replacement_are_maskable_and_uniform():
     maskable = jnp.array([[False, True, True, False, True]])
     positions, weights = choose_positions_again(jax.random.key(0), maskable, jnp.array([2]), 3000)
     assert weights.tolist() == [[1.0, 1.0, *[0.0] * 2998]]
     assert fits(np.bincount(np.asarray(positions)[0], minlength=5), np.array([0, 1, 1, 0, 1]))
 
 
-def test_a_position_drawn_twice_gets_the_mean_of_both_words_rounded_down():
+def test_position_drawn_twice_gets_the_mean_token_rounded_down():
     tokens = jnp.array([[CLS, 10, 11, 12, SEP], [CLS, 20, 21, 22, SEP]])
     positions = jnp.array([[2, 1, 2, 3], [3, 3, 3, 1]])
     written = jnp.array([[100, 50, 103, 99], [30, 31, 33, 7]])

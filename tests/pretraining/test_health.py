@@ -38,7 +38,7 @@ def test_unequal_directions_count_by_participation():
     assert rank == pytest.approx((2 + 0.5) ** 2 / (2**2 + 0.5**2))
 
 
-def test_sums_over_batches_equal_numpy_and_padding_counts_nowhere():
+def test_sums_over_batches_equal_numpy_without_padding():
     rng = np.random.default_rng(0)
     hidden_BxLxD = rng.normal(0.5, rng.uniform(0.5, 2.0, 6), (4, 5, 6)).astype(np.float32)
     weights_BxL = (rng.random((4, 5)) < 0.7).astype(np.float32)

@@ -58,7 +58,7 @@ def test_corrective_loss_with_the_copy_gate_by_hand():
     gate = np.array([[2.0, -0.5]])
     copy = 1 / (1 + np.exp(-gate[0]))
     softmax = np.exp(logits[0]) / np.exp(logits[0]).sum(-1, keepdims=True)
-    # The first word stands there already; the second has to come from the softmax.
+    # The first word is already there; the second has to come from the softmax.
     probabilities = copy[0] + (1 - copy[0]) * softmax[0, 2], (1 - copy[1]) * softmax[1, 1]
     given = Corrective(
         *map(jnp.asarray, (logits, np.array([[2, 1]]), np.ones((1, 2)), gate, np.array([[True, False]])))
@@ -137,7 +137,7 @@ def test_scheduled_fields_follow_the_step(params_of, quick_jit):
     assert constant.at(jnp.int32(5)) is constant
 
 
-def test_both_ways_of_counting_operations_count_the_second_word_head():
+def test_both_flop_counts_include_the_second_word_head():
     (electra, _), (hybrid, _), (everywhere, _) = (
         job_of(name="electra"),
         job_of(name="hybrid"),

@@ -1,4 +1,4 @@
-"""Heads look at neighbours from the first step on, and nothing else is different."""
+"""With local initial weights, heads attend to neighbours, and nothing else is different."""
 
 import dataclasses
 
@@ -26,7 +26,7 @@ CONFIG = EncoderConfig(
     dropout_rate=0.0,
     attention_dropout_rate=0.0,
 )
-# Narrower than the embeddings, which are projected for it.
+# Narrower than the embeddings, which are projected to it.
 NETWORKS = {"discriminator": CONFIG, "generator": dataclasses.replace(CONFIG, hidden_size=64)}
 MODEL = Electra(CONFIG, NETWORKS["generator"])
 
@@ -73,7 +73,7 @@ def weight_on_offset(attention_BxHxLxL, head, offset):
 
 
 @pytest.mark.parametrize("network", NETWORKS)
-def test_each_head_of_the_first_layer_looks_at_its_offset(fresh, started, network):
+def test_each_head_of_the_first_layer_attends_to_its_offset(fresh, started, network):
     before, after = (first_layer_attention(params, network) for params in (fresh, started))
     for head, offset in enumerate(OFFSETS):
         assert weight_on_offset(before, head, offset).mean() < 0.1

@@ -27,7 +27,7 @@ TOKENS_BxL = np.array([[2, 5, 6, 7, 8, 9, 3, 10, 11, 3, 0, 0], [2, 5, 5, 5, 3, 0
 
 
 class StandIn:
-    """Plays both networks: its generator prefers one given word everywhere, and it remembers what it read."""
+    """Both networks: the generator predicts one given word everywhere, and inputs are recorded."""
 
     def __init__(self, word=None, tokens_BxL=None):
         self.word, self.tokens_BxL, self.read = word, tokens_BxL, {}
@@ -166,7 +166,7 @@ def jnp_outputs(outputs):
     return jax.tree.map(jnp.asarray, outputs)
 
 
-def test_generator_loss_is_the_mean_cross_entropy_of_used_slots_readable_ones_included():
+def test_generator_loss_is_the_mean_cross_entropy_of_used_slots():
     total = 0.0
     for logits, target in (([0, 0.5, 2], 2), ([1, -1, 0], 0), ([0.3, 0.2, 0.1], 1), ([0, 3, -1], 1)):
         total += np.log(np.exp(logits).sum()) - logits[target]
@@ -175,7 +175,7 @@ def test_generator_loss_is_the_mean_cross_entropy_of_used_slots_readable_ones_in
     np.testing.assert_array_equal(metrics["generator_accuracy"], [3, 4])
 
 
-def test_discriminator_loss_is_the_mean_over_all_real_tokens_special_ones_included():
+def test_discriminator_loss_is_the_mean_over_all_real_tokens():
     total = 0.0
     for logit, label in ((-2, 0), (1.5, 1), (0.5, 0), (-0.5, 0), (-3, 0), (-1, 0), (-0.25, 1), (0.75, 0)):
         probability = 1 / (1 + np.exp(-logit))
@@ -205,7 +205,7 @@ def test_a_quotient_of_nothing_is_zero():
 
 
 def padded(outputs, rows, columns):
-    """The same outputs with rows and columns of padding, whose logits are anything."""
+    """The same outputs with rows and columns of padding, whose logits are random."""
     rng = np.random.default_rng(0)
 
     def pad(array, last):
@@ -233,9 +233,9 @@ def test_padding_changes_no_metric(rows, columns):
 
 
 def test_sums_over_two_halves_are_the_sums_over_the_batch():
-    whole = electra_metrics(jnp_outputs(GIVEN))
+    full = electra_metrics(jnp_outputs(GIVEN))
     halves = [electra_metrics(jnp_outputs(jax.tree.map(lambda a, row=row: a[row : row + 1], GIVEN))) for row in (0, 1)]
-    for name, metric in whole.items():
+    for name, metric in full.items():
         np.testing.assert_allclose(halves[0][name] + halves[1][name], metric, rtol=1e-6, err_msg=name)
 
 
@@ -252,7 +252,7 @@ def test_area_under_the_curve_is_scikit_learn_s(shift):
     positives = rng.random((40, 100)) < 0.1
     logits = 2 * rng.normal(size=(40, 100)) + shift * positives
     weights = (rng.random((40, 100)) < 0.8).astype(np.float32)
-    # Where the weight is 0, perfect answers, which would flatter.
+    # Where the weight is 0, perfect predictions, which would inflate the area.
     logits = np.where(weights > 0, logits, np.where(positives, 15, -15))
     histogram = sum(
         separation_histogram(*map(jnp.asarray, half))
@@ -264,13 +264,13 @@ def test_area_under_the_curve_is_scikit_learn_s(shift):
     assert abs(sklearn.metrics.roc_auc_score(positives.ravel(), logits.ravel()) - expected) > 0.01
 
 
-def test_area_under_the_curve_of_equal_logits_and_of_one_class_is_a_half():
+def test_auc_of_equal_logits_and_of_one_class_is_a_half():
     logits, weights = jnp.full((1, 4), 0.3), jnp.ones((1, 4))
     for positives in ([True, False, False, True], [False] * 4, [True] * 4):
         assert area_under_curve(np.asarray(separation_histogram(logits, jnp.array([positives]), weights))) == 0.5
 
 
-def test_area_under_the_curve_is_perfect_beyond_the_ends_of_the_histogram():
+def test_auc_is_1_beyond_the_ends_of_the_histogram():
     logits, positives = jnp.array([[-100.0, -16.0, 16.0, 1e9]]), jnp.array([[False, False, True, True]])
     histogram = np.asarray(separation_histogram(logits, positives, jnp.ones((1, 4))))
     assert area_under_curve(histogram) == 1

@@ -1,4 +1,4 @@
-"""Documents packed into one row are read as each alone in its row, by every network and both objectives."""
+"""Packed documents give the same outputs as each alone in a row, for every network and both objectives."""
 
 import dataclasses
 import functools
@@ -18,7 +18,7 @@ from electra_jax.pretraining.objectives import Objective, electra_loss, electra_
 
 PAD, CLS, SEP, MASK = 0, 2, 3, 4
 LENGTH, SLOTS = 24, 7
-HIDDEN, READABLE = (7, 11, 16), 11  # Words that are masked wherever they stand; one of them stays readable.
+HIDDEN, READABLE = (7, 11, 16), 11  # Words that are always masked; one of them keeps its token.
 DOCUMENTS = [
     [CLS, 7, 8, 9, 10, 11, SEP],
     [CLS, 12, 7, SEP, 13, 16, 14, SEP],  # Two segments.
@@ -41,7 +41,7 @@ STARTS = np.cumsum([0, *map(len, DOCUMENTS)])[:-1]
 
 @pytest.fixture
 def given(monkeypatch):
-    """Masks that follow from the words alone, and samples that follow from the generator alone."""
+    """Masks that depend on the words alone, and samples that depend on the generator alone."""
 
     def masks(key, row, special, **rates):
         hidden_BxL = jnp.isin(row.tokens_BxL, jnp.array(HIDDEN))
@@ -72,7 +72,7 @@ def objective(packed):
 
 
 def reader(quick_jit, model, params, packed):
-    """A function that gives the outputs of both networks for rows of tokens, on the host."""
+    """A function that returns the outputs of both networks for rows of tokens, on the host."""
     key = jax.random.key(0)
     read = quick_jit(
         lambda tokens_BxL: electra_outputs(model, objective(packed), params, tokens_BxL, key, deterministic=True)
@@ -81,7 +81,7 @@ def reader(quick_jit, model, params, packed):
 
 
 def by_document(array_1xL):
-    """What belongs to each document of the packed row."""
+    """Splits an array of the packed row by document."""
     return [array_1xL[0, start : start + len(document)] for start, document in zip(STARTS, DOCUMENTS, strict=True)]
 
 
@@ -114,7 +114,7 @@ def test_both_networks_read_packed_documents_as_each_alone(given, quick_jit, bia
 
 
 @pytest.mark.parametrize("bias", ["none", "distance_decay"])
-def test_the_masked_language_model_s_sums_over_packed_documents_are_those_of_each_alone(given, quick_jit, bias):
+def test_mlm_sums_of_packed_documents_are_those_of_each_alone(given, quick_jit, bias):
     model, params = network("mlm", bias)
     together, alone = (
         quick_jit(lambda params, tokens_BxL, packed=packed: mlm_outputs(
@@ -154,7 +154,7 @@ def test_other_documents_of_a_row_change_no_bit(given, quick_jit, bias):
     for changed, start in enumerate(STARTS):
         other = PACKED_1xL.copy()
         words_L = other[0, start : start + len(DOCUMENTS[changed])]
-        # Another word for each that is not masked, so that the masks stay.
+        # Replaces each word that is not masked, which leaves the masks unchanged.
         words_L[(words_L >= 5) & ~np.isin(words_L, HIDDEN)] = 19
         after = read(other)
         logits = (by_document(outputs.discriminator_logits_BxL) for outputs in (before, after))

@@ -89,7 +89,7 @@ def drawn_params(job):
 
 
 def evaluated(job, params, evaluate):
-    """Sums over all held-out batches, added up."""
+    """Sums over all held-out batches."""
     sums = None
     for number, batch in enumerate(job.evaluation_batches()):
         more = jax.device_get(evaluate(params, batch, jax.random.fold_in(jax.random.key(5), number)))
@@ -136,7 +136,7 @@ def test_an_evaluation_gives_finite_scores_of_both_networks(electra):
     json.dumps(scores)
 
 
-def test_an_evaluation_counts_every_held_out_token_once_and_padding_never(electra):
+def test_evaluation_counts_every_held_out_token_once(electra):
     job, params, evaluate = electra
     rows = job.dataset.heldout.rows(np.arange(20))
     sums = evaluated(job, params, evaluate)
@@ -158,7 +158,7 @@ def test_an_evaluation_is_a_function_of_its_key(electra):
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-def test_evaluations_sample_at_temperature_1_and_mask_the_constant_fraction_whatever_trains():
+def test_evaluations_ignore_temperature_and_schedules():
     job = tiny_job()
     params, key = drawn_params(job), jax.random.key(3)
     objective = dataclasses.replace(
@@ -171,7 +171,7 @@ def test_evaluations_sample_at_temperature_1_and_mask_the_constant_fraction_what
     jax.tree.map(np.testing.assert_array_equal, job.evaluate(params, batch, key), other.evaluate(params, batch, key))
 
 
-def test_a_collapsed_discriminator_is_called_so_and_a_healthy_one_is_not():
+def test_warning_of_a_collapsed_discriminator_only():
     job = tiny_job()
     width = job.encoder.hidden_size
     healthy = {"discriminator_rank": 0.2 * width, "discriminator_recall": 0.3}
@@ -190,7 +190,7 @@ def packed_dataset():
     return dataset
 
 
-def test_an_evaluation_of_packed_rows_counts_words_of_all_documents(quick_jit):
+def test_evaluation_of_packed_rows_counts_all_documents(quick_jit):
     job = tiny_job(dataset=packed_dataset(), rows="packed")
     sums = evaluated(job, drawn_params(job), quick_jit(job.evaluate))
     assert sums["discriminator_loss"][1] == 20 * LENGTH
@@ -199,7 +199,7 @@ def test_an_evaluation_of_packed_rows_counts_words_of_all_documents(quick_jit):
 
 
 def test_an_evaluation_reads_packed_rows_the_same_way_both_times(quick_jit, monkeypatch):
-    # Where both generators write one and the same word, both scores are of the same rows.
+    # If both generators write the same word, both scores are computed on the same rows.
     monkeypatch.setattr(objectives, "sample_tokens", lambda key, logits, *_: 7 + 0 * logits.argmax(-1))
     monkeypatch.setattr(electra_job, "sample_unigrams", lambda key, counts, shape: jnp.full(shape, 7, jnp.int32))
     job = tiny_job(dataset=packed_dataset(), rows="packed")
@@ -217,7 +217,7 @@ def test_the_kind_of_rows_changes_no_parameter(name):
     assert shapes[0] == shapes[1]
 
 
-def test_the_config_says_whether_rows_are_packed():
+def test_rows_are_packed_if_the_config_asks_for_it():
     assert tiny_job(rows="packed").objective.packed
     assert not tiny_job(rows="segment_pairs").objective.packed
 
@@ -255,7 +255,7 @@ def test_scores_of_nothing_are_finite(electra):
     assert scores["discriminator_auc"] == 0.5
 
 
-def test_shown_rows_say_what_was_replaced_and_leave_padding_out(electra, quick_jit):
+def test_sample_rows_mark_replaced_words_without_padding(electra, quick_jit):
     job, params, _ = electra
     batch = job.sample_batch()
     assert batch.shape == (5, LENGTH)
@@ -277,7 +277,7 @@ def test_shown_rows_say_what_was_replaced_and_leave_padding_out(electra, quick_j
     json.dumps(shown)
 
 
-def test_the_mlm_baseline_has_its_scores_and_nothing_to_show(quick_jit):
+def test_mlm_baseline_has_scores_and_no_sample_rows(quick_jit):
     job = tiny_job("mlm")
     params = drawn_params(job)
     scores = job.summarise([evaluated(job, params, quick_jit(job.evaluate))])
@@ -288,7 +288,7 @@ def test_the_mlm_baseline_has_its_scores_and_nothing_to_show(quick_jit):
 
 
 @pytest.mark.slow
-def test_a_tiny_electra_learns_a_text_in_which_each_word_follows_from_the_last(quick_jit):
+def test_tiny_electra_learns_which_word_follows_which(quick_jit):
     sizes = dict(hidden_size=32, embedding_size=32, feed_forward_size=64, heads=4)
     job = tiny_job(
         dataset=stand_in_dataset(held_out=200), **sizes, attention_bias="distance_decay", initializer_range=0.1
@@ -311,7 +311,7 @@ def test_a_tiny_electra_learns_a_text_in_which_each_word_follows_from_the_last(q
     entropy = after["unigram_entropy"]
     assert abs(before["generator_loss"] - entropy) < 0.5
     assert abs(before["discriminator_auc"] - 0.5) < 0.1
-    # Word frequencies alone come to `entropy`; only who reads the neighbours comes below.
+    # Word frequencies alone give a loss of `entropy`; only a model that reads the neighbours goes below.
     assert after["generator_loss"] < 0.25 * entropy
     assert after["discriminator_auc"] > 0.7
     assert after["discriminator_auc_unigram"] > 0.7

@@ -1,4 +1,4 @@
-"""Schedules follow their points, hold still outside of them, and say what is wrong with bad ones."""
+"""Schedules: values between, before and after their points, and messages for invalid ones."""
 
 import jax
 import numpy as np
@@ -60,7 +60,7 @@ def test_a_step_changes_at_its_point():
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("cubic 0:1", "'cubic' is no kind of schedule, expected linear, cosine, step"),
+        ("cubic 0:1", "'cubic' is not a kind of schedule, expected linear, cosine, step"),
         ("linear", "'linear', expected STEP:VALUE"),
         ("linear 0", "'0', expected STEP:VALUE"),
         ("0:1,", "'', expected STEP:VALUE"),

@@ -1,4 +1,4 @@
-"""Sampling, compiled by the TPU's compiler for a chip that is not there."""
+"""Sampling, compiled by the TPU's compiler, without a TPU."""
 
 import jax
 import jax.numpy as jnp

@@ -24,7 +24,7 @@ def stepped(trainer, state, steps, after_each=lambda state, step: None):
     return state
 
 
-def test_a_checkpoint_holds_its_step_although_training_goes_on(make_trainer, checkpoints):
+def test_checkpoint_keeps_its_step_while_training_continues(make_trainer, checkpoints):
     trainer = make_trainer()
     expected = {}
 
@@ -40,7 +40,7 @@ def test_a_checkpoint_holds_its_step_although_training_goes_on(make_trainer, che
         assert progress == Progress(next_batch=step, started_at=1.0, productive_seconds=2.0)
 
 
-def test_the_newest_stay_and_the_chosen_multiples(make_trainer, checkpoints, tmp_path):
+def test_newest_checkpoints_and_chosen_multiples_are_kept(make_trainer, checkpoints, tmp_path):
     trainer = make_trainer()
     stepped(trainer, trainer.initial_state(), 7, lambda state, step: checkpoints.save(state, Progress(step, 1.0)))
     checkpoints.wait()
@@ -59,7 +59,7 @@ def test_saving_a_step_twice_changes_nothing(make_trainer, checkpoints):
     assert checkpoints.latest_step() == 1
 
 
-def test_another_model_s_checkpoint_is_refused_with_its_place(make_trainer, checkpoints):
+def test_checkpoint_of_another_model_is_refused_with_its_path(make_trainer, checkpoints):
     import dataclasses
 
     trainer = make_trainer()

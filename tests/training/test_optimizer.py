@@ -72,7 +72,7 @@ def test_the_first_update_is_three_times_the_rate():
     )  # Epsilon takes 0.16 % of the second.
 
 
-def test_three_updates_equal_adam_without_bias_correction_worked_out_in_numpy():
+def test_three_updates_equal_uncorrected_adam_in_numpy():
     params = {"kernel": jnp.array([1.0, -2.0]), "bias": jnp.array([0.5])}
     gradients = [{"kernel": np.array([0.3, -0.1]) * k, "bias": np.array([0.2]) * k} for k in (1.0, 2.0, -0.5)]
     transformation = optimizer(GOOGLE)
@@ -113,7 +113,7 @@ def test_decay_spares_layer_norm_and_biases_but_not_embeddings():
 
 
 def tree(leaf):
-    """The places of a model of two layers, each with what `leaf` makes of its shape."""
+    """The places of a model of two layers, each with `leaf` of its shape."""
     return {
         "embeddings": {"word_embeddings": leaf((5, 2))},
         "discriminator": {"embeddings_project": {"kernel": leaf((2, 3))}, "layers": {"output": {"bias": leaf((2, 3))}}},
@@ -123,7 +123,7 @@ def tree(leaf):
 
 # lr · decay^(layers + 2 - depth) in Google's code: embeddings at depth 0, layer i at i + 1, heads at layers + 2.
 @pytest.mark.parametrize(("exponent", "powers"), [(2, (4, 4, [3, 2])), (1, (3, 3, [2, 1]))])
-def test_lower_layers_move_less_and_googles_top_layer_twice_so(exponent, powers):
+def test_learning_rate_decays_by_layer_with_both_exponents(exponent, powers):
     scales = depth_scales(tree(jnp.ones), 0.8, exponent)
     embeddings, project, layers = powers
     assert scales["embeddings"]["word_embeddings"] == pytest.approx(0.8**embeddings)
@@ -148,7 +148,7 @@ def test_the_optimizer_applies_the_layers_scales():
 
 
 def pair(leaf):
-    """Places of an ELECTRA pair of two layers, four heads of width 2, each with what `leaf` makes of its shape."""
+    """Places of an ELECTRA pair of two layers, four heads of width 2, each with `leaf` of its shape."""
     attention = {"query": {"kernel": leaf((2, 8, 4, 2)), "bias": leaf((2, 4, 2))}}
     attention["output"] = {"kernel": leaf((2, 4, 2, 8)), "bias": leaf((2, 8))}
     layers = {
@@ -165,17 +165,17 @@ def pair(leaf):
 
 
 def test_muon_takes_the_kernels_of_layers_but_the_generators():
-    taken = jax.tree_util.tree_leaves_with_path(
+    kernels = jax.tree_util.tree_leaves_with_path(
         muon_dimensions(pair(jnp.ones)), is_leaf=lambda leaf: hasattr(leaf, "_fields")
     )
-    assert {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(axes) for path, axes in taken} == {
+    assert {jax.tree_util.keystr(path, simple=True, separator="/"): tuple(axes) for path, axes in kernels} == {
         "discriminator/layers/attention/query/kernel": ((1,), (2, 3)),
         "discriminator/layers/attention/output/kernel": ((1, 2), (3,)),
         "discriminator/layers/output/kernel": ((1,), (2,)),
     }
 
 
-def test_muon_makes_all_directions_of_a_kernels_update_about_equally_long():
+def test_muon_updates_have_similar_singular_values():
     draw = np.random.default_rng(1)
     # A gradient of a large and many small directions: Adam would follow the large one.
     gradients = pair(lambda shape: jnp.asarray(draw.normal(size=shape) + 5, jnp.float32))
@@ -194,7 +194,7 @@ def test_muon_makes_all_directions_of_a_kernels_update_about_equally_long():
         assert lengths.min() > 0.4
         assert lengths.max() < 1.3
     for place in ("embeddings", "generator", "discriminator_head"):
-        jax.tree.map(lambda ours, adam: np.testing.assert_allclose(ours, adam, rtol=1e-6), updates[place], adams[place])
+        jax.tree.map(lambda muon, adam: np.testing.assert_allclose(muon, adam, rtol=1e-6), updates[place], adams[place])
     bias = adams["discriminator"]["layers"]["attention"]["query"]["bias"]
     np.testing.assert_allclose(layers["attention"]["query"]["bias"], bias, rtol=1e-6)
     # One moment for a kernel, where Adam has two.

@@ -14,7 +14,7 @@ from tests.running import result_of
     ("sizes", "devices", "expected"),
     [((-1, 1, 1), 8, (8, 1, 1)), ((2, -1, 2), 8, (2, 2, 2)), ((1, 1, 1), 1, (1, 1, 1))],
 )
-def test_minus_one_takes_the_devices_that_are_left(sizes, devices, expected):
+def test_minus_one_takes_the_remaining_devices(sizes, devices, expected):
     assert partitioning.mesh_shape(sizes, devices) == expected
 
 
@@ -25,21 +25,21 @@ def test_a_mesh_that_does_not_fit_the_devices_is_refused(sizes):
 
 
 class Chip:
-    """As much of a device as the mesh asks for."""
+    """The attributes of a device that a mesh reads."""
 
     def __init__(self, slice_index, platform="tpu"):
         self.slice_index, self.platform, self.device_kind = slice_index, platform, "a chip"
 
 
-def test_a_config_s_slices_must_be_those_of_the_devices():
+def test_number_of_slices_must_match_the_devices():
     two = [Chip(0), Chip(0), Chip(1), Chip(1)]
-    with pytest.raises(InputError, match=r"config\.mesh\.slices: 1, but the devices are of 2 slices; set --config"):
+    with pytest.raises(InputError, match=r"config\.mesh\.slices: 1, but the devices belong to 2 slices; set --config"):
         partitioning.make_mesh((-1, 1, 1), two, slices=1)
-    with pytest.raises(InputError, match=r"config\.mesh\.slices: 2, but the devices are of 1 slice; set --config"):
+    with pytest.raises(InputError, match=r"config\.mesh\.slices: 2, but the devices belong to 1 slice; set --config"):
         partitioning.make_mesh((-1, 1, 1), slices=2)
 
 
-def test_what_gpus_call_slices_are_none():
+def test_slice_indices_of_gpus_are_ignored():
     assert partitioning.slice_count([Chip(0, "gpu"), Chip(1, "gpu")]) == 1
 
 
@@ -49,56 +49,58 @@ def test_fsdp_and_tensor_do_not_run_over_slices(sizes):
         partitioning.make_mesh(sizes, [Chip(0), Chip(0), Chip(1), Chip(1)])
 
 
-def test_moments_are_cut_along_their_largest_axis_that_can_be():
+def test_moments_are_sharded_along_the_largest_divisible_axis():
     mesh = jax.sharding.AbstractMesh((2, 3, 2), partitioning.AXES)
-    said = []
+    notes = []
 
-    def dealt(shape, *spec):
+    def sharded(shape, *spec):
         leaf = jax.ShapeDtypeStruct(shape, np.float32)
-        [sharding] = partitioning.dealt_out([leaf], [NamedSharding(mesh, PartitionSpec(*spec))], said.append)
+        [sharding] = partitioning.sharded_further([leaf], [NamedSharding(mesh, PartitionSpec(*spec))], notes.append)
         return tuple(sharding.spec)
 
-    assert dealt((12, 768, 100)) == (None, ("data", "fsdp"), None)
-    assert dealt((12, 767, 100)) == (("data", "fsdp"), None, None)
-    # What is cut already stays so, and the devices that hold copies share these.
-    assert dealt((64, 512), "fsdp", "tensor") == ("fsdp", "tensor")
-    assert dealt((768, 512), "fsdp") == ("fsdp", "data")
-    assert dealt((5,)) == ()
-    assert not said
-    assert dealt((30523, 769)) == ()
-    assert said == ["config.mesh.shard_optimizer: moments that no axis divides evenly stay whole: [30523, 769] by 6"]
+    assert sharded((12, 768, 100)) == (None, ("data", "fsdp"), None)
+    assert sharded((12, 767, 100)) == (("data", "fsdp"), None, None)
+    # Axes that are sharded already stay so, and the devices that hold replicas share these.
+    assert sharded((64, 512), "fsdp", "tensor") == ("fsdp", "tensor")
+    assert sharded((768, 512), "fsdp") == ("fsdp", "data")
+    assert sharded((5,)) == ()
+    assert not notes
+    assert sharded((30523, 769)) == ()
+    assert notes == [
+        "config.mesh.shard_optimizer: moments without an evenly divisible axis are not sharded further: [30523, 769] by 6"
+    ]
 
 
-def test_constraints_are_real_in_the_traced_step(make_trainer):
+def test_constraints_are_in_the_traced_step(make_trainer):
     trainer = make_trainer()
     with trainer.placed():
         text = trainer.lower().as_text()
     assert text.count("sharding_constraint") >= 1
 
 
-def test_a_batch_arrives_whole(make_trainer):
+def test_put_batch_keeps_all_rows(make_trainer):
     trainer = make_trainer()
     batch = np.arange(32, dtype=np.int32).reshape(8, 4)
     np.testing.assert_array_equal(jax.device_get(trainer.put(batch)), batch)
 
 
 def losses(devices, *mesh_and_sharding):
-    """The losses of twenty steps of a small ELECTRA on so many devices."""
+    """The losses of twenty steps of a small ELECTRA on the given number of devices."""
     return result_of("tests.training.programs.losses", *mesh_and_sharding, devices=devices)
 
 
 @pytest.mark.slow
-def test_twenty_steps_have_equal_losses_on_one_device_and_on_eight():
+def test_twenty_losses_are_equal_on_one_device_and_on_eight():
     alone = losses(1, "1", "1", "1", "dp")
     np.testing.assert_allclose(losses(8, "2", "2", "2", "fsdp_tp"), alone, atol=1e-5)
 
 
 def updates(path, devices, **changes):
-    """What three updates came to by name; the step's constraints; and the share of the moments on a device."""
+    """Arrays after three updates by name; the step's constraints; and the share of the moments on a device."""
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    said = result_of("tests.training.programs.updates", path, json.dumps(changes), devices=devices)
+    result = result_of("tests.training.programs.updates", path, json.dumps(changes), devices=devices)
     with np.load(path) as arrays:
-        return dict(arrays), said["constraints"], said["share"]
+        return dict(arrays), result["constraints"], result["share"]
 
 
 def assert_equal_updates(one, other):
@@ -111,7 +113,7 @@ def assert_equal_updates(one, other):
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory):
-    """One device, whole batches, all activations kept."""
+    """Updates on one device, full batches, all activations kept."""
     return updates(tmp_path_factory.mktemp("plain") / "updates.npz", 1)[0]
 
 
@@ -122,7 +124,7 @@ FSDP_TP = {"mesh__sharding": "fsdp_tp", "mesh__data": 1, "mesh__fsdp": 2, "mesh_
 @pytest.mark.parametrize(
     ("changes", "share"),
     [
-        # Each placement and each way to compute at least once; what does not bear on another shares a run with it.
+        # Each sharding and each memory option at least once; independent ones share a run.
         pytest.param({"model__saved_activations": "layer_inputs"}, 1.0, id="dp, layer_inputs"),
         pytest.param({"accumulation": 4, "mesh__shard_optimizer": True}, 0.26, id="dp, four microbatches, ZeRO-1"),
         pytest.param(
@@ -136,32 +138,34 @@ FSDP_TP = {"mesh__sharding": "fsdp_tp", "mesh__data": 1, "mesh__fsdp": 2, "mesh_
         ),
     ],
 )
-def test_gradients_and_updates_are_equal_however_they_are_computed(plain, tmp_path, changes, share):
+def test_updates_are_equal_for_all_shardings_and_memory_options(plain, tmp_path, changes, share):
     found, constraints, here = updates(tmp_path / "updates.npz", 4, **changes)
     assert_equal_updates(found, plain)
-    # Both networks, ahead of their layers and behind each of them, and again on the way back; with moments dealt out
-    # or parts, each parameter's gradient, and its update, too.
+    # Both networks, before their layers and after each of them, and again in the backward pass; with sharded moments or
+    # accumulation, each parameter's gradient, and its update, too.
     assert constraints >= (100 if {"accumulation", "mesh__shard_optimizer"} & changes.keys() else 6)
     assert share - 0.15 < here <= share
 
 
 @pytest.mark.slow
-def test_muons_updates_are_equal_however_its_matrices_are_cut(tmp_path):
+def test_muon_updates_are_equal_for_all_shardings(tmp_path):
     muon = {"optimizer__name": "muon"}
-    whole, _, _ = updates(tmp_path / "whole.npz", 1, **muon)
-    cut, _, here = updates(tmp_path / "cut.npz", 4, **muon, **FSDP_TP, mesh__shard_optimizer=True)
-    assert_equal_updates(cut, whole)
+    full, _, _ = updates(tmp_path / "full.npz", 1, **muon)
+    sharded, _, here = updates(tmp_path / "sharded.npz", 4, **muon, **FSDP_TP, mesh__shard_optimizer=True)
+    assert_equal_updates(sharded, full)
     assert here < 0.4
 
 
 @pytest.mark.slow
-def test_gradients_of_each_device_are_equal_in_parts_and_with_moments_dealt_out(tmp_path):
+def test_per_device_gradients_are_equal_with_accumulation_and_zero(tmp_path):
     google = {
         "optimizer__gradient_scope": "per_device",
         "objective__masking": "with_replacement",
         "objective__sampling": "google_gumbel",
     }
-    whole, _, _ = updates(tmp_path / "whole.npz", 4, **google)
-    parts, _, here = updates(tmp_path / "parts.npz", 4, **google, accumulation=2, mesh__shard_optimizer=True)
-    assert_equal_updates(parts, whole)
+    full, _, _ = updates(tmp_path / "full.npz", 4, **google)
+    accumulated, _, here = updates(
+        tmp_path / "accumulated.npz", 4, **google, accumulation=2, mesh__shard_optimizer=True
+    )
+    assert_equal_updates(accumulated, full)
     assert here < 0.26

@@ -12,7 +12,7 @@ from electra_jax.training.run_context import RunContext
 
 
 @pytest.mark.parametrize("text", ["3", "a:b", "3:", "0:2", "5:4", "-1:2", "1:2:3", "1.5:2"])
-def test_what_is_no_range_of_updates_is_refused(text):
+def test_invalid_range_of_updates_is_refused(text):
     with pytest.raises(InputError, match=f"--profile_steps={text}: expected A:B"):
         ProfiledSteps.parse(text)
 
@@ -24,19 +24,19 @@ def test_steps_beyond_the_run_are_refused():
 
 
 def test_a_trace_holds_the_chosen_updates_and_no_others(make_trainer, tmp_path):
-    said = io.StringIO()
-    loop.train(make_trainer(steps=8), RunContext(tmp_path, ProgressLine(said)), ProfiledSteps(3, 5))
+    printed = io.StringIO()
+    loop.train(make_trainer(steps=8), RunContext(tmp_path, ProgressLine(printed)), ProfiledSteps(3, 5))
     (path,) = (tmp_path / "profile").rglob("*.trace.json.gz")
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     traced = {event["args"]["step_num"] for event in events if event.get("name") == "train"}
     # The annotation counts updates before the step, and the flag's numbers those after it.
     assert traced == {"2", "3", "4"}
-    assert str(tmp_path / "profile") in said.getvalue()
+    assert str(tmp_path / "profile") in printed.getvalue()
 
 
-def test_a_run_that_is_past_the_chosen_updates_says_so(make_trainer, tmp_path):
-    said = io.StringIO()
-    loop.train(make_trainer(steps=4), RunContext(tmp_path, ProgressLine(said)))
-    loop.train(make_trainer(steps=6), RunContext(tmp_path, ProgressLine(said)), ProfiledSteps(2, 3))
-    assert "nothing is traced, as the run has 4 updates already" in said.getvalue()
+def test_run_past_the_chosen_updates_prints_a_note(make_trainer, tmp_path):
+    printed = io.StringIO()
+    loop.train(make_trainer(steps=4), RunContext(tmp_path, ProgressLine(printed)))
+    loop.train(make_trainer(steps=6), RunContext(tmp_path, ProgressLine(printed)), ProfiledSteps(2, 3))
+    assert "nothing is traced, as the run already has 4 updates" in printed.getvalue()
     assert not (tmp_path / "profile").exists()

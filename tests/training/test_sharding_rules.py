@@ -22,7 +22,7 @@ def test_changes_override_single_entries_of_a_preset():
     assert sharding_rules.table("fsdp") == sharding_rules.RULES["fsdp"]
 
 
-def test_a_changed_entry_has_nothing_of_the_preset_left():
+def test_changed_entry_replaces_that_of_the_preset():
     assert [axes for name, axes in sharding_rules.table("fsdp", "embed:tensor") if name == "embed"] == ["tensor"]
 
 
@@ -34,9 +34,9 @@ def test_a_changed_entry_has_nothing_of_the_preset_left():
         (
             "dp",
             "width:fsdp",
-            "'width:fsdp' is of no axis that can be placed; expected one of length, embed_act, embed,",
+            "'width:fsdp' names no axis that can be sharded; expected one of length, embed_act, embed,",
         ),
-        ("dp", "batch:tensor", "'batch:tensor' is of no axis that can be placed"),
+        ("dp", "batch:tensor", "'batch:tensor' names no axis that can be sharded"),
         ("dp", "embed:model", "'embed:model' names 'model', expected one of data, fsdp, tensor"),
         ("dp", "embed:fsdp+none", "names 'none'"),
         ("dp", "embed:fsdp,embed:tensor", "several entries for 'embed'"),
@@ -46,7 +46,7 @@ def test_a_changed_entry_has_nothing_of_the_preset_left():
         ("dp", "embed:fsdp+fsdp", "places both 'embed' and 'embed'"),
     ],
 )
-def test_a_table_that_cannot_be_is_one_problem(sharding, changes, says):
+def test_invalid_table_is_one_problem(sharding, changes, says):
     [problem] = sharding_rules.problems(sharding, changes)
     assert says in problem
 
@@ -61,7 +61,7 @@ def logical_axes(tree):
     return {tuple(spec) for spec in jax.tree.leaves(nn.get_partition_spec(tree), is_leaf=lambda leaf: type(leaf) is P)}
 
 
-def test_every_parameter_s_axes_are_of_a_kind_that_problems_are_looked_for_in():
+def test_axes_of_every_parameter_are_checked_for_problems():
     key = jax.eval_shape(lambda: jax.random.key(0))
     config = small.get_config("quicktest")
     found = logical_axes(jax.eval_shape(pretraining_job(typed(config), None, "cpu").init, key))

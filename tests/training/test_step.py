@@ -30,14 +30,14 @@ def test_the_seed_changes_the_draws(make_trainer):
     assert first.metrics["parity_loss"][0] != second.metrics["parity_loss"][0]
 
 
-def test_metrics_add_up_between_logged_steps_and_begin_anew_after_them(make_trainer):
+def test_metrics_add_up_between_logged_steps_and_then_reset(make_trainer):
     trainer = make_trainer(log_every_steps=3)
     _, seen = run(trainer, trainer.initial_state(), 5)
     assert [metrics["loss"][1] for metrics in seen] == [1, 2, 3, 1, 2]
     assert [metrics["parity_loss"][1] for metrics in seen] == [32, 64, 96, 32, 64]
 
 
-def test_with_googles_schedule_the_first_update_has_the_rate_of_step_1(make_trainer):
+def test_googles_schedule_gives_the_first_update_the_rate_of_step_1(make_trainer):
     trainer = make_trainer(schedule="warmup_times_decay")
     before = jax.device_get(trainer.initial_state())
     after, _ = run(trainer, trainer.initial_state(), 1)

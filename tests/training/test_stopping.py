@@ -9,7 +9,7 @@ from electra_jax.training.stopping import check_finite, stop_on_signals
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_the_first_signal_is_a_request_and_the_handlers_come_back(number):
+def test_first_signal_is_a_request_and_handlers_are_restored(number):
     before = signal.getsignal(number)
     with stop_on_signals(Cluster()) as stop:
         assert not stop
@@ -26,7 +26,7 @@ def test_finite_metrics_pass():
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_a_broken_metric_is_named_with_step_and_last_good_checkpoint(value):
+def test_non_finite_metric_is_named_with_step_and_checkpoint(value):
     with pytest.raises(Diverged, match=r"step 7: generator_loss=(nan|inf).*\n?.*Checkpoint 5") as caught:
         check_finite({"loss": 1.0, "generator_loss": value}, 7, 5)
     assert caught.value.exit_code == 76

@@ -1,9 +1,9 @@
 import json
 
-from electra_jax.training.telemetry import JsonLines, verdict_lines
+from electra_jax.training.telemetry import JsonLines, sample_lines
 
 
-def test_resuming_drops_later_lines_and_one_cut_short(tmp_path):
+def test_resuming_drops_later_and_truncated_lines(tmp_path):
     path = tmp_path / "metrics.jsonl"
     path.write_text('{"step": 10, "a": 1}\n{"step": 20, "a": 2}\n{"step": 30, "a": 3}\n{"step": 40, "a')
     lines = JsonLines(path, resumed_at=20)
@@ -15,7 +15,7 @@ def test_resuming_drops_later_lines_and_one_cut_short(tmp_path):
     assert lines.holds(30, "a")
 
 
-def test_the_best_step_is_the_earliest_of_the_highest(tmp_path):
+def test_best_step_is_the_earliest_of_ties(tmp_path):
     lines = JsonLines(tmp_path / "metrics.jsonl", resumed_at=0)
     assert lines.best_step("eval/f1") is None
     for step, score in ((0, 0.9), (10, 0.5), (20, 0.75), (30, 0.75), (40, 0.25)):
@@ -24,7 +24,7 @@ def test_the_best_step_is_the_earliest_of_the_highest(tmp_path):
     assert lines.best_step("eval/f1") == 20
 
 
-def test_scores_alone_are_remembered_where_nothing_is_written(tmp_path):
+def test_process_without_a_file_keeps_scores_alone(tmp_path):
     lines = JsonLines(tmp_path / "metrics.jsonl", resumed_at=9)
     lines.append({"step": 5, "train/loss": 2.0})
     lines.append({"step": 5, "eval/loss": 1.0})
@@ -36,8 +36,8 @@ def test_scores_alone_are_remembered_where_nothing_is_written(tmp_path):
     assert not elsewhere.holds(5, "train/loss")
 
 
-def test_verdicts_stand_below_their_words():
-    original, corrupted, verdict = verdict_lines(
+def test_probabilities_are_aligned_with_their_words():
+    original, corrupted, verdict = sample_lines(
         {"tokens": ["the", "dog", "sat"], "original": ["the", "cat", "sat"], "probability": [0.01, 0.8, 0.6]}
     )
     column = corrupted.index("[dog]")

@@ -1,4 +1,4 @@
-"""The real train step, compiled by the TPU's compiler for four chips that are not there.
+"""The real train step, compiled by the TPU's compiler for four chips, without a TPU.
 
 A run on a pod fails late and dearly; what can be known without one is whether the step compiles, fits in memory,
 and talks between chips as the sharding means it to.
@@ -44,7 +44,7 @@ def test_hidden_states_are_constrained_to_the_mesh(v5e_devices):
     trainer = trainer_for(v5e_devices, base.get_config("quicktest"))
     with trainer.placed():
         constraints = re.findall(r"sdy\.sharding_constraint .*", trainer.lower().as_text())
-    assert len(constraints) >= 4  # Both networks, ahead of their layers and behind each of them.
+    assert len(constraints) >= 4  # Both networks, before their layers and after each of them.
     assert all('[{"data", "fsdp"}' in constraint for constraint in constraints)
 
 
@@ -63,7 +63,7 @@ def test_sharded_weights_are_gathered(v5e_devices):
     assert collectives(executable) == {"all-reduce", "all-gather"}
 
 
-def test_full_small_fits_a_chip_and_gives_its_state_away(v5e_devices):
+def test_full_small_fits_a_chip_and_donates_its_state(v5e_devices):
     executable = compiled(trainer_for(v5e_devices, small.get_config()))
     memory = executable.memory_analysis()
     state = memory.argument_size_in_bytes
@@ -76,7 +76,7 @@ def test_full_small_fits_a_chip_and_gives_its_state_away(v5e_devices):
     assert collectives(executable) == {"all-reduce"}
 
 
-def test_moments_that_are_dealt_out_take_less_of_a_chip(v5e_devices):
+def test_sharded_moments_take_less_memory(v5e_devices):
     def memory_of(shard_optimizer):
         config = base.get_config("quicktest")
         config.model.hidden_size = config.model.embedding_size = 384  # Lanes of 128 are full when four chips share.
@@ -88,17 +88,17 @@ def test_moments_that_are_dealt_out_take_less_of_a_chip(v5e_devices):
         assert memory.alias_size_in_bytes == pytest.approx(memory.argument_size_in_bytes, rel=0.01)
         return memory.argument_size_in_bytes, operations
 
-    whole, all_reduce = memory_of(False)
-    dealt, gathered = memory_of(True)
+    replicated, all_reduce = memory_of(False)
+    sharded, gathered = memory_of(True)
     assert all_reduce == {"all-reduce"}
     assert "all-gather" in gathered
-    # Parameters and a quarter of two moments, where all were whole; rows that do not fill a register take some more.
-    assert (1 + 2 / 4) / 3 - 0.01 < dealt / whole < (1 + 2 / 4) / 3 + 0.12
+    # Parameters and a quarter of two moments, where all were replicated; rows that do not fill a register take some more.
+    assert (1 + 2 / 4) / 3 - 0.01 < sharded / replicated < (1 + 2 / 4) / 3 + 0.12
 
 
 @pytest.fixture(scope="module")
 def two_slices():
-    """Two slices of four chips each that are not there."""
+    """Two slices of four chips each, to compile for."""
     return make_slice("v5e:2x2", 2).devices
 
 
@@ -116,8 +116,8 @@ def test_the_outer_part_of_the_data_axis_runs_over_slices(two_slices, sizes, sha
             assert all(sum(abs(a - b) for a, b in zip(one, other, strict=True)) == 1 for one, other in steps)
 
 
-def test_a_mesh_over_slices_must_be_said_and_fit(two_slices):
-    with pytest.raises(InputError, match=r"config\.mesh\.slices: 1, but the devices are of 2 slices"):
+def test_mesh_over_slices_must_be_configured_and_fit(two_slices):
+    with pytest.raises(InputError, match=r"config\.mesh\.slices: 1, but the devices belong to 2 slices"):
         partitioning.make_mesh((-1, 1, 1), two_slices, slices=1)
     with pytest.raises(InputError, match="fsdp=8 × tensor=1 devices must lie within one slice"):
         partitioning.make_mesh((1, 8, 1), two_slices, slices=2)
@@ -140,7 +140,7 @@ def test_the_step_compiles_for_two_slices(two_slices):
     assert "all-reduce" in collectives(compiled(trainer_for(two_slices, config)))
 
 
-def test_axes_that_are_no_whole_axes_of_the_torus_are_laid_out_too():
+def test_mesh_axes_that_split_the_torus_are_laid_out():
     mesh = partitioning.make_mesh((2, 4, 2), make_slice("v5e:4x4").devices)
     assert mesh.devices.shape == (2, 4, 2)
     assert len(set(mesh.devices.flat)) == 16

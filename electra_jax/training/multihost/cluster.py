@@ -1,7 +1,8 @@
-"""What the processes of a run say to each other, beside the arrays they compute together.
+"""Communication between the processes of a run, apart from the arrays that they compute together.
 
 Everything goes through the key-value store and the barriers of JAX's coordination service, which process 0 hosts: no
-device is used, so that processes can agree while a device waits. A process by itself is a cluster, too; it asks nobody.
+device is used, so that processes can agree while a device waits. A single process is a cluster, too, and waits for no
+other.
 """
 
 import json
@@ -15,98 +16,98 @@ from typing import Any, NoReturn, TypeVar
 import jax
 
 from electra_jax.errors import InputError, ProcessLost, RunError
-from electra_jax.training.multihost.heartbeat import Ended, StopAgreement, Store, Watch
+from electra_jax.training.multihost.heartbeat import Ended, Heartbeat, StopAgreement, Store
 
 Value = TypeVar("Value")
 
 WAIT_SECONDS = 600.0  # For the others, where all do the same.
-_LEAVE_SECONDS = 20.0  # Until the others have heard why the run ends.
+_LEAVE_SECONDS = 20.0  # Until the others have received the reason why the run ends.
 _LAST_SECONDS = 1.0  # From a process's notice to its end, at most: JAX aborts those that process 0 leaves behind.
-_EXPLAIN_SECONDS = 20.0  # For the reason of a computation that broke off.
-_SHOWN_DIFFERENCES = 8  # Of one process.
+_EXPLAIN_SECONDS = 20.0  # For the reason of a failed computation.
+_SHOWN_DIFFERENCES = 8  # Per process.
 
 
 class Cluster:
     """This process among those of the run.
 
     Attributes:
-      index, count: which process this is, and of how many.
-      hosts: name of each process's machine.
+      index, count: number of this process, and of processes in the run.
+      hosts: host name of each process.
     """
 
     index, count = 0, 1
     hosts: tuple[str, ...] = ()
 
     def __init__(self) -> None:
-        """A process by itself."""
+        """A single process."""
         self.hosts = (socket.gethostname(),)
 
     @property
     def is_first(self) -> bool:
-        """Whether this process writes what is written once."""
+        """Whether this process writes the files of the run."""
         return self.index == 0
 
     def name(self, index: int | None = None) -> str:
-        """How a process is called in messages."""
+        """The name of a process in messages."""
         index = self.index if index is None else index
         return f"process {index} on {self.hosts[index]}"
 
     def barrier(self, about: str, seconds: float = WAIT_SECONDS) -> None:
-        """Returns when all processes have come here.
+        """Returns when all processes have arrived here.
 
         Raises:
-          ProcessLost: some did not within `seconds`; the message names them.
+          ProcessLost: some did not arrive within `seconds`; the message names them.
         """
 
     def from_first(self, make: Callable[[], Value], seconds: float = WAIT_SECONDS) -> Value:
-        """What `make` returns at process 0, which alone calls it; a value that JSON can hold.
+        """The value of `make` from process 0, which alone calls it; it must be serialisable as JSON.
 
-        For everything that is decided by files, and for everything that is written: the others go on when it is done.
+        For all decisions that depend on files, and for all writing: the others continue when it is done.
         """
         return make()
 
     def agree(self, about: str, facts: Mapping[str, Any], error: type[RunError] = InputError) -> None:
-        """Compares what the processes know.
+        """Compares facts between the processes.
 
         Args:
-          about: names the comparison.
+          about: name of the comparison.
           facts: values by name.
-          error: what to raise.
+          error: type of the error.
 
         Raises:
-          RunError: a process differs from process 0; all raise the same `error`, which says where and in what.
+          RunError: a process differs from process 0; all raise the same `error`, which names process and facts.
         """
 
     def agreement_to_stop(self) -> StopAgreement | None:
-        """How the processes find the step at which all stop; None where there is only this one."""
+        """The agreement on the step at which all stop; None for a single process."""
         return None
 
     def explained(self, error: Exception) -> RunError | None:
-        """The reason of an error of JAX, if it is that another process ended; waits for it some seconds."""
+        """The reason of an error of JAX if another process has ended; waits some seconds for it."""
         return None
 
     def leave(self, exit_code: int, reason: str) -> NoReturn:
-        """Ends the process; the others are told `reason` if it is none of theirs."""
+        """Ends the process; the others receive `reason` unless it came from them."""
         sys.exit(exit_code)
 
 
 class SeveralProcesses(Cluster):
-    """Processes that JAX's coordination service connects."""
+    """Processes connected by JAX's coordination service."""
 
     def __init__(self, client: Any, index: int, count: int) -> None:
-        """Exchanges the names of the hosts and begins to watch the others.
+        """Exchanges the names of the hosts and starts the heartbeat.
 
         Args:
-          client: of the coordination service.
-          index: which process this is.
-          count: of how many.
+          client: client of the coordination service.
+          index: number of this process.
+          count: number of processes.
         """
         self.index, self.count = index, count
         self._client, self._store = client, Store(client)
         self._calls = 0
         self.hosts = ("?",) * count
-        self._watch = Watch(self._store, self)
-        self._watch.start()
+        self._heartbeat = Heartbeat(self._store, self)
+        self._heartbeat.start()
         self._store.set(f"hosts/{index}", socket.gethostname())
         self.hosts = tuple(self._collected("hosts", "names of the hosts", WAIT_SECONDS))
 
@@ -119,7 +120,7 @@ class SeveralProcesses(Cluster):
             self._client.wait_at_barrier(place, int(seconds * 1000))
         except jax.errors.JaxRuntimeError as error:
             self._raise_if_ended()
-            raise self._nobody(place, about, seconds) from error
+            raise self._missing(place, about, seconds) from error
 
     def from_first(self, make: Callable[[], Value], seconds: float = WAIT_SECONDS) -> Value:
         """See `Cluster`."""
@@ -129,7 +130,7 @@ class SeveralProcesses(Cluster):
             value = make()
             self._store.set(key, json.dumps(value))
             return value
-        return json.loads(self._awaited(key, 0, "what process 0 had to do first", seconds))
+        return json.loads(self._awaited(key, 0, "a result of process 0", seconds))
 
     def agree(self, about: str, facts: Mapping[str, Any], error: type[RunError] = InputError) -> None:
         """See `Cluster`."""
@@ -142,7 +143,7 @@ class SeveralProcesses(Cluster):
             return "\n".join(line for index in range(1, self.count) for line in self._compared(index, values))
 
         if found := self.from_first(differences):
-            raise error(f"The processes differ in their {about}, and must not:\n{found}")
+            raise error(f"{about}: the processes differ and must not:\n{found}")
 
     def _compared(self, index: int, values: list[dict[str, Any]]) -> list[str]:
         first, own = values[0], values[index]
@@ -158,20 +159,20 @@ class SeveralProcesses(Cluster):
     def agreement_to_stop(self) -> StopAgreement:
         """See `Cluster`."""
         self._calls += 1
-        return self._watch.agreement(f"{self._calls}")
+        return self._heartbeat.agreement(f"{self._calls}")
 
     def explained(self, error: Exception) -> RunError | None:
-        """See `Cluster`; an error that is not JAX's is this process's own."""
-        # Gloo's come as a ValueError.
+        """See `Cluster`; an error that is not from JAX is this process's own."""
+        # Gloo's errors are ValueErrors.
         if not isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" not in str(error):
             return None
         if "RESOURCE_EXHAUSTED" in str(error):
             return None
-        self._watch.suspect()
+        self._heartbeat.suspect()
         deadline = time.monotonic() + _EXPLAIN_SECONDS
-        while self._watch.ended is None and time.monotonic() < deadline:
+        while self._heartbeat.ended is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        ended = self._watch.ended
+        ended = self._heartbeat.ended
         return ended.error() if ended else None
 
     def leave(self, exit_code: int, reason: str) -> NoReturn:
@@ -182,19 +183,19 @@ class SeveralProcesses(Cluster):
             except RunError as error:
                 print(f"\n{error}", file=sys.stderr)
                 self.leave(error.exit_code, str(error))
-            self._watch.stop()
+            self._heartbeat.stop()
             jax.distributed.shutdown()
             sys.exit(0)
-        self._watch.leaving.set()
+        self._heartbeat.leaving.set()
         self._store.notice("ended", Ended(self.index, f"{self.name()} ended: {reason}", exit_code).as_text())
         self.vanish(exit_code)
 
     def vanish(self, exit_code: int) -> NoReturn:
-        """Ends this process at once; process 0, without which nobody learns anything, last of all.
+        """Ends this process at once; process 0 last, since the others receive all notices through it.
 
-        JAX's own end is a barrier at which the processes that are gone would be waited for.
+        JAX's own shutdown is a barrier, which would wait for processes that are gone.
         """
-        lost = self._watch.ended.process if self._watch.ended else None
+        lost = self._heartbeat.ended.process if self._heartbeat.ended else None
         sys.stdout.flush()
         sys.stderr.flush()
         self._store.notice(f"left/{self.index}", "gone")
@@ -208,17 +209,17 @@ class SeveralProcesses(Cluster):
         os._exit(exit_code)
 
     def _collected(self, place: str, about: str, seconds: float) -> list[str]:
-        """What each process put into a folder of the store."""
+        """The value of each process under a key of the store."""
         deadline = time.monotonic() + seconds
         while len(found := self._store.folder(place)) < self.count:
             self._raise_if_ended()
             if time.monotonic() > deadline:
-                raise self._nobody(place, about, seconds)
+                raise self._missing(place, about, seconds)
             time.sleep(0.02)
         return [found[str(number)] for number in range(self.count)]
 
     def _awaited(self, key: str, index: int, about: str, seconds: float) -> str:
-        """A value that another process puts into the store."""
+        """A value that another process writes to the store."""
         deadline = time.monotonic() + seconds
         while (value := self._store.awaited(key, 1.0)) is None:
             self._raise_if_ended()
@@ -226,15 +227,15 @@ class SeveralProcesses(Cluster):
                 raise ProcessLost(f"{self.name()} waited {seconds:g} seconds for {about} ({self.name(index)})")
         return value
 
-    def _nobody(self, place: str, about: str, seconds: float) -> ProcessLost:
+    def _missing(self, place: str, about: str, seconds: float) -> ProcessLost:
         there = self._store.folder(place)
         missing = [self.name(number) for number in range(self.count) if str(number) not in there]
         named = ", ".join(missing[:20]) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
         return ProcessLost(
-            f"{self.count - len(missing)} of {self.count} processes came to {about} within {seconds:g} seconds; "
+            f"{about}: {self.count - len(missing)} of {self.count} processes arrived within {seconds:g} seconds; "
             f"missing: {named}"
         )
 
     def _raise_if_ended(self) -> None:
-        if self._watch.ended is not None:
-            raise self._watch.ended.error()
+        if self._heartbeat.ended is not None:
+            raise self._heartbeat.ended.error()

@@ -1,4 +1,4 @@
-"""Finding the other processes of a run, and joining them."""
+"""Finding and joining the other processes of a run."""
 
 from collections.abc import Mapping
 
@@ -8,13 +8,13 @@ from electra_jax.errors import InputError
 from electra_jax.training.multihost import rendezvous
 from electra_jax.training.multihost.cluster import Cluster, SeveralProcesses
 
-# After which JAX gives a process up that `heartbeat` has not.
+# After which JAX gives up a process that `heartbeat` has not given up.
 _HEARTBEAT_SECONDS = 100
 _SHUTDOWN_SECONDS = 60
 
 
 def check_flags(coordinator: str | None, num_processes: int | None, process_id: int | None) -> None:
-    """Raises InputError unless there are all of the three flags or none, and they fit each other."""
+    """Raises InputError unless all three flags are given or none, and they are consistent."""
     if coordinator is None or num_processes is None or process_id is None:
         flags = {"coordinator": coordinator, "num_processes": num_processes, "process_id": process_id}
         missing = [name for name, value in flags.items() if value is None]
@@ -37,13 +37,13 @@ def check_flags(coordinator: str | None, num_processes: int | None, process_id: 
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None, seconds: float) -> Cluster:
     """Connects this process with the others, before JAX looks for devices.
 
-    Without arguments, the environment says whether there are others: a TPU pod, SLURM, Kubernetes or Open MPI. A
-    process by itself starts no coordination service: it has its own way to hear of a signal, and nobody to agree with.
+    Without arguments, other processes are detected from the environment: a TPU pod, SLURM, Kubernetes or Open MPI. A
+    single process starts no coordination service: it handles signals by itself and has no other to agree with.
 
     Args:
       coordinator: HOST:PORT of process 0.
-      num_processes: how many there are.
-      process_id: which this is.
+      num_processes: number of processes.
+      process_id: number of this process.
       seconds: how long to wait for the others.
 
     Raises:
@@ -60,7 +60,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         )
     rendezvous.meet(coordinator, num_processes, process_id, seconds)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
-    # It would catch SIGTERM in place of `stopping`, also where nobody asks for it, and does not know Ctrl-C.
+    # It would handle SIGTERM in place of `stopping`, which is what the loop polls, and does not handle Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)
     jax.distributed.initialize(
         coordinator_address=coordinator,
@@ -76,7 +76,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
 
 
 def _detected(seconds: float) -> tuple[str | None, int | None, int | None]:
-    """What JAX itself would find out, asked beforehand so that a process by itself is told from one of many."""
+    """The processes as JAX detects them; called first, to distinguish a single process from one of many."""
     from jax._src.clusters import ClusterEnv
 
     detect = ClusterEnv.auto_detect_unset_distributed_params
@@ -84,23 +84,23 @@ def _detected(seconds: float) -> tuple[str | None, int | None, int | None]:
         coordinator, num_processes, process_id, _ = detect(None, None, None, None, None, int(seconds))
     except (RuntimeError, OSError) as error:
         raise InputError(
-            f"The processes of this cluster cannot be found out: {error}\nName them with --coordinator=HOST:PORT, "
+            f"failed to detect the processes of this cluster: {error}\nName them with --coordinator=HOST:PORT, "
             "--num_processes=N and --process_id=I"
         ) from error
     return coordinator, num_processes, process_id
 
 
 def first_line(cluster: Cluster) -> str:
-    """What each process says first; a pod whose hosts do not know each other is seen at a glance."""
+    """The first line that each process prints; it shows at once if the hosts of a pod have not joined."""
     devices = f"{jax.local_device_count()} of {jax.device_count()} devices ({jax.devices()[0].device_kind})"
     return f"process {cluster.index}/{cluster.count} on {cluster.hosts[cluster.index]}: {devices}"
 
 
 def check_rows(sharding: jax.sharding.Sharding, batch_size: int) -> None:
-    """Checks that each process's devices take as many rows of a batch as it reads, and no other process's rows.
+    """Checks that the devices of each process take as many rows of a batch as it reads, and no other process's rows.
 
-    Which rows they are is up to the mesh: where neighbours on a TPU's torus are not neighbours in a process, a batch
-    holds the same rows in another order.
+    Which rows they are depends on the mesh: if neighbours on a TPU's torus are not neighbours in a process, a batch has
+    the same rows in another order.
 
     Raises:
       InputError: devices of several processes take the same rows.

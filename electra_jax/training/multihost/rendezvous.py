@@ -1,7 +1,7 @@
-"""Meeting before JAX starts: process 0 waits for the others, so that a missing one can be named.
+"""A rendezvous before JAX starts: process 0 waits for the others, so that a missing one can be named.
 
-JAX's own start ends a process that waited in vain with a stack trace that names nobody. Here each process says hello on
-the coordinator's port, which process 0 then leaves to JAX. One line of JSON each way.
+When JAX's own start times out, it aborts with a stack trace that names no process. Here each process sends a hello to
+the coordinator's port, which process 0 then releases for JAX. One line of JSON each way.
 """
 
 import json
@@ -14,22 +14,22 @@ from electra_jax.errors import InputError, ProcessLost, RunError
 _PROTOCOL = "electra_jax rendezvous 1"
 _HELLO_SECONDS = 5.0  # For a line of a process that has connected.
 _RETRY_SECONDS = 0.2
-_ANSWER_SECONDS = 10.0  # Beyond the limit, for the answer that somebody is missing.
+_ANSWER_SECONDS = 10.0  # Beyond the limit, for the answer that a process is missing.
 _LONGEST_LINE = 1 << 16
 
 
 def meet(coordinator: str, num_processes: int, process_id: int, seconds: float) -> None:
-    """Returns when all processes have come.
+    """Returns when all processes have arrived.
 
     Args:
       coordinator: HOST:PORT of process 0.
-      num_processes: how many there are.
-      process_id: which this is.
+      num_processes: number of processes.
+      process_id: number of this process.
       seconds: how long to wait for the others.
 
     Raises:
-      ProcessLost: not all came in time; the message says which.
-      InputError: two processes have the same id, or they differ about how many there are.
+      ProcessLost: some did not arrive in time; the message says which.
+      InputError: two processes have the same id, or their numbers of processes differ.
     """
     if process_id == 0:
         _receive(coordinator, num_processes, seconds)
@@ -39,35 +39,35 @@ def meet(coordinator: str, num_processes: int, process_id: int, seconds: float) 
 
 def _receive(coordinator: str, num_processes: int, seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    guests: dict[int, tuple[str, socket.socket]] = {}
+    arrived: dict[int, tuple[str, socket.socket]] = {}
     problem: RunError | None = None
     try:
         with _server(coordinator) as server:
-            while len(guests) < num_processes - 1 and problem is None:
+            while len(arrived) < num_processes - 1 and problem is None:
                 left = deadline - time.monotonic()
                 if left <= 0:
-                    problem = _missing(num_processes, guests, seconds)
+                    problem = _missing(num_processes, arrived, seconds)
                     break
                 server.settimeout(left)
                 try:
                     connection, _ = server.accept()
                 except TimeoutError:
                     continue
-                problem = _welcome(connection, num_processes, guests)
+                problem = _welcome(connection, num_processes, arrived)
         answer = {"problem": str(problem or ""), "exit_code": problem.exit_code if problem else 0}
-        for _, connection in guests.values():
+        for _, connection in arrived.values():
             _send(connection, answer)
     finally:
-        for _, connection in guests.values():
+        for _, connection in arrived.values():
             connection.close()
     if problem:
         raise problem
 
 
 def _welcome(
-    connection: socket.socket, num_processes: int, guests: dict[int, tuple[str, socket.socket]]
+    connection: socket.socket, num_processes: int, arrived: dict[int, tuple[str, socket.socket]]
 ) -> RunError | None:
-    """Adds a process to those that came; says what is wrong with it, and ignores what is no process of ours."""
+    """Adds a process to those that arrived, or returns what is wrong with it; ignores other connections."""
     hello = _read(connection, _HELLO_SECONDS)
     if hello.get("protocol") != _PROTOCOL:
         connection.close()
@@ -78,25 +78,25 @@ def _welcome(
             f"--num_processes: {num_processes} at process 0 and {hello['num_processes']} at process {number} on "
             f"{host}; start all processes with the same number"
         )
-    elif number in guests:
+    elif number in arrived:
         problem = InputError(
-            f"--process_id: both {guests[number][0]} and {host} are process {number}; number the processes from 0 to "
+            f"--process_id: both {arrived[number][0]} and {host} are process {number}; number the processes from 0 to "
             f"{num_processes - 1}"
         )
     else:
-        guests[number] = host, connection
+        arrived[number] = host, connection
         return None
     _send(connection, {"problem": str(problem), "exit_code": problem.exit_code})
     connection.close()
     return problem
 
 
-def _missing(num_processes: int, guests: Mapping[int, object], seconds: float) -> ProcessLost:
-    missing = [number for number in range(1, num_processes) if number not in guests]
+def _missing(num_processes: int, arrived: Mapping[int, object], seconds: float) -> ProcessLost:
+    missing = [number for number in range(1, num_processes) if number not in arrived]
     numbers = ", ".join(map(str, missing[:20])) + (f" and {len(missing) - 20} more" if len(missing) > 20 else "")
     return ProcessLost(
-        f"{len(guests) + 1} of {num_processes} processes came within {seconds:g} seconds; missing: process {numbers}. "
-        f"Start the same command on every host, or give them longer with --start_timeout=SECONDS."
+        f"{len(arrived) + 1} of {num_processes} processes arrived within {seconds:g} seconds; missing: process "
+        f"{numbers}. Start the same command on every host, or wait longer with --start_timeout=SECONDS."
     )
 
 
@@ -123,7 +123,7 @@ def _visit(coordinator: str, num_processes: int, process_id: int, seconds: float
     if not answer:
         raise ProcessLost(
             f"Process 0 of {num_processes} did not answer at {coordinator} within {seconds:g} seconds{reason}. Start "
-            f"it there, mend the address or the firewall, or give it longer with --start_timeout=SECONDS."
+            f"it there, fix the address or the firewall, or wait longer with --start_timeout=SECONDS."
         )
     if answer["problem"]:
         kind = InputError if answer["exit_code"] == InputError.exit_code else ProcessLost
@@ -153,11 +153,11 @@ def _send(connection: socket.socket, message: Mapping[str, object]) -> None:
         connection.settimeout(_HELLO_SECONDS)
         connection.sendall(json.dumps(message).encode() + b"\n")
     except OSError:
-        pass  # It is gone; whoever waits for it will say so.
+        pass  # It is gone; the process that waits for it reports that.
 
 
 def _read(connection: socket.socket, seconds: float) -> dict:
-    """The object of one line; an empty one when nothing sensible comes."""
+    """The JSON object of one line; empty if no valid one arrives."""
     received = b""
     try:
         connection.settimeout(max(seconds, 0.1))

@@ -1,4 +1,4 @@
-"""A process's part in a run, from joining the others to its exit."""
+"""The session of a process in a run, from joining the others to its exit."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """Joins the processes of a run, and keeps what the exit of this one needs: the others, and why it ends.
+    """Joins the processes of a run, and keeps what the exit of this one needs: the cluster and the reason.
 
-    An entry point holds one from before the run until after it; nothing is imported before `joined`.
+    An entry point keeps one from before the run until after it; nothing is imported before `joined`.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Session:
         """Joins the other processes, see `processes.join`, and keeps the reason if its block fails.
 
         Raises:
-          RunError: in place of errors of the program where there are several processes; the reason, if another process
+          RunError: in place of an unexpected error, if there are several processes; the reason of another process if it
             is the cause.
         """
         from electra_jax.training.multihost import processes
@@ -51,10 +51,10 @@ class Session:
                 raise cause from error
             self._reason = f"{type(error).__name__}: {error}"[:1000]
             traceback.print_exc()
-            raise RunError(f"{cluster.name()}: an error of the program, see above") from error
+            raise RunError(f"{cluster.name()}: unexpected error, see above") from error
 
     def leave(self, exit_code: int) -> NoReturn:
-        """Ends this process, and the others if this one did not come to its end."""
+        """Ends this process, and the others if this one failed."""
         if self._cluster is None:
             sys.exit(exit_code)
         self._cluster.leave(exit_code, self._reason)

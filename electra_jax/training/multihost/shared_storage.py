@@ -1,13 +1,13 @@
-"""Files that one process writes and the others read."""
+"""Files on shared storage, written by one process and read by the others."""
 
 import time
 from collections.abc import Callable
 
-_SECONDS = 30.0  # Until a file that one host wrote is seen by another.
+_SECONDS = 30.0  # Until a file written by one host is visible to another.
 
 
 def appears(is_there: Callable[[], bool]) -> bool:
-    """Whether something that another host wrote can be seen here, at the latest after a while."""
+    """Whether a file that another host wrote becomes visible here within `_SECONDS`."""
     deadline = time.monotonic() + _SECONDS
     while not (found := is_there()) and time.monotonic() < deadline:
         time.sleep(0.2)

@@ -12,7 +12,7 @@ from electra_jax.training.multihost.cluster import Cluster, SeveralProcesses
 
 
 class Service:
-    """What a client of the coordination service offers; one object for all processes."""
+    """A client of the coordination service; one object for all processes."""
 
     def __init__(self, count):
         self.values, self.changed = {}, threading.Condition()
@@ -45,7 +45,7 @@ class Service:
 
 @pytest.fixture
 def run_each():
-    """Calls a function with each process's cluster, all at the same time; what each returned or raised."""
+    """Calls a function with each process's cluster, all at the same time; returns their results or errors."""
     members = []
 
     def run(function, count=3):
@@ -69,11 +69,11 @@ def run_each():
 
     yield run
     for member in members:
-        member._watch.leaving.set()
-        member._watch.stop()
+        member._heartbeat.leaving.set()
+        member._heartbeat.stop()
 
 
-def test_a_process_by_itself_asks_nobody():
+def test_a_single_process_waits_for_no_other():
     cluster = Cluster()
     cluster.barrier("nothing")
     cluster.agree("facts", {"seed": 1})
@@ -82,7 +82,7 @@ def test_a_process_by_itself_asks_nobody():
     assert cluster.agreement_to_stop() is None
 
 
-def test_only_the_first_process_decides_and_all_learn_it(run_each):
+def test_process_0_decides_and_all_receive_the_result(run_each):
     called = []
 
     def decide(member):
@@ -92,28 +92,28 @@ def test_only_the_first_process_decides_and_all_learn_it(run_each):
     assert called == [0]
 
 
-def test_a_barrier_names_who_did_not_come(run_each):
+def test_barrier_names_missing_processes(run_each):
     def wait(member):
         if member.index == 1:
             time.sleep(1.5)
             return "elsewhere"
-        member.barrier("the feast", seconds=0.5)
+        member.barrier("the start", seconds=0.5)
 
     first, _, third = run_each(wait)
     for error in (first, third):
         assert isinstance(error, ProcessLost)
-        assert "2 of 3 processes came to the feast within 0.5 seconds; missing: process 1 on " in str(error)
+        assert "the start: 2 of 3 processes arrived within 0.5 seconds; missing: process 1 on " in str(error)
 
 
-def test_a_barrier_lets_all_go_on_when_all_have_come(run_each):
-    assert run_each(lambda member: member.barrier("the feast", seconds=10)) == [None] * 3
+def test_barrier_returns_once_all_have_arrived(run_each):
+    assert run_each(lambda member: member.barrier("the start", seconds=10)) == [None] * 3
 
 
-def test_processes_that_know_the_same_agree(run_each):
+def test_processes_with_equal_facts_agree(run_each):
     assert run_each(lambda member: member.agree("config", {"seed": 42, "sources": ["a", "b"]})) == [None] * 3
 
 
-def test_processes_that_differ_all_end_with_the_place_and_the_difference(run_each):
+def test_differing_processes_all_raise_the_same_difference(run_each):
     def compare(member):
         member.agree("config", {"seed": 42 + member.index // 2, "steps": 5}, MismatchError)
 
@@ -127,7 +127,7 @@ def test_processes_that_differ_all_end_with_the_place_and_the_difference(run_eac
 
 
 @pytest.mark.parametrize("asked", [0, 2])
-def test_all_stop_at_the_same_poll_however_far_apart_they_are(run_each, asked):
+def test_all_stop_at_the_same_poll_at_any_speed(run_each, asked):
     def loop(member):
         agreement = member.agreement_to_stop()
         for number in range(2000):
@@ -144,7 +144,7 @@ def test_all_stop_at_the_same_poll_however_far_apart_they_are(run_each, asked):
     assert reason == "SIGTERM"
 
 
-def test_a_request_that_comes_when_some_are_past_the_last_poll_stops_nobody(run_each):
+def test_stop_request_after_the_last_poll_of_one_stops_none(run_each):
     def loop(member):
         agreement = member.agreement_to_stop()
         for number in range(10):
@@ -159,14 +159,14 @@ def test_a_request_that_comes_when_some_are_past_the_last_poll_stops_nobody(run_
     assert run_each(loop) == ["finished"] * 3
 
 
-def test_an_error_of_one_process_ends_those_that_wait_for_it(run_each):
+def test_error_of_one_process_ends_those_that_wait_for_it(run_each):
     def fail(member):
         if member.index == 1:
             ended = heartbeat.Ended(1, "process 1 ended: a damaged file", 64)
-            member._watch.leaving.set()
+            member._heartbeat.leaving.set()
             member._store.notice("ended", ended.as_text())
             raise InputError("a damaged file")
-        member._watch.leaving.set()  # Threads of one process cannot be ended.
+        member._heartbeat.leaving.set()  # Threads of one process cannot be ended.
         return member.from_first(lambda: time.sleep(1.5) or member._raise_if_ended(), seconds=20)
 
     errors = run_each(fail)
@@ -174,16 +174,16 @@ def test_an_error_of_one_process_ends_those_that_wait_for_it(run_each):
     assert "process 1 ended: a damaged file" in str(errors[2])
 
 
-def test_a_process_without_signs_of_life_is_named(run_each, monkeypatch):
+def test_process_without_heartbeat_is_named(run_each, monkeypatch):
     monkeypatch.setattr(heartbeat, "LOST_SECONDS", 2.5)
 
     def wait(member):
-        member._watch.leaving.set()
+        member._heartbeat.leaving.set()
         if member.index == 2:
-            member._watch._finished.set()
+            member._heartbeat._finished.set()
             return "gone"
         deadline = time.monotonic() + 15
-        while member._watch.ended is None and time.monotonic() < deadline:
+        while member._heartbeat.ended is None and time.monotonic() < deadline:
             time.sleep(0.05)
         member._raise_if_ended()
         return None

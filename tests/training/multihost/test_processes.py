@@ -58,7 +58,7 @@ class Pair:
         ]
 
     def ended(self, *codes):
-        """What each printed, once both ended with these exit codes."""
+        """The output of each, once both ended with these exit codes."""
         try:
             printed = [process.communicate(timeout=200)[0] for process in self.processes]
         finally:
@@ -83,10 +83,10 @@ def two(one, flags, tmp_path_factory):
 
 
 def assert_alike(first, second):
-    ours, theirs = learned(first), learned(second)
-    assert [line["step"] for line in ours] == [line["step"] for line in theirs]
-    for our, their in zip(ours, theirs, strict=True):
-        assert our == pytest.approx(their, rel=1e-5, abs=1e-5)
+    lines, expected = learned(first), learned(second)
+    assert [line["step"] for line in lines] == [line["step"] for line in expected]
+    for line, other in zip(lines, expected, strict=True):
+        assert line == pytest.approx(other, rel=1e-5, abs=1e-5)
 
 
 def tokens_shown(workdir):
@@ -105,12 +105,12 @@ def tokens_shown(workdir):
         (("host:1", 2, 2), "--process_id=2: expected 0 to 1"),
     ],
 )
-def test_flags_that_do_not_name_a_process_are_refused(place, complaint):
+def test_incomplete_or_invalid_process_flags_are_refused(place, complaint):
     with pytest.raises(InputError, match=re.escape(complaint)):
         processes.check_flags(*place)
 
 
-def test_a_slurm_job_of_several_tasks_is_found(monkeypatch):
+def test_slurm_job_of_several_tasks_is_detected(monkeypatch):
     monkeypatch.setenv("SLURM_JOB_ID", "5")
     monkeypatch.setenv("SLURM_STEP_NODELIST", "node[03-04]")
     monkeypatch.setenv("SLURM_NTASKS", "2")
@@ -121,7 +121,7 @@ def test_a_slurm_job_of_several_tasks_is_found(monkeypatch):
     assert (count, index) == (2, 1)
 
 
-def test_a_machine_by_itself_is_told_from_a_cluster(monkeypatch):
+def test_single_machine_is_not_taken_for_a_cluster(monkeypatch):
     for name in list(os.environ):
         if name.startswith(("SLURM_", "OMPI_", "KUBERNETES_")):
             monkeypatch.delenv(name)
@@ -132,7 +132,7 @@ Device = collections.namedtuple("Device", "process_index id")
 
 
 class Placement:
-    """A sharding of 8 rows over devices, each a pair of its process and the rows that it takes."""
+    """A sharding of 8 rows over devices, each a pair of its process and its rows."""
 
     def __init__(self, *pairs):
         self.pairs = pairs
@@ -143,7 +143,7 @@ class Placement:
                 for number, (process, rows) in enumerate(self.pairs)}  # fmt: skip
 
 
-def test_rows_that_devices_of_two_processes_take_are_refused():
+def test_rows_on_devices_of_two_processes_are_refused():
     everything, first, second = slice(None), slice(0, 4), slice(4, 8)
     processes.check_rows(Placement((0, first), (0, first), (1, second)), 8)
     processes.check_rows(Placement((0, slice(0, 2)), (1, slice(2, 4)), (0, slice(6, 8)), (1, slice(4, 6))), 8)
@@ -156,7 +156,7 @@ def test_rows_that_devices_of_two_processes_take_are_refused():
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [0, 7, 300])
 @pytest.mark.parametrize("count", [2, 4])
-def test_processes_together_read_the_rows_of_one(one, flags, shared, step, count):
+def test_processes_together_read_the_rows_of_one_process(one, flags, shared, step, count):
     from electra_jax.text.dataset import row_batches
     from electra_jax.text.dataset.dataset import open_dataset
 
@@ -180,14 +180,14 @@ def test_processes_together_read_the_rows_of_one(one, flags, shared, step, count
 
 
 @pytest.mark.slow
-def test_two_processes_learn_what_one_does(one, two):
+def test_two_processes_train_like_one(one, two):
     assert learned(two[0])[-1]["step"] == 20
     assert_alike(one[0], two[0])
     assert tokens_shown(one[0]) == tokens_shown(two[0])
 
 
 @pytest.mark.slow
-def test_each_process_says_who_it_is_and_only_the_first_says_more(two):
+def test_every_process_prints_its_number_and_only_0_prints_more(two):
     workdir, (first, second) = two
     host = socket.gethostname()
     assert f"process 0/2 on {host}: 2 of 4 devices" in first
@@ -209,7 +209,7 @@ def test_the_steps_of_a_run_are_compiled_once(one):
 
 
 @pytest.mark.slow
-def test_two_processes_go_on_from_the_checkpoint_of_one(one, flags, tmp_path):
+def test_two_processes_resume_from_the_checkpoint_of_one(one, flags, tmp_path):
     workdir = tmp_path / "run"
     shutil.copytree(one[0], workdir)
     shutil.rmtree(workdir / "checkpoints" / "20")
@@ -219,27 +219,27 @@ def test_two_processes_go_on_from_the_checkpoint_of_one(one, flags, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_signal_to_one_process_stops_both_at_one_step_and_one_process_goes_on(one, flags, tmp_path):
-    # An evaluation at each step, so that the run is still at work when the signal comes.
+def test_signal_to_one_process_stops_both_at_one_step(one, flags, tmp_path):
+    # An evaluation at each step, so that the run is still going when the signal comes.
     workdir, slowly = tmp_path / "run", "--config.evaluation.every_steps=1"
     pair = Pair(*flags(workdir, slowly))
     wait_for((workdir / "samples.jsonl").exists, pair.processes[0])
     pair.processes[1].send_signal(signal.SIGTERM)
-    said = [
+    stops = [
         re.search(r"SIGTERM \(process 1 on .*\): stopped after step (\d+) of 20", text) for text in pair.ended(75, 75)
     ]
-    (stopped,) = {int(match[1]) for match in said}
+    (stopped,) = {int(match[1]) for match in stops}
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {str(stopped)}
     printed = main(*flags(workdir), **devices(4))
     assert f"Resumed from checkpoint {stopped}" in printed
-    assert "1 from the cache, 0 anew" in printed
+    assert "1 from the cache, 0 compiled" in printed
     expected = [line for line in learned(one[0]) if line["step"] > stopped]
     for ours, theirs in zip(learned(workdir)[-len(expected) :], expected, strict=True):
         assert ours == pytest.approx(theirs, rel=1e-5, abs=1e-5)
 
 
 @pytest.mark.slow
-def test_processes_with_different_configs_all_end_and_name_the_difference(flags, tmp_path):
+def test_different_configs_end_all_and_name_the_difference(flags, tmp_path):
     pair = Pair(*flags(tmp_path / "run"), second=flags(tmp_path / "run", "--config.seed=7"))
     for printed in pair.ended(64, 64):
         assert re.search(r"process 1 on .*: config\.seed is 7, and 42 at process 0 on ", printed)
@@ -247,14 +247,14 @@ def test_processes_with_different_configs_all_end_and_name_the_difference(flags,
 
 
 @pytest.mark.slow
-def test_a_process_that_never_starts_is_named_within_the_limit(flags, tmp_path):
+def test_process_that_never_starts_is_named_within_the_limit(flags, tmp_path):
     place = f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", "--process_id=0", "--start_timeout=2"
     printed = main(*flags(tmp_path / "run"), *place, check=75)
-    assert "1 of 2 processes came within 2 seconds; missing: process 1." in printed
+    assert "1 of 2 processes arrived within 2 seconds; missing: process 1." in printed
 
 
 @pytest.mark.slow
-def test_an_error_that_one_process_has_ends_both_with_its_reason(two, flags, shared, tmp_path):
+def test_error_of_one_process_ends_both_with_its_reason(two, flags, shared, tmp_path):
     from electra_jax.text.dataset.dataset import open_dataset
     from electra_jax.text.dataset.mixture import Mixture
 
@@ -275,7 +275,7 @@ def test_an_error_that_one_process_has_ends_both_with_its_reason(two, flags, sha
 
 
 @pytest.mark.slow
-def test_a_batch_that_processes_cannot_share_is_refused(flags, tmp_path):
+def test_batch_that_processes_cannot_share_is_refused(flags, tmp_path):
     pair = Pair(*flags(tmp_path / "run", "--config.mesh.tensor=4", "--config.mesh.sharding=fsdp_tp"))
     for printed in pair.ended(64, 64):
         assert "config.mesh.tensor: 4 devices would share rows across the 2 processes" in printed

@@ -1,4 +1,4 @@
-"""What a process keeps for its exit, with clusters that only note how they were left."""
+"""Exits of a session, with clusters that only record how they were left."""
 
 import pytest
 
@@ -11,7 +11,7 @@ PLACE = ("host:1", 2, 0, 1.0)
 
 
 class Left(Cluster):
-    """One of two processes; `cause` is what another one ended with."""
+    """One of two processes; `cause` is the error of the other one."""
 
     count = 2
 
@@ -26,7 +26,7 @@ class Left(Cluster):
 
 
 def outcome(monkeypatch, cluster, raised):
-    """The error that a failing run ends with, and what the other processes are told."""
+    """The error that a failing run ends with, and what the other processes receive."""
     monkeypatch.setattr(processes, "join", lambda *place: cluster)
     session = Session()
     with pytest.raises(Exception) as caught, session.joined(*PLACE) as joined:  # noqa: PT011, PT012
@@ -36,24 +36,24 @@ def outcome(monkeypatch, cluster, raised):
     return caught.value, cluster.left
 
 
-def test_a_user_s_error_ends_the_others_with_its_message(monkeypatch):
+def test_user_error_ends_the_others_with_its_message(monkeypatch):
     error = InputError("config.steps: found 0")
     assert outcome(monkeypatch, Left(), error) == (error, (64, "config.steps: found 0"))
 
 
-def test_an_error_of_the_program_is_named_with_its_process(monkeypatch):
+def test_unexpected_error_is_named_with_its_process(monkeypatch):
     error, left = outcome(monkeypatch, Left(), KeyError("x"))
     assert type(error) is RunError
-    assert str(error) == "process 0 on here: an error of the program, see above"
+    assert str(error) == "process 0 on here: unexpected error, see above"
     assert left == (64, "KeyError: 'x'")
 
 
-def test_an_error_that_another_process_causes_is_replaced_by_its_reason(monkeypatch):
+def test_error_caused_by_another_process_has_its_reason(monkeypatch):
     cause = ProcessLost("process 1 on there ended")
     assert outcome(monkeypatch, Left(cause), ValueError("gloo")) == (cause, (64, "process 1 on there ended"))
 
 
-def test_a_process_by_itself_keeps_its_traceback_and_exit_code(monkeypatch):
+def test_single_process_keeps_its_traceback_and_exit_code(monkeypatch):
     monkeypatch.setattr(processes, "join", lambda *place: Cluster())
     session, error = Session(), KeyError("x")
     with pytest.raises(KeyError) as caught, session.joined(*PLACE):
@@ -64,7 +64,7 @@ def test_a_process_by_itself_keeps_its_traceback_and_exit_code(monkeypatch):
     assert ended.value.code == 76
 
 
-def test_a_process_that_never_joined_exits_with_its_code():
+def test_process_that_never_joined_exits_with_its_code():
     with pytest.raises(SystemExit) as ended:
         Session().leave(64)
     assert ended.value.code == 64

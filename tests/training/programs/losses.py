@@ -14,7 +14,7 @@ from tests.configs import typed
 
 def main():
     *sizes, sharding = sys.argv[1:]
-    config = hybrid_small.get_config("quicktest")  # All that ELECTRA has, and a head more.
+    config = hybrid_small.get_config("quicktest")  # All of ELECTRA, and one more head.
     config.data.tokenizer.vocabulary_size = 100  # Divisible by no mesh of eight, so its axis must be replicated.
     config.mesh.sharding = sharding
     mesh = partitioning.make_mesh(tuple(map(int, sizes)))

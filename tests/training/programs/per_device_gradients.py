@@ -1,4 +1,4 @@
-"""One update on two devices, gradients normalised and clipped on each, against the same worked out row by row."""
+"""One update on two devices, gradients normalised and clipped on each, against the same computed row by row."""
 
 import jax
 import jax.numpy as jnp
