@@ -30,7 +30,7 @@ def test_finding_nothing_is_a_symptom():
     assert symptom == "it finds 0.7% of the replaced words (healthy is 1% or more)"
 
 
-def test_the_warning_joins_both_and_says_what_to_do():
+def test_the_warning_joins_both_with_advice():
     text = collapse.warning({"discriminator_rank": 2.4, "discriminator_recall": 0.0}, 128)
     assert text.startswith("The discriminator has collapsed: its hidden states use 2.4 of 128 directions")
     assert " and it finds 0.0% of the replaced words" in text

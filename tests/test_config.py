@@ -112,7 +112,7 @@ def test_a_generator_whose_heads_do_not_divide_it_is_a_problem():
     checked(config, 8)
 
 
-def test_problems_of_a_probe_are_told_under_its_own_fields():
+def test_problems_of_a_probe_name_its_own_fields():
     changes = {
         "probe__epochs": 0.0,
         "probe__tasks__slots__max_length": 128,
@@ -126,6 +126,15 @@ def test_problems_of_a_probe_are_told_under_its_own_fields():
     ]
     assert spans.startswith("config.probe.tasks.slots: a probe counts words that are tagged right")
     assert length.endswith("set --config.probe.tasks.slots.max_length=64")
+
+
+def test_accents_cannot_be_stripped_by_sentencepiece():
+    [problem] = problems_of(data__tokenizer__kind="unigram", data__tokenizer__strip_accents=True)
+    assert problem.startswith("config.data.tokenizer.strip_accents: ")
+    config = preset("small")
+    set_field(config, "data.tokenizer.kind", "unigram")
+    set_field(config, "data.tokenizer.strip_accents", False)
+    checked(config, 8)
 
 
 def test_missing_text_is_a_problem():
@@ -160,7 +169,7 @@ def test_fsdp_and_tensor_stay_within_a_slice():
     assert problem.startswith("config.mesh.slices: 2 slices do not split data=1, and fsdp=8 × tensor=1")
 
 
-def test_gradients_of_each_device_need_whole_weights():
+def test_gradients_per_device_need_replicated_weights():
     for changes in ({"mesh__sharding": "fsdp"}, {"mesh__rules": "embed:fsdp"}, {"mesh__tensor": 2}):
         [problem] = problems_of(optimizer__gradient_scope="per_device", **changes)
         assert problem.startswith("config.optimizer.gradient_scope: per_device needs whole weights")
@@ -199,7 +208,7 @@ def as_json(config):
     return json.loads(json.dumps(schema.as_tree(typed(config))))
 
 
-def test_a_config_equals_itself_after_a_way_through_json():
+def test_a_config_survives_a_round_trip_through_json():
     config = preset("quickstart").to_dict()
     assert isinstance(config["data"]["sources"], tuple)
     assert identity.difference(config, as_json(preset("quickstart"))) == []
@@ -280,7 +289,7 @@ def listed(name, variant):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 @pytest.mark.parametrize("name", NAMES)
-def test_presets_say_what_their_snapshots_say(name, variant):
+def test_presets_equal_their_snapshots(name, variant):
     path = GOLDENS / f"{name}{'.' if variant else ''}{variant}.txt"
     text = listed(name, variant)
     if os.environ.get("UPDATE_GOLDENS"):

@@ -20,7 +20,7 @@ def source(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_goes_to_hugging_face_to_google_and_home_on_another_number_of_devices(tmp_path):
+def test_a_round_trip_of_formats_on_another_number_of_devices(tmp_path):
     write_run(tmp_path / "run", quicktest(), peer.random_params(pair_of(quicktest())))
     four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     printed = convert(f"--source={tmp_path}/run", f"--target={tmp_path}/hf", "--to=huggingface", **four)
@@ -34,7 +34,7 @@ def test_a_run_goes_to_hugging_face_to_google_and_home_on_another_number_of_devi
     assert open_model(f"{tmp_path}/home").origin == "electra_jax run run"
 
 
-def test_what_is_not_there_is_said(tmp_path):
+def test_missing_parts_are_reported(tmp_path):
     native_format.write(made.discriminator_alone(tokenizer=None), str(tmp_path / "source"))
     printed = convert(f"--source={tmp_path}/source", f"--target={tmp_path}/out", "--to=huggingface")
     assert "not there  tokenizer" in printed
@@ -42,7 +42,7 @@ def test_what_is_not_there_is_said(tmp_path):
     assert "not there  discriminator_head" in printed
 
 
-def test_neither_tensorflow_nor_torch_is_imported_unless_googles_format_asks_for_it(tmp_path, source):
+def test_tensorflow_is_imported_for_google_s_format_alone(tmp_path, source):
     program = ("-m", "tests.programs.convert_and_list_imports")
     arguments = [f"--source={source}", f"--target={tmp_path}/out"]
     assert "imported: []" in convert(*arguments, "--to=huggingface", program=program)
@@ -73,7 +73,7 @@ def test_a_damaged_checkpoint_ends_with_77(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_fine_tuned_run_goes_to_hugging_face_with_the_head_that_is_named(tmp_path):
+def test_a_fine_tuned_run_is_exported_with_the_named_head(tmp_path):
     job = made_finetuned.job(made_finetuned.task("rte", "classification"), made_finetuned.task("chunk", "tagging"))
     made_finetuned.write_run(tmp_path / "run", job, made_finetuned.params_of(job), steps=(10,), reported=10)
     flags = (f"--source={tmp_path}/run", f"--target={tmp_path}/hf", "--to=huggingface")

@@ -110,7 +110,7 @@ def test_several_tasks_share_an_encoder_and_several_seeds_make_a_table(flags, tm
     assert "Held out" not in again
 
 
-def test_a_killed_run_goes_on_bit_for_bit(straight, flags, tmp_path):
+def test_resume_after_sigkill_is_bit_equal(straight, flags, tmp_path):
     # Two evaluations, and so two checkpoints, in the one epoch of a quicktest.
     more = ("--config.evaluation.per_epoch=2",)
     undisturbed, killed = tmp_path / "undisturbed", tmp_path / "killed"
@@ -125,7 +125,7 @@ def test_a_killed_run_goes_on_bit_for_bit(straight, flags, tmp_path):
     assert (killed / name).read_bytes() == (undisturbed / name).read_bytes()
 
 
-def test_an_evaluation_says_what_the_run_said(straight, flags):
+def test_an_evaluation_repeats_the_scores_of_the_run(straight, flags):
     workdir, _ = straight
     printed = main(*flags("glue:rte", workdir), "--mode=eval")
     summary = json.loads(printed[printed.index("{") :])
@@ -146,7 +146,7 @@ def test_google_s_recipe_runs_on_several_devices(flags, tmp_path):
     assert result(tmp_path / "run")["scores"]["dev"]["spearman"] > -1
 
 
-def test_a_run_does_not_go_on_with_other_examples(flags, tmp_path):
+def test_a_run_refuses_to_resume_with_other_examples(flags, tmp_path):
     data = tmp_path / "data"
     shutil.copytree(ROOT / "tests/data/finetuning/classification", data)
     own = (f"--config.data.directory={data}", "--config.trials=2")
@@ -159,7 +159,7 @@ def test_a_run_does_not_go_on_with_other_examples(flags, tmp_path):
     assert "config.tasks.text: the examples of dev are not those that the run" in printed
 
 
-def test_what_is_wrong_is_said_at_once_and_all_of_it(flags, tmp_path):
+def test_all_problems_are_reported_at_once(flags, tmp_path):
     shutil.copytree(ROOT / "tests/data/finetuning/glue/RTE", tmp_path / "glue" / "RTE")
     dev = tmp_path / "glue" / "RTE" / "dev.tsv"
     lines = dev.read_text().splitlines()

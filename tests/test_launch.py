@@ -177,7 +177,7 @@ def test_a_failed_installation_shows_why_and_is_tried_again(house):
     assert house.run("local.sh")[1][:-1] == RUNTIME[:1]
 
 
-def test_an_environment_broken_off_before_pip_is_made_anew(house):
+def test_an_environment_interrupted_before_pip_is_made_again(house):
     house.add_python("python3", "3.11")
     half_made = house.root / ".venv" / "bin" / "python"
     half_made.parent.mkdir(parents=True)

@@ -40,7 +40,7 @@ def assert_equal_runs(first, second, step):
 
 
 @pytest.mark.slow
-def test_a_run_leaves_the_workdir_that_is_promised(straight):
+def test_a_run_writes_the_documented_workdir(straight):
     workdir, printed = straight
     assert {path.name for path in workdir.iterdir()} >= {
         "config.json", "environment.json", "metrics.jsonl", "samples.jsonl", "checkpoints", "tokenizer", "report.html",
@@ -64,7 +64,7 @@ def test_a_run_leaves_the_workdir_that_is_promised(straight):
 
 
 @pytest.mark.slow
-def test_a_complete_run_says_so_and_does_nothing(straight, flags):
+def test_a_complete_run_is_reported_and_does_nothing(straight, flags):
     workdir, _ = straight
     before = (workdir / "metrics.jsonl").read_text()
     assert "This run is complete" in main(*flags(workdir))
@@ -72,7 +72,7 @@ def test_a_complete_run_says_so_and_does_nothing(straight, flags):
 
 
 @pytest.mark.slow
-def test_a_killed_run_goes_on_bit_for_bit(straight, flags, tmp_path):
+def test_resume_after_sigkill_is_bit_equal(straight, flags, tmp_path):
     workdir = tmp_path / "killed"
     process = started(flags(workdir))
     wait_for((workdir / "checkpoints" / "10").exists, process)
@@ -83,7 +83,7 @@ def test_a_killed_run_goes_on_bit_for_bit(straight, flags, tmp_path):
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_exits_75_and_the_run_goes_on_bit_for_bit(straight, flags, tmp_path):
+def test_sigterm_saves_exits_75_and_resume_is_bit_equal(straight, flags, tmp_path):
     workdir = tmp_path / "stopped"
     process = started(flags(workdir))
     # The first evaluation is the first thing that is written; the signal comes somewhere in the first steps.
@@ -209,7 +209,7 @@ def test_a_run_refuses_another_tokenizer_than_it_began_with(straight, flags, tmp
 
 
 @pytest.mark.slow
-def test_a_longer_run_goes_on_from_the_end_and_a_shorter_one_is_complete(straight, flags, tmp_path):
+def test_a_longer_run_continues_and_a_shorter_one_is_complete(straight, flags, tmp_path):
     workdir = tmp_path / "extended"
     shutil.copytree(straight[0], workdir)
     printed = main(*flags(workdir), "--config.steps=25", "--allow_config_change=steps")
@@ -218,6 +218,6 @@ def test_a_longer_run_goes_on_from_the_end_and_a_shorter_one_is_complete(straigh
     assert "complete: 25 of 10" in main(*flags(workdir), "--config.steps=10", "--allow_config_change=steps")
 
 
-def test_nothing_to_evaluate_is_said(tmp_path):
+def test_nothing_to_evaluate_is_reported(tmp_path):
     printed = main("--config=configs/small.py:quicktest", f"--workdir={tmp_path / 'none'}", "--mode=eval", check=64)
     assert "no run to evaluate" in printed

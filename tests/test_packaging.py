@@ -62,7 +62,7 @@ def test_an_existing_file_takes_precedence_over_a_preset(tmp_path, monkeypatch):
         ("mine/own.py", "mine/owned.py?"),
     ],
 )
-def test_a_near_miss_is_told_what_it_may_have_meant(argument, meant, tmp_path, monkeypatch):
+def test_a_misspelled_name_gets_a_suggestion(argument, meant, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "owned.py").touch()
@@ -71,7 +71,7 @@ def test_a_near_miss_is_told_what_it_may_have_meant(argument, meant, tmp_path, m
     assert str(raised.value).startswith(f"--config={argument.partition(':')[0]}: found neither")
 
 
-def test_what_resembles_no_preset_is_told_all_of_them():
+def test_an_unknown_name_lists_all_presets():
     with pytest.raises(InputError, match=f"Presets: {', '.join(presets.names())}"):
         presets.locate("xyz")
 

@@ -55,7 +55,7 @@ def test_missing_text_exits_with_64_and_one_clear_message(tmp_path):
     assert "Traceback" not in outcome.stderr
 
 
-def test_all_problems_of_the_data_come_at_once_and_an_address_is_no_local_folder():
+def test_all_problems_of_the_data_are_reported_at_once():
     outcome = prepare(
         "--config=configs/base.py", "--config.data.heldout_fraction=1.5", "--config.data.directory=nonsense://data"
     )
@@ -66,7 +66,7 @@ def test_all_problems_of_the_data_come_at_once_and_an_address_is_no_local_folder
     assert not (ROOT / "nonsense:").exists()
 
 
-def test_flags_that_say_nothing_together_are_refused(tmp_path):
+def test_flags_without_effect_are_refused(tmp_path):
     flags = ["--config=configs/base.py", f"--config.data.directory={tmp_path}"]
     assert "needs --runner=" in prepare(*flags, "--beam_options=--project=x").stderr
     assert "counts local processes" in prepare(*flags, "--runner=DirectRunner", "--workers=2").stderr

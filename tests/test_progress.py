@@ -3,7 +3,7 @@ import io
 from electra_jax.progress import ProgressLine
 
 
-def test_a_log_file_gets_whole_lines_and_few():
+def test_a_log_file_gets_few_and_complete_lines():
     stream = io.StringIO()
     line = ProgressLine(stream, seconds_between_lines=10.0)
     for now in range(0, 35):
@@ -12,7 +12,7 @@ def test_a_log_file_gets_whole_lines_and_few():
     assert stream.getvalue() == "second 0\nsecond 10\nsecond 20\nsecond 30\ndone\n"
 
 
-def test_a_terminal_gets_one_line_that_rewrites_itself_and_gives_way_to_lines_that_stay(monkeypatch):
+def test_a_terminal_gets_one_live_line_below_lines_that_stay(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     stream = io.StringIO()
     stream.isatty = lambda: True

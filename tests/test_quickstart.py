@@ -49,7 +49,7 @@ def test_the_recipe_detects_words_and_keeps_its_directions(tmp_path):
 
 
 @pytest.mark.slow
-def test_plain_electra_of_this_size_collapses_and_is_told_so(tmp_path):
+def test_plain_electra_of_this_size_collapses_with_a_warning(tmp_path):
     scores, printed = short_quickstart(tmp_path, 300, *PLAIN_ELECTRA)
     assert scores["eval/discriminator_rank"] < 0.05 * 128
     assert "Warning: The discriminator has collapsed: its hidden states use" in printed

@@ -38,7 +38,7 @@ def test_what_is_written_is_read_listed_and_removed(place):
     storage.remove(f"{place}/deep")  # Nothing there: nothing happens.
 
 
-def test_a_file_appears_whole_or_not_at_all(place):
+def test_a_file_appears_complete_or_not_at_all(place):
     storage.write(f"{place}/file", b"old")
 
     def fail():
@@ -57,7 +57,7 @@ def test_json_is_written_as_people_read_it(place):
     assert storage.read(f"{place}/value.json").decode() == '{\n  "name": "é",\n  "count": 1\n}\n'
 
 
-def test_a_directory_appears_whole_or_not_at_all(tmp_path):
+def test_a_directory_appears_complete_or_not_at_all(tmp_path):
     def make(name, broken):
         with storage.new_directory(tmp_path / "deep" / name) as temporary:
             storage.write(storage.join(temporary, "file"), b"content")

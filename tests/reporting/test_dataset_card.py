@@ -144,7 +144,7 @@ def test_headline_facts_follow_from_the_manifest(page_of, manifest):
     assert f'<code title="{"70" * 32}">707070707070</code>' in page
 
 
-def test_a_dataset_that_has_not_counted_the_tokens_of_its_text_gives_none_a_word(page_of, manifest):
+def test_a_manifest_without_text_tokens_has_no_tokens_a_word(page_of, manifest):
     del manifest["sources"][1]["tokens"]
     assert facts_of(page_of(manifest))["Tokens a word"][0] == "–"
 
@@ -157,7 +157,7 @@ def test_a_dataset_that_has_not_counted_the_tokens_of_its_text_gives_none_a_word
         ({"source": "camembert.model", "lowercase": True, "strip_accents": True}, "casing as its file says"),
     ],
 )
-def test_casing_is_told_only_where_the_config_decides_it(page_of, manifest, tokenizer, told):
+def test_casing_is_shown_only_where_the_config_decides_it(page_of, manifest, tokenizer, told):
     manifest["config"]["tokenizer"] = tokenizer
     assert facts_of(page_of(manifest))["Vocabulary"][1].endswith(f"; {told}")
 
@@ -254,7 +254,7 @@ def test_lengths_are_drawn_for_both_splits_with_the_row_and_the_median(page_of, 
     assert ">2,048</text>" not in figure
 
 
-def test_bars_stand_beside_each_other_where_their_lengths_are(monkeypatch, manifest):
+def test_bars_of_both_splits_are_side_by_side(monkeypatch, manifest):
     drawn = []
 
     class Axes:
@@ -344,7 +344,7 @@ def test_the_command_gives_back_every_field(page_of, manifest):
     }
 
 
-def test_the_hash_of_an_archive_is_shortened_and_kept_in_full_beside(page_of, manifest):
+def test_an_archive_s_hash_is_shortened_with_the_full_one_as_title(page_of, manifest):
     source = "pypi:livres==1!*.txt#sha256=" + "ab" * 32
     manifest["sources"][0]["source"] = source
     assert f'title="{source}">pypi:livres==1!*.txt#sha256=abababab…</th>' in page_of(manifest)
@@ -398,7 +398,7 @@ def test_a_card_is_written_where_the_dataset_is(manifest):
         storage.remove("memory://cards")
 
 
-def test_a_path_that_is_no_text_is_shown_all_the_same(page_of, manifest):
+def test_a_path_that_is_not_utf8_is_shown(page_of, manifest):
     manifest["sources"][0]["source"] = "livres/\udce9t\udce9.txt"
     assert "livres/?t?.txt" in page_of(manifest)
 
@@ -421,7 +421,7 @@ def test_missing_foreign_and_damaged_manifests_are_named(tmp_path, manifest):
         dataset_card.write_card(tmp_path)
 
 
-def test_a_failed_write_leaves_the_old_card_and_says_so(tmp_path, page_of, manifest, monkeypatch):
+def test_a_failed_write_keeps_the_old_card_and_is_reported(tmp_path, page_of, manifest, monkeypatch):
     page_of(manifest)
     old = (tmp_path / "card.html").read_bytes()
 

@@ -96,7 +96,7 @@ def notes_of(page):
     return re.findall(r'<p class="note">(.*?)</p>', page)
 
 
-def test_headline_tells_metric_split_and_checkpoint(tmp_path):
+def test_headline_names_metric_split_and_checkpoint(tmp_path):
     page = page_of(write_run(tmp_path / "run"))
     facts = facts_of(page)
     assert list(facts) == ["Accuracy, dev", "Accuracy, mismatched", "Seed", "Steps", "Wall time"]
@@ -183,7 +183,7 @@ def test_unfinished_trials_make_a_page_with_a_note(tmp_path):
     assert "mistake of 42" in page
 
 
-def test_a_run_before_its_end_tells_how_far_it_came(tmp_path):
+def test_an_unfinished_run_shows_its_progress(tmp_path):
     page = page_of(write_run(tmp_path, result=None, predictions={}))
     assert facts_of(page)["Accuracy, dev"] == ("0.700", "so far")
     assert len(notes_of(page)) == 1
@@ -202,7 +202,7 @@ def test_one_trial_is_shown_as_a_run_of_its_own(tmp_path):
     assert titles_of(page) == ["Accuracy", "Loss"]
 
 
-def test_a_collapsed_run_is_said_on_top(tmp_path):
+def test_a_collapsed_run_is_reported_on_top(tmp_path):
     page = page_of(write_run(tmp_path, {**RESULT, "collapsed": "all the same"}))
     assert "seed 42: all the same" in notes_of(page)[0]
 

@@ -340,7 +340,7 @@ def test_samples_of_unequal_lengths_are_named(make_run):
         report.write_report(directory)
 
 
-def test_values_that_cannot_be_drawn_are_told(make_run):
+def test_values_that_cannot_be_drawn_are_reported(make_run):
     page = page_of(
         make_run([{"step": 1, "train/loss": float("nan"), "eval/matrix": [1, 2]}, {"step": 2, "train/loss": 1.0}])
     )
@@ -348,7 +348,7 @@ def test_values_that_cannot_be_drawn_are_told(make_run):
     assert "Not drawn, because not numbers: eval/matrix" in page
 
 
-def test_missing_or_empty_runs_say_what_was_found(tmp_path):
+def test_missing_or_empty_runs_are_reported_with_what_was_found(tmp_path):
     with pytest.raises(InputError, match=r"found no directory.*python -m electra_jax\.main"):
         report.write_report(tmp_path / "nowhere")
     with pytest.raises(InputError, match=r"found a directory without metrics\.jsonl"):

@@ -51,7 +51,7 @@ def data(tmp_path):
 
 @pytest.fixture(scope="session")
 def tiny_tokenizer(tmp_path_factory):
-    """Five special pieces and 995 others."""
+    """A vocabulary of five special tokens and 995 others."""
     path = tmp_path_factory.mktemp("tokenizer") / "vocab.txt"
     path.write_text("\n".join([*SPECIAL_PIECES, *(f"w{n}" for n in range(995))]))
     return load(path)

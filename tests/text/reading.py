@@ -1,4 +1,4 @@
-"""What the tests of reading share: the lines of all documents of a source."""
+"""Lines of all documents of a source, for tests of reading."""
 
 from electra_jax.text.sources.text_sources import documents, pieces
 

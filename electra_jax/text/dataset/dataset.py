@@ -1,12 +1,12 @@
 """A prepared dataset: rows of fixed length in two splits, the tokenizer that made them, and a manifest.
 
-    manifest.json          what was read and what was made of it; written last
+    manifest.json          what was read and written; written last
     tokenizer/             what the tokenizer needs
     train-00000.bin        rows, each with its checksum; see `shards.py`
     heldout-00000.bin
     unigram_counts.npy     int64 [vocabulary], non-special tokens of the training split
 
-The directory is local or any address that `storage.py` reads. Nothing is loaded beforehand, and any row costs the same.
+The directory is local or any address that `storage.py` reads. Nothing is preloaded; access to any row costs the same.
 """
 
 import concurrent.futures
@@ -44,12 +44,12 @@ class Split:
 
     Attributes:
       num_rows: rows in all shards together.
-      num_tokens: tokens in them, special ones counted and padding not.
-      num_documents: documents they were made of.
+      num_tokens: tokens in them, with special tokens and without padding.
+      num_documents: documents they were made from.
       length: positions in a row.
       shards: path and number of rows of each file, in order.
-      sources: which rows are of each source of the manifest, in order; empty for one without rows.
-      dtype: of the tokens on disk.
+      sources: range of rows from each source of the manifest, in order; empty for one without rows.
+      dtype: type of the tokens on disk.
     """
 
     num_rows: int
@@ -107,7 +107,7 @@ class Split:
         return records
 
     def _fetch(self, mapped: mmap.mmap, in_shard: np.ndarray) -> None:
-        """Has the system read all these rows from the disk at once; otherwise each would wait for the one before."""
+        """Asks the kernel to read all these rows ahead; otherwise each read would wait for the one before."""
         size = self._record.itemsize
         starts = in_shard * size
         pages = starts - starts % mmap.PAGESIZE
@@ -115,7 +115,7 @@ class Split:
             mapped.madvise(mmap.MADV_WILLNEED, start, width)
 
     def _read_remote(self, shards: np.ndarray, in_shard: np.ndarray) -> np.ndarray:
-        """The same from object storage."""
+        """Returns the same records from object storage."""
         size = self._record.itemsize
         paths = [self.shards[shard][0] for shard in shards.tolist()]
         starts = (in_shard * size).tolist()
@@ -138,12 +138,12 @@ class Split:
 
     @functools.cached_property
     def _ends(self) -> np.ndarray:
-        """The first row index after each shard."""
+        """First row index after each shard."""
         return np.cumsum(self._shard_rows)
 
     @functools.cached_property
     def _map(self) -> Callable[[int], tuple[mmap.mmap, np.ndarray]]:
-        """Opens a shard, of which the last ones used stay open: the file in memory, and its records."""
+        """Function that returns a shard's memory map and its records; those used last stay open."""
 
         @functools.lru_cache(maxsize=_OPEN_SHARDS)
         def open_map(shard: int) -> tuple[mmap.mmap, np.ndarray]:
@@ -153,7 +153,7 @@ class Split:
                     mapped = mmap.mmap(file.fileno(), rows * self._record.itemsize, access=mmap.ACCESS_READ)
             except (OSError, ValueError) as error:
                 raise _damaged(path, _reason(error)) from error
-            # Rows are read in random order: the neighbours that would be read along are not wanted.
+            # Rows are read in random order, so that read-ahead of their neighbours is wasted.
             mapped.madvise(mmap.MADV_RANDOM)
             return mapped, np.frombuffer(mapped, self._record)
 
@@ -165,10 +165,10 @@ class Dataset:
     """A prepared dataset.
 
     Attributes:
-      directory: where it is; a local path, or an address.
+      directory: its local path or address.
       manifest: the content of manifest.json.
       tokenizer: the tokenizer its rows were made with.
-      train: rows to learn from.
+      train: rows to train on.
       heldout: rows to evaluate on; no document has rows in both splits.
       unigram_counts: int64 [vocabulary], how often each non-special token occurs in `train`.
     """
@@ -187,21 +187,21 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the config fields that the rows follow from."""
+        """Hash of the config fields that determine the rows."""
         return self.manifest["data_fingerprint"]
 
 
 def is_prepared(directory: str | os.PathLike) -> bool:
-    """Says whether a directory holds a dataset that was written to its end; the manifest is written last.
+    """Returns whether a directory holds a complete dataset: its manifest is written last.
 
     Raises:
-      OSError: the place cannot be reached.
+      OSError: the directory cannot be reached.
     """
     return storage.exists(storage.join(directory, MANIFEST))
 
 
 def open_dataset(directory: str | os.PathLike) -> Dataset:
-    """Opens a prepared dataset; files' sizes are checked, and each row's content when it is read.
+    """Opens a prepared dataset; checks the sizes of its files here, and the content of each row when it is read.
 
     Raises:
       InputError: no dataset, another format version, or damaged files; the message names the file.

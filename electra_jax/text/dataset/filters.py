@@ -1,4 +1,4 @@
-"""Which documents become rows: identity, length, copies. All of it follows from a document's text alone."""
+"""Filters of documents by length and copies, and the choice of held-out ones; all depend on the text alone."""
 
 import hashlib
 import math
@@ -22,17 +22,17 @@ def content_hash(document: Document) -> bytes:
 
 
 def is_heldout(digest: bytes, fraction: float) -> bool:
-    """Decides by the text alone, so that copies of a document fall on the same side."""
+    """Returns whether a document is held out, by its text alone: copies of it are in the same split."""
     return int.from_bytes(digest[:8], "big") < fraction * 2**64
 
 
 def is_sampled(digest: bytes, fraction: float) -> bool:
-    """Decides whether a document is in a random sample; independent of `is_heldout`."""
+    """Returns whether a document is in a random sample; independent of `is_heldout`."""
     return int.from_bytes(digest[8:], "big") < fraction * 2**64
 
 
 def length_fault(document: Document, filters: FiltersConfig) -> str:
-    """Says which length filter of `config.data.filters` drops a document; empty when none does."""
+    """Returns the length filter of `config.data.filters` that drops a document; "" if none does."""
     characters = sum(map(len, document.lines))
     if characters < filters.shortest_document:
         return "too_short"
@@ -44,7 +44,7 @@ def length_fault(document: Document, filters: FiltersConfig) -> str:
 def write_copies(hash_paths: Sequence[str], copies_paths: Sequence[str]) -> None:
     """Marks every document whose text occurred before, in the order of the files and within them.
 
-    A part of the range of hashes is compared at a time, so that memory does not grow with the number of documents.
+    Compares one part of the range of hashes at a time, so that memory does not grow with the number of documents.
 
     Args:
       hash_paths: .npy files, each uint64 [documents, 2].
@@ -67,7 +67,7 @@ def write_copies(hash_paths: Sequence[str], copies_paths: Sequence[str]) -> None
 
 
 def save(path: str, array: np.ndarray) -> None:
-    """Writes an array as .npy, whole or not at all."""
+    """Writes an array as .npy, atomically."""
     with storage.open_to_write(path) as file:
         np.save(file, array, allow_pickle=False)
 
@@ -79,7 +79,7 @@ def load(path: str) -> np.ndarray:
 
 
 def _part(paths: Sequence[str], part: int, bits: int) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """The hashes of each file whose first `bits` bits are `part`, with the numbers of their file and place."""
+    """Yields the hashes of each file whose first `bits` bits are `part`, with the numbers of their file and place."""
     for number, path in enumerate(paths):
         hashes = load(path)
         here = np.flatnonzero(hashes[:, 0] >> np.uint64(64 - bits) == part) if bits else np.arange(len(hashes))

@@ -1,6 +1,6 @@
-"""Rows as Google's own builder makes them, losses included: for comparisons, not for use.
+"""Rows as Google's own builder makes them, tokens that it drops included: for comparisons, not for use.
 
-After build_pretraining_dataset.py of google-research/electra; docs/fidelity.md says how `row_builders.py` differs.
+After build_pretraining_dataset.py of google-research/electra; docs/fidelity.md lists how `row_builders.py` differs.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ _SINGLE = 100_000  # The first segment's target where there is to be no second o
 
 
 class GoogleExampleBuilder:
-    """Gathers lines until they reach a target length and makes one row of them; what does not fit it is thrown away."""
+    """Gathers lines until they reach a target length and makes one row of them; drops what does not fit."""
 
     def __init__(
         self,
@@ -22,7 +22,7 @@ class GoogleExampleBuilder:
         single_segment_probability: float,
         short_row_probability: float,
     ) -> None:
-        """Takes what `row_builders.segment_pairs` takes; the target of a row that is not begun survives a document."""
+        """Takes the arguments of `row_builders.segment_pairs`; the next row's target length outlasts a document."""
         self._length, self._cls_id, self._sep_id, self._pad_id = length, cls_id, sep_id, pad_id
         self._rng = rng
         self._single_segment_probability = single_segment_probability

@@ -1,4 +1,4 @@
-"""Adds up what the units of a preparation left: the manifest, and the lines that say what was read and made."""
+"""The manifest of a dataset, summed over the results of its units, and a summary of it for the terminal."""
 
 import json
 from collections import Counter
@@ -28,7 +28,7 @@ _REASONS = {
 def build(
     data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer
 ) -> tuple[dict[str, Any], np.ndarray]:
-    """Returns what manifest.json says, and int64 [splits, vocabulary]: how often each non-special token was written.
+    """Returns the content of manifest.json, and the counts of non-special tokens written, int64 [splits, vocabulary].
 
     Raises:
       InputError: a source held no text.
@@ -58,14 +58,14 @@ def build(
 
 
 def lines(manifest: dict[str, Any]) -> Iterator[str]:
-    """Yields what was read, dropped and made, for people."""
+    """Yields lines for the terminal: what was read, dropped and written."""
     for source in manifest["sources"]:
         dropped = ", ".join(f"{count} {_REASONS[reason]}" for reason, count in source["dropped"].items())
         yield (
             f"read {source['documents']} documents, {source['lines']} lines, {source['characters'] / 1e6:.2f} M "
             f"characters from {source['source'].split('#')[0]}; dropped {dropped or 'nothing'}"
         )
-    # Tokens of the text as well as its words: rows of "google_segment_pairs" leave some of both out.
+    # Tokens of the text, not of the rows: "google_segment_pairs" drops some.
     words, tokens = (sum(source[name] for source in manifest["sources"]) for name in ("words", "tokens"))
     written = sum(split["pieces"] for split in manifest["splits"].values())
     yield (
@@ -81,11 +81,11 @@ def lines(manifest: dict[str, Any]) -> Iterator[str]:
 
 
 def _source_summary(source: str, number: int, summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """What was read from one source, and what of it was dropped and why."""
+    """Counts of what was read from one source, and of what was dropped by reason."""
     of_source = [summary for summary in summaries if summary["source"] == number]
     counted = {name: sum(summary[name] for summary in of_source) for name in _COUNTED}
     if not counted["documents"]:
-        raise InputError(f"config.data.sources: {source} holds no text. Take it out.")
+        raise InputError(f"config.data.sources: {source} holds no text. Remove it.")
     dropped = sum((Counter(summary["dropped"]) for summary in of_source), Counter())
     return {"source": source, **counted, "dropped": dict(sorted(dropped.items()))}
 

@@ -1,4 +1,4 @@
-"""In which order rows are read, and from which source how often: arithmetic, without a buffer and without state.
+"""The order in which rows are read, and how often those of each source: arithmetic, without buffer or state.
 
 An epoch's order is a permutation that is computed index by index, so that starting anywhere costs the same.
 """
@@ -12,20 +12,20 @@ import numpy as np
 
 from electra_jax.errors import InputError
 
-_ROUNDS = 6  # Four already make a good permutation (Luby and Rackoff 1988); small domains like some more.
+_ROUNDS = 6  # Four already make a good permutation (Luby and Rackoff 1988); small domains need a few more.
 
 
 def proportions(rows_per_source: Sequence[int], weights: Sequence[float], temperature: float) -> list[int]:
     """Returns how many rows of each source are read in an epoch.
 
-    A row of the epoch is of source i with probability proportional to weight_i · rows_i^(1 / temperature). An epoch has
-    as many rows as the sources that take part have together, so that equal weights at temperature 1 read each row
+    A row of the epoch is from source i with probability proportional to weight_i · rows_i^(1 / temperature). An epoch
+    has as many rows as the sources that take part have together, so that equal weights at temperature 1 read each row
     once. XLM-R's alpha (Conneau et al. 2020) is 1 / temperature.
 
     Args:
       rows_per_source: rows that each source has.
       weights: one for each source; a source of weight 0 is left out.
-      temperature: above 1, small sources are read more often than their size says; below 1, less often.
+      temperature: above 1, small sources are read more often than in proportion to their size; below 1, less often.
 
     Returns:
       Counts, at least 1 for each source that takes part and 0 for the others; fractions go to the largest remainders.
@@ -74,9 +74,9 @@ class Mixture:
     times more often than another.
 
     Attributes:
-      sources: which rows of the split are of each source.
+      sources: range of the split's rows from each source.
       counts: rows of each source in an epoch; see `proportions`.
-      seed: of the order, not negative.
+      seed: seed of the order, not negative.
     """
 
     sources: tuple[range, ...]
@@ -84,7 +84,7 @@ class Mixture:
     seed: int
 
     def rows(self, positions: np.ndarray) -> np.ndarray:
-        """Returns which row of the split is read at each position (int [n], not negative) of the stream, int64 [n]."""
+        """Returns the split's row that is read at each position (int [n], not negative) of the stream, int64 [n]."""
         size = sum(self.counts)
         within = row_indices(positions, size, self.seed)
         of_source = np.searchsorted(np.cumsum(self.counts), within, side="right")
@@ -101,18 +101,18 @@ class Mixture:
 
     @functools.cached_property
     def _columns(self) -> np.ndarray:
-        """int64 [3, sources]: first row, number of rows, and count of each source."""
+        """First row, number of rows, and count of each source, int64 [3, sources]."""
         return np.array([[rows.start for rows in self.sources], list(map(len, self.sources)), self.counts], np.int64)
 
     @functools.cached_property
     def _keys(self) -> np.ndarray:
-        """uint64 [rounds, sources]."""
+        """Keys of the sources' permutations, uint64 [rounds, sources]."""
         seeds = [np.random.SeedSequence(self.seed, spawn_key=(number,)) for number in range(len(self.sources))]
         return np.stack([seed.generate_state(_ROUNDS, np.uint64) for seed in seeds], axis=1)
 
 
 def row_indices(positions: np.ndarray, num_rows: int, seed: int) -> np.ndarray:
-    """Returns which of `num_rows` rows is read at each position of the endless stream, int64 of the same shape.
+    """Returns the row, of `num_rows`, that is read at each position of the endless stream, int64 of the same shape.
 
     Position p belongs to epoch p // num_rows; within an epoch the rows are a permutation keyed by (seed, epoch).
     """
@@ -133,7 +133,7 @@ def _permute(values: np.ndarray, sizes: np.ndarray | int, keys: np.ndarray) -> n
 
     Args:
       values: what to map, int [n].
-      sizes: of the domain, below which the values are; one, or int [n].
+      sizes: size of the domain, above all values; one, or int [n].
       keys: uint64 [rounds, 1] for one permutation of all values, or [rounds, n].
     """
     sizes = np.broadcast_to(np.asarray(sizes, np.uint64), values.shape)

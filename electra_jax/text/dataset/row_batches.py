@@ -1,7 +1,7 @@
 """Global batches of rows as a pure function of (seed, batch number).
 
 There is no shuffle buffer, so that starting at any batch costs the same, and any number of processes reads the same
-global batches. `mixture.py` says which rows they are.
+global batches. `mixture.py` chooses their rows.
 """
 
 import types
@@ -15,8 +15,8 @@ from electra_jax.text.dataset.dataset import Split
 from electra_jax.text.dataset.mixture import Mixture, proportions, row_indices
 
 _EVALUATION_SEED = 0
-# Rows gathered together: numpy takes hardly longer for a thousand than for one, and the disk or the object storage is
-# asked for all of them at once.
+# Rows read together: numpy takes hardly longer for a thousand than for one, and disk or object storage gets one request
+# for all of them.
 _GATHERED_ROWS = 1024
 _GATHERED_BATCHES = 256
 _PREFETCHED_GATHERINGS = 2
@@ -35,21 +35,21 @@ def training_batches(
 ) -> Iterator[np.ndarray]:
     """Returns an endless iterator over this process's part of the global batches start, start + 1, …
 
-    With equal weights and temperature 1 every row comes exactly once an epoch, in another order each epoch; see
+    With equal weights and temperature 1 every row is read exactly once an epoch, in another order each epoch; see
     `mixture.py` for the rest. A batch may reach from one epoch into the next.
 
     Args:
       split: the rows.
       batch_size: rows in a global batch.
-      seed: of the order, not negative.
+      seed: seed of the order, not negative.
       start: number of the first global batch.
       process_index: which contiguous part of each batch this process reads.
-      process_count: into how many parts a batch is cut.
-      weights: one for each source of the split; equal ones unless given.
-      temperature: of the mixture of sources.
+      process_count: number of processes that share a batch.
+      weights: one for each source of the split; equal by default.
+      temperature: temperature of the mixture of sources.
 
     Returns:
-      Iterator of int32 [batch_size / process_count, length]. It raises InputError at a row that is damaged.
+      Iterator of int32 [batch_size / process_count, length]. It raises InputError at a damaged row.
 
     Raises:
       InputError: `batch_size` is not divisible by `process_count`, or bad weights or temperature.
@@ -82,7 +82,7 @@ def training_batches(
             try:
                 gathered = next(holder[0])
             except tensorflow.errors.OpError:
-                # TensorFlow makes an error of its own of what was raised in its thread.
+                # TensorFlow replaces what was raised in its thread by an error of its own.
                 if failures:
                     raise failures[0] from None
                 raise
@@ -96,7 +96,7 @@ def training_batches(
     numbers = tensorflow.data.Dataset.range(start, np.iinfo(np.int64).max, together)
     holder = [numbers.map(load).prefetch(_PREFETCHED_GATHERINGS).with_options(options).as_numpy_iterator()]
     generator = batches()
-    # Let go before the interpreter shuts down. Otherwise the program may hang at its end: TensorFlow waits for its
+    # Released before the interpreter shuts down. Otherwise the program may hang at exit: TensorFlow waits for its
     # thread, which waits to call Python once more.
     weakref.finalize(generator, holder.clear)
     return generator
@@ -110,10 +110,10 @@ def evaluation_batches(
     Args:
       split: the rows.
       batch_size: rows in a global batch.
-      max_rows: how many rows to read; all when there are fewer.
-      pad_id: fills the last batch up with rows of nothing but padding.
+      max_rows: number of rows to read; all if there are fewer.
+      pad_id: fills the last batch up with rows of padding.
       process_index: which contiguous part of each batch this process reads.
-      process_count: into how many parts a batch is cut; every process sees the same number of batches.
+      process_count: number of processes that share a batch; all see the same number of batches.
 
     Yields:
       int32 [batch_size / process_count, length].
@@ -140,8 +140,8 @@ def _part(batch_size: int, process_index: int, process_count: int) -> slice:
 
 
 def tensorflow_without_devices() -> types.ModuleType:
-    """TensorFlow, kept away from the accelerators, which belong to JAX."""
-    import tensorflow  # Here, because it takes seconds, which those who only evaluate or predict need not pay.
+    """Returns TensorFlow with the accelerators hidden from it, because they belong to JAX."""
+    import tensorflow  # Imported here: it takes seconds, and evaluation and prediction do not need it.
 
     for kind in ("GPU", "TPU"):
         tensorflow.config.set_visible_devices([], kind)

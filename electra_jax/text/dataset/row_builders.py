@@ -1,8 +1,8 @@
-"""Documents as rows of fixed length, in one of two kinds; every token of a document is kept.
+"""Documents as rows of fixed length, of one of two kinds; every token of a document is kept.
 
 Segment pairs: each row holds one or two segments of one document, as ELECTRA is trained on. After
-build_pretraining_dataset.py of google-research/electra, without its losses: there, whatever does not fit a row
-is thrown away, and a short sentence may jump over those before it.
+build_pretraining_dataset.py of google-research/electra, but without losses: there, whatever does not fit a row
+is dropped, and a short sentence may move ahead of those before it.
 
 Packed: each row holds as many documents as fit, each between its own [CLS] and [SEP].
 """
@@ -15,7 +15,7 @@ import numpy as np
 SHORTEST_ROW = 5
 # [CLS] and [SEP] of a packed piece.
 _MARKS = 2
-# Tokens in a piece that is cut for packing's sake; shorter ones have too little context to learn from.
+# Fewest tokens in a piece that is split for packing; shorter ones have too little context to learn from.
 _SMALLEST_PIECE = 8
 # Pieces packed together.
 _WINDOW = 16_384
@@ -40,7 +40,7 @@ def segment_pairs(
 
     Args:
       ids_N: int32 piece ids of the whole document.
-      line_lengths: int64, how many of them each line (a sentence, a verse, a paragraph) has; may be 0.
+      line_lengths: int64, number of ids of each line (a sentence, a verse, a paragraph); may be 0.
       length: positions in a row, at least 5.
       cls_id: opens a row.
       sep_id: ends a segment.
@@ -79,13 +79,13 @@ def segment_pairs(
 
 
 def _cut_pair(line_ends: list[int], start: int, target: int, rng: np.random.Generator) -> tuple[int, int]:
-    """Where the segments of a row that begins at `start` end; equal if there is no second one."""
+    """Returns where the segments of a row that begins at `start` end; equal if there is no second one."""
     alone = start + target - 2  # Where a row of one segment ends.
     first_target = start + (target - 3) // 2
     middle = line_ends[bisect_right(line_ends, start)]
     if middle < first_target:
         crossing = bisect_left(line_ends, first_target)
-        # Half of the lines that cross the middle go before it, half behind.
+        # Half of the lines that cross the middle go before it, half after.
         if crossing == len(line_ends) or rng.random() < 0.5:
             middle = line_ends[min(crossing, len(line_ends) - 1)]
         else:
@@ -96,11 +96,11 @@ def _cut_pair(line_ends: list[int], start: int, target: int, rng: np.random.Gene
 
 
 class Packer:
-    """Puts documents together in rows: `[CLS] tokens [SEP] [CLS] tokens [SEP] …`, padded.
+    """Packs documents into rows: `[CLS] tokens [SEP] [CLS] tokens [SEP] …`, padded.
 
     A document that is longer than a row is cut into full rows and a rest. Documents and rests are the pieces, gathered
     until there are 16,384 and then packed: the longest first, each into the fullest row that has room for it (best-fit
-    decreasing). That leaves gaps only where short pieces are wanting, for example if all documents fill three fifths
+    decreasing). That leaves gaps only where short pieces are lacking, for example if all documents fill three fifths
     of a row. The emptiest rows are then taken apart to fill the gaps of the others, their pieces cut to size. A cut
     costs two marks and some context, so no piece of fewer than 8 tokens is cut off, and smaller gaps stay padding.
     What is left over waits for the next pieces; only `finish` writes a row that is not full.
@@ -138,7 +138,7 @@ class Packer:
         if len(ids_N) > body:
             full, rest = divmod(len(ids_N), body)
             if 0 < rest < self._smallest:
-                # The last full row gives up tokens for the rest's sake.
+                # The last full row gives some of its tokens to the rest.
                 end = len(ids_N) - self._smallest
                 self._pieces.append(np.array(ids_N[(full - 1) * body : end], np.int32))
                 full -= 1
@@ -147,14 +147,14 @@ class Packer:
             rows_RxL = self._full_rows(ids_N[: full * body])
             ids_N = ids_N[end:]
         if len(ids_N):
-            # A copy: a view would keep all that the ids were cut from.
+            # A copy: a view would keep the array that it is cut from.
             self._pieces.append(np.array(ids_N, np.int32))
         if len(self._pieces) < _WINDOW:
             return rows_RxL
         return np.concatenate([rows_RxL, self._pack(finishing=False)])
 
     def finish(self) -> np.ndarray:
-        """Returns the rows of all that waits, int32 [rows, length]."""
+        """Returns the rows of all waiting pieces, int32 [rows, length]."""
         return self._pack(finishing=True)
 
     def _full_rows(self, ids: np.ndarray) -> np.ndarray:
@@ -184,10 +184,10 @@ class Packer:
         return rows_RxL
 
     def _best_fit(self) -> tuple[list[list[np.ndarray]], list[tuple[int, list[np.ndarray]]]]:
-        """Packs the waiting pieces whole.
+        """Packs the waiting pieces without splitting them.
 
         Returns:
-          The rows that are full as far as it goes, and the others, each with its room, those with the most room first.
+          The rows that are full or nearly so, and the others, each with its room, those with the most room first.
         """
         with_room: list[list[list[np.ndarray]]] = [[] for _ in range(self._length + 1)]
         open_rooms = 0  # Bit n is set if rows with room for n positions are open.
@@ -216,7 +216,7 @@ class Packer:
           loose: rows with their room, those with the most room first.
 
         Returns:
-          The rows that are full now, and pieces that are left over, fewer than fill a row.
+          The rows that are full now, and the pieces left over, fewer than fill a row.
         """
         rows = []
         material: list[np.ndarray] = []  # The longest piece is last.

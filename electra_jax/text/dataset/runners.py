@@ -1,6 +1,6 @@
-"""Runs one stage of a preparation over its units: in this process, in a pool of local ones, or on Apache Beam.
+"""Runs one stage of a preparation over its units: in this process, in a pool of local processes, or on Apache Beam.
 
-All three call the same function on the same units, and a unit's files are the only result.
+All three call the same function on the same units, whose files are the only result.
 """
 
 import concurrent.futures
@@ -30,10 +30,10 @@ _SECONDS_BETWEEN_LOOKS = 0.2
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """Where the units are worked on.
+    """Where units are processed.
 
     Attributes:
-      workers: local processes; 0 for as many as this one may use cores.
+      workers: local processes; 0 for one for each available core.
       beam: the name of a Beam runner, such as "DirectRunner"; empty for local processes.
       beam_options: Beam's own command-line flags, such as "--project=…".
     """
@@ -43,14 +43,14 @@ class Runner:
     beam_options: tuple[str, ...] = ()
 
     def run(self, verb: str, task: Task, settings: Settings, todo: Sequence[Unit], line: ProgressLine) -> None:
-        """Runs a task on each unit; those that succeed stay done.
+        """Runs a task on each unit; those that succeed need not be repeated.
 
         Args:
-          verb: what the progress line says is going on.
+          verb: label of the progress line.
           task: the work on one unit.
-          settings: passed to it.
+          settings: passed to the task.
           todo: the units.
-          line: shows how far it is.
+          line: shows progress.
 
         Raises:
           InputError: some units failed; every reason is in the message.
@@ -66,18 +66,18 @@ class Runner:
             faults = [stages.attempt(task, settings, unit, progress.read) for unit in todo]
         else:
             faults = _run_in_pool(workers, task, settings, todo, _Progress(verb, total, line))
-        # The same fault, a full disk say, is told once.
+        # The same fault, such as a full disk, is reported once.
         if faults := list(dict.fromkeys(filter(None, faults))):
             raise InputError("\n".join(faults))
 
 
 def _cores() -> int:
-    """Those this process may use, where the system says (macOS does not)."""
+    """Cores that this process may use; all of them where the system does not tell (macOS)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Progress:
-    """Turns bytes into a line: how far, how fast, how long still."""
+    """Progress line of bytes read: share, rate and time left."""
 
     def __init__(self, verb: str, total: int, line: ProgressLine) -> None:
         self._verb, self._total, self._line = verb, max(total, 1), line
@@ -89,7 +89,7 @@ class _Progress:
         self.show(self._done + count)
 
     def show(self, done: int) -> None:
-        """Shows how far the work is, given all bytes read so far."""
+        """Shows the progress, given all bytes read so far."""
         self._done = done
         seconds = max(time.monotonic() - self._started, 1e-3)
         left = duration(seconds * max(self._total - done, 0) / done) if done else "?"
@@ -100,7 +100,7 @@ class _Progress:
 
 
 def _run_in_pool(workers: int, task: Task, settings: Settings, todo: Sequence[Unit], progress: _Progress) -> list[str]:
-    # Started afresh, not forked: TensorFlow and JAX may be running threads here.
+    # Spawned, not forked: TensorFlow and JAX may be running threads here.
     context = multiprocessing.get_context("spawn")
     done = context.Value("q", 0)
     pool = concurrent.futures.ProcessPoolExecutor(workers, context, _start_worker, (done,))
@@ -113,15 +113,15 @@ def _run_in_pool(workers: int, task: Task, settings: Settings, todo: Sequence[Un
         return [future.result() for future in futures]
     except BrokenProcessPool as error:
         raise InputError(
-            f"A worker of {workers} was killed, most often for want of memory. Run the same command again, which goes "
-            f"on from here, perhaps with fewer --workers."
+            f"One of {workers} workers was killed, most often for lack of memory. Run the same command again, which "
+            f"continues from here, perhaps with fewer --workers."
         ) from error
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
-# The counter that the workers of a pool share, set once when a worker starts: it can be inherited by a process, and not
-# be sent along with a unit.
+# The counter that the workers of a pool share, set once when a worker starts: a process can inherit it, a unit cannot
+# carry it.
 _counter: list["Synchronized[int]"] = []
 
 
@@ -132,7 +132,7 @@ def _start_worker(done: "Synchronized[int]") -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, however it went."""
+    """Ends this process when its parent is gone, however that ended."""
     parent = multiprocessing.parent_process()
     assert parent is not None  # A worker always has one.
     multiprocessing.connection.wait([parent.sentinel])
@@ -172,7 +172,7 @@ def _run_on_beam(runner: Runner, task: Task, settings: Settings, todo: Sequence[
 
 
 def _work_on_beam(unit: Unit, task: Task, settings: Settings) -> None:
-    """Failures are left as files: an exception would make Beam repeat the work, and then hide the reason in its log."""
+    """Writes failures to files: an exception would make Beam repeat the work, and then hide the reason in its log."""
     if fault := stages.attempt(task, settings, unit, _unread):
         storage.write(storage.join(settings.directory, WORK, "faults", f"{unit.number:05d}.txt"), fault.encode())
 

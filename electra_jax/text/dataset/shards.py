@@ -21,17 +21,17 @@ _ROWS_WRITTEN_AT_ONCE = 4096
 
 
 def token_dtype(vocabulary_size: int) -> np.dtype:
-    """The type that token ids have on disk."""
+    """Type of token ids on disk."""
     return np.dtype("<u2" if vocabulary_size <= 1 << 16 else "<u4")
 
 
 def record_dtype(dtype: np.dtype, length: int) -> np.dtype:
-    """A row as it is on disk, with its checksum."""
+    """Type of a row on disk, with its checksum."""
     return np.dtype([("tokens", dtype, (length,)), ("crc32", "<u4")])
 
 
 def checksums(records: np.ndarray) -> np.ndarray:
-    """Returns the CRC-32 that the tokens of each record (`record_dtype` [n], contiguous) have, uint32 [n]."""
+    """Returns the CRC-32 of the tokens of each record (`record_dtype` [n], contiguous), uint32 [n]."""
     size = records.dtype.itemsize
     stored, width = records.view(np.uint8).data, size - 4
     found = (zlib.crc32(stored[start : start + width]) for start in range(0, len(stored), size))
@@ -39,13 +39,13 @@ def checksums(records: np.ndarray) -> np.ndarray:
 
 
 class ShardWriter(contextlib.AbstractContextManager):
-    """Writes one shard in constant memory, counting and hashing on the way; a context.
+    """Context manager that writes one shard in constant memory, with its counts and its hash.
 
-    The file appears whole at the end of the block. There is none when no row was added or the block raised.
+    The complete file appears at the end of the block. There is none if no row was added or the block raised.
 
     Attributes:
-      path: of the file.
-      num_rows, num_tokens: written so far; padding is not counted.
+      path: path of the file.
+      num_rows, num_tokens: rows and tokens written so far; padding is not counted.
       unigram_counts: int64 [vocabulary], how often each non-special token was written.
     """
 
@@ -70,7 +70,7 @@ class ShardWriter(contextlib.AbstractContextManager):
             self._flush()
 
     def summary(self) -> dict[str, Any]:
-        """What the manifest says of this shard once the block has ended: file, rows, tokens, sha256."""
+        """Manifest entry of this shard once the block has ended: file, rows, tokens, sha256."""
         name = self.path.rpartition("/")[2]
         return dict(file=name, rows=self.num_rows, tokens=self.num_tokens, sha256=self._hash.hexdigest())
 
@@ -86,10 +86,10 @@ class ShardWriter(contextlib.AbstractContextManager):
 
     def _flush(self) -> None:
         waiting, self._waiting, self._num_waiting = self._waiting, [], 0
-        whole = np.concatenate(waiting) if waiting else np.empty((0, 0), np.int32)
-        # In equal pieces, however many rows came at once.
-        for start in range(0, len(whole), _ROWS_WRITTEN_AT_ONCE):
-            rows = whole[start : start + _ROWS_WRITTEN_AT_ONCE]
+        added = np.concatenate(waiting) if waiting else np.empty((0, 0), np.int32)
+        # In equal parts, however many rows were added at once.
+        for start in range(0, len(added), _ROWS_WRITTEN_AT_ONCE):
+            rows = added[start : start + _ROWS_WRITTEN_AT_ONCE]
             counts = np.bincount(rows.ravel(), minlength=len(self.unigram_counts))
             self.num_rows += len(rows)
             self.num_tokens += int(rows.size - counts[self._pad_id])

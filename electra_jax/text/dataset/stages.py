@@ -1,7 +1,7 @@
-"""What one worker does with one unit of text; pure functions of the unit and the files that earlier stages left.
+"""The work of one worker on one unit of text: pure functions of the unit and the files of earlier stages.
 
-Whatever a unit's result is made of appears whole or not at all, its summary last, so that any number of workers may be
-killed at any time, and a second one that repeats the work writes the same bytes.
+Each file of a unit's result appears complete or not at all, its summary last, so that workers may be killed at any
+time, and one that repeats the work writes the same bytes.
 """
 
 import contextlib
@@ -41,9 +41,9 @@ _EXAMPLES = 3  # Rows of each split of a unit that are kept to be shown.
 
 
 def scan(settings: Settings, unit: Unit, read: Read) -> None:
-    """Reads a unit for the first time: what its documents' texts hash to, and a sample of them for the tokenizer.
+    """Reads a unit for the first time: hashes of its documents, and a sample of them for the tokenizer.
 
-    Leaves work/hashes-N.npy (uint64 [documents, 2]) and, if a tokenizer is to be trained, work/sample-N.txt.
+    Writes work/hashes-N.npy (uint64 [documents, 2]) and, if a tokenizer is to be trained, work/sample-N.txt.
     """
     digests = bytearray()
     sample: list[str] = []
@@ -64,17 +64,17 @@ def scan(settings: Settings, unit: Unit, read: Read) -> None:
 
 
 def scan_path(settings: Settings, unit: Unit) -> str:
-    """The file that says that a unit was scanned."""
+    """The file whose presence means that a unit was scanned."""
     return settings.work("hashes", unit.number, "npy")
 
 
 def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
-    """Turns a unit into shards of rows: train-N.bin and heldout-N.bin; a split that gets no row has no file.
+    """Turns a unit into shards of rows: train-N.bin and heldout-N.bin; a split without rows has no file.
 
-    Leaves work/counts-N.npy (int64 [splits, vocabulary], non-special tokens) and work/rows-N.json (see `_summary`).
+    Writes work/counts-N.npy (int64 [splits, vocabulary], non-special tokens) and work/rows-N.json (see `_summary`).
 
     Raises:
-      InputError: the text cannot be read, or is not what it was when it was scanned.
+      InputError: the text cannot be read, or has changed since it was scanned.
     """
     pieces = _tokenizer(settings.directory, storage.read(settings.tokenizer_mark))
     kept = _Kept(settings, unit)
@@ -100,12 +100,12 @@ def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
 
 
 def rows_path(settings: Settings, unit: Unit) -> str:
-    """The file that says that a unit's rows are written."""
+    """The file whose presence means that a unit's rows are written."""
     return settings.work("rows", unit.number, "json")
 
 
 def attempt(task: Task, settings: Settings, unit: Unit, read: Read) -> str:
-    """Runs a task; returns what the user must know when it fails, or "" when it does not."""
+    """Runs a task; returns a message for the user if it fails, else ""."""
     try:
         task(settings, unit, read)
     except InputError as error:
@@ -116,18 +116,21 @@ def attempt(task: Task, settings: Settings, unit: Unit, read: Read) -> str:
 
 
 def storage_fault(directory: str, error: OSError) -> str:
-    """Why a dataset cannot be written, and what mends it."""
+    """Message on why a dataset cannot be written, with the fix."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        reason = "the disk is full; free some space and run the same command again, which goes on from here"
+        reason = "the disk is full; free some space"
     else:
-        said = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
-        reason = f"{said}; mend it and run the same command again, which goes on from here"
-    return f"config.data.directory: cannot write {directory}: {reason}."
+        cause = f"{error.strerror}: {error.filename}" if error.filename else error.strerror or str(error)
+        reason = f"{cause}; fix it"
+    return (
+        f"config.data.directory: cannot write {directory}: {reason} and run the same command again, which continues "
+        "from here."
+    )
 
 
 @functools.lru_cache(maxsize=1)
 def _tokenizer(directory: str, sha256: bytes) -> Tokenizer:
-    """The dataset's tokenizer, opened once in a process; the hash tells one from another that lay there before."""
+    """The dataset's tokenizer, opened once in a process; the hash tells it from an earlier one at the same path."""
     found = tokenizer.load(storage.join(directory, "tokenizer"))
     if found.sha256 != sha256.decode():
         raise InputError(f"{directory}/tokenizer changed while the dataset was being made; run again with --overwrite.")
@@ -154,14 +157,14 @@ def _chunks(documents: Iterable[tuple[Document, bool]]) -> Iterator[list[tuple[D
 
 @dataclasses.dataclass
 class _Kept:
-    """Reads a unit, drops what the filters drop, and keeps the books of both."""
+    """The documents of a unit that the filters keep, with counts of what was read and dropped."""
 
     settings: Settings
     unit: Unit
     documents_read: int = 0
     lines: int = 0
     characters: int = 0
-    # Of documents that are kept, whatever becomes of them in rows:
+    # Of documents that are kept, also of text that rows then drop:
     words: int = 0  # Separated by blanks.
     tokens: int = 0  # Without the special ones of rows.
     dropped: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -189,7 +192,7 @@ class _Kept:
             raise self._changed()
 
     def is_known(self, tokens: np.ndarray, unknown_id: int) -> bool:
-        """Whether a document has few enough unknown tokens; counts those that have not."""
+        """Whether a document has few enough unknown tokens; counts those that have too many."""
         largest = self.settings.data.filters.largest_unknown_share
         if largest < 1 and np.count_nonzero(tokens == unknown_id) > largest * len(tokens):
             self.dropped["unknown"] += 1
@@ -202,7 +205,7 @@ class _Kept:
         self.tokens += len(tokens)
 
     def summary(self) -> dict[str, Any]:
-        """What rows-N.json says of the text."""
+        """Counts of the text for rows-N.json."""
         counted = dict(
             documents=self.documents_read,
             lines=self.lines,
@@ -213,7 +216,7 @@ class _Kept:
         return {"source": self.unit.source, **counted, "dropped": dict(self.dropped)}
 
     def _scanned(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """What the scan saw: hashes as big-endian uint64 [documents, 2], and which documents are copies."""
+        """Results of the scan: hashes as big-endian uint64 [documents, 2], and which documents are copies."""
         if not self.settings.data.filters.drop_copies:
             return None
         digests = filters.load(scan_path(self.settings, self.unit)).astype(">u8")
@@ -222,8 +225,8 @@ class _Kept:
     def _changed(self) -> InputError:
         places = sorted({piece.place for piece in self.unit.pieces})
         return InputError(
-            f"config.data.sources: {', '.join(places[:3])} changed while the dataset was being made. Leave the text "
-            "alone and prepare it again with --overwrite."
+            f"config.data.sources: {', '.join(places[:3])} changed while the dataset was being made. Keep the text "
+            "unchanged and prepare it again with --overwrite."
         )
 
 
@@ -305,7 +308,7 @@ class _Split(contextlib.AbstractContextManager):
         self._writer.add(rows)
 
     def summary(self) -> dict[str, Any]:
-        """What rows-N.json says of this split."""
+        """Entry of this split in rows-N.json."""
         return self._writer.summary() | {
             "documents": self._documents,
             "lengths": self._lengths.tolist(),

@@ -1,7 +1,7 @@
-"""What a preparation will do, decided before any of it: settings, and the units of text that a worker takes at once.
+"""The plan of a preparation: its settings, and the units of text that a worker processes at a time.
 
-Follows from the config and the sizes of the sources alone, and never from the machine: the number of workers, where
-they run and how often they were interrupted leave no trace in the dataset.
+A function of the config and the sizes of the sources alone, not of the machine: the number of workers, where they run
+and how often they were interrupted do not affect the dataset.
 """
 
 import dataclasses
@@ -15,28 +15,28 @@ from electra_jax.config.pretraining import DataConfig
 from electra_jax.text.sources import text_sources
 from electra_jax.text.sources.text_sources import Piece
 
-WORK = "work"  # The folder inside a dataset's directory that is there while it is being made.
+WORK = "work"  # The folder of intermediate files in an unfinished dataset's directory.
 
 # Text in a unit: enough units to keep many workers busy to the end, few enough that files and start-ups do not count.
 _SMALLEST_UNIT_BYTES = 8 << 20
 _LARGEST_UNIT_BYTES = 128 << 20
 _UNITS = 256
 
-# No row follows from these.
+# Fields that do not affect rows.
 _FREE_FIELDS = ("directory", "download_cache", "mixture_temperature")
-# A tokenizer that is read from a file brings these along.
+# Fields that a tokenizer's file determines.
 _TRAINING_FIELDS = ("kind", "vocabulary_size", "character_coverage")
 
 
 @dataclasses.dataclass(frozen=True)
 class Settings:
-    """What every worker must know.
+    """Settings of a preparation, the same for every worker.
 
     Attributes:
       directory: where the dataset is made.
       download_cache: where packages are.
       data: `config.data`.
-      sample_fractions: of each source, the share of documents that the tokenizer is trained on; empty when it is not.
+      sample_fractions: share of each source's documents that the tokenizer is trained on; empty if it is not trained.
     """
 
     directory: str
@@ -45,12 +45,12 @@ class Settings:
     sample_fractions: tuple[float, ...]
 
     def work(self, kind: str, number: int, suffix: str) -> str:
-        """The path of an intermediate file of one unit."""
+        """Path of an intermediate file of one unit."""
         return storage.join(self.directory, WORK, f"{kind}-{number:05d}.{suffix}")
 
     @property
     def tokenizer_mark(self) -> str:
-        """The file that says that the dataset's tokenizer is there, and holds its hash."""
+        """The file whose presence means that the dataset's tokenizer is complete; it holds its hash."""
         return storage.join(self.directory, WORK, "tokenizer.sha256")
 
     @property
@@ -61,7 +61,7 @@ class Settings:
 
 @dataclasses.dataclass(frozen=True)
 class Unit:
-    """Text of one source that one worker reads and writes at once.
+    """Text of one source that one worker processes at a time.
 
     Attributes:
       number: from 0, in the order of the sources; files of the dataset carry it.
@@ -80,7 +80,7 @@ class Unit:
 
 
 def row_fields(data: DataConfig) -> dict[str, Any]:
-    """The fields of `config.data` that the rows follow from, in types that JSON knows."""
+    """The fields of `config.data` that determine the rows, in types that JSON knows."""
     fields = json.loads(json.dumps(schema.as_tree(data)))
     for name in _FREE_FIELDS:
         fields.pop(name, None)
@@ -92,12 +92,12 @@ def row_fields(data: DataConfig) -> dict[str, Any]:
 
 
 def fingerprint(data: DataConfig) -> str:
-    """SHA-256 of the fields that the rows follow from, in hexadecimal."""
+    """SHA-256 of the fields that determine the rows, in hexadecimal."""
     return nested.fingerprint(row_fields(data))
 
 
 def make_units(data: DataConfig) -> list[Unit]:
-    """Deals the sources out into units of a few megabytes to a hundred, the same ones on every machine.
+    """Splits the sources into units of about 8 to 128 MiB, the same ones on every machine.
 
     Raises:
       InputError: a source cannot be listed, or holds nothing.
@@ -126,7 +126,7 @@ def _grouped(pieces: Iterable[Piece], unit_bytes: int) -> Iterable[list[Piece]]:
 
 
 def to_json(units: Iterable[Unit], data: DataConfig) -> dict[str, Any]:
-    """What work/plan.json says."""
+    """Content of work/plan.json."""
     return {
         "data_fingerprint": fingerprint(data),
         "config": row_fields(data),
@@ -135,7 +135,7 @@ def to_json(units: Iterable[Unit], data: DataConfig) -> dict[str, Any]:
 
 
 def text_problems(data: DataConfig) -> list[str]:
-    """The problems with what `config.data` reads, which need not be there any more once a dataset is made."""
+    """Problems with the files that `config.data` names, which need not exist once a dataset is made."""
     return text_sources.problems(data.sources) + _tokenizer_source_problems(data.tokenizer.source)
 
 

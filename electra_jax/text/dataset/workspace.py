@@ -1,4 +1,4 @@
-"""The directory in which a dataset is being made: who may write there, what is left of an earlier attempt."""
+"""The directory of a dataset in preparation: its lock, its plan, and what an earlier attempt left."""
 
 import contextlib
 import fcntl
@@ -19,27 +19,27 @@ _LOCK = "lock"
 
 
 def check(directory: str, overwrite: bool) -> None:
-    """Refuses a directory that holds something else, or a finished dataset unless it may be overwritten."""
+    """Raises InputError if a directory holds something else, or a finished dataset that may not be overwritten."""
     found = storage.names(directory)
     if datasets.MANIFEST in found and not overwrite:
         raise InputError(
-            f"config.data.directory: {directory} already holds a dataset; add --overwrite to make it anew, or choose "
+            f"config.data.directory: {directory} already holds a dataset; add --overwrite to make it again, or choose "
             "another --config.data.directory=."
         )
-    ours = datasets.MANIFEST in found or WORK in found
-    if (found and not ours) or (storage.exists(directory) and not found and not storage.is_directory(directory)):
+    is_dataset = datasets.MANIFEST in found or WORK in found
+    if (found and not is_dataset) or (storage.exists(directory) and not found and not storage.is_directory(directory)):
         raise InputError(
-            f"config.data.directory: {directory} already holds something that is no dataset, and is never overwritten; "
-            "choose another --config.data.directory=."
+            f"config.data.directory: {directory} already holds something that is not a dataset, and is never "
+            "overwritten; choose another --config.data.directory=."
         )
 
 
 @contextlib.contextmanager
 def locked(directory: str) -> Iterator[None]:
-    """Keeps a second preparation out of a local directory; the lock goes with the process, however it ends.
+    """Locks a local directory against a second preparation; the lock is released with the process, however it ends.
 
-    On object storage there is none: two preparations of one config write the same bytes there, and one of another
-    config is turned away by the plan.
+    Object storage has no lock: two preparations of one config write the same bytes there, and one of another config is
+    refused because of the plan.
     """
     if storage.is_remote(directory):
         yield
@@ -68,7 +68,7 @@ def locked(directory: str) -> Iterator[None]:
 
 
 def clear(directory: str) -> None:
-    """Deletes a dataset, the manifest first, so that half of it is never taken for a whole one."""
+    """Deletes a dataset, the manifest first, so that a part of it is never taken for a complete one."""
     storage.remove(storage.join(directory, datasets.MANIFEST))
     for name in storage.names(directory):
         if name != WORK:
@@ -84,18 +84,18 @@ def clear_work(directory: str) -> None:
 
 
 def begin(data: DataConfig, todo: Sequence[Unit], line: ProgressLine) -> None:
-    """Writes the plan, or checks that the one that is there says the same."""
+    """Writes the plan, or checks that an existing one is equal."""
     for folder in ("", WORK, "tokenizer"):
         place = storage.join(data.directory, folder) if folder else data.directory
         for name in storage.names(place):
             if name.startswith("."):  # Half-written by a process that was killed.
                 storage.remove(storage.join(place, name))
     path = storage.join(data.directory, WORK, "plan.json")
-    ours = json.loads(json.dumps(units.to_json(todo, data)))
+    plan = json.loads(json.dumps(units.to_json(todo, data)))
     if storage.exists(path):
-        theirs = json.loads(storage.read(path))
-        if theirs["data_fingerprint"] != ours["data_fingerprint"]:
-            changes = "\n".join(differences(theirs["config"], ours["config"]))
+        existing = json.loads(storage.read(path))
+        if existing["data_fingerprint"] != plan["data_fingerprint"]:
+            changes = "\n".join(differences(existing["config"], plan["config"]))
             if any(name.startswith("rows-") for name in storage.names(storage.join(data.directory, WORK))):
                 raise MismatchError(
                     f"{data.directory} holds an unfinished dataset of another config:\n{changes}\n"
@@ -105,16 +105,16 @@ def begin(data: DataConfig, todo: Sequence[Unit], line: ProgressLine) -> None:
             line.print(f"{data.directory} was begun with another config and has no rows yet; starting over:")
             line.print(changes)
             clear(data.directory)
-        elif theirs["units"] != ours["units"]:
+        elif existing["units"] != plan["units"]:
             raise InputError(
                 f"config.data.sources: the text changed since {data.directory} was begun: "
-                f"{_first_change(theirs, ours)}. Put the old text back to "
-                "go on, or begin anew with: python -m electra_jax.prepare --overwrite"
+                f"{_first_change(existing, plan)}. Restore the old text to "
+                "continue, or start again with: python -m electra_jax.prepare --overwrite"
             )
         else:
-            line.print(f"going on with what is finished in {data.directory}")
+            line.print(f"continuing with what is finished in {data.directory}")
             return
-    storage.write(path, json.dumps(ours, ensure_ascii=False).encode())
+    storage.write(path, json.dumps(plan, ensure_ascii=False).encode())
 
 
 def _first_change(before: dict[str, Any], after: dict[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Makes a dataset: plan → scan → copies, tokenizer → rows → manifest.
 
 Everything is written into the dataset's own directory, intermediate files into its work/ folder. Each file appears
-whole, so that a preparation that was killed goes on where it was; the manifest comes last, and then work/ goes.
+complete, so that a killed preparation continues where it was; the manifest is written last, and then work/ is deleted.
 """
 
 import json
@@ -25,19 +25,19 @@ from electra_jax.text.tokenizers import tokenizer, tokenizer_report
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.wording import duration
 
-# Compressed text as a multiple of its file, a guess that only decides how much is sampled for the tokenizer.
+# Compressed text as a multiple of its file, an estimate that only affects how much is sampled for the tokenizer.
 _COMPRESSION = 4
-_REPORTED_CHARACTERS = 2_000_000  # Of text that a new tokenizer is tried on.
+_REPORTED_CHARACTERS = 2_000_000  # Text that describes a new tokenizer.
 _TRAINING_OPTIONS = ("kind", "vocabulary_size", "lowercase", "strip_accents", "character_coverage")
 
 
 def ensure(data: DataConfig, line: ProgressLine, runner: Runner | None = None) -> tuple[Dataset, bool]:
-    """Opens `data.directory`, preparing it first when there is nothing; says whether it was prepared.
+    """Opens the dataset in `data.directory`, which is prepared first if it is missing; returns whether it was.
 
     Args:
       data: `config.data`.
-      line: receives lines of text that say what happens.
-      runner: where to prepare; local processes unless given.
+      line: receives progress messages.
+      runner: where to prepare; local processes by default.
 
     Raises:
       MismatchError: the directory holds a dataset made with other values, or with another tokenizer.
@@ -50,7 +50,7 @@ def ensure(data: DataConfig, line: ProgressLine, runner: Runner | None = None) -
         raise MismatchError(
             f"{data.directory} was prepared with another config:\n"
             + "\n".join(workspace.differences(dataset.manifest["config"], units.row_fields(data)))
-            + "\nChoose another --config.data.directory=, or make it anew: python -m electra_jax.prepare --overwrite"
+            + "\nChoose another --config.data.directory=, or make it again: python -m electra_jax.prepare --overwrite"
         )
     if data.tokenizer.source != "train" and storage.exists(data.tokenizer.source):
         given = _loaded_tokenizer(data)
@@ -58,7 +58,7 @@ def ensure(data: DataConfig, line: ProgressLine, runner: Runner | None = None) -
             raise MismatchError(
                 f"config.data.tokenizer.source: {data.tokenizer.source} is not the tokenizer that {data.directory} was "
                 f"prepared with (SHA-256 {given.sha256[:12]}… there, {dataset.tokenizer.sha256[:12]}… in the dataset). "
-                "Put the old file back, or choose another --config.data.directory=."
+                "Restore the old file, or choose another --config.data.directory=."
             )
     return dataset, False
 
@@ -68,14 +68,14 @@ def prepare(data: DataConfig, line: ProgressLine, runner: Runner | None = None, 
 
     Args:
       data: `config.data`.
-      line: receives lines of text that say what was read and made.
-      runner: where to work; local processes unless given.
-      overwrite: deletes a dataset that is there, finished or not.
+      line: receives messages on what was read and made.
+      runner: where to work; local processes by default.
+      overwrite: deletes an existing dataset, finished or not.
 
     Raises:
-      InputError: bad sources or fields, a directory that holds something or cannot be written, a full disk, another
-        preparation at work there, or too little text for both splits.
-      MismatchError: an unfinished dataset of another config is there.
+      InputError: bad sources or fields, a directory that holds something else or cannot be written, a full disk,
+        another preparation running there, or too little text for both splits.
+      MismatchError: the directory holds an unfinished dataset of another config.
     """
     runner = runner or Runner()
     if wrong := units.text_problems(data):
@@ -114,7 +114,7 @@ def _prepare(data: DataConfig, line: ProgressLine, runner: Runner) -> Dataset:
 
 
 def _unfinished(todo: Sequence[Unit], results: Sequence[str]) -> list[Unit]:
-    """The units whose result is not there yet."""
+    """Returns the units without a result."""
     if not results:
         return []
     there = set(storage.names(results[0].rpartition("/")[0]))
@@ -122,7 +122,7 @@ def _unfinished(todo: Sequence[Unit], results: Sequence[str]) -> list[Unit]:
 
 
 def _sample_fractions(data: DataConfig, todo: Sequence[Unit]) -> tuple[float, ...]:
-    """Of each source, the share of documents to train the tokenizer on: as much text of one source as of another."""
+    """Returns the share of each source's documents to train the tokenizer on: as much text from every source."""
     if data.tokenizer.source != "train":
         return ()
     share = tokenizer.SAMPLE_CHARACTERS / len(data.sources)
@@ -135,7 +135,7 @@ def _sample_fractions(data: DataConfig, todo: Sequence[Unit]) -> tuple[float, ..
 
 
 def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit], line: ProgressLine) -> Tokenizer:
-    """The dataset's tokenizer, trained or copied into it unless that was done before."""
+    """Returns the dataset's tokenizer, trained or copied into the dataset unless that was done before."""
     mark, folder = settings.tokenizer_mark, storage.join(data.directory, "tokenizer")
     if storage.exists(mark):
         return tokenizer.load(folder)
@@ -180,7 +180,7 @@ def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS)
 
 
 def _finish(data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer, line: ProgressLine) -> None:
-    """Adds up what the units left, writes the manifest, and removes work/."""
+    """Sums the units' results, writes the manifest, and removes work/."""
     built, counts = manifest.build(data, settings, todo, pieces)
     for text in manifest.lines(built):
         line.print(text)
@@ -189,12 +189,13 @@ def _finish(data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: 
         workspace.clear(data.directory)  # Running again would end here again.
         raise InputError(
             f"config.data.heldout_fraction: {train['documents'] + heldout['documents']} documents gave "
-            f"{train['documents']} to train on and {heldout['documents']} held out, and each side needs one. Add text, "
-            f"end documents sooner (#documents=line), or change --config.data.heldout_fraction={data.heldout_fraction}."
+            f"{train['documents']} to train on and {heldout['documents']} held out, and each split needs one. Add "
+            "text, end documents sooner (#documents=line), or change "
+            f"--config.data.heldout_fraction={data.heldout_fraction}."
         )
     with storage.open_to_write(storage.join(data.directory, "unigram_counts.npy")) as file:
         np.save(file, counts[datasets.SPLITS.index("train")], allow_pickle=False)
-    # Last, so that a folder with a manifest is a whole dataset.
+    # Last, so that a folder with a manifest is a complete dataset.
     path = storage.join(data.directory, datasets.MANIFEST)
     storage.write(path, json.dumps(built, indent=2, ensure_ascii=False).encode())
     workspace.clear_work(data.directory)

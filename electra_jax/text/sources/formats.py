@@ -1,6 +1,6 @@
 """Documents inside one file: plain text, JSON lines, Parquet, Markdown and the long strings of a Python module.
 
-A format turns bytes into documents and says exactly where the bytes are wrong. Nothing read here is ever run.
+A format turns bytes into documents and reports exactly where bytes are wrong. Nothing read here is ever executed.
 """
 
 import ast
@@ -42,14 +42,14 @@ class Document:
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """How one source is read; an empty string means that the source does not say.
+    """How one source is read; an empty string means that the option is not given.
 
     Attributes:
-      documents: what ends a document, one of `BOUNDARIES`. Unsaid, blank lines do, and headings in Markdown.
-      field: the field that holds the text of a record. Unsaid, "text".
+      documents: what ends a document, one of `BOUNDARIES`. By default blank lines, and headings in Markdown.
+      field: the field that holds the text of a record. By default "text".
       sha256: hash of the downloaded archive, in hexadecimal; for packages only.
-      split: the split of a published dataset. Unsaid, "train".
-      weight: share of the source in the mixture, a number of 0 or more. Unsaid, 1.
+      split: the split of a TFDS dataset. By default "train".
+      weight: share of the source in the mixture, a number of 0 or more. By default 1.
     """
 
     documents: str = ""
@@ -65,7 +65,7 @@ class Options:
 
 
 def problem(name: str, options: Options) -> str:
-    """Says why a file of this name cannot be read with these options; empty when it can."""
+    """Returns why a file of this name cannot be read with these options; "" if it can."""
     suffix = _suffix(name)
     if suffix == ".parquet" and name != without_compression(name):
         return f"{name} is a compressed Parquet file, which cannot be read from its end; decompress it"
@@ -89,7 +89,7 @@ def stretches(
     options: Options,
     piece_bytes: int,
 ) -> list[tuple[int, int, int]]:
-    """Cuts a file into stretches that can be read by themselves, of about `piece_bytes` where its format allows it.
+    """Splits a file into stretches that can be read independently, of about `piece_bytes` where its format allows it.
 
     Args:
       open_stream: opens the file; only .parquet is opened.
@@ -99,8 +99,8 @@ def stretches(
       piece_bytes: how large a stretch should be at most.
 
     Returns:
-      Of each stretch its start, its stop, and the bytes that are read for it. .txt and .jsonl files are counted in
-      bytes, .parquet files in row groups, and anything else is one stretch. Any cutting gives the same documents.
+      (start, stop, bytes to read) of each stretch: in bytes for .txt and .jsonl files, in row groups for .parquet; any
+      other file is one stretch. Every way of splitting gives the same documents.
 
     Raises:
       InputError: a .parquet file that is damaged, or has no column of text with the right name.
@@ -123,13 +123,13 @@ def read(
       stream: the file's bytes as they are stored.
       name: its path; the suffix chooses the format, and messages quote it.
       options: how documents are told apart.
-      start: where the stretch begins, as `stretches` said.
+      start: where the stretch begins, as `stretches` returned it.
       stop: where the next one does.
-      read_bytes: is called now and then with the number of stored bytes read since the last call.
+      read_bytes: called now and then with the number of stored bytes read since the last call.
 
     Raises:
-      InputError: an unsupported name, damaged compression, bytes that are not UTF-8, or a record that is not what the
-        format says.
+      InputError: an unsupported name, damaged compression, bytes that are not UTF-8, or a record that does not match
+        the format.
     """
     if reason := problem(name, options):
         raise InputError(f"config.data.sources: {reason}.")
@@ -159,7 +159,7 @@ def read(
 
 
 def document_of(text: str) -> Iterator[Document]:
-    """Yields the document that a text is, or nothing if there is nothing but blanks in it."""
+    """Yields a text as a document; nothing if it is blank."""
     lines = tuple(filter(None, map(str.strip, text.split("\n"))))
     if lines:
         yield Document(lines)
@@ -201,7 +201,7 @@ def _own_paragraphs(reader: LineReader, start: int, stop: int) -> Iterator[list[
 
 
 def _grouped(blocks: Iterable[list[str]], boundary: str) -> Iterator[Document]:
-    """Groups stripped lines into documents; empty lines are dropped wherever they are."""
+    """Groups stripped lines into documents, without empty lines."""
     if boundary == "file":
         yield from _one_document(blocks)
         return
@@ -264,9 +264,9 @@ def _whole_characters(text: str) -> str:
 
 
 def _markdown(reader: LineReader, boundary: str) -> Iterator[Document]:
-    """Reads Markdown without its markup. Unless `boundary` says otherwise, a heading begins a document.
+    """Reads Markdown without its markup. By default a heading begins a document.
 
-    Headings that directly follow each other ("Hamlet", "Act I", "Scene I") stay together: none is a document alone.
+    Headings that directly follow each other ("Hamlet", "Act I", "Scene I") stay together: none is a document by itself.
     """
     if boundary:
         yield from _grouped(([_plain(line) for line in split_lines(block)] for block in reader.blocks()), boundary)
@@ -290,7 +290,7 @@ def _plain(line: str) -> str:
 
 
 def _python_strings(source: str, name: str) -> Iterator[str]:
-    """Yields each long string constant of a module, in order. The module is parsed, never run."""
+    """Yields each long string constant of a module, in order. The module is parsed, never executed."""
     try:
         with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
             module = ast.parse(source, filename=name)

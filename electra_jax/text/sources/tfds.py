@@ -1,6 +1,6 @@
-"""Text out of the datasets of the TensorFlow Datasets catalogue, in an order that is always the same.
+"""Text of TensorFlow Datasets (TFDS), always in the same order.
 
-They lie where that library keeps them: in ~/tensorflow_datasets, or where the variable TFDS_DATA_DIR says.
+The datasets are in that library's own directory: ~/tensorflow_datasets, or the variable TFDS_DATA_DIR.
 """
 
 from collections.abc import Callable, Iterator
@@ -15,19 +15,19 @@ if TYPE_CHECKING:
 # NAME, NAME/CONFIG, NAME:VERSION or NAME/CONFIG:VERSION.
 NAME_PATTERN = r"[a-z]\w*(/[\w.+-]+)?(:\d+\.\d+\.\d+)?"
 
-# Where sources of text are named.
+# The config field that names sources of text.
 FIELD = "config.data.sources"
 
-# Examples that TensorFlow hands over at once, which costs as much as handing over one.
+# Examples in a batch from TensorFlow, which takes hardly longer than one.
 _EXAMPLES = 64
 
 
 def download(name: str, field: str = FIELD) -> None:
-    """Fetches a dataset unless it is on disk: prepared from Google's bucket where it is there, else from its origin.
+    """Downloads a dataset unless it is on disk: prepared, from Google's bucket, or else from its origin.
 
     Args:
       name: the dataset.
-      field: of the config, which messages name.
+      field: the config field, for messages.
 
     Raises:
       InputError: there is no dataset of that name, or it cannot be fetched or prepared.
@@ -39,18 +39,17 @@ def download(name: str, field: str = FIELD) -> None:
         builder.download_and_prepare()
     except failures() as error:
         raise InputError(
-            f"{field}: tfds:{name} cannot be fetched into {builder.data_dir} ({said(error)}). Check the "
+            f"{field}: tfds:{name} cannot be fetched into {builder.data_dir} ({reason(error)}). Check the "
             "network and the free space; if a Python module is missing, install it with pip; or prepare the dataset "
             f"elsewhere with `tfds build {name}` and set TFDS_DATA_DIR."
         ) from error
 
 
 def stretches(name: str, split: str, field: str, piece_bytes: int) -> tuple[str, list[tuple[int, int, int]]]:
-    """Cuts a split of a dataset that is on disk into ranges of examples.
+    """Splits a split of a dataset that is on disk into ranges of examples.
 
     Returns:
-      The dataset's name with its version, and of each range its first example, one after its last, and about how many
-      bytes it has.
+      The dataset's name with its version, and (first example, one after the last, approximate bytes) of each range.
 
     Raises:
       InputError: the dataset is not on disk, or has no such split or no such field of text.
@@ -74,11 +73,11 @@ def texts(name: str, split: str, field: str, start: int, stop: int, read: Callab
 
     Args:
       name: the dataset.
-      split: which of its splits.
+      split: the split.
       field: its feature that holds the text.
       start: first example.
       stop: one after the last.
-      read: is called now and then with the bytes of text read since the last call.
+      read: called now and then with the bytes of text read since the last call.
 
     Raises:
       InputError: the dataset is not on disk or damaged, or a text is not UTF-8.
@@ -106,17 +105,17 @@ def texts(name: str, split: str, field: str, start: int, stop: int, read: Callab
             read(sum(map(len, batch)))
     except failures() as error:
         raise InputError(
-            f"tfds:{name}, split {split}: cannot be read after example {number} ({said(error)}). If files in "
+            f"tfds:{name}, split {split}: cannot be read after example {number} ({reason(error)}). If files in "
             f"{builder.data_dir} are damaged, delete that folder and run again."
         ) from error
 
 
 def builder_of(name: str, field: str = FIELD) -> "tensorflow_datasets.core.DatasetBuilder":
-    """A dataset of the catalogue, which need not be on disk.
+    """Returns the builder of a dataset of the catalogue, which need not be on disk.
 
     Args:
       name: the dataset.
-      field: of the config, which messages name.
+      field: the config field, for messages.
 
     Raises:
       InputError: there is none, or the name stands for several.
@@ -128,11 +127,11 @@ def builder_of(name: str, field: str = FIELD) -> "tensorflow_datasets.core.Datas
     except failures() as error:
         raise InputError(
             f"{field}: tfds:{name} is not known to TensorFlow Datasets {tfds.__version__} "
-            f"({said(error)}). Its catalogue is at https://www.tensorflow.org/datasets/catalog/overview."
+            f"({reason(error)}). Its catalogue is at https://www.tensorflow.org/datasets/catalog/overview."
         ) from error
     configs = [config.name for config in builder.BUILDER_CONFIGS]
     if len(configs) > 1 and not builder.DEFAULT_BUILDER_CONFIG_NAME and "/" not in name:
-        # The library would take the first of them without a word, English where another language was meant.
+        # The library would silently take the first of them, English where another language was meant.
         raise InputError(
             f"{field}: tfds:{name} is several datasets; name one of its {len(configs)} configs, such as "
             f"{', '.join(f'tfds:{builder.name}/{config}' for config in configs[:3])}."
@@ -149,7 +148,7 @@ def _checked(
     if not builder.is_prepared():
         raise InputError(
             f"config.data.sources: tfds:{name} is not in {builder.data_dir}; prepare the data on a machine that may "
-            "fetch it."
+            "download it."
         )
     if split not in info.splits:
         raise InputError(
@@ -177,12 +176,12 @@ def _decoded(raw: bytes, place: str) -> str:
     except UnicodeDecodeError as error:
         raise InputError(
             f"{place}: byte {error.start} of the text (0x{raw[error.start]:02x}) is not UTF-8. Name a field that holds "
-            "text with #field=NAME, or take the source out."
+            "text with #field=NAME, or remove the source."
         ) from error
 
 
 def failures() -> tuple[type[Exception], ...]:
-    """What the library and the programs in its catalogue raise when a dataset cannot be had."""
+    """Exceptions that the library and its catalogue's builders raise when a dataset is not available."""
     import tensorflow
     import tensorflow_datasets as tfds
 
@@ -196,6 +195,6 @@ def failures() -> tuple[type[Exception], ...]:
     return (*named, OSError, ImportError, ValueError, KeyError, TypeError, RuntimeError, AssertionError)
 
 
-def said(error: Exception) -> str:
-    """The first line of what an error says."""
+def reason(error: Exception) -> str:
+    """First line of an error's message."""
     return (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

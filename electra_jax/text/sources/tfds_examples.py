@@ -1,7 +1,7 @@
-"""Labelled examples out of the datasets of the TensorFlow Datasets catalogue, in an order that is always the same.
+"""Labelled examples of TensorFlow Datasets (TFDS), always in the same order.
 
-A split is named `tfds:NAME[/CONFIG][:VERSION]#split=SPLIT`, where a dataset of sentences may also say which of its
-fields hold words and tags: `tfds:conll2003#split=train&words=tokens&tags=ner`.
+A split is named `tfds:NAME[/CONFIG][:VERSION]#split=SPLIT`; for a dataset of sentences, options may also name the
+fields that hold words and tags: `tfds:conll2003#split=train&words=tokens&tags=ner`.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _OPTIONS = ("split", "words", "tags")
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """A split of a published dataset.
+    """A split of a TFDS dataset.
 
     Attributes:
-      name: the dataset, with its config and version if they are said.
-      split: of it.
+      name: the dataset, with its config and version if given.
+      split: the split.
       words: the field that holds the words of a sentence.
       tags: the field that holds their tags.
     """
@@ -41,10 +41,10 @@ class Source:
 
 
 def parse(path: str) -> Source:
-    """What a path that begins with "tfds:" names.
+    """Parses a path that begins with "tfds:".
 
     Raises:
-      ValueError: says what of it is wrong.
+      ValueError: the path has another form, or options that are unknown.
     """
     name, _, options = path.removeprefix(PREFIX).partition("#")
     form = "tfds:NAME[/CONFIG][:VERSION]#split=SPLIT"
@@ -60,15 +60,15 @@ def parse(path: str) -> Source:
 
 
 def open_split(source: Source, field: str) -> tuple[dict[str, tuple[str, ...]], Iterator[dict[str, Any]]]:
-    """Fetches a dataset unless it is on disk, and opens a split of it.
+    """Downloads a dataset unless it is on disk, and opens a split of it.
 
     Args:
-      source: which one.
-      field: of the config, which messages name.
+      source: the split.
+      field: the config field, for messages.
 
     Returns:
-      Of each field that holds classes their names; and the examples by field: texts, numbers, lists of them, and
-      dicts of lists. Classes are numbers, -1 where the dataset does not tell.
+      The class names of each field that holds classes; and the examples, as dicts from field to text, number, list of
+      these or dict of lists. Classes are numbers, -1 where they are unknown.
 
     Raises:
       InputError: there is no such dataset or split, or it cannot be fetched.
@@ -81,7 +81,7 @@ def open_split(source: Source, field: str) -> tuple[dict[str, tuple[str, ...]], 
             f"{field}: tfds:{source.name} has no split {source.split!r} (found {', '.join(sorted(splits))}); append "
             "#split=NAME"
         )
-    # A sequence of classes passes on what is asked of it.
+    # A sequence of classes has the names of its classes.
     features = builder.info.features.items()
     names = {name: tuple(feature.names) for name, feature in features if getattr(feature, "names", None)}
     return names, _records(builder, source, field)
@@ -104,13 +104,13 @@ def _records(builder: tensorflow_datasets.core.DatasetBuilder, source: Source, f
             yield _plain(example)
     except tfds.failures() as error:
         raise InputError(
-            f"{field}: tfds:{source.name}, split {source.split}, cannot be read ({tfds.said(error)}); if files in "
+            f"{field}: tfds:{source.name}, split {source.split}, cannot be read ({tfds.reason(error)}); if files in "
             f"{builder.data_dir} are damaged, delete that folder and run again"
         ) from error
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as lists and bytes as text, however deep.
+    """Converts arrays to lists and bytes to text, at any depth.
 
     Raises:
       UnicodeDecodeError: a text is not UTF-8. It is a ValueError.

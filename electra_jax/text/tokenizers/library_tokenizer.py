@@ -20,23 +20,23 @@ from electra_jax.text.tokenizers.offsets import tightened
 from electra_jax.text.tokenizers.special_tokens import ROLES, SPECIAL_PIECES
 from electra_jax.text.tokenizers.word_cache import WordMemory
 
-# Of BERT's scheme: each is a token of its own, with or without blanks around it. There is more beyond ASCII.
+# In BERT's scheme each of these is a token of its own, with or without blanks around it.
 _APART = MappingProxyType({ord(mark): f" {mark} " for mark in string.punctuation})
 
 
 class LibraryTokenizer:
-    """Implements `tokenizer.Tokenizer`; `kind` is the name of the library's model in small letters."""
+    """Implements `tokenizer.Tokenizer`; `kind` is the name of the library's model in lower case."""
 
     def __init__(self, backend: tokenizers.Tokenizer, origin: str, *, add_special_pieces: bool = False) -> None:
-        """Wraps a tokenizer of the library, which is changed; `origin` names it in messages.
+        """Wraps a tokenizer of the library, which is changed in place.
 
         Args:
           backend: the library's tokenizer.
-          origin: a path, or what else tells the user where it is from.
-          add_special_pieces: appends the special pieces that are missing.
+          origin: its path or another name, for messages.
+          add_special_pieces: appends the special tokens that are missing.
 
         Raises:
-          InputError: a special piece is missing, ids have holes, or text could spell a special piece.
+          InputError: a special token is missing, ids have gaps, or text could spell a special token.
         """
         backend.no_truncation()
         backend.no_padding()
@@ -84,11 +84,11 @@ class LibraryTokenizer:
         return np.fromiter(itertools.chain.from_iterable(ids), np.int32, lengths.sum()), lengths
 
     def _encode_words(self, words: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        # Most of what is new is a known word beside another comma.
+        # Most new words are known words with other punctuation.
         return self._unpunctuated.encode([word.translate(_APART) for word in words])
 
     def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns a text's ids, int32, and of each piece the first character and the one behind its last, int64."""
+        """Returns a text's ids, int32, and the first character of each piece and one after its last, int64."""
         encoding = self._backend.encode(text, add_special_tokens=False)
         spans_Tx2 = np.array(encoding.offsets, np.int64).reshape(-1, 2)
         return np.array(encoding.ids, np.int32), *tightened(text, spans_Tx2[:, 0], spans_Tx2[:, 1])
@@ -98,7 +98,7 @@ class LibraryTokenizer:
         return [self._pieces[index] for index in ids]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns readable text, pieces joined to words and special pieces kept."""
+        """Returns readable text, pieces joined to words and special tokens kept."""
         return self._backend.decode([int(index) for index in ids], skip_special_tokens=False)
 
     def normalize(self, text: str) -> str:
@@ -136,10 +136,10 @@ def from_json(text: str, origin: str, *, add_special_pieces: bool = False) -> Li
 
 
 def _roles(backend: tokenizers.Tokenizer) -> dict[str, int]:
-    """Ids of the special pieces that the library's tokenizer has."""
+    """Ids of the special tokens that the library's tokenizer has, by role."""
     vocabulary = backend.get_vocab(with_added_tokens=True)
     parts = json.loads(backend.to_str())
-    # Outside the list of special tokens "<s>" may be a piece of ordinary text, HTML say.
+    # Outside the list of special tokens "<s>" may be an ordinary piece, as in HTML.
     special = {token["content"] for token in parts["added_tokens"] if token["special"]} | set(SPECIAL_PIECES)
     roles = special_tokens.find({piece: index for piece, index in vocabulary.items() if piece in special})
     unknown = _unknown_id(parts["model"], vocabulary)
@@ -147,14 +147,14 @@ def _roles(backend: tokenizers.Tokenizer) -> dict[str, int]:
 
 
 def _unknown_id(model: dict[str, Any], vocabulary: dict[str, int]) -> int | None:
-    """The id that the model gives to what it does not know, if it says so itself."""
+    """Id that the model gives to unknown text, if it names one."""
     if model["type"] == "Unigram":
         return model.get("unk_id")
     return vocabulary.get(model.get("unk_token") or "")
 
 
 def _splits_at_blanks(parts: dict[str, Any]) -> bool:
-    """Whether a blank always separates words, whatever stands around it: so it is in BERT's scheme."""
+    """Whether a blank always separates words, as in BERT's scheme."""
     kinds = [(parts.get(name) or {}).get("type") for name in ("model", "normalizer", "pre_tokenizer")]
     return kinds == ["WordPiece", "BertNormalizer", "BertPreTokenizer"] and all(
         token["special"] for token in parts["added_tokens"]

@@ -1,4 +1,4 @@
-"""Stretches of text that pieces stand for, as a reader would mark them."""
+"""Character spans of pieces, as a reader would mark them."""
 
 import unicodedata
 
@@ -6,22 +6,22 @@ import numpy as np
 
 
 def tightened(text: str, starts_T: np.ndarray, ends_T: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Takes blanks off both ends of each stretch, and adds accents that follow it and have no piece.
+    """Trims blanks off both ends of each span, and extends it over accents that follow and have no piece.
 
-    "▁the" of SentencePiece stands for " the". And where a tokenizer strips accents, a letter would lose one that is a
-    character of its own.
+    SentencePiece's "▁the" spans " the". And where a tokenizer strips accents, a letter's span would leave out an accent
+    that is a character of its own.
 
     Args:
       text: what was encoded.
       starts_T: int64, the first character of each piece, in the order of the text.
-      ends_T: int64, behind the last one.
+      ends_T: int64, one after its last.
 
     Returns:
-      The same for the tight stretches; one of blanks alone is empty and lies at its end.
+      Starts and ends of the trimmed spans; a span of blanks alone is empty, at its end.
     """
     blank = np.fromiter(map(str.isspace, text), bool, len(text))
     indices = np.arange(len(text) + 1)
-    # From each place on, the first character that is no blank; and up to each place, behind the last such character.
+    # The first non-blank at or after each position, and one after the last non-blank before it.
     next_word = np.minimum.accumulate(np.append(np.where(blank, len(text), indices[:-1]), len(text))[::-1])[::-1]
     last_word = np.maximum.accumulate(np.append(0, np.where(blank, 0, indices[1:])))
     starts_T = np.minimum(next_word[starts_T], ends_T)

@@ -1,4 +1,4 @@
-"""What a SentencePiece .model says of itself: a protocol buffer, read here field by field.
+"""Kind and pieces of a SentencePiece .model, a protocol buffer that is read here field by field.
 
 The message classes inside the sentencepiece package need a newer protobuf than TensorFlow allows. Field numbers:
 https://github.com/google/sentencepiece/blob/master/src/sentencepiece_model.proto
@@ -27,7 +27,7 @@ class ModelFile:
     Attributes:
       kind: "unigram", "bpe", "word" or "char".
       pieces: every piece with its type (`CONTROL`, `USER_DEFINED`, …), in the order of ids.
-      splits_at_blanks: no piece crosses a blank and no rule looks across one, so that words can be encoded alone.
+      splits_at_blanks: whether no piece or rule crosses a blank, so that words can be encoded one by one.
     """
 
     kind: str
@@ -59,7 +59,7 @@ def read(content: bytes) -> ModelFile:
 
 
 def with_control_pieces(content: bytes, ids: Collection[int]) -> bytes:
-    """The same .model in which text never yields the pieces of these ids, because their type is `CONTROL`."""
+    """Returns the .model with the pieces of these ids typed `CONTROL`, so that text never yields them."""
     changed = []
     piece_id = 0
     for number, value, field in fields(content):
@@ -80,7 +80,7 @@ def message(value: int | bytes) -> Message:
 
 
 def fields(message: bytes) -> Iterator[tuple[int, int | bytes, bytes]]:
-    """Number, value and all bytes of each field of a message."""
+    """Yields number, value and encoded bytes of each field of a message."""
     position = 0
     value: int | bytes
     while position < len(message):

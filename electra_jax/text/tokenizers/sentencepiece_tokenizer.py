@@ -1,4 +1,4 @@
-"""SentencePiece tokenizers: a .model of others, or one trained here."""
+"""SentencePiece tokenizers: an existing .model, or one trained here."""
 
 import hashlib
 import io
@@ -54,14 +54,14 @@ class SentencePieceTokenizer:
 
         Args:
           model: the bytes.
-          origin: the path, or what else names it in messages.
+          origin: its path or another name, for messages.
           special: content of special_pieces.json; chosen from the model's pieces when None.
-          add_special_pieces: appends the special pieces that are missing; their ids follow the vocabulary.
+          add_special_pieces: appends the special tokens that are missing; their ids follow the vocabulary.
 
         Raises:
-          InputError: the bytes are not a model, or a special piece is missing.
+          InputError: the bytes are not a model, or a special token is missing.
         """
-        # Checked first, so that `sentencepiece_model` reads only what is sound.
+        # Loaded first, so that `sentencepiece_model` reads only valid models.
         _processor(model, origin)
         content = sentencepiece_model.read(model)
         if special is None:
@@ -76,7 +76,7 @@ class SentencePieceTokenizer:
         self._processor = _processor(
             sentencepiece_model.with_control_pieces(model, self._special_ids - {self.unknown_id}), origin
         )
-        # Not for unigram: in a tie it takes one way or the other by the rounding of all that stands before.
+        # Not for unigram: rounding errors, which depend on the text before, decide its ties.
         self._memory = WordMemory(self._encode) if self.kind == "bpe" and content.splits_at_blanks else None
         self._model = model
         self._special_json = json.dumps(special, sort_keys=True, ensure_ascii=False)
@@ -92,17 +92,17 @@ class SentencePieceTokenizer:
         return np.fromiter(itertools.chain.from_iterable(ids), np.int32, lengths.sum()), lengths
 
     def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns a text's ids, int32, and of each piece the first character and the one behind its last, int64."""
+        """Returns a text's ids, int32, and the first character of each piece and one after its last, int64."""
         encoding = self._processor.encode(text, return_type="offset_mapping")
         spans_Tx2 = np.array(encoding["offsets"], np.int64).reshape(-1, 2)
         return np.array(encoding["ids"], np.int32), *tightened(text, spans_Tx2[:, 0], spans_Tx2[:, 1])
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Returns the pieces as the vocabulary spells them, "▁" where a blank stands before."""
+        """Returns the pieces as the vocabulary spells them, "▁" for a preceding blank."""
         return [self._pieces[index] for index in ids]
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns readable text, pieces joined to words and special pieces kept."""
+        """Returns readable text, pieces joined to words and special tokens kept."""
         parts: list[str] = []
         for is_special, group in itertools.groupby(map(int, ids), self._special_ids.__contains__):
             run = list(group)
@@ -131,14 +131,14 @@ def train(
     Args:
       texts: lines of text, all of which are kept in memory.
       kind: "unigram" or "bpe".
-      vocabulary_size: pieces wanted, special ones included.
-      lowercase: folds case beside NFKC, which is always applied.
+      vocabulary_size: pieces, special tokens included.
+      lowercase: folds case in addition to NFKC, which is always applied.
       character_coverage: share of the text's characters that get a piece; the rarest of them are unknown.
 
     Raises:
       InputError: the size is smaller than the alphabet needs, or larger than the text yields.
     """
-    # Takes a moment, which those with WordPiece need not wait.
+    # Imported here: slow, and WordPiece does not need it.
     import sentencepiece
 
     model = io.BytesIO()
@@ -168,7 +168,7 @@ def train(
 
 
 def _training_lines(texts: Iterable[str]) -> Iterator[str]:
-    """Lines that SentencePiece does not drop: long ones are cut, at blanks where there are any."""
+    """Yields lines that SentencePiece does not drop: long ones are split, at blanks if there are any."""
     for text in texts:
         text = text.translate(_RESERVED)
         while len(text) > _LONGEST_LINE_CHARACTERS:
@@ -188,7 +188,7 @@ def _training_error(message: str, vocabulary_size: int) -> InputError:
         )
     if found := re.search(r"smaller than required_chars\. \d+ vs (\d+)", message):
         return InputError(
-            f"{field}: {vocabulary_size} pieces are too few; special pieces and alphabet take {found[1]}. Set "
+            f"{field}: {vocabulary_size} pieces are too few; special tokens and alphabet take {found[1]}. Set "
             f"--{field}=N with N well above that, or a smaller --config.data.tokenizer.character_coverage."
         )
     if "!sentences_.empty()" in message:
@@ -199,14 +199,14 @@ def _training_error(message: str, vocabulary_size: int) -> InputError:
 def from_bytes(
     model: bytes, origin: str, special: bytes | None = None, *, add_special_pieces: bool = False
 ) -> SentencePieceTokenizer:
-    """Makes a tokenizer of a .model's bytes and, from a directory that `save` wrote, those of special_pieces.json.
+    """Makes a tokenizer from the bytes of a .model and, in a directory that `save` wrote, of special_pieces.json.
 
     Raises:
-      InputError: one of them is damaged, or a special piece is missing.
+      InputError: one of them is damaged, or a special token is missing.
     """
     if special is None:
         return SentencePieceTokenizer(model, origin, add_special_pieces=add_special_pieces)
-    damaged = InputError(f"{origin}: {SPECIAL} beside it is damaged; copy the directory anew.")
+    damaged = InputError(f"{origin}: {SPECIAL} next to it is damaged; copy the directory again.")
     try:
         parsed = json.loads(special)
     except ValueError as error:
@@ -221,14 +221,14 @@ def from_bytes(
 
 
 def _special(content: sentencepiece_model.ModelFile, origin: str, add_special_pieces: bool) -> Special:
-    """Which piece plays which part, and what has to be appended for it."""
-    # A piece of ordinary text that is spelled <s>, as HTML has it, plays no part.
+    """Chooses the piece of each special token, and appends the missing ones."""
+    # An ordinary piece spelled <s>, as in HTML, is not a special token.
     candidates = {
         piece: index
         for index, (piece, kind) in enumerate(content.pieces)
         if kind in (sentencepiece_model.CONTROL, sentencepiece_model.USER_DEFINED)
     }
-    # Every model has one piece for what it does not know, under whatever name.
+    # Every model has one piece for unknown text, whatever its name.
     unknown = [index for index, (_, kind) in enumerate(content.pieces) if kind == sentencepiece_model.UNKNOWN]
     roles = special_tokens.find(candidates) | {"unknown": unknown[0]}
     missing = special_tokens.missing(roles)

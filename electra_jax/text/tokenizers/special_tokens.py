@@ -1,4 +1,4 @@
-"""The five pieces that ELECTRA needs in a vocabulary, whoever made it and however they are spelled there."""
+"""The five special tokens that ELECTRA needs in a vocabulary, in any of their spellings."""
 
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
@@ -8,7 +8,7 @@ from electra_jax.errors import InputError
 ROLES = ("pad", "unknown", "cls", "sep", "mask")
 # How we spell them, in the order of ROLES, as BERT does.
 SPECIAL_PIECES = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
-# The first spelling found is taken: XLNet has <cls> beside <s>.
+# The first spelling found is used: XLNet has <cls> in addition to <s>.
 _SPELLINGS = MappingProxyType(
     {
         "pad": ("[PAD]", "<pad>"),
@@ -21,7 +21,7 @@ _SPELLINGS = MappingProxyType(
 
 
 def find(vocabulary: Mapping[str, int]) -> dict[str, int]:
-    """Ids of the roles that these pieces can play; a role that none of them plays is left out."""
+    """Returns the ids of the special tokens that a vocabulary has, by role."""
     found = {}
     for role in ROLES:
         ids = [vocabulary[piece] for piece in _SPELLINGS[role] if piece in vocabulary]
@@ -31,12 +31,12 @@ def find(vocabulary: Mapping[str, int]) -> dict[str, int]:
 
 
 def missing(roles: Collection[str]) -> list[str]:
-    """Our spelling of the pieces whose roles are not among these."""
+    """Returns our spelling of the special tokens whose roles are not among these."""
     return [piece for role, piece in zip(ROLES, SPECIAL_PIECES, strict=True) if role not in roles]
 
 
 def missing_error(origin: str, pieces: Collection[str]) -> InputError:
-    """What to say of a vocabulary that lacks these pieces; `origin` names it."""
+    """Returns the error for a vocabulary, named `origin`, that lacks these special tokens."""
     return InputError(
         f"{origin}: the vocabulary has no {', '.join(pieces)}; ELECTRA needs {', '.join(SPECIAL_PIECES)}, or <pad>, "
         "<unk>, <s>, </s>, <mask>. --config.data.tokenizer.add_special_pieces=True appends what is missing after the "

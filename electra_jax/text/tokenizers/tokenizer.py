@@ -1,4 +1,4 @@
-"""Tokenizers: the one contract the rest of the house knows, and where a tokenizer comes from."""
+"""The protocol of tokenizers, and how they are loaded and trained."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -13,7 +13,7 @@ from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES as SPECIAL
 
 KINDS = ("wordpiece", "unigram", "bpe")
 
-# What a tokenizer is trained on; piece counts hardly change with more. Peak memory of training 30 to 32 thousand
+# Text that a tokenizer is trained on; piece counts hardly change with more. Peak memory of training 30 to 32 thousand
 # pieces on so much English: 220 MB for WordPiece, 840 MB for unigram, 210 MB for BPE. Text without blanks takes
 # up to 50 bytes a character for unigram.
 SAMPLE_CHARACTERS = 40_000_000
@@ -23,10 +23,10 @@ class Tokenizer(Protocol):
     """Turns text into piece ids and back. Never adds special tokens, nor finds any in a text that spells one.
 
     Attributes:
-      kind: "wordpiece", "unigram", "bpe", or another model that its library has.
-      vocabulary_size: pieces, special ones included; ids are 0 to vocabulary_size - 1.
-      pad_id, unknown_id, cls_id, sep_id, mask_id: ids of the special pieces.
-      sha256: hash of all that decides the ids of a text, and the special pieces.
+      kind: "wordpiece", "unigram", "bpe", or another model of its library.
+      vocabulary_size: pieces, special tokens included; ids are 0 to vocabulary_size - 1.
+      pad_id, unknown_id, cls_id, sep_id, mask_id: ids of the special tokens.
+      sha256: hash of everything that determines the ids of a text, and of the special tokens.
     """
 
     kind: str
@@ -43,24 +43,24 @@ class Tokenizer(Protocol):
         ...
 
     def encode_with_offsets(self, text: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Returns the ids of a text, and which of its characters each piece stands for.
+        """Returns the ids of a text, and the characters that each piece stands for.
 
         Args:
           text: any; its ids are those that `encode` gives.
 
         Returns:
-          ids, int32 [tokens], and int64 [tokens] twice: the first character of each piece, and the one behind its
-          last. Blanks around a word do not count. A piece that stands for blanks, or for part of a character, may be
-          empty.
+          ids, int32 [tokens], and int64 [tokens] twice: the first character of each piece, and one after its last.
+          Blanks around a word do not count. The span of a piece that stands for blanks, or for part of a character, may
+          be empty.
         """
         ...
 
     def pieces(self, ids: Iterable[int]) -> list[str]:
-        """Returns the pieces as the vocabulary spells them, special ones too."""
+        """Returns the pieces as the vocabulary spells them, special tokens too."""
         ...
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Returns readable text, pieces joined to words and special pieces kept."""
+        """Returns readable text, pieces joined to words and special tokens kept."""
         ...
 
     def normalize(self, text: str) -> str:
@@ -68,7 +68,7 @@ class Tokenizer(Protocol):
         ...
 
     def save(self, directory: str | os.PathLike) -> None:
-        """Writes into a directory, local or remote, what `load` makes the same tokenizer of.
+        """Writes the files from which `load` makes the same tokenizer into a directory, local or remote.
 
         Raises:
           OSError: the directory cannot be written.
@@ -87,23 +87,22 @@ def load(
 
     Args:
       path: the file or directory, local or remote.
-      lowercase: for a vocab.txt, which does not say; true unless given. The other files decide it themselves, and
-        `tokenizer_report.casing` says how.
+      lowercase: for a vocab.txt, which does not record it; true unless given. The other files record their casing;
+        `tokenizer_report.casing` describes it.
       strip_accents: the same; in effect only together with `lowercase`, as in Google's tokenizer.
-      add_special_pieces: appends the special pieces that are missing, with ids from the vocabulary's size on.
+      add_special_pieces: appends the special tokens that are missing, with ids from the vocabulary's size on.
 
     Raises:
-      InputError: no such file, damaged, a special piece is missing, or pieces that contradict `lowercase` or
+      InputError: no such file, damaged, a special token is missing, or pieces that contradict `lowercase` or
         `strip_accents`.
     """
     path = os.fspath(path)
     special = None
     if storage.is_directory(path):
         directory, path = path, _file_in(path)
-        if storage.exists(beside := storage.join(directory, sentencepiece_tokenizer.SPECIAL)) and path.endswith(
-            ".model"
-        ):
-            special = _read(beside)
+        special_path = storage.join(directory, sentencepiece_tokenizer.SPECIAL)
+        if path.endswith(".model") and storage.exists(special_path):
+            special = _read(special_path)
     content = _read(path)
     if path.endswith(".model"):
         return sentencepiece_tokenizer.from_bytes(content, path, special, add_special_pieces=add_special_pieces)
@@ -139,9 +138,9 @@ def train(
     Args:
       texts: lines of text; reading stops after `SAMPLE_CHARACTERS`.
       kind: one of `KINDS`.
-      vocabulary_size: pieces wanted, special ones included.
+      vocabulary_size: pieces, special tokens included.
       lowercase: makes the vocabulary uncased.
-      strip_accents: takes accents off; in effect only together with `lowercase`, and for WordPiece only.
+      strip_accents: strips accents; in effect only together with `lowercase`, and for WordPiece only.
       character_coverage: for unigram and BPE, the share of the text's characters that get a piece.
 
     Raises:
@@ -169,7 +168,7 @@ def train(
 
 
 def _first(texts: Iterable[str], limit: int) -> Iterator[str]:
-    """Yields texts until they have so many characters."""
+    """Yields texts until they have `limit` characters."""
     total = 0
     for text in texts:
         yield text
@@ -182,7 +181,7 @@ def _file_in(directory: str) -> str:
     """The tokenizer's file in a directory."""
     known = ("tokenizer.json", sentencepiece_tokenizer.MODEL, "vocab.txt")
     names = storage.names(directory)
-    # Only `save` writes special_pieces.json, and then the model beside it is meant.
+    # Only `save` writes special_pieces.json, and then the model next to it is meant.
     ordered = known if sentencepiece_tokenizer.SPECIAL not in names else (sentencepiece_tokenizer.MODEL, *known)
     for name in ordered:
         if name in names:

@@ -1,4 +1,4 @@
-"""What a tokenizer makes of a text, in lines for people."""
+"""A tokenizer described by sample text, as lines for the terminal."""
 
 from collections.abc import Sequence
 
@@ -10,14 +10,14 @@ _LONGEST_TEXT = 48
 
 
 def describe(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
-    """Says how a tokenizer treats these texts: its casing, tokens per word, unknown tokens, and ten samples.
+    """Describes a tokenizer: its casing, tokens per word, unknown tokens, and ten samples of these texts.
 
     Args:
       tokenizer: any.
       texts: lines of text; the samples are spread over them evenly.
 
     Returns:
-      lines of at most about 100 characters; without any word in the texts, casing alone.
+      Lines of at most about 100 characters; casing alone if the texts hold no word.
     """
     lines = [casing(tokenizer)]
     words = sum(len(text.split()) for text in texts)
@@ -36,10 +36,10 @@ def describe(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
 
 
 def casing(tokenizer: Tokenizer) -> str:
-    """Says what a tokenizer does to capitals and accents, found by trying."""
+    """Describes what a tokenizer does to capitals and accents, found by trying."""
     seen = tokenizer.normalize("É")
     capitals = "kept" if seen in ("É", "E") else "lower-cased"
-    accents = "kept" if seen in ("É", "é") else "taken off"
+    accents = "kept" if seen in ("É", "é") else "stripped"
     return f"capitals {capitals}, accents {accents}"
 
 

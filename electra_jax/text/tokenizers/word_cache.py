@@ -1,4 +1,4 @@
-"""Encoding of words that were seen before, for tokenizers in which a blank always ends a word."""
+"""A cache of encoded words, for tokenizers in which a blank always ends a word."""
 
 import collections
 import itertools
@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-# Characters of the words that are remembered. With what a call needs, 200 MB in languages with blanks, measured;
-# where a line is one word, memory does not help, and is a third of that.
+# Characters of the cached words. Together with what a call needs, 200 MB in languages with blanks, measured; where a
+# line is one word, the cache does not help, and takes a third of that.
 _REMEMBERED_CHARACTERS = 4_000_000
 
 

@@ -16,7 +16,7 @@ _LONGEST_WORD = 200
 _RAREST_PIECE = 2
 # Characters beyond the most frequent thousand become [UNK]; BERT's alphabet has as many.
 _LARGEST_ALPHABET = 1000
-# So many pieces of a vocabulary say whether it was made of capitals, or with accents; fewer may be a whim.
+# More pieces than this show that a vocabulary has capitals, or accents; fewer may be accidents.
 _TELLING_PIECES = 100
 
 
@@ -27,9 +27,9 @@ def train(
 
     Args:
       texts: lines of text, all of which are kept in memory.
-      vocabulary_size: pieces wanted, special ones included.
+      vocabulary_size: pieces, special tokens included.
       lowercase: makes the vocabulary uncased.
-      strip_accents: takes accents off; in effect only together with `lowercase`, as in Google's tokenizer.
+      strip_accents: strips accents; in effect only together with `lowercase`, as in Google's tokenizer.
 
     Raises:
       InputError: the size is smaller than the alphabet needs, or larger than the text yields.
@@ -52,15 +52,15 @@ def train(
 
     # WordPieceTrainer numbers the pieces "##x" in the random order of a hash map, and breaks ties by these numbers.
     # Given as "special tokens", the alphabet is numbered beforehand.
-    beginning = [*SPECIAL_PIECES, *alphabet, *(f"##{character}" for character in inner)]
+    reserved = [*SPECIAL_PIECES, *alphabet, *(f"##{character}" for character in inner)]
     flag = "--config.data.tokenizer.vocabulary_size"
-    if vocabulary_size < len(beginning):
+    if vocabulary_size < len(reserved):
         raise InputError(
-            f"config.data.tokenizer.vocabulary_size: {vocabulary_size} pieces are too few; special pieces and "
-            f"alphabet take {len(beginning)}. Set {flag}=N with N well above that."
+            f"config.data.tokenizer.vocabulary_size: {vocabulary_size} pieces are too few; special tokens and "
+            f"alphabet take {len(reserved)}. Set {flag}=N with N well above that."
         )
     trainer = trainers.WordPieceTrainer(  # type: ignore[no-untyped-call]  # the library's stubs lack this signature
-        vocab_size=vocabulary_size, min_frequency=_RAREST_PIECE, special_tokens=beginning, show_progress=False
+        vocab_size=vocabulary_size, min_frequency=_RAREST_PIECE, special_tokens=reserved, show_progress=False
     )
     trained = tokenizers.Tokenizer(models.WordPiece(unk_token="[UNK]"))
     trained.pre_tokenizer = splitter
@@ -77,10 +77,10 @@ def train(
 def from_vocabulary(
     text: str, origin: str, *, lowercase: bool, strip_accents: bool, add_special_pieces: bool
 ) -> library_tokenizer.LibraryTokenizer:
-    """Makes a tokenizer of a vocab.txt's text: one piece a line, numbered from 0.
+    """Makes a tokenizer from the text of a vocab.txt: one piece a line, numbered from 0.
 
     Raises:
-      InputError: an empty or repeated line, no special pieces, or a casing that the pieces contradict.
+      InputError: an empty or repeated line, a missing special token, or a casing that the pieces contradict.
     """
     vocabulary = _read_vocabulary(text, origin)
     if add_special_pieces:
@@ -102,7 +102,7 @@ def _wordpiece(
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##")
     backend.add_special_tokens(list(SPECIAL_PIECES))
-    # For those who open tokenizer.json elsewhere; here nothing is added to a text.
+    # For other programs that open tokenizer.json; here no special tokens are added to a text.
     backend.post_processor = processors.TemplateProcessing(
         single="[CLS]:0 $A:0 [SEP]:0",
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
@@ -118,7 +118,7 @@ def _normalizer(lowercase: bool, strip_accents: bool) -> normalizers.Normalizer:
 
 
 def _check_casing(vocabulary: dict[str, int], origin: str, lowercase: bool, strip_accents: bool) -> None:
-    """Refuses a casing under which a good part of the pieces, or of the text's words, would be lost."""
+    """Raises InputError for a casing under which many pieces could never occur, or many words would be unknown."""
     pieces = [piece.removeprefix("##") for piece in vocabulary if piece not in SPECIAL_PIECES]
     capitals = [piece for piece in pieces if piece.lower() != piece]
     flag = "--config.data.tokenizer"

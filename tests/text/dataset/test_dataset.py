@@ -47,7 +47,7 @@ def test_rows_are_read_in_any_order_across_shards(dataset):
     assert dataset.train.rows(np.array([], int)).shape == (0, 8)
 
 
-def test_a_dataset_says_what_its_manifest_says(dataset):
+def test_a_dataset_has_the_figures_of_its_manifest(dataset):
     assert is_prepared(dataset.directory)
     assert not is_prepared(dataset.directory + "x")
     assert isinstance(dataset.directory, str)
@@ -104,9 +104,9 @@ def test_a_shard_that_shrank_or_went_after_opening_is_named(dataset):
 
 
 def test_verify_names_all_damaged_shards_at_once(dataset):
-    said = []
-    verify(dataset, said.append)
-    assert len(said) == 4
+    message = []
+    verify(dataset, message.append)
+    assert len(message) == 4
     change(dataset, "train-00001.bin", flip(1234))
     storage.remove(storage.join(dataset.directory, "heldout-00000.bin"))
     with pytest.raises(InputError, match=r"2 of 4 shards") as raised:
@@ -180,7 +180,7 @@ def test_nothing_in_a_dataset_is_unpickled(tmp_path, write_dataset):
 
 
 @pytest.mark.parametrize(
-    ("new", "said"),
+    ("new", "message"),
     [
         (lambda manifest: manifest[:-20], "manifest.json: the dataset is damaged"),
         (lambda manifest: manifest.replace(b'_version": 2', b'_version": 1'), "found format_version 1, expected 2"),
@@ -192,19 +192,19 @@ def test_nothing_in_a_dataset_is_unpickled(tmp_path, write_dataset):
         (lambda manifest: manifest.replace(b"<u2", b"<u4"), "train-00000.bin: .*2000 bytes, expected 3600"),
     ],
 )
-def test_a_bad_manifest_is_named(dataset, new, said):
+def test_a_bad_manifest_is_named(dataset, new, message):
     change(dataset, "manifest.json", new)
-    with pytest.raises(InputError, match=said):
+    with pytest.raises(InputError, match=message):
         open_dataset(dataset.directory)
 
 
-def test_a_place_without_a_dataset_is_named(tmp_path):
+def test_a_directory_without_a_dataset_is_named(tmp_path):
     for place in (f"{tmp_path}/nothing", "memory://nothing"):
         with pytest.raises(InputError, match=r"nothing is not a prepared dataset: cannot read .*manifest.json"):
             open_dataset(place)
 
 
-def test_tokens_of_large_vocabularies_are_stored_and_read_whole(tmp_path):
+def test_tokens_of_large_vocabularies_keep_all_their_bits(tmp_path):
     tokenizer = types.SimpleNamespace(vocabulary_size=70_005, pad_id=0, cls_id=2, sep_id=3, mask_id=4)
     with ShardWriter(f"{tmp_path}/shard.bin", length=3, tokenizer=tokenizer) as writer:
         writer.add(np.array([[1, 65_536, 70_004]]))

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from electra_jax.config.pretraining import FiltersConfig
 from electra_jax.text.dataset import filters
 from electra_jax.text.sources.text_sources import Document
 
@@ -25,10 +26,11 @@ def test_shares_held_out_and_sampled_are_as_asked_and_independent():
 
 
 def test_lengths_are_counted_in_characters_of_all_lines():
-    limits = {"shortest_document": 5, "longest_document": 8}
+    limits = FiltersConfig(shortest_document=5, longest_document=8)
     faults = [filters.length_fault(Document(("ab", "x" * size)), limits) for size in (2, 3, 6, 7)]
     assert faults == ["too_short", "", "", "too_long"]
-    assert filters.length_fault(Document(("x" * 10**6,)), {"shortest_document": 0, "longest_document": 0}) == ""
+    unlimited = FiltersConfig(shortest_document=0, longest_document=0)
+    assert filters.length_fault(Document(("x" * 10**6,)), unlimited) == ""
 
 
 @pytest.mark.parametrize("hashes_in_memory", [4_000_000, 7, 1])

@@ -132,7 +132,7 @@ def test_any_position_is_the_same_however_it_is_asked_for():
 
 
 def test_orders_within_a_source_differ_between_its_epochs_seeds_and_sources():
-    # A quarter of each source is read in an epoch, so that every fourth begins the source anew; the epoch's own order
+    # A quarter of each source is read in an epoch, so that every fourth begins the source again; the epoch's own order
     # does not show in which rows they are.
     def chosen(seed, epoch, source):
         rows = mixture([4000, 4000], [1000, 1000], seed).rows(np.arange(2000) + epoch * 2000)

@@ -58,7 +58,7 @@ def test_starting_at_a_batch_is_the_same_as_running_to_it(make_split, start):
 
 
 @pytest.mark.parametrize("batch_size", [1, 3, 1000, 1024, 1025, 10_000])
-def test_batches_of_any_size_are_whole(make_split, batch_size):
+def test_batches_of_any_size_are_full(make_split, batch_size):
     rows = first(training_batches(make_split(20_000), batch_size=batch_size, seed=0, start=1), 3)
     assert (rows - 1 == row_indices(np.arange(batch_size, 4 * batch_size), 20_000, 0)).all()
 

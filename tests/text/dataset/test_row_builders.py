@@ -1,4 +1,4 @@
-"""Rows of both kinds: nothing is lost, nothing moves, and the shape is as said."""
+"""Rows of both kinds: nothing is lost, nothing moves, and the shape is as documented."""
 
 import itertools
 
@@ -31,7 +31,7 @@ def random_document(rng):
     return [list(range(end - size, end)) for size, end in zip(sizes, ends, strict=True)]
 
 
-def test_random_documents_come_out_whole_and_in_order():
+def test_random_documents_are_kept_complete_and_in_order():
     rng = np.random.default_rng(1)
     for trial in range(400):
         lines = random_document(rng)
@@ -168,7 +168,7 @@ def random_sizes(rng, count):
     ]
 
 
-def test_packed_documents_come_out_whole_or_in_pieces_of_eight_tokens_and_more():
+def test_packed_documents_are_complete_or_pieces_of_eight_or_more():
     rng = np.random.default_rng(3)
     for _ in range(300):
         length = int(rng.integers(18, 130))
@@ -194,7 +194,7 @@ def test_rows_are_as_full_as_whole_pieces_make_them():
     rows = packed(numbered([2, 6, 10, 6, 1, 7, 2]), 16)
     assert sorted(sorted(map(len, pieces_of(row))) for row in rows) == [[1, 2, 7], [2, 10], [6, 6]]
     assert (rows != PAD).all()
-    # The 6 positions beside 10 are best for the 6, although 8 are open beside the 8.
+    # The 6 positions next to 10 are best for the 6, although 8 are open next to the 8.
     rows = packed(numbered([1, 3, 4, 6, 8]), 16)
     assert sorted(sorted(map(len, pieces_of(row))) for row in rows) == [[1, 3, 6], [4, 8]]
 

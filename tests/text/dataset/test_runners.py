@@ -64,8 +64,8 @@ def test_all_failures_come_back_and_the_other_units_are_done(settings, todo, wor
     assert sorted(done(settings)) == ["done-0", "done-2", "done-4"]
 
 
-def test_a_worker_that_is_killed_is_told(settings, todo):
-    with pytest.raises(InputError, match=r"A worker of 2 was killed, most often for want of memory. .*--workers"):
+def test_a_killed_worker_is_reported(settings, todo):
+    with pytest.raises(InputError, match=r"One of 2 workers was killed, most often for lack of memory. .*--workers"):
         Runner(workers=2).run("reading", die, settings, todo, ProgressLine(io.StringIO()))
 
 
@@ -82,6 +82,6 @@ def test_beam_does_every_unit_and_brings_failures_back(settings, todo, options):
 
 
 @pytest.mark.beam
-def test_an_unknown_beam_runner_is_told(settings, todo):
+def test_an_unknown_beam_runner_is_reported(settings, todo):
     with pytest.raises(InputError, match=r"--runner=NoSuchRunner"):
         Runner(beam="NoSuchRunner").run("reading", record, settings, todo, ProgressLine(io.StringIO()))

@@ -1,4 +1,4 @@
-"""Shards: rows are written as they are, counted, hashed, and there whole or not at all."""
+"""Shards: rows are written unchanged, counted and hashed; a file is complete or does not exist."""
 
 import hashlib
 import zlib

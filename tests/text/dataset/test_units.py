@@ -1,10 +1,10 @@
-"""How sources are dealt out into units."""
+"""How sources are split into units."""
 
 from electra_jax.text.dataset import units
 from tests.configs import typed_data
 
 
-def test_every_byte_is_in_exactly_one_unit_and_units_are_about_as_large_as_asked(data, tmp_path, monkeypatch):
+def test_units_cover_every_byte_once_in_about_equal_sizes(data, tmp_path, monkeypatch):
     monkeypatch.setattr(units, "_SMALLEST_UNIT_BYTES", 1000)
     for number in range(30):
         (tmp_path / f"{number:02d}.txt").write_text("a line of text\n\n" * 20)
@@ -28,7 +28,7 @@ def test_the_number_of_units_stays_small_when_there_is_much_text(data, tmp_path,
     assert 16 <= len(units.make_units(typed_data(data))) <= 20
 
 
-def test_the_fingerprint_follows_from_what_rows_follow_from_and_nothing_else(data):
+def test_the_fingerprint_covers_the_fields_that_determine_rows(data):
     before = units.fingerprint(typed_data(data))
     for field, value in [("directory", "x"), ("download_cache", "x"), ("mixture_temperature", 3.0)]:
         changed = data.copy_and_resolve_references()
@@ -43,14 +43,6 @@ def test_the_fingerprint_follows_from_what_rows_follow_from_and_nothing_else(dat
     assert units.fingerprint(typed_data(changed)) != before
 
 
-def test_accents_cannot_be_stripped_by_sentencepiece(data):
-    data.tokenizer.kind = "unigram"
-    (problem,) = units.field_problems(data)
-    assert "config.data.tokenizer.strip_accents" in problem
-    data.tokenizer.strip_accents = False
-    assert units.field_problems(data) == []
-
-
-def test_a_tokenizer_that_is_not_there_is_a_problem(data):
+def test_a_missing_tokenizer_is_a_problem(data):
     data.tokenizer.source = "nowhere/vocab.txt"
-    assert "nowhere/vocab.txt does not exist" in "\n".join(units.problems(data))
+    assert "nowhere/vocab.txt does not exist" in "\n".join(units.text_problems(typed_data(data)))

@@ -1,4 +1,4 @@
-"""Preparing: what lands on disk, what is reused, what is finished after a kill, and what is refused."""
+"""Preparation: files written, reused, finished after a kill, and refused."""
 
 import errno
 import io
@@ -13,6 +13,8 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from electra_jax import config_rules
+from electra_jax.config.files import read_config
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.progress import ProgressLine
 from electra_jax.text.dataset import dataset as datasets
@@ -20,7 +22,7 @@ from electra_jax.text.dataset import filters, shards, stages, units, writer
 from electra_jax.text.dataset.runners import Runner
 from electra_jax.text.sources import text_sources
 from electra_jax.text.tokenizers import tokenizer
-from tests.configs import typed_data
+from tests.configs import preset, typed_data
 from tests.running import started_program
 
 ROOT = pathlib.Path(__file__).parents[3]
@@ -35,15 +37,15 @@ def ensure(data):
     return writer.ensure(typed_data(data), ProgressLine(io.StringIO()), Runner(workers=1))[0]
 
 
-def said(data):
-    """What preparing prints."""
+def printed(data):
+    """What preparation prints."""
     stream = io.StringIO()
     writer.prepare(typed_data(data), ProgressLine(stream), Runner(workers=1))
     return stream.getvalue()
 
 
 def neighbours(data):
-    """Everything beside the dataset's directory."""
+    """Everything next to the dataset's directory."""
     return sorted(path.name for path in pathlib.Path(data.directory).parent.iterdir())
 
 
@@ -82,7 +84,7 @@ def many(data, tmp_path, monkeypatch):
 @pytest.mark.parametrize("rows", ["segment_pairs", "packed"])
 def test_rows_hold_the_text_of_the_sources_in_two_splits(data, rows):
     data.rows = rows
-    report = said(data)
+    report = printed(data)
     dataset = datasets.open_dataset(data.directory)
     assert neighbours(data) == ["dataset"]
     assert not (pathlib.Path(data.directory) / "work").exists()
@@ -114,7 +116,7 @@ def test_rows_hold_the_text_of_the_sources_in_two_splits(data, rows):
 
 def test_tokens_a_word_are_of_the_text_whatever_rows_leave_out(data):
     data.rows = "google_segment_pairs"
-    report = said(data)
+    report = printed(data)
     documents = [document.lines for document in read(data)]
     manifest = datasets.open_dataset(data.directory).manifest
     pieces = tokenizer.load(f"{data.directory}/tokenizer")
@@ -131,7 +133,7 @@ def test_the_same_config_gives_the_same_bytes_in_one_process_or_a_pool(many):
     first = checksums(many.directory)
     assert len([name for name in first if name.startswith("train-")]) > 5
     many.directory += "-again"
-    dataset = writer.prepare(many, ProgressLine(io.StringIO()), Runner(workers=3))
+    dataset = writer.prepare(typed_data(many), ProgressLine(io.StringIO()), Runner(workers=3))
     datasets.verify(dataset)
     assert checksums(many.directory) == first
 
@@ -142,7 +144,7 @@ def test_beam_writes_the_same_bytes_as_local_processes(many, options):
     prepare(many)
     first = checksums(many.directory)
     many.directory += "-beam"
-    writer.prepare(many, ProgressLine(io.StringIO()), Runner(beam="DirectRunner", beam_options=options))
+    writer.prepare(typed_data(many), ProgressLine(io.StringIO()), Runner(beam="DirectRunner", beam_options=options))
     assert checksums(many.directory) == first
 
 
@@ -182,7 +184,7 @@ def test_filters_drop_by_length_and_unknown_share_and_say_so(data, tmp_path):
     data.sources = (*data.sources, str(tmp_path / "odd.txt"))
     data.directory += "-filtered"
     data.filters.update(shortest_document=10, longest_document=100_000, largest_unknown_share=0.3)
-    report = said(data)
+    report = printed(data)
     counts = datasets.open_dataset(data.directory).manifest["sources"][1]
     assert counts["dropped"] == {"too_long": 1, "too_short": 1, "unknown": 1}
     assert counts["words"] == 7 + 6
@@ -250,7 +252,7 @@ def test_ensure_reuses_what_is_prepared(data):
     assert {path: path.stat().st_mtime_ns for path in pathlib.Path(made.directory).rglob("*")} == times
 
 
-def test_another_config_is_told_field_by_field(data):
+def test_another_config_is_reported_field_by_field(data):
     ensure(data)
     data.sequence_length = 64
     data.tokenizer.lowercase = False
@@ -281,7 +283,7 @@ def test_a_loaded_tokenizer_brings_its_own_size_and_must_stay_the_same(data, tmp
     assert ensure(data).fingerprint == again.fingerprint
 
 
-def test_a_finished_dataset_is_made_anew_only_when_asked(data):
+def test_a_finished_dataset_is_overwritten_only_when_asked(data):
     prepare(data)
     before = checksums(data.directory)
     with pytest.raises(InputError, match="--overwrite"):
@@ -295,7 +297,7 @@ def test_a_directory_of_something_else_is_never_overwritten(data, tmp_path):
     (tmp_path / "dataset").mkdir()
     (tmp_path / "dataset" / "thesis.txt").write_text("years of work")
     for overwrite in (False, True):
-        with pytest.raises(InputError, match="holds something that is no dataset, and is never overwritten"):
+        with pytest.raises(InputError, match="holds something that is not a dataset, and is never overwritten"):
             prepare(data, overwrite=overwrite)
     assert checksums(data.directory) == {"thesis.txt": b"years of work"}
 
@@ -305,7 +307,7 @@ def test_an_empty_directory_may_be_filled(data, tmp_path):
     assert ensure(data).train.num_rows > 0
 
 
-def test_a_full_disk_is_told_and_what_was_finished_is_used(many, monkeypatch):
+def test_a_full_disk_is_reported_and_finished_units_are_reused(many, monkeypatch):
     prepare(many)
     expected = checksums(many.directory)
     many.directory += "-full"
@@ -327,14 +329,14 @@ def test_a_full_disk_is_told_and_what_was_finished_is_used(many, monkeypatch):
     assert checksums(many.directory) == expected
 
 
-def test_an_unwritable_parent_is_told(data, tmp_path):
+def test_an_unwritable_parent_is_reported(data, tmp_path):
     (tmp_path / "file").write_text("")
     data.directory = str(tmp_path / "file" / "dataset")
     with pytest.raises(InputError, match=r"config.data.directory: cannot write .*Not a directory"):
         prepare(data)
 
 
-def test_bad_files_are_all_told_and_a_mended_one_goes_on(many, tmp_path):
+def test_all_bad_files_are_reported_and_a_fixed_one_resumes(many, tmp_path):
     good = (tmp_path / "b.jsonl").read_bytes()
     (tmp_path / "b.jsonl").write_bytes(good + b'{"body": "x"}\n')
     (tmp_path / "c.txt").write_bytes(b"fine\n\xff")
@@ -348,7 +350,7 @@ def test_bad_files_are_all_told_and_a_mended_one_goes_on(many, tmp_path):
         prepare(many)
 
 
-def test_text_that_changes_between_the_two_readings_is_told(many, tmp_path, monkeypatch):
+def test_text_that_changes_between_scan_and_rows_is_reported(many, tmp_path, monkeypatch):
     write_rows = stages.write_rows
     path = tmp_path / "a.txt"
 
@@ -361,7 +363,7 @@ def test_text_that_changes_between_the_two_readings_is_told(many, tmp_path, monk
         prepare(many)
 
 
-def test_too_little_text_for_two_splits_is_told_with_numbers(data):
+def test_too_little_text_for_two_splits_is_reported(data):
     data.sources = (f"{data.sources[0]}#documents=file",)
     data.heldout_fraction = 1e-9
     with pytest.raises(
@@ -395,14 +397,14 @@ def test_an_unfinished_dataset_with_rows_is_not_given_up_for_another_config(many
     assert prepare(many, overwrite=True).train.length == 64
 
 
-def test_a_source_without_text_is_told(data, tmp_path):
+def test_a_source_without_text_is_reported(data, tmp_path):
     (tmp_path / "blank.txt").write_text("\n \n")
     data.sources = (*data.sources, str(tmp_path / "blank.txt"))
     with pytest.raises(InputError, match=r"blank.txt holds no text"):
         prepare(data)
 
 
-def test_all_wrong_fields_are_told_at_once(data):
+def test_all_wrong_fields_are_reported_at_once(data):
     data.sources = ("missing.txt",)
     data.rows = "squeezed"
     data.sequence_length = 4
@@ -412,8 +414,12 @@ def test_all_wrong_fields_are_told_at_once(data):
     data.filters.largest_unknown_share = 2.0
     data.filters.shortest_document = -1
     data.tokenizer.kind = "letters"
+    given = preset("small", "quicktest")
+    with given.unlocked():
+        given.data = data
+    config, problems = read_config(given)
     with pytest.raises(InputError) as error:
-        prepare(data)
+        config_rules.check_data(config, problems)
     for name in [
         "sources", "rows", "sequence_length", "heldout_fraction", "short_row_probability", "mixture_temperature",
         "filters.largest_unknown_share", "filters.shortest_document", "tokenizer.kind",
@@ -421,7 +427,7 @@ def test_all_wrong_fields_are_told_at_once(data):
         assert f"config.data.{name}: " in str(error.value)
 
 
-def test_a_killed_prepare_leaves_nothing_that_opens_and_the_next_one_finishes_it(many):
+def test_a_killed_prepare_does_not_open_and_can_be_finished(many):
     """Killed at several moments, each a little later than the one before; the bytes are those of an undisturbed run."""
     prepare(many)
     expected = checksums(many.directory)
@@ -444,7 +450,7 @@ def test_a_killed_prepare_leaves_nothing_that_opens_and_the_next_one_finishes_it
     assert checksums(many.directory) == expected
 
 
-def test_a_second_prepare_into_the_same_directory_is_refused_while_the_first_works(data):
+def test_a_second_prepare_is_refused_while_the_first_runs(data):
     first = started_program("tests.text.programs.prepare_and_wait", data.to_json())
     try:
         assert first.stdout.readline() == "ready\n"
@@ -456,7 +462,7 @@ def test_a_second_prepare_into_the_same_directory_is_refused_while_the_first_wor
     assert ensure(data).train.num_rows > 0
 
 
-def test_a_package_that_cannot_be_had_is_told_before_other_work(data, monkeypatch):
+def test_a_missing_package_is_reported_before_other_work(data, monkeypatch):
     monkeypatch.setattr(Runner, "run", lambda *_: pytest.fail("work had begun"))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     data.sources = (*data.sources, "pypi:no-such-thing==1.0!a.txt#sha256=" + "0" * 64)

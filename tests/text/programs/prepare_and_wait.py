@@ -1,4 +1,4 @@
-"""Prepares a dataset by the JSON of its `config.data`, says that it is ready, and stays a minute before the end."""
+"""Prepares a dataset by the JSON of its `config.data`, prints "ready", and waits a minute before the end."""
 
 import json
 import sys

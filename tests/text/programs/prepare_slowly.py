@@ -1,4 +1,4 @@
-"""Prepares a dataset by the JSON of its `config.data`, in small units with a pause behind each."""
+"""Prepares a dataset by the JSON of its `config.data`, in small units with a pause after each."""
 
 import json
 import sys

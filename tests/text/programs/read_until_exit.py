@@ -16,7 +16,7 @@ read = []
 
 
 class Noted(dataset.Split):
-    """Notes what is read."""
+    """Records what is read."""
 
     def rows(self, indices):
         read.append(len(indices))

@@ -1,4 +1,4 @@
-"""Formats: what comes out of each kind of file, wherever it is cut, and what is said when a file is damaged."""
+"""Formats: the documents of each kind of file, however it is split, and the errors of damaged files."""
 
 import bz2
 import gzip
@@ -39,7 +39,7 @@ def test_a_byte_order_mark_is_not_text(file):
 
 
 def expected_documents(content, boundary):
-    """The rule in its simplest form, over the whole file at once."""
+    """The rule in its simplest form, over the complete file at once."""
     stripped = [line.strip() for line in content.decode("utf-8-sig").split("\n")]
     if boundary == "line":
         return [(line,) for line in stripped if line]
@@ -201,7 +201,7 @@ def test_a_row_group_is_decoded_in_parts(tmp_path, monkeypatch):
     assert sum(read) == piece.size
 
 
-def test_a_damaged_text_in_a_later_part_of_a_row_group_is_told_with_its_row(file, monkeypatch):
+def test_damaged_text_late_in_a_row_group_is_reported_with_its_row(file, monkeypatch):
     monkeypatch.setattr(parquet, "_ROWS", 1)
     with pytest.raises(InputError, match="row group 0, row 2: byte 0"):
         lines_of(file("a.parquet", packed_parquet(text=NOT_TEXT)))
@@ -225,7 +225,7 @@ NOT_TEXT = pyarrow.Array.from_buffers(
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "option", "said"),
+    ("name", "content", "option", "message"),
     [
         ("a.txt", b"good\ncaf\xe9 noir\n", "", ["line 2", "byte 8", "0xe9", "iconv", "/a.txt > a.utf8.txt"]),
         ("a.txt", "é\n".encode() * 5 + b"\xe9\n", "", ["line 6", "byte 15", "0xe9"]),
@@ -267,11 +267,11 @@ NOT_TEXT = pyarrow.Array.from_buffers(
     # gzip writes the time into its header: names made of it would differ between the workers of one test run.
     ids=lambda value: "content" if isinstance(value, bytes) else None,
 )
-def test_bad_content_is_refused_with_file_and_place(file, name, content, option, said):
+def test_bad_content_is_refused_with_file_and_place(file, name, content, option, message):
     path = file(name, content)
     with pytest.raises(InputError) as error:
         lines_of(f"{path}{option}")
-    for part in [str(path), *said]:
+    for part in [str(path), *message]:
         assert part in str(error.value)
 
 
@@ -293,8 +293,8 @@ def test_a_bad_record_is_found_at_its_line_in_the_middle_of_a_file(file, monkeyp
         lines_of(path, piece_bytes)
 
 
-@pytest.mark.parametrize(("option", "said"), [("documents=file", "line 3"), ("documents=line", "byte 9")])
-def test_a_file_that_stops_to_be_readable_is_told_with_its_place(file, monkeypatch, option, said):
+@pytest.mark.parametrize(("option", "message"), [("documents=file", "line 3"), ("documents=line", "byte 9")])
+def test_a_read_error_is_reported_with_its_place(file, monkeypatch, option, message):
     class Failing(io.BytesIO):
         def read(self, size=-1):
             if self.tell() >= 6:
@@ -304,5 +304,5 @@ def test_a_file_that_stops_to_be_readable_is_told_with_its_place(file, monkeypat
     path = file("a.txt", b"a\nb\nc\nd\ne\n")
     monkeypatch.setattr("electra_jax.storage.open_to_read", lambda path: Failing(b"a\nb\nc\nd\ne\n"))
     (piece,) = pieces(f"{path}#{option}", "", WHOLE)
-    with pytest.raises(InputError, match=rf"a\.txt: cannot be read after {said} \(.*Input/output error"):
+    with pytest.raises(InputError, match=rf"a\.txt: cannot be read after {message} \(.*Input/output error"):
         list(documents(piece, ""))

@@ -99,7 +99,7 @@ def test_the_cache_serves_again_without_pip_and_is_checked_when_it_changed(shop,
         lines_of(source, tmp_path)
 
 
-def test_a_missing_hash_is_told_and_a_wrong_one_refused_before_the_archive_is_opened(shop, tmp_path):
+def test_a_missing_or_wrong_hash_is_refused_before_opening(shop, tmp_path):
     with pytest.raises(InputError, match=f"append sha256={sha256(shop)}"):
         lines_of("pypi:tiny-text==1.0!tiny_text/a.txt", tmp_path)
     shop.write_bytes(b"no archive at all")
@@ -112,7 +112,7 @@ def test_a_glob_without_a_match_names_files_that_exist(shop, tmp_path):
         lines_of(f"pypi:tiny-text==1.0!tiny_text/*.rst#sha256={sha256(shop)}", tmp_path)
 
 
-def test_what_pip_cannot_fetch_is_told_in_its_words(shop, tmp_path):
+def test_a_failure_of_pip_is_reported_in_its_words(shop, tmp_path):
     with pytest.raises(InputError, match=r"pip could not fetch tiny-text==2.0: ERROR: No matching .*Check the network"):
         lines_of("pypi:tiny-text==2.0!a.txt", tmp_path)
     assert list((tmp_path / "pypi").iterdir()) == []

@@ -1,4 +1,4 @@
-"""Sources: how they are written, what they are cut into, and what is said before any work when one is wrong."""
+"""Sources: how they are written and split into pieces, and the errors reported before any work."""
 
 import dataclasses
 import gzip
@@ -68,7 +68,7 @@ def test_documents_are_streamed(file):
     assert next(documents(piece, "")).lines == ("good",)
 
 
-def test_weights_are_one_unless_they_are_said_and_leave_no_trace_in_the_canonical_source():
+def test_weights_default_to_one_and_canonical_sources_omit_them():
     sources = ("a.txt", "a.txt#weight=0", "a.txt#documents=line&weight=2.5", "tfds:c4/en#weight=1e-1&split=test")
     assert weights(sources) == [1.0, 0.0, 2.5, 0.1]
     assert [canonical(source) for source in sources] == [
@@ -80,7 +80,7 @@ def test_weights_are_one_unless_they_are_said_and_leave_no_trace_in_the_canonica
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("none/*.txt", "no file matches none/*.txt"),
         ("a.txt#document=line", "did you mean 'documents'? Known: documents, field, sha256, split, weight."),
@@ -108,12 +108,12 @@ def test_weights_are_one_unless_they_are_said_and_leave_no_trace_in_the_canonica
         ("gs://bucket/*.csv", "ends in '.csv'"),
     ],
 )
-def test_bad_sources_are_named_before_any_work(source, said, file, monkeypatch, tmp_path):
+def test_bad_sources_are_named_before_any_work(source, message, file, monkeypatch, tmp_path):
     file("a.txt", "text")
     monkeypatch.chdir(tmp_path)
     (problem,) = problems((source,))
     assert problem.startswith("config.data.sources: ")
-    assert said in problem
+    assert message in problem
 
 
 def test_problems_come_all_at_once_and_none_for_good_sources(file, tmp_path):

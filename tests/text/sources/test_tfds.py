@@ -1,4 +1,4 @@
-"""Published datasets: one that is really written to disk and read back, and the catalogue with invented examples."""
+"""TFDS datasets: one that is really written to disk and read back, and the catalogue with mocked examples."""
 
 import os
 
@@ -70,7 +70,7 @@ def test_a_piece_is_never_smaller_than_an_example():
     assert [(piece.start, piece.stop) for piece in pieces("tfds:tiny_text#split=other", "", 1)] == [(0, 1), (1, 2)]
 
 
-def test_progress_is_told_in_bytes_of_text():
+def test_progress_is_counted_in_bytes_of_text():
     (whole,) = pieces("tfds:tiny_text", "", WHOLE)
     read = []
     list(documents(whole, "", read.append))
@@ -84,7 +84,7 @@ def test_what_is_on_disk_is_not_fetched(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("source", "said"),
+    ("source", "message"),
     [
         ("tfds:tiny_text#split=test", r"no split 'test' \(found other, train\); append #split=NAME"),
         ("tfds:tiny_text#field=body", r"no field 'body' \(found id, raw, text\); append #field=NAME"),
@@ -93,15 +93,15 @@ def test_what_is_on_disk_is_not_fetched(monkeypatch):
         ("tfds:no_such_text", r"tfds:no_such_text is not known to TensorFlow Datasets .*catalog"),
         ("tfds:wikipedia", r"several datasets; name one of its \d+ configs, such as tfds:wikipedia/\w+"),
         ("tfds:wikipedia/1.xx", r"tfds:wikipedia/1.xx is not known to TensorFlow Datasets"),
-        ("tfds:wikipedia/20230601.en", "is not in .*may fetch it"),
+        ("tfds:wikipedia/20230601.en", "is not in .*may download it"),
     ],
 )
-def test_what_cannot_be_read_is_told(source, said):
-    with pytest.raises(InputError, match=said):
+def test_unreadable_sources_are_reported(source, message):
+    with pytest.raises(InputError, match=message):
         lines_of(source)
 
 
-def test_a_damaged_file_is_told_with_its_folder(catalogue):
+def test_a_damaged_file_is_reported_with_its_folder(catalogue):
     (shard,) = catalogue.glob("*train*00002*")
     content = shard.read_bytes()
     (whole,) = pieces("tfds:tiny_text", "", WHOLE)
@@ -122,7 +122,7 @@ def test_a_dataset_of_the_catalogue_is_read_by_its_name():
 
 
 @pytest.mark.parametrize("failure", [OSError, ImportError, DownloadError, AssertionError])
-def test_what_cannot_be_fetched_is_told_with_what_mends_it(monkeypatch, failure):
+def test_a_failed_download_is_reported_with_the_fix(monkeypatch, failure):
     def fail(builder, **options):
         raise failure("no route to dumps.wikimedia.org\nand more")
 

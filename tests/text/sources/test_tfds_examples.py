@@ -1,4 +1,4 @@
-"""Labelled examples of published datasets, invented by the library's own stand-in, become examples of tasks."""
+"""Labelled examples of TFDS datasets, mocked by the library itself, become examples of tasks."""
 
 import pytest
 import tensorflow
@@ -69,7 +69,7 @@ def test_squad_is_read_from_the_catalogue(version):
     assert [example.answers for example in splits["train"][1:]] == [()] * (version == "v2")
 
 
-def test_answers_and_places_of_different_number_are_told(monkeypatch):
+def test_answers_and_starts_of_different_number_are_reported(monkeypatch):
     record = {"id": "a", "question": "q", "context": "c", "answers": {"text": [], "answer_start": [0]}}
     monkeypatch.setattr(tfds_examples, "open_split", lambda source, field: ({}, iter([record])))
     task = base.answering_task(train="tfds:it#split=train")
@@ -127,7 +127,7 @@ def test_a_grade_of_minus_one_is_not_known_in_a_test_split_alone(monkeypatch):
     assert [splits[split][0].label for split in ("train", "dev", "test")] == [-1.0, -1.0, None]
 
 
-def test_fields_that_a_dataset_lacks_are_told(monkeypatch):
+def test_missing_fields_are_reported(monkeypatch):
     monkeypatch.setattr(tfds_examples, "open_split", lambda source, field: ({}, iter([{"body": "so", "label": "a"}])))
     task = base.classification_task(train="tfds:it#split=train", dev="tfds:it#split=dev")
     with pytest.raises(InputError, match="no field 'text', found 'body', 'label'; name the fields with text_columns"):
@@ -135,17 +135,28 @@ def test_fields_that_a_dataset_lacks_are_told(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("path", "said"),
+    ("path", "message"),
     [
         ("tfds:no_such_set#split=train", "config.tasks.it: tfds:no_such_set is not known to TensorFlow Datasets"),
         ("tfds:glue#split=train", "several datasets; name one of its 12 configs"),
     ],
 )
-def test_datasets_that_are_not_there_are_told(path, said):
-    with pytest.raises(InputError, match=said):
+def test_missing_datasets_are_reported(path, message):
+    with pytest.raises(InputError, match=message):
         tfds_examples.open_split(tfds_examples.parse(path), "config.tasks.it")
 
 
-def test_what_a_path_says_is_taken_apart():
+def test_a_failed_read_names_the_split(monkeypatch):
+    def fail(builder, **options):
+        raise OSError("input/output error")
+
+    with tfds.testing.mock_data(num_examples=1), monkeypatch.context() as patched:
+        patched.setattr(tfds.core.DatasetBuilder, "as_dataset", fail)
+        _, examples = tfds_examples.open_split(tfds_examples.parse("tfds:glue/rte#split=train"), "config.tasks.it")
+        with pytest.raises(InputError, match=r"glue/rte, split train, cannot be read \(input/output error\)"):
+            next(examples)
+
+
+def test_a_path_is_parsed():
     assert tfds_examples.parse("tfds:glue/rte:2.0.0#split=train") == tfds_examples.Source("glue/rte:2.0.0", "train")
     assert tfds_examples.parse("tfds:a#words=w&tags=t&split=s") == tfds_examples.Source("a", "s", "w", "t")

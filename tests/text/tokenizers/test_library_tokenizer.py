@@ -1,4 +1,4 @@
-"""A tokenizer.json of any model: its library's ids, its special pieces, and files that are refused."""
+"""A tokenizer.json of any model: its library's ids, its special tokens, and files that are refused."""
 
 import json
 import pathlib
@@ -113,7 +113,7 @@ def test_offsets_count_characters_of_the_text_as_it_was_given():
 
 
 @pytest.mark.parametrize("casing", [{}, {"strip_accents": False}, {"lowercase": False}])
-def test_every_character_that_is_not_blank_lies_in_the_stretch_of_a_piece(casing):
+def test_every_nonblank_character_is_in_the_span_of_a_piece(casing):
     tokenizer = train(SHAKESPEARE[:2000] + SCRIPTS * 20, 1500, **casing)
     for text in SCRIPTS + SHAKESPEARE[2000:2300]:
         assert "".join(stretches(tokenizer, text)) == "".join(text.split())
@@ -129,7 +129,7 @@ def test_byte_level_offsets_leave_out_the_blank_before_a_word(byte_level):
     assert set(found[-2:]) == {"à"}
 
 
-def test_what_is_missing_is_named_with_the_flag_that_appends_it(byte_level, tmp_path):
+def test_missing_special_tokens_are_named_with_the_flag(byte_level, tmp_path):
     path = byte_level(["<s>", "</s>"])
     with pytest.raises(InputError, match=r"no \[PAD\], \[UNK\], \[MASK\].*add_special_pieces=True") as error:
         load(path)
@@ -142,7 +142,7 @@ def test_what_is_missing_is_named_with_the_flag_that_appends_it(byte_level, tmp_
     assert load(tmp_path / "t").sha256 == tokenizer.sha256
 
 
-def test_a_piece_of_ordinary_text_plays_no_part(byte_level):
+def test_an_ordinary_piece_is_not_a_special_token(byte_level):
     path = byte_level(["<pad>", "</s>", "<unk>", "<mask>"])
     content = json.loads(path.read_text())
     content["model"]["vocab"]["<s>"] = 600
@@ -178,7 +178,7 @@ def test_a_tokenizer_in_which_text_can_spell_special_pieces_is_refused(saved):
     assert str(path) in str(error.value)
 
 
-def test_ids_with_holes_are_refused(saved):
+def test_ids_with_gaps_are_refused(saved):
     path = saved()
     content = json.loads(path.read_text())
     content["model"]["vocab"]["the"] = 99

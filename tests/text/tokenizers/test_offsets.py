@@ -1,4 +1,4 @@
-"""Stretches of text without blanks around them and with all accents: cases by hand."""
+"""Spans of text without blanks around them and with all accents: cases by hand."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ from electra_jax.text.tokenizers.offsets import tightened
         ("", (0, 0), (0, 0)),
     ],
 )
-def test_stretches_are_what_a_reader_would_mark(text, given, expected):
+def test_spans_are_what_a_reader_would_mark(text, given, expected):
     starts, ends = tightened(text, np.array([given[0]]), np.array([given[1]]))
     assert (starts.tolist(), ends.tolist()) == ([expected[0]], [expected[1]])
 

@@ -1,4 +1,4 @@
-"""What is read from the bytes of a SentencePiece model, and what is changed in them."""
+"""Reading and changing the bytes of a SentencePiece model."""
 
 import io
 import pathlib
@@ -58,7 +58,7 @@ def test_words_stand_alone_where_nothing_crosses_a_blank(options, expected):
     assert sentencepiece_model.read(trained(**options)).splits_at_blanks == expected
 
 
-def test_a_piece_made_control_is_no_longer_found_in_text_and_nothing_else_changes():
+def test_a_control_piece_is_not_found_in_text():
     model = trained(user_defined_symbols=["<mask>", "<other>"])
     before, mask = processor(model), processor(model).piece_to_id("<mask>")
     after = processor(sentencepiece_model.with_control_pieces(model, {mask}))

@@ -1,4 +1,4 @@
-"""SentencePiece tokenizers: the library's ids, special pieces however spelled, training that repeats, bad files."""
+"""SentencePiece tokenizers: the library's ids, special tokens however spelled, training that repeats, bad files."""
 
 import io
 import json
@@ -116,7 +116,7 @@ def test_offsets_count_characters_of_the_text_as_it_was_given(kind):
 
 
 @pytest.mark.parametrize("options", [{"kind": "unigram"}, {"kind": "bpe"}, {"lowercase": True}])
-def test_every_character_that_is_not_blank_lies_in_the_stretch_of_a_piece(options):
+def test_every_nonblank_character_is_in_the_span_of_a_piece(options):
     tokenizer = train(**options)
     for text in SCRIPTS + SHAKESPEARE[1000:1300]:
         assert "".join(stretches(tokenizer, text)) == "".join(text.split())
@@ -163,7 +163,7 @@ def test_sizes_that_cannot_be_are_refused_with_the_number(kind):
     flag = r"--config\.data\.tokenizer\.vocabulary_size=N"
     with pytest.raises(InputError, match=rf"this text yields \d+ pieces, fewer than 5000.*{flag}"):
         train(["the cat sat on the mat"] * 9, kind, 5000)
-    with pytest.raises(InputError, match=rf"10 pieces are too few; special pieces and alphabet take 15.*{flag}"):
+    with pytest.raises(InputError, match=rf"10 pieces are too few; special tokens and alphabet take 15.*{flag}"):
         train(["the cat sat on the mat"] * 9, kind, 10)
 
 
@@ -179,7 +179,7 @@ def test_common_spellings_of_the_special_pieces_are_found(write_model):
     assert roles(load(path)) == ["[PAD]", "???", "[CLS]", "[SEP]", "[MASK]"]
 
 
-def test_what_is_missing_is_named_with_the_flag_that_appends_it(write_model):
+def test_missing_special_tokens_are_named_with_the_flag(write_model):
     path = write_model()
     with pytest.raises(InputError, match=r"no \[PAD\], \[MASK\].*tokenizer\.add_special_pieces=True") as error:
         load(path)
@@ -190,7 +190,7 @@ def test_what_is_missing_is_named_with_the_flag_that_appends_it(write_model):
     assert tokenizer.decode([1001]) == "[MASK]"
 
 
-def test_a_piece_of_ordinary_text_plays_no_part(write_model):
+def test_an_ordinary_piece_is_not_a_special_token(write_model):
     path = write_model(bos_id=-1, eos_id=1, pad_id=2, control_symbols=["[MASK]"])
     content = path.read_bytes()
     assert content.count(b"\n\x03ing") == 1
@@ -232,7 +232,7 @@ def test_the_hash_covers_the_special_pieces(write_model):
 
 
 @pytest.mark.parametrize("content", [b"", b"[PAD]\n[UNK]\n" * 50, b"\x00" * 10])
-def test_what_is_no_model_is_refused(tmp_path, content):
+def test_a_file_that_is_not_a_model_is_refused(tmp_path, content):
     path = tmp_path / "wrong.model"
     path.write_bytes(content)
     with pytest.raises(InputError, match="SentencePiece cannot read it") as error:
@@ -261,5 +261,5 @@ def test_a_cut_model_is_refused(write_model, cut):
 def test_damaged_special_pieces_are_refused(unigram, tmp_path, content):
     unigram.save(tmp_path)
     (tmp_path / "special_pieces.json").write_text(content)
-    with pytest.raises(InputError, match=r"special_pieces\.json beside it is damaged"):
+    with pytest.raises(InputError, match=r"special_pieces\.json next to it is damaged"):
         load(tmp_path)

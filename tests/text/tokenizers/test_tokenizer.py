@@ -1,4 +1,4 @@
-"""Where a tokenizer comes from: files of three kinds, directories, or training; local and remote."""
+"""Tokenizers loaded from files of three kinds and from directories, local and remote, and trained ones."""
 
 import json
 import pathlib
@@ -19,7 +19,7 @@ def train(lines=SHAKESPEARE[:3000], **options):
 
 
 @pytest.mark.parametrize("kind", tokenizers.KINDS)
-def test_every_kind_keeps_the_contract(kind, tmp_path):
+def test_every_kind_implements_the_protocol(kind, tmp_path):
     made = train(kind=kind)
     assert (made.kind, made.vocabulary_size) == (kind, 500)
     assert made.pieces(range(5)) == list(SPECIAL_PIECES)
@@ -52,7 +52,7 @@ def test_a_directory_of_a_vocabulary_alone_is_read_with_the_casing_given(tmp_pat
     assert tokenizers.load(tmp_path, lowercase=True, strip_accents=False).sha256 == made.sha256
 
 
-def test_in_a_directory_with_others_the_model_that_was_saved_is_meant(tmp_path):
+def test_the_saved_model_precedes_other_files_in_a_directory(tmp_path):
     train().save(tmp_path)
     made = train(kind="bpe")
     made.save(tmp_path)
@@ -64,7 +64,7 @@ def test_sentencepiece_does_not_strip_accents():
         train(kind="bpe", strip_accents=True)
 
 
-def test_a_kind_that_is_not_there_is_refused():
+def test_an_unknown_kind_is_refused():
     with pytest.raises(InputError, match="found 'word', expected one of wordpiece, unigram, bpe"):
         train(kind="word")
 
@@ -84,14 +84,14 @@ def test_unreadable_tokenizer_files_are_named(tmp_path):
     (tmp_path / "tokenizer.json").write_text("{}")
     (tmp_path / "vocab.txt").write_bytes(b"caf\xe9\n")
     (tmp_path / "empty").mkdir()
-    for name, said in [
+    for name, message in [
         ("tokenizer.json", "cannot read it"),
         ("vocab.txt", "byte 3"),
         ("none.txt", "No such file"),
         ("none.model", "No such file"),
         ("empty", "there is no tokenizer in this directory; expected tokenizer.json, spiece.model, vocab.txt"),
     ]:
-        with pytest.raises(InputError, match=said) as error:
+        with pytest.raises(InputError, match=message) as error:
             tokenizers.load(tmp_path / name)
         assert str(tmp_path / name) in str(error.value)
     with pytest.raises(InputError, match="cannot read a tokenizer"):

@@ -1,4 +1,4 @@
-"""What is said of a tokenizer: numbers worked out by hand, samples that fit a line."""
+"""The report on a tokenizer: numbers worked out by hand, samples that fit a line."""
 
 import pathlib
 
@@ -22,7 +22,7 @@ def test_tokens_per_word_and_unknown_tokens_are_counted():
     lines = tokenizer_report.describe(from_pieces("a", "##b", "c"), ["ab c", "", "z", ""])
     # Three words, five characters; a ##b c [UNK].
     assert lines == [
-        "capitals lower-cased, accents taken off",
+        "capitals lower-cased, accents stripped",
         "1.33 tokens per word, 1.25 characters per token, 25 % unknown",
         "ab c → a ##b c",
         "z → [UNK]",
@@ -30,20 +30,20 @@ def test_tokens_per_word_and_unknown_tokens_are_counted():
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
-        ({}, "capitals lower-cased, accents taken off"),
+        ({}, "capitals lower-cased, accents stripped"),
         ({"strip_accents": False}, "capitals lower-cased, accents kept"),
         ({"lowercase": False, "strip_accents": False}, "capitals kept, accents kept"),
     ],
 )
-def test_casing_is_found_by_trying(options, said):
-    assert tokenizer_report.casing(from_pieces("a", **options)) == said
+def test_casing_is_found_by_trying(options, message):
+    assert tokenizer_report.casing(from_pieces("a", **options)) == message
     if options.get("strip_accents") is False:
         made = train(
             ["ab ab"] * 9, kind="bpe", vocabulary_size=8, character_coverage=1.0, **{"lowercase": True} | options
         )
-        assert tokenizer_report.casing(made) == said
+        assert tokenizer_report.casing(made) == message
 
 
 def test_samples_are_ten_and_spread_evenly():
@@ -62,7 +62,7 @@ def test_samples_fit_a_line(text):
 
 def test_text_without_words_has_casing_alone():
     for texts in ([], ["", " "]):
-        assert tokenizer_report.describe(from_pieces("a"), texts) == ["capitals lower-cased, accents taken off"]
+        assert tokenizer_report.describe(from_pieces("a"), texts) == ["capitals lower-cased, accents stripped"]
 
 
 def test_pieces_of_sentencepiece_are_shown_with_their_blanks():

@@ -1,4 +1,4 @@
-"""Words that are encoded once: the same ids as without, little memory, and each word only once."""
+"""The word cache: the same ids as without it, little memory, and each word encoded once."""
 
 import numpy as np
 import pytest
@@ -53,7 +53,7 @@ def test_only_the_blank_separates_words(memory, asked):
     assert asked == [["a\tb\u00a0c\nd\u3000e", "f"]]
 
 
-def test_what_is_remembered_stays_small(memory, monkeypatch):
+def test_the_cache_stays_small(memory, monkeypatch):
     monkeypatch.setattr("electra_jax.text.tokenizers.word_cache._REMEMBERED_CHARACTERS", 100)
     for number in range(50):
         assert decoded(memory, [f"word{number} and another"]) == [f"word{number}andanother"]

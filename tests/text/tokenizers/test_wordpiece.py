@@ -105,7 +105,7 @@ def test_sizes_that_cannot_be_are_refused_with_the_flag():
         train(["ab ab"], 500)
 
 
-def test_what_is_missing_is_named_with_the_flag_that_appends_it(vocabulary):
+def test_missing_special_tokens_are_named_with_the_flag(vocabulary):
     path = vocabulary([piece for piece in PIECES if piece not in ("[CLS]", "[MASK]")])
     with pytest.raises(InputError, match=r"no \[CLS\], \[MASK\].*tokenizer\.add_special_pieces=True") as error:
         load(path)
@@ -116,30 +116,30 @@ def test_what_is_missing_is_named_with_the_flag_that_appends_it(vocabulary):
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "message"),
     [
         ([*PIECES, "the"], "line 23: 'the' is already on line 11"),
         ([*PIECES[:6], "", *PIECES[6:]], "line 7: the line is empty"),
     ],
 )
-def test_a_bad_vocabulary_is_refused_with_file_and_line(vocabulary, given, said):
+def test_a_bad_vocabulary_is_refused_with_file_and_line(vocabulary, given, message):
     path = vocabulary(given)
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         load(path)
     assert str(path) in str(error.value)
 
 
 @pytest.mark.parametrize(
-    ("letter", "options", "said"),
+    ("letter", "options", "message"),
     [
         ("A", {}, r"200 pieces hold capitals, 'A0'.*lowercase=False"),
         ("é", {}, r"200 pieces hold accents, 'é0'.*strip_accents=False"),
         ("a", {"lowercase": False}, r"no piece holds a capital.*lowercase=True"),
     ],
 )
-def test_a_casing_that_the_pieces_contradict_is_refused(vocabulary, letter, options, said):
+def test_a_casing_that_the_pieces_contradict_is_refused(vocabulary, letter, options, message):
     path = vocabulary([*SPECIAL_PIECES, *(f"{letter}{n}" for n in range(200))])
-    with pytest.raises(InputError, match=said) as error:
+    with pytest.raises(InputError, match=message) as error:
         load(path, **options)
     assert str(path) in str(error.value)
 
