@@ -55,7 +55,7 @@ def outputs_of(model, key=0, mask_fraction=0.4, **settings):
 
 
 def used(outputs):
-    """Which tokens were masked, bool [B, L]."""
+    """Mask of the used positions, bool [B, L]."""
     masked_BxL = np.zeros(TOKENS_BxL.shape, bool)
     for row, (positions_M, weights_M) in enumerate(
         zip(outputs.masked.positions_BxM, outputs.masked.weights_BxM, strict=True)
@@ -92,9 +92,7 @@ def test_googles_masking_reaches_both_networks():
 
 
 def test_the_way_of_sampling_can_be_chosen(monkeypatch):
-    monkeypatch.setattr(
-        objectives, "sample_tokens_by_gumbel", lambda key, logits, temperature: logits.argmax(-1) * 0 + 7
-    )
+    monkeypatch.setattr(objectives, "sample_tokens_by_gumbel", lambda key, logits, *_: logits.argmax(-1) * 0 + 7)
     outputs = outputs_of(StandIn(word=5), sampling="google_gumbel")
     np.testing.assert_array_equal(outputs.corrupted_BxL, np.where(used(outputs), 7, TOKENS_BxL))
 
