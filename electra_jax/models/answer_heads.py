@@ -1,4 +1,4 @@
-"""Where in a row an answer starts and ends. Axis letters: see the legend in `layers.py`, and K beams.
+"""Heads that predict where in a row an answer starts and ends. Axis letters: see `layers.py`; K is beams.
 
 Neither head has dropout, as in Google's code (`qa_tasks.get_prediction_module`) and in transformers: what they read has
 been through the encoder's last LayerNorm.

@@ -66,7 +66,7 @@ def fused_attention(
 
     Args:
       settings: static settings.
-      projected_BxLxP: for each group of `heads_in_group` heads its queries, its keys, its values.
+      projected_BxLxP: queries, keys and values of each group of `heads_in_group` heads, group by group.
       bias_P: float32, added to them here: its gradient then is a by-product.
       document_ids_BxL: int32, 0 on padding.
       draws: int32 [5]: the two words of dropout's key; the numbers of the first row and the first head in the full

@@ -1,4 +1,4 @@
-"""What the pre-training objectives share: the rows, the initial parameters, the work of an update, and its facts."""
+"""The part of a job that all pre-training objectives share: rows, initial parameters, work of an update, facts."""
 
 import abc
 import dataclasses

@@ -21,7 +21,7 @@ from electra_jax.training.state import TrainState
 
 @dataclasses.dataclass
 class Progress:
-    """What is saved next to the state: the data position, and the time that the run has taken so far."""
+    """The part of a checkpoint next to the state: the data position, and the time that the run has taken so far."""
 
     next_batch: int  # The global batch that the next update reads; equals the state's step.
     started_at: float  # Seconds since 1970 at the run's very first start.

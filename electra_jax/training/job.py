@@ -100,7 +100,7 @@ class Job(Protocol):
         """The model's predictions for the rows of `sample_batch`; traced."""
 
     def warning(self, scores: Mapping[str, float]) -> str:
-        """What is wrong with the scores of `summarise` after the warm-up, and what to change; empty if nothing is."""
+        """A warning about the scores of `summarise` after the warm-up, with what to change; empty if they are fine."""
 
     def describe(self, inspected: dict[str, np.ndarray]) -> list[dict[str, Any]]:
         """One JSON object for each sample row."""

@@ -56,13 +56,13 @@ class Profiler:
             self._steps = None
 
     def before(self, step: int) -> None:
-        """To be called before update `step`."""
+        """Starts the trace before update `step`, if it is the first to trace."""
         if self._steps and step == self._steps.first:
             jax.profiler.start_trace(str(self._directory))
             self._tracing = True
 
     def after(self, step: int, results: object) -> None:
-        """To be called after update `step` was dispatched, with what it returns."""
+        """Ends the trace after update `step` was dispatched, given its results, if it is the last to trace."""
         if self._steps and self._tracing and step == self._steps.last:
             jax.block_until_ready(results)
             self.close()

@@ -60,7 +60,7 @@ def table(sharding: str, changes: str = "") -> Table:
 
 
 def problems(sharding: str, changes: str) -> Iterable[str]:
-    """What is wrong with `changes` to the preset `sharding`, one line for each mistake."""
+    """Problems with `changes` to the preset `sharding`, one line for each."""
     names, example = [], "expected entries such as embed:fsdp,mlp:tensor or vocab:none"
     for entry in filter(None, (part.strip() for part in changes.split(","))):
         name, colon, axes = entry.partition(":")

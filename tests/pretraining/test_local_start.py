@@ -102,7 +102,7 @@ def test_words_leave_dimensions_to_positions_and_keep_the_others(fresh, started)
 
 
 def test_heads_and_layers_without_an_offset_begin_at_random(fresh):
-    """Of six heads in three layers, the first four of the first two have offsets."""
+    """Six heads in three layers, of which the first four of the first two layers have offsets."""
     config = dataclasses.replace(CONFIG, hidden_size=96, heads=6, layers=3)
     rng = np.random.default_rng(0)
     attention = {name: {"kernel": jnp.asarray(rng.normal(size=(3, 96, 6, 16)))} for name in ("query", "key")}

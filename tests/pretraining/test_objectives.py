@@ -55,7 +55,7 @@ def outputs_of(model, key=0, mask_fraction=0.4, **settings):
 
 
 def used(outputs):
-    """Which tokens were masked, bool [B, L]."""
+    """Mask of the used positions, bool [B, L]."""
     masked_BxL = np.zeros(TOKENS_BxL.shape, bool)
     for row, (positions_M, weights_M) in enumerate(
         zip(outputs.masked.positions_BxM, outputs.masked.weights_BxM, strict=True)

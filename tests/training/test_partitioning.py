@@ -20,7 +20,7 @@ def test_minus_one_takes_the_remaining_devices(sizes, devices, expected):
 
 @pytest.mark.parametrize("sizes", [(3, 1, 1), (-1, 3, 1), (2, 2, 1)])
 def test_a_mesh_that_does_not_fit_the_devices_is_refused(sizes):
-    with pytest.raises(InputError, match="does not make use of exactly 8 devices"):
+    with pytest.raises(InputError, match="does not use exactly 8 devices"):
         partitioning.mesh_shape(sizes, 8)
 
 

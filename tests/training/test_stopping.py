@@ -27,6 +27,6 @@ def test_finite_metrics_pass():
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_non_finite_metric_is_named_with_step_and_checkpoint(value):
-    with pytest.raises(Diverged, match=r"step 7: generator_loss=(nan|inf).*\n?.*Checkpoint 5") as caught:
+    with pytest.raises(Diverged, match=r"step 7: generator_loss=(nan|inf).*\n?.*newest checkpoint is 5") as caught:
         check_finite({"loss": 1.0, "generator_loss": value}, 7, 5)
     assert caught.value.exit_code == 76
