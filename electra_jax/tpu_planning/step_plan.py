@@ -145,7 +145,8 @@ def make_plan(config: PretrainingConfig, slice_: Slice, note: Callable[[str], No
         raise RuntimeError("the TPU compiler returned no text of the program")
     costs = read_costs(text, slice_.chip)
     devices, chip, job = len(slice_.devices), slice_.chip, trainer.job
-    flops = job.flops_per_step / devices
+    (batch,) = job.batch_shapes()
+    flops = job.work(batch).flops / devices
     seconds = costs.cycles / chip.clock if chip.clock else None
     return Plan(
         topology=str(slice_),
