@@ -1,4 +1,4 @@
-"""How the C library hands out memory, where the processor itself computes."""
+"""Settings of the C library's allocator, for runs on the CPU."""
 
 import ctypes
 import importlib.util
@@ -11,7 +11,7 @@ _ACCELERATORS = ("libtpu", "jax_cuda12_plugin", "jax_cuda13_plugin", "jax_rocm7_
 
 
 def keep_freed_memory() -> None:
-    """Lets a process keep what it has freed, instead of giving it back and asking for it anew at each step.
+    """Lets a process keep freed memory, instead of returning it to the system and requesting it again at each step.
 
     XLA allocates all that a step needs, hundreds of megabytes, in each execution. glibc maps so large a block, and the
     kernel clears every page of it: a sixth of the time of a step on two cores. In effect only before any thread has
@@ -22,6 +22,6 @@ def keep_freed_memory() -> None:
         return
     if os.environ.get("JAX_PLATFORMS") != "cpu" and any(map(importlib.util.find_spec, _ACCELERATORS)):
         return
-    library.mallopt(_ARENA_MAX, 1)  # The arenas of threads would map large blocks whatever the other options say.
+    library.mallopt(_ARENA_MAX, 1)  # The arenas of threads would map large blocks whatever the other options.
     library.mallopt(_MMAP_MAX, 0)
     library.mallopt(_TRIM_THRESHOLD, 2**31 - 1)

@@ -1,4 +1,4 @@
-"""When a discriminator counts as collapsed, and what to change; a rule that runs and reports share."""
+"""Symptoms of a collapsed discriminator, and advice; shared by runs and reports."""
 
 from collections.abc import Mapping
 
@@ -13,11 +13,11 @@ ADVICE = (
 
 
 def symptoms(scores: Mapping[str, float], width: int) -> list[str]:
-    """What is wrong with a discriminator after its warm-up, in plain words; empty for a healthy one.
+    """Returns the symptoms of a collapsed discriminator after its warm-up; none for a healthy one.
 
     Args:
-      scores: of an evaluation, names without "eval/"; those of other objectives have no discriminator.
-      width: of its hidden states.
+      scores: scores of an evaluation, names without "eval/"; those of other objectives have no discriminator.
+      width: width of its hidden states.
     """
     found = []
     rank, recall = scores.get("discriminator_rank"), scores.get("discriminator_recall")
@@ -32,6 +32,6 @@ def symptoms(scores: Mapping[str, float], width: int) -> list[str]:
 
 
 def warning(scores: Mapping[str, float], width: int) -> str:
-    """One sentence of warning with advice; empty where there is nothing to warn of."""
+    """Returns a warning with advice; "" if there are no symptoms."""
     found = symptoms(scores, width)
     return f"The discriminator has collapsed: {' and '.join(found)}. {ADVICE}" if found else ""

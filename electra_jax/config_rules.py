@@ -1,6 +1,6 @@
-"""What the fields of a config say together: sizes that must divide each other, devices, text that must be there.
+"""Rules on several fields of a config: sizes that must divide each other, devices, text that must exist.
 
-Single fields are checked by the schema, in `config/`; here are the rules that read several of them or look around.
+Single fields are checked by the schema, in `config/`; the rules here read several of them, or files and devices.
 """
 
 import math
@@ -32,10 +32,10 @@ def check(
 
     Args:
       config: the config, as `files.read_config` returns it.
-      device_count: how many devices the run will have.
-      process_count: in how many processes.
+      device_count: number of devices of the run.
+      process_count: number of processes of the run.
       problems: what `files.read_config` found wrong with single fields; rules that read these are skipped.
-      reads_text: whether the text must be there.
+      reads_text: whether the text must exist.
 
     Raises:
       InputError: lists every problem, each with its field, what was found, and what was expected.
@@ -55,8 +55,8 @@ def check(
 def check_data(config: PretrainingConfig, problems: Problems) -> None:
     """Checks what the preparation of text needs: every field by itself, and the rules of `config.data`.
 
-    Text that is missing is reported along with other problems; by itself it is left to the preparation, which looks
-    for it anyway.
+    Missing text is reported together with other problems; by itself it is left to the preparation, which checks it in
+    any case.
 
     Args:
       config: the config, as `files.read_config` returns it.
@@ -87,7 +87,7 @@ def _rule_problems(
 def _probe_problems(
     config: PretrainingConfig, device_count: int, process_count: int, broken: set[str]
 ) -> Iterator[str]:
-    """What is wrong with a probe: as with any fine-tuning, and beyond that."""
+    """Problems of a probe: those of any fine-tuning, and its own."""
     probe = probe_of(config, model="the run itself")
     if probe is None:
         return
@@ -100,19 +100,19 @@ def _probe_problems(
     ((name, task),) = probe.tasks.items()
     if getattr(task, "spans", False) or "accuracy" not in task.metrics:
         yield (
-            f"config.tasks.{name}: a probe counts words that are tagged right; set "
+            f"config.tasks.{name}: a probe counts words with the right tag; set "
             f"--config.tasks.{name}.spans=False --config.tasks.{name}.metrics=\"('accuracy',)\""
         )
     yield from validation.check_positions(probe, config.model.positions)
 
 
 def _text(config: PretrainingConfig) -> list[str]:
-    """Text that is prepared already need not be there any more."""
+    """Problems of the text, which need not exist once it is prepared."""
     return [] if dataset.is_prepared(config.data.directory) else units.text_problems(config.data)
 
 
 def _rules(config: RunConfig, device_count: int, process_count: int) -> Iterator[tuple[tuple[str, ...], Iterable[str]]]:
-    """The names that a rule reads, and the problems that it finds, worked out only when they are asked for."""
+    """Yields the fields that each rule reads, and the problems that it finds, computed only when iterated."""
     mesh = ("mesh.data", "mesh.fsdp", "mesh.tensor")
     yield ("batch_size", "accumulation", "mesh.slices", *mesh), _mesh(config, device_count)
     yield mesh, _processes(config, device_count, process_count)
@@ -239,7 +239,7 @@ def _gradient_scope(config: RunConfig) -> Iterator[str]:
     mesh = config.mesh
     if config.optimizer.gradient_scope == "per_device" and (mesh.sharding != "dp" or mesh.tensor != 1 or mesh.rules):
         yield (
-            "config.optimizer.gradient_scope: per_device needs whole weights on each device; set "
+            "config.optimizer.gradient_scope: per_device needs replicated weights; set "
             "--config.mesh.sharding=dp --config.mesh.tensor=1 --config.mesh.rules=, or gradient_scope=global"
         )
 
@@ -269,13 +269,13 @@ def _mesh(config: RunConfig, device_count: int) -> Iterator[str]:
     shards, parts = axes["data"] * axes["fsdp"], config.accumulation
     if config.batch_size % shards == 0 and config.batch_size % (parts * shards):
         yield (
-            f"config.accumulation: {config.batch_size} rows on {shards} devices cannot be cut into {parts} equal parts "
-            f"on each; use a divisor of {config.batch_size // shards}, or a batch_size that is a multiple of "
+            f"config.accumulation: {config.batch_size} rows on {shards} devices cannot be split into {parts} equal "
+            f"microbatches; use a divisor of {config.batch_size // shards}, or a batch_size that is a multiple of "
             f"{parts * shards}"
         )
     elif config.batch_size % shards:
         yield (
-            f"config.batch_size: {config.batch_size} rows cannot be dealt out evenly over {shards} devices "
+            f"config.batch_size: {config.batch_size} rows cannot be sharded evenly over {shards} devices "
             f"(config.mesh: data × fsdp); use a multiple of {shards}"
         )
 
@@ -295,7 +295,7 @@ def _processes(config: RunConfig, device_count: int, process_count: int) -> Iter
 
 
 def check_vocabulary(config: PretrainingConfig, vocabulary_size: int) -> None:
-    """Raises InputError when the tokenizer at hand has another size than the model's word table."""
+    """Raises InputError if the tokenizer has another size than the model's word table."""
     expected = config.data.tokenizer.vocabulary_size
     if vocabulary_size != expected:
         raise InputError(

@@ -1,6 +1,6 @@
-"""The door for models in and out: `python -m electra_jax.convert --source=PATH --target=DIR --to=huggingface`.
+"""Converts models between formats: `python -m electra_jax.convert --source=PATH --target=DIR --to=huggingface`.
 
-The format of the source is told by its files. Nothing appears at the target unless it was read back and found the same.
+The format of the source is detected from its files. The target appears only after it was read back and found equal.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ _SOURCE = flags.DEFINE_string(
     "source",
     None,
     "A workdir or checkpoint of ours, fine-tuned too, a Hugging Face folder, or a TensorFlow 1 checkpoint of Google's. "
-    "Of a width that Google did not publish it needs the number of attention heads: PATH#heads=4.",
+    "A checkpoint of a width that Google did not publish needs its number of attention heads: PATH#heads=4.",
 )
-_TARGET = flags.DEFINE_string("target", None, "The folder to make.")
-_HEAD = flags.DEFINE_string("head", "", "Of a fine-tuning run with several tasks: the one whose head to take.")
+_TARGET = flags.DEFINE_string("target", None, "The folder to write.")
+_HEAD = flags.DEFINE_string("head", "", "For a fine-tuning run with several tasks: the task whose head to export.")
 _TO = flags.DEFINE_enum(
     "to",
     None,
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def _lines(model: Model, written: Copy) -> list[str]:
-    """A short table of what was taken, left out, and not there."""
+    """A table of what was exported, skipped and missing."""
     from electra_jax.interop.tensor_map import NETWORKS, flatten
     from electra_jax.wording import quantity
 
@@ -62,18 +62,18 @@ def _lines(model: Model, written: Copy) -> list[str]:
         size = quantity(sum(array.size for array in flatten(tree).values()))
         sizes = model.networks.get(part)
         shape = f", {sizes.layers} layers of {sizes.hidden_size}, {sizes.heads} heads" if sizes else ""
-        rows.append(("taken", f"{part}: {size} parameters{shape}"))
+        rows.append(("exported", f"{part}: {size} parameters{shape}"))
     if model.task_head and not written.skipped:
         labels = len(model.task_head.fields.get("id2label", ()))
-        rows.append(("taken", f"head of {model.task_head.architecture}" + (f": {labels} labels" if labels else "")))
+        rows.append(("exported", f"head of {model.task_head.architecture}" + (f": {labels} labels" if labels else "")))
     if model.tokenizer:
-        rows.append(("taken", f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocabulary_size} pieces"))
+        rows.append(("exported", f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocabulary_size} pieces"))
     else:
-        rows.append(("not there", "tokenizer: the copy has none either, and only whoever has it can use the model"))
-    # What pre-training had beside it, nobody misses in a fine-tuned model.
+        rows.append(("missing", "tokenizer: the export has none either, and the model cannot be used without it"))
+    # A fine-tuned model needs none of the other parts of pre-training.
     networks = () if model.task_head else NETWORKS
     for part in (part for network in networks for part in (network, f"{network}_head") if part not in model.params):
-        rows.append(("not there", f"{part}: training that needs it starts from initial values"))
+        rows.append(("missing", f"{part}: training that needs it starts from initial values"))
     skipped = [*model.skipped, *written.skipped]
     rows += [("skipped", f"{name}: {reason}") for name, reason in skipped[:_SHOWN_SKIPPED]]
     if len(skipped) > _SHOWN_SKIPPED:

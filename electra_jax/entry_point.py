@@ -1,4 +1,4 @@
-"""What the commands share: how flags are read, and how a run ends with a message and an exit code."""
+"""Shared by all commands: parsing of flags, and the message and exit code at the end."""
 
 import errno
 import os
@@ -13,7 +13,7 @@ from electra_jax import presets, storage
 from electra_jax.config import reference
 from electra_jax.errors import InputError, RunError
 
-# What a full or protected disk answers.
+# Error numbers of a full or protected disk.
 _STORAGE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS)
 
 _FIELD_HELP = "--config.help"
@@ -43,15 +43,15 @@ def _guarded(main: Callable[[], None]) -> int:
     except RunError as error:
         return _fail(error)
     except storage.RemoteError as error:
-        return _fail(InputError(f"{error}. Check the address, the network and the rights, then run again."))
+        return _fail(InputError(f"{error}. Check the address, the network and the permissions, then run again."))
     except OSError as error:
         if error.errno not in _STORAGE:
             raise
         place = f" {error.filename}" if error.filename else ""
         return _fail(
             InputError(
-                f"Cannot write{place}: {os.strerror(error.errno)}. Free some space or mend the rights, then run the "
-                f"same command again; it goes on from what is complete."
+                f"Cannot write{place}: {os.strerror(error.errno)}. Free some space or fix the permissions, then "
+                f"run the same command again; it continues from what is complete."
             )
         )
     except KeyboardInterrupt:
@@ -102,7 +102,7 @@ def _readable(error: Exception) -> str:
     """The message without the wrapping that flags and config files put around it."""
     text = str(error)
     if "Traceback" in text:
-        # From within a config file: the line that failed and what it said.
+        # From within a config file: the line that failed and its error.
         return text.splitlines()[0] + "\n" + "\n".join(text.rstrip().splitlines()[-3:])
     return text
 

@@ -1,6 +1,6 @@
-"""What can end a run other than success, each with the exit code that a launcher reads.
+"""Errors that end a run, each with the exit code that a launcher reads.
 
-Every message says what was found, what was expected, and which field or flag mends it.
+Every message states what was found, what was expected, and which field or flag fixes it.
 """
 
 
@@ -17,13 +17,13 @@ class InputError(RunError):
 
 
 class Preempted(RunError):
-    """The run was asked to stop; its state is saved and the same command goes on from there."""
+    """The run was asked to stop; its state is saved and the same command continues from there."""
 
     exit_code = 75
 
 
 class ProcessLost(RunError):
-    """A process of the run never came, or is gone; what was saved stays, and the same command goes on from there."""
+    """A process of the run never joined, or is gone; the same command continues from what was saved."""
 
     exit_code = 75
 

@@ -1,4 +1,4 @@
-"""Training, of either task: `python -m electra_jax.main --config=configs/base.py --workdir=DIR`.
+"""Pre-trains or fine-tunes a model: `python -m electra_jax.main --config=configs/base.py --workdir=DIR`.
 
 Reads flags, checks what can be checked at once, joins the processes of the run, and hands over to the task.
 """
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from electra_jax.training.multihost.cluster import Cluster
 
 _CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Where the run lives; made if it is not there, resumed if it is.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; created if it is missing, else resumed.")
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "eval scores the newest checkpoint of the workdir.")
-_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, of a run of several processes.")
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "How many processes the run has.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+_COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for a run of several processes.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of the run.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Number of this process, from 0.")
 _START_TIMEOUT = flags.DEFINE_float("start_timeout", 300.0, "Seconds that processes wait for each other at the start.")
 _PROFILE_STEPS = flags.DEFINE_string(
     "profile_steps", None, "A:B writes a trace of updates A to B, from 1, to profile/."

@@ -1,4 +1,4 @@
-"""Nested mappings: flat names for their leaves, and a hash of a whole value."""
+"""Nested mappings: flat names for their leaves, and a hash of a value."""
 
 import hashlib
 import json
@@ -7,12 +7,12 @@ from typing import Any
 
 
 def flatten(tree: Mapping[str, Any], separator: str = ".", prefix: str = "") -> dict[str, Any]:
-    """The leaves by name, those of the levels joined by the separator; an empty mapping leaves nothing.
+    """Returns the leaves by name, the names of all levels joined by the separator; an empty mapping is dropped.
 
     Args:
-      tree: mappings within mappings; whatever has `items` counts as one, as ConfigDict is no Mapping.
-      separator: between the names of two levels.
-      prefix: stands before every name.
+      tree: mappings within mappings; whatever has `items` counts as one, because ConfigDict is no Mapping.
+      separator: text between the names of two levels.
+      prefix: text before every name.
     """
     flat: dict[str, Any] = {}
     for name, value in tree.items():
@@ -24,7 +24,7 @@ def flatten(tree: Mapping[str, Any], separator: str = ".", prefix: str = "") -> 
 
 
 def unflatten(flat: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-    """The nested dictionaries of leaves by name."""
+    """Returns the nested dictionaries of leaves by name."""
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, name = path.split(separator)

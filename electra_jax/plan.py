@@ -1,6 +1,6 @@
-"""The door to plans: `python -m electra_jax.plan --config=configs/large.py --topology=v5e:4x4`.
+"""Plans a training step on TPUs: `python -m electra_jax.plan --config=configs/large.py --topology=v5e:4x4`.
 
-Compiles the real training step for a TPU slice that is not there, and says whether it fits, and how fast it should go:
+Compiles the real training step for a TPU slice without the hardware, and prints whether it fits and how fast it is:
 
   step time = cycles that the TPU compiler estimates for its fusions (a kernel of ours: the longer of its declared
               operations at the chip's peak and its declared bytes at the memory's rate) / the chip's clock
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
 _TOPOLOGY = flags.DEFINE_string("topology", None, "A TPU slice: v5e:4x4, v5p:2x2x2, v6e:4x4, v4:2x2x4, tpu7x:2x2x1.")
-_JSON = flags.DEFINE_string("json", None, "A file that the plan is written to, as well.")
+_JSON = flags.DEFINE_string("json", None, "A file to which the plan is also written.")
 
 
 def main() -> None:
@@ -75,7 +75,7 @@ def _refusal(config: PretrainingConfig, slice_: "Slice", error: "DoesNotFit", fi
         )
     else:
         lines.append(
-            "Not even one row a device fits: deal out the weights, with --config.mesh.sharding=fsdp "
+            "Not even one row a device fits: shard the weights, with --config.mesh.sharding=fsdp "
             "--config.mesh.data=1 --config.mesh.fsdp=-1."
         )
     saved = config.model.saved_activations

@@ -1,4 +1,4 @@
-"""The door to datasets: `python -m electra_jax.prepare --config=configs/base.py`.
+"""Prepares a dataset: `python -m electra_jax.prepare --config=configs/base.py`.
 
 Training prepares what is missing by itself; this does it beforehand, on a machine without accelerators or on a cluster.
 """
@@ -17,7 +17,7 @@ _RUNNER = flags.DEFINE_string(
     "runner", "local", "local, or a runner of Apache Beam: DirectRunner, FlinkRunner, DataflowRunner, …"
 )
 _BEAM_OPTIONS = flags.DEFINE_list("beam_options", [], "Beam's own flags, as --project=NAME,--region=NAME.")
-_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Make the dataset anew, deleting the one that is there.")
+_OVERWRITE = flags.DEFINE_bool("overwrite", False, "Make the dataset again, deleting an existing one.")
 _VERIFY = flags.DEFINE_bool("verify", False, "Compare every file of a finished dataset with its checksum.")
 
 
@@ -37,7 +37,7 @@ def main() -> None:
     config_rules.check_data(config, problems)
     data, line = config.data, ProgressLine()
     if _RUNNER.value != "local" and _WORKERS.value:
-        raise InputError("--workers: counts local processes; how many Beam starts is said in --beam_options")
+        raise InputError("--workers: counts local processes; set the number of Beam's in --beam_options")
     if _RUNNER.value == "local" and _BEAM_OPTIONS.value:
         raise InputError("--beam_options: needs --runner=, for example --runner=DirectRunner")
     beam = "" if _RUNNER.value == "local" else _RUNNER.value
@@ -48,9 +48,9 @@ def main() -> None:
         dataset, is_new = writer.ensure(data, line, runner)
     if _VERIFY.value:
         datasets.verify(dataset)
-        line.print("every shard has its checksum")
+        line.print("every shard matches its checksum")
     if is_new:
-        line.print(f"card: {write_card(dataset.directory)}")
+        line.print(f"dataset card: {write_card(dataset.directory)}")
     line.print(f"{dataset.directory}: {dataset.train.num_rows} rows to train on, {dataset.heldout.num_rows} held out")
 
 

@@ -23,7 +23,7 @@ _FOLDER = pathlib.Path(__file__).with_name("configs")
 
 
 def names() -> list[str]:
-    """Names of all presets, sorted: "base", "finetune/glue"."""
+    """Returns the names of all presets, sorted: "base", "finetune/glue"."""
     found = (path.relative_to(_FOLDER).with_suffix("").as_posix() for path in _FOLDER.glob("*.py"))
     finetuning = (path.relative_to(_FOLDER).with_suffix("").as_posix() for path in _FOLDER.glob("finetune/*.py"))
     return sorted(name for name in (*found, *finetuning) if not name.endswith(("__init__", "finetune/base")))
@@ -57,7 +57,7 @@ def given(flag_values: flags.FlagValues = flags.FLAGS) -> str:
 
 
 def unknown_fields(arguments: Sequence[str]) -> list[str]:
-    """One line for each override --config.NAME whose name is no field of the file that --config names.
+    """Returns a line for each override --config.NAME whose name is no field of the file that --config names.
 
     Raises:
       InputError: see `locate`.
@@ -86,7 +86,7 @@ class _Parser(ConfigFileFlagParser):
 
 
 def _hint(path: str) -> str:
-    """What the user may have meant: a file of the same folder, or a preset."""
+    """Suggests a file of the same folder, or a preset."""
     folder = os.path.dirname(path) or "."
     present = [name for name in os.listdir(folder) if name.endswith(".py")] if os.path.isdir(folder) else []
     near = difflib.get_close_matches(os.path.basename(path), present, n=1)

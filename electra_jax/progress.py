@@ -1,4 +1,4 @@
-"""What a command says while it works."""
+"""Progress messages of a command."""
 
 import shutil
 import sys
@@ -40,11 +40,11 @@ class ProgressLine:
 
 
 class QuietLine(ProgressLine):
-    """The line of a process whose like speaks already: heard only with --verbosity=0."""
+    """Progress of a process other than process 0: logged, and shown only with --verbosity=0."""
 
     def update(self, text: str, *, now: float | None = None) -> None:
-        """Says nothing."""
+        """Does nothing."""
 
     def print(self, text: str) -> None:
-        """Logs the lines for those who ask."""
+        """Logs the lines at level INFO."""
         logging.info("%s", text)

@@ -1,4 +1,4 @@
-"""The door to reports: `python -m electra_jax.report --workdir=DIR` writes DIR/report.html.
+"""Writes the report of a run: `python -m electra_jax.report --workdir=DIR` makes DIR/report.html.
 
 Reads the files of a run only; starts neither JAX nor TensorFlow.
 """

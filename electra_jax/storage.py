@@ -28,7 +28,7 @@ _BUFFER_BYTES = 1 << 20
 
 
 def is_remote(path: Path) -> bool:
-    """Says whether a path is an address rather than a local path."""
+    """Returns whether a path is an address rather than a local path."""
     return "://" in os.fspath(path)
 
 
@@ -38,7 +38,7 @@ def join(directory: Path, *names: str) -> str:
 
 
 def problem(path: Path) -> str:
-    """Says why an address can never be reached from here; empty when it may, and for local paths."""
+    """Returns why an address can never be reached from here; "" if it may be, and for local paths."""
     if not is_remote(path):
         return ""
     import fsspec
@@ -52,7 +52,7 @@ def problem(path: Path) -> str:
 
 
 def exists(path: Path) -> bool:
-    """Says whether there is a file, a directory, or anything whose address begins with this one and "/"."""
+    """Returns whether there is a file, a directory, or anything whose address begins with this one and "/"."""
     if not is_remote(path):
         return os.path.exists(_local(path))
     with _remote(path) as (system, name):
@@ -72,7 +72,7 @@ def size(path: Path) -> int:
 
 
 def matching(pattern: Path) -> list[str]:
-    """The files that a path or glob stands for, sorted; a file whose name holds "[" or "*" is taken literally."""
+    """Returns the files that match a path or glob, sorted; an existing file whose name holds "[" or "*" is literal."""
     if not is_remote(pattern):
         expanded = _local(pattern)
         found = [expanded] if os.path.exists(expanded) else sorted(glob.glob(expanded, recursive=True))
@@ -87,7 +87,7 @@ def matching(pattern: Path) -> list[str]:
 
 
 def is_directory(path: Path) -> bool:
-    """Says whether a path is a directory."""
+    """Returns whether a path is a directory."""
     if not is_remote(path):
         return os.path.isdir(_local(path))
     with _remote(path) as (system, name):
@@ -132,7 +132,7 @@ def open_to_read(path: Path) -> io.BufferedReader:
 
 
 def read(path: Path) -> bytes:
-    """A whole file."""
+    """Reads a file."""
     if not is_remote(path):
         return pathlib.Path(_local(path)).read_bytes()
     with _remote(path) as (system, name):
@@ -140,7 +140,7 @@ def read(path: Path) -> bytes:
 
 
 def read_ranges(paths: Sequence[str], starts: Sequence[int], ends: Sequence[int]) -> list[bytes]:
-    """Bytes start to end - 1 of each of several remote files of one place, asked for all at once.
+    """Reads bytes start to end - 1 of each of several files of one remote file system, all at once.
 
     Raises:
       OSError: one of them cannot be read.
@@ -155,7 +155,7 @@ def read_ranges(paths: Sequence[str], starts: Sequence[int], ends: Sequence[int]
 
 @contextlib.contextmanager
 def open_to_write(path: Path) -> Iterator[IO[bytes]]:
-    """A stream to a new file, which appears whole when the block ends well, and not at all otherwise."""
+    """A stream to a new file, which appears complete when the block succeeds, and not at all otherwise."""
     if not is_remote(path):
         local = _local(path)
         os.makedirs(os.path.dirname(local) or ".", exist_ok=True)
@@ -183,7 +183,7 @@ def open_to_write(path: Path) -> Iterator[IO[bytes]]:
 
 
 def write(path: Path, content: bytes) -> None:
-    """Writes a whole file, which appears complete or not at all."""
+    """Writes a file, which appears complete or not at all."""
     with open_to_write(path) as file:
         file.write(content)
 
@@ -195,7 +195,7 @@ def write_json(path: Path, value: Any, indent: int = 2) -> None:
 
 @contextlib.contextmanager
 def new_directory(path: Path) -> Iterator[str]:
-    """A directory under another name, which becomes `path`, local, when the block ends well and is deleted otherwise.
+    """A directory under another name, which becomes `path`, local, when the block succeeds and is deleted otherwise.
 
     Raises:
       OSError: there is something at `path` other than an empty directory, or nothing can be written there.
@@ -213,7 +213,7 @@ def new_directory(path: Path) -> Iterator[str]:
 
 
 def remove(path: Path) -> None:
-    """Deletes a file, or a directory with all that is in it; nothing happens when there is none."""
+    """Deletes a file, or a directory with all that is in it; does nothing if there is none."""
     if not is_remote(path):
         local = _local(path)
         if os.path.isdir(local) and not os.path.islink(local):
@@ -242,7 +242,7 @@ def _umask() -> int:
 
 
 class RemoteError(OSError):
-    """An address cannot be reached, or not in the way that was asked for."""
+    """An address cannot be reached, or does not support what was requested."""
 
 
 class _RemoteFile(io.RawIOBase):
@@ -278,7 +278,7 @@ class _RemoteFile(io.RawIOBase):
 @contextlib.contextmanager
 def _remote(path: Path) -> Iterator[tuple[Any, str]]:
     """The file system of an address and the name in it; whatever goes wrong in the block becomes an OSError."""
-    import fsspec  # Takes a moment, which those with local files need not wait.
+    import fsspec  # Imported here: slow, and local files do not need it.
 
     # gcsfs would first ask Google over gRPC what kind a bucket is, and hang where only HTTPS goes through.
     os.environ.setdefault("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")
@@ -298,7 +298,7 @@ def _os_errors(path: Path) -> Iterator[None]:
 
 @functools.cache
 def _library_errors() -> tuple[type[Exception], ...]:
-    """What the libraries beneath fsspec raise that is no OSError."""
+    """Exceptions of the libraries beneath fsspec that are no OSErrors."""
     import aiohttp
     import gcsfs.retry
     import google.auth.exceptions

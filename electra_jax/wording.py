@@ -1,8 +1,8 @@
-"""How numbers are said to people."""
+"""Numbers as text."""
 
 
 def duration(seconds: float) -> str:
-    """A length of time for people: 48 s, 7 min 05 s, 3 h 20 min, 12 days."""
+    """A length of time as text: 48 s, 7 min 05 s, 3 h 20 min, 12 days."""
     seconds = round(seconds)
     if seconds < 60:
         return f"{seconds} s"
@@ -14,7 +14,7 @@ def duration(seconds: float) -> str:
 
 
 def quantity(number: float) -> str:
-    """A large number for people: 950, 13.5 M, 2.1 G."""
+    """A large number as text: 950, 13.5 M, 2.1 G."""
     for factor, unit in ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k")):
         if number >= factor:
             return f"{number / factor:.3g} {unit}"

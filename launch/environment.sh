@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Sourced by the scripts beside it: enters the repository and makes or refreshes its virtual environment.
+# Sourced by the scripts next to it: enters the repository and makes or refreshes its virtual environment.
 # $VENV is its folder, .venv by default: VENV=.venv-3.13 PYTHON=python3.13 ./launch/test.sh
 
 VENV=${VENV:-.venv}

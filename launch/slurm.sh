@@ -18,16 +18,16 @@
 #SBATCH --output=electra_jax-%j.log
 set -euo pipefail
 # Slurm runs a copy of this script from elsewhere, in the folder that sbatch was called in.
-house=$(dirname -- "${BASH_SOURCE[0]}")/..
+checkout=$(dirname -- "${BASH_SOURCE[0]}")/..
 if [[ -n ${SLURM_JOB_ID:-} ]]; then
-  house=${SLURM_SUBMIT_DIR:-$PWD}
+  checkout=${SLURM_SUBMIT_DIR:-$PWD}
 fi
-if [[ ! -f $house/launch/environment.sh ]]; then
-  echo "$house is no checkout of electra_jax: call sbatch from the checkout, as sbatch … launch/slurm.sh …" >&2
+if [[ ! -f $checkout/launch/environment.sh ]]; then
+  echo "$checkout is no checkout of electra_jax: call sbatch from the checkout, as sbatch … launch/slurm.sh …" >&2
   exit 64
 fi
 # shellcheck source=launch/environment.sh
-source "$house/launch/environment.sh"
+source "$checkout/launch/environment.sh"
 enter_repository 0
 
 install_for_gpus() {

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Checks the house: ./launch/test.sh [--slow] [--interop] [--beam] [--tpu_compiler | --tpu_all] [pytest arguments]
+# Checks the codebase: ./launch/test.sh [--quick] [--slow] [--interop] [--beam] [--tpu_compiler | --tpu_all] [pytest arguments]
 # Without options: ruff, mypy and the quick tests, which need nothing but the requirements.
 #   --quick         only the quick tests, without ruff and mypy
-#   --slow          only those that take longer: whole runs, kills, many devices
+#   --slow          only those that take longer: complete runs, kills, many devices
 #   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
 #   --beam          only what runs on Apache Beam (installs requirements-beam.txt)
 #   --tpu_compiler  only the compilations for TPUs that are not there (installs requirements-tpu.txt)

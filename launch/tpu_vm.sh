@@ -287,7 +287,7 @@ create() {
 
 # Gives everything back and waits until it is gone, since the name is taken until then.
 delete() {
-  local told=""
+  local shown=""
   while true; do
     if ! look_at_queue; then
       failed_look
@@ -295,7 +295,7 @@ delete() {
       case $queue in
         "")
           looked
-          if [[ -z $told ]]; then
+          if [[ -z $shown ]]; then
             say "$name is not there: nothing to delete"
           fi
           return
@@ -313,7 +313,7 @@ delete() {
           assumed_queue=""
           ;;
       esac
-      told=$queue
+      shown=$queue
     fi
     sleep "$poll"
   done
@@ -333,7 +333,7 @@ looked() {
 
 # Asks for the TPUs and waits for them.
 wait_until_active() {
-  local failures=0 told=""
+  local failures=0 shown=""
   create
   while true; do
     if ! look_at_queue; then
@@ -342,9 +342,9 @@ wait_until_active() {
       continue
     fi
     looked
-    if [[ $queue != "$told" ]]; then
+    if [[ $queue != "$shown" ]]; then
       say "$name: ${queue:-not there}"
-      told=$queue
+      shown=$queue
     fi
     case $queue in
       ACTIVE) return ;;
@@ -481,7 +481,7 @@ sync() {
     say "The code could not be copied; gcloud's message is above."
     return 1
   fi
-  # Only what came with an earlier commit is removed: .venv, data and runs beside it stay.
+  # Only what came with an earlier commit is removed: .venv, data and runs next to it stay.
   if ! on_slices ssh @ --command="set -e; mkdir -p electra_jax/code; rm -f electra_jax/setup.sh; \
 if [ -f electra_jax_setup.sh ]; then mv electra_jax_setup.sh electra_jax/setup.sh; fi; cd electra_jax/code; \
 if [ -f ../files ]; then xargs -d '\\n' rm -f <../files; fi; tar -tzf ~/electra_jax_code.tar.gz | grep -v '/\$' >../files; \
@@ -539,7 +539,7 @@ status() {
 # Waits until the run has ended everywhere. Sets $outcome: its exit code, "gone" (the TPUs are), "lost" (the run is), or
 # "stopped" (by the user).
 watch() {
-  local late=0 told="" code
+  local late=0 shown="" code
   outcome=""
   while [[ -z $outcome ]]; do
     if ! look_at_workers; then
@@ -553,9 +553,9 @@ watch() {
       continue
     fi
     looked
-    if [[ $states != "$told" ]]; then
+    if [[ $states != "$shown" ]]; then
       say "$name: $(sort <<<"$states" | uniq -c | sed 's/^ *//; s/ / × /' | tr '\n' ';')"
-      told=$states
+      shown=$states
     fi
     if has_state running; then
       # Workers end one after the other, but not by long: one that waits for others that are gone is stopped.

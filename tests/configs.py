@@ -14,7 +14,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 
 def preset(name: str, variant: str = "") -> ml_collections.ConfigDict:
-    """What a config file gives, such as `preset("small", "quicktest")` or `preset("finetune.glue", "rte")`."""
+    """The ConfigDict of a config file, such as `preset("small", "quicktest")` or `preset("finetune.glue", "rte")`."""
     return importlib.import_module(f"electra_jax.configs.{name}").get_config(variant)
 
 

@@ -1,4 +1,4 @@
-"""What every test needs: the CPU, and a quicker compiler for those who ask."""
+"""Setup of every test: the CPU, and a quicker compiler on request."""
 
 import functools
 import os
@@ -21,7 +21,7 @@ def quick_jit():
 
 @pytest.fixture(scope="module")
 def v5e_devices():
-    """Four chips of a TPU v5e that are not there, to compile for."""
+    """Four TPU v5e chips to compile for, without the hardware."""
     from electra_jax.tpu_planning.topologies import make_slice
 
     return make_slice("v5e:2x2").devices

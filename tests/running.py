@@ -1,4 +1,4 @@
-"""Programs of the tests as subprocesses, and what a run learned."""
+"""Runs programs of the tests as subprocesses, and reads the metrics of a run."""
 
 import json
 import os

@@ -17,7 +17,7 @@ def test_memory_that_was_freed_is_not_cleared_again():
     assert faults("given back") > 100
 
 
-def test_where_an_accelerator_computes_nothing_changes(monkeypatch):
+def test_nothing_changes_where_an_accelerator_computes(monkeypatch):
     from electra_jax import allocator
 
     class Library:

@@ -14,7 +14,7 @@ from electra_jax import collapse
         {"discriminator_rank": 6.4, "discriminator_recall": 0.01},  # At the bounds.
     ],
 )
-def test_nothing_is_wrong(scores):
+def test_a_healthy_discriminator_has_no_symptoms(scores):
     assert collapse.symptoms(scores, 128) == []
     assert collapse.warning(scores, 128) == ""
 

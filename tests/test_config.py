@@ -33,7 +33,7 @@ def set_field(config, name, value):
 
 
 def problems_of(devices=8, name="small", **changes):
-    """What validate() says of a preset with some fields changed; dots are written as double underscores."""
+    """Problems of a preset with some fields changed; dots are written as double underscores."""
     config = preset(name)
     for field_name, value in changes.items():
         set_field(config, field_name.replace("__", "."), value)
@@ -83,7 +83,7 @@ def test_every_preset_is_valid(name, variant):
         ("objective.mask_fraction", 0.99, "0.99 of 128 tokens makes 127 slots"),
         ("objective.mask_fraction", 0.001, "0.001 of 128 tokens makes 0 slots"),
         ("optimizer.warmup_steps", 1_000_000, "1000000 is not below config.steps=1000000"),
-        ("batch_size", 100, "100 rows cannot be dealt out evenly over 8 devices"),
+        ("batch_size", 100, "100 rows cannot be sharded evenly over 8 devices"),
         ("mesh.data", 3, "data=3 × fsdp=1 × tensor=1 does not use exactly the 8 devices here"),
         ("mesh.fsdp", 3, "data=-1 × fsdp=3 × tensor=1 does not use exactly the 8 devices here"),
         ("mesh.tensor", 0, "0, expected a number of devices, or -1"),
@@ -93,7 +93,7 @@ def test_every_preset_is_valid(name, variant):
         ("mesh.rules", "width:fsdp", "'width:fsdp' names no axis that can be sharded; expected one of length"),
         ("mesh.rules", "embed:fsdp,mlp:fsdp", "places both 'embed' and 'mlp'"),
         ("accumulation", 0, "0, expected a number above 0"),
-        ("accumulation", 3, "128 rows on 8 devices cannot be cut into 3 equal parts on each; use a divisor of 16"),
+        ("accumulation", 3, "128 rows on 8 devices cannot be split into 3 equal microbatches; use a divisor of 16"),
     ],
 )
 def test_one_mistake_is_one_problem_that_names_its_field(field_name, value, says):
@@ -124,7 +124,7 @@ def test_problems_of_a_probe_name_its_own_fields():
     assert [line.split(":")[0] for line in reference] == [
         f"config.probe.reference.{name}" for name in ("name", "sd", "seeds", "steps", "recorded")
     ]
-    assert spans.startswith("config.probe.tasks.slots: a probe counts words that are tagged right")
+    assert spans.startswith("config.probe.tasks.slots: a probe counts words with the right tag")
     assert length.endswith("set --config.probe.tasks.slots.max_length=64")
 
 
@@ -172,10 +172,10 @@ def test_fsdp_and_tensor_stay_within_a_slice():
 def test_gradients_per_device_need_replicated_weights():
     for changes in ({"mesh__sharding": "fsdp"}, {"mesh__rules": "embed:fsdp"}, {"mesh__tensor": 2}):
         [problem] = problems_of(optimizer__gradient_scope="per_device", **changes)
-        assert problem.startswith("config.optimizer.gradient_scope: per_device needs whole weights")
+        assert problem.startswith("config.optimizer.gradient_scope: per_device needs replicated weights")
 
 
-def test_a_mesh_of_every_kind_takes_all_devices():
+def test_a_mesh_of_every_kind_uses_all_devices():
     for mesh in ((-1, 1, 1), (1, -1, 1), (2, 2, 2), (-1, 2, 2), (8, 1, 1), (1, 1, 8)):
         config = preset()
         config.mesh.data, config.mesh.fsdp, config.mesh.tensor = mesh
@@ -192,7 +192,7 @@ def test_each_process_must_read_as_many_rows_as_the_others():
     with pytest.raises(InputError, match="8 devices would share rows across the 2 processes, which have 4 each"):
         checked(config, 8, 2)
     config.mesh.data, config.mesh.tensor = -1, 1
-    with pytest.raises(InputError, match=r"6 rows cannot be dealt out evenly over 4 devices .*; use a multiple of 4"):
+    with pytest.raises(InputError, match=r"6 rows cannot be sharded evenly over 4 devices .*; use a multiple of 4"):
         checked(config, 4, 4)
 
 
@@ -204,7 +204,7 @@ def test_only_devices_that_share_a_batch_must_divide_it():
 
 
 def as_json(config):
-    """As it is kept in a workdir."""
+    """The config as recorded in a workdir."""
     return json.loads(json.dumps(schema.as_tree(typed(config))))
 
 

@@ -51,7 +51,7 @@ ALL = [
 
 
 def problems(task, name, value):
-    """What reading says of a complete config with one field changed."""
+    """Problems of a complete config with one field changed."""
     tree = complete(task)
     *path, last = name.split(".")
     section = tree
@@ -139,7 +139,7 @@ def test_a_typed_config_is_its_tree(task):
     assert identity.flatten(schema.as_tree(config)) == identity.flatten(complete(task))
 
 
-def test_whole_numbers_pass_for_fractions_and_leave_the_fingerprint_alone():
+def test_integers_pass_as_floats_with_the_same_fingerprint():
     tree = complete("pretraining")
     before = identity.fingerprint(tree)
     tree["optimizer"]["weight_decay"] = 0
@@ -160,7 +160,7 @@ def test_one_mistake_is_one_problem_whatever_else_reads_the_field():
             checked(given, 1, reads_text=False)
 
 
-def test_a_recorded_config_of_an_older_version_has_defaults_for_later_fields():
+def test_an_older_recorded_config_has_defaults_for_new_fields():
     tree = schema.as_tree(typed(preset("small")))
     del tree["optimizer"]["name"], tree["model"]["position_start"]
     tree["retired"] = 1

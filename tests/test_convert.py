@@ -25,7 +25,7 @@ def test_a_round_trip_of_formats_on_another_number_of_devices(tmp_path):
     four = {"XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     printed = convert(f"--source={tmp_path}/run", f"--target={tmp_path}/hf", "--to=huggingface", **four)
     assert "read       electra_jax run run, step 20" in printed
-    assert "taken      generator: " in printed
+    assert "exported   generator: " in printed
     assert "weights equal bit for bit" in printed
     printed = convert(f"--source={tmp_path}/hf", f"--target={tmp_path}/google", "--to=google")
     assert "model_hparam_overrides={'num_attention_heads': 6" in printed
@@ -37,9 +37,9 @@ def test_a_round_trip_of_formats_on_another_number_of_devices(tmp_path):
 def test_missing_parts_are_reported(tmp_path):
     native_format.write(made.discriminator_alone(tokenizer=None), str(tmp_path / "source"))
     printed = convert(f"--source={tmp_path}/source", f"--target={tmp_path}/out", "--to=huggingface")
-    assert "not there  tokenizer" in printed
-    assert "not there  generator: training that needs it starts from initial values" in printed
-    assert "not there  discriminator_head" in printed
+    assert "missing    tokenizer" in printed
+    assert "missing    generator: training that needs it starts from initial values" in printed
+    assert "missing    discriminator_head" in printed
 
 
 def test_tensorflow_is_imported_for_google_s_format_alone(tmp_path, source):
@@ -68,7 +68,7 @@ def test_a_damaged_checkpoint_ends_with_77(tmp_path):
     for path in (tmp_path / "run" / "checkpoints" / "10" / "state").rglob("d/*"):
         path.write_bytes(b"")
     printed = convert(f"--source={tmp_path}/run", f"--target={tmp_path}/x", "--to=huggingface", check=77)
-    # Threads of Orbax may complain beside it that their event loop is closed.
+    # Threads of Orbax may also complain that their event loop is closed.
     assert f"{tmp_path}/run/checkpoints/10: is damaged" in printed
 
 
@@ -80,7 +80,7 @@ def test_a_fine_tuned_run_is_exported_with_the_named_head(tmp_path):
     assert "--head: the run was trained on several tasks; choose one of rte, chunk" in convert(*flags, check=64)
     printed = convert(*flags, "--head=rte")
     assert "read       electra_jax run run, fine-tuned from exported/small, step 10" in printed
-    assert "taken      head of ElectraForSequenceClassification: 3 labels" in printed
+    assert "exported   head of ElectraForSequenceClassification: 3 labels" in printed
     assert "note       tokenizer: cuts texts at 24 tokens" in printed
-    assert "not there" not in printed
+    assert "missing  " not in printed
     assert open_model(f"{tmp_path}/hf").task_head.architecture == "ElectraForSequenceClassification"

@@ -1,4 +1,4 @@
-"""The commands of README.md do what it says, and the same figures stand wherever the quickstart's are quoted."""
+"""The commands of README.md work, and the quickstart's figures are the same wherever they are quoted."""
 
 import os
 import re
@@ -19,7 +19,7 @@ def figures(text, *patterns):
     return [float(number) for ((*numbers,),) in found for number in numbers]
 
 
-def test_the_quickstart_s_figures_are_the_same_wherever_they_are_quoted():
+def test_quoted_figures_of_the_quickstart_are_the_same_everywhere():
     docstring = figures(
         quickstart.__doc__,
         r"AUC is (0\.\d+) against its own generator and (0\.\d+) against",

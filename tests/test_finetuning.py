@@ -43,7 +43,7 @@ def flags(pretrained, shared):
 
 @pytest.fixture(scope="module")
 def straight(flags, shared):
-    """A run on a pair task that nobody disturbed, and what it printed."""
+    """An undisturbed run on a pair task, and its output."""
     workdir = shared / "straight"
     return workdir, main(*flags("glue:rte", workdir))
 
@@ -94,7 +94,7 @@ def test_every_other_family_of_tasks_runs_shrunk(flags, tmp_path, variant, metri
         assert answers.keys() == json.loads((predictions / "squad.dev.null_odds.json").read_text()).keys()
 
 
-def test_several_tasks_share_an_encoder_and_several_seeds_make_a_table(flags, tmp_path):
+def test_several_tasks_share_an_encoder_and_seeds_make_a_table(flags, tmp_path):
     printed = main(*flags("glue:cola,mrpc,sts", tmp_path / "run", "--config.trials=2", "--config.reseeds=0"))
     results = json.loads((tmp_path / "run" / "results.json").read_text())
     assert [trial["seed"] for trial in results["trials"]] == [42, 43]

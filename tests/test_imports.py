@@ -82,7 +82,7 @@ def imports_of(root):
 
 
 def our_imports(imports):
-    """Of these, our own modules."""
+    """Imports of our own modules alone."""
     return {
         name: {other.removeprefix(f"{PACKAGE}.") for other in found if other.startswith(f"{PACKAGE}.")}
         for name, found in imports.items()
@@ -137,7 +137,7 @@ def cycles(imports):
 
 
 def library_problems(imports):
-    """Imports of what a package must do without."""
+    """Imports that a package must not have."""
     problems = []
     for name, found in imports.items():
         for prefix, forbidden in FORBIDDEN.items():

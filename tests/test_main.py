@@ -19,7 +19,7 @@ def flags(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(flags, tmp_path_factory):
-    """A run that nobody disturbed, and what it printed."""
+    """An undisturbed run, and its output."""
     workdir = tmp_path_factory.mktemp("runs") / "straight"
     return workdir, main(*flags(workdir))
 
@@ -98,7 +98,7 @@ def test_sigterm_saves_exits_75_and_resume_is_bit_equal(straight, flags, tmp_pat
 
 @pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_the_first_step_exits_75_and_mentions_no_report(straight, flags, tmp_path, number):
+def test_a_signal_before_the_first_step_exits_75_without_report(straight, flags, tmp_path, number):
     workdir = tmp_path / "stopped"
     process = started(flags(workdir))
     # Made when training begins, ahead of the compilation.
@@ -155,7 +155,7 @@ def test_three_mistakes_are_reported_at_once_before_anything_is_written(tmp_path
     workdir = tmp_path / "run"
     mistakes = "--config.batch_size=0", "--config.data.sequence_length=1024", "--config.model.heads=7"
     printed = main("--config=configs/base.py", f"--workdir={workdir}", *mistakes, check=64)
-    assert "config.batch_size: 0" in printed
+    assert "config.batch_size: found 0" in printed
     assert "config.model.positions" in printed
     assert "config.model.heads: 7" in printed
     assert "config.data.sources" in printed
@@ -177,7 +177,7 @@ def test_a_batch_that_the_mesh_does_not_divide_is_refused(tmp_path):
 def test_a_workdir_of_something_else_is_left_alone(tmp_path):
     (tmp_path / "thesis.txt").write_text("years of work")
     printed = main("--config=configs/small.py:quicktest", f"--workdir={tmp_path}", check=64)
-    assert "not a run of ours" in printed
+    assert "not the workdir of a run" in printed
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 

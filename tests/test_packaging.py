@@ -168,8 +168,8 @@ def run(*command, expected=0, **options):
 @pytest.mark.slow
 def test_a_wheel_trains_and_exports_in_an_empty_folder(tmp_path):
     """Builds a wheel from a source distribution, and installs it with the newest versions that the ranges allow."""
-    beside = pathlib.Path(sys.executable).with_name("uv")
-    uv = beside if beside.exists() else shutil.which("uv")
+    installed = pathlib.Path(sys.executable).with_name("uv")
+    uv = installed if installed.exists() else shutil.which("uv")
     assert uv, "uv is missing: python -m pip install -r requirements-dev.txt"
     run(uv, "build", "--quiet", f"--out-dir={tmp_path / 'dist'}", ROOT, cwd=tmp_path)
     (wheel,) = tmp_path.glob(f"dist/electra_jax-{electra_jax.__version__}-*.whl")

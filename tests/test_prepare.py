@@ -24,7 +24,7 @@ def prepare(*flags):
 
 @pytest.fixture
 def flags(tmp_path):
-    """Of a small dataset."""
+    """Flags for a small dataset."""
     return [
         "--config=configs/base.py",
         f'--config.data.sources=("{SHAKESPEARE}",)',
@@ -75,7 +75,7 @@ def test_flags_without_effect_are_refused(tmp_path):
 def test_a_damaged_shard_is_found_and_named(flags, tmp_path):
     outcome = prepare(*flags, "--verify")
     assert outcome.returncode == 0, outcome.stderr
-    assert "every shard has its checksum" in outcome.stdout
+    assert "every shard matches its checksum" in outcome.stdout
     shard = tmp_path / "dataset" / "train-00000.bin"
     content = bytearray(shard.read_bytes())
     content[1000] ^= 1

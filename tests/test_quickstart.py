@@ -1,4 +1,4 @@
-"""The quickstart's recipe at its own size, for a part of its steps and on the shipped excerpt of Shakespeare."""
+"""The quickstart's recipe at its own size, for some of its steps and on the shipped excerpt of Shakespeare."""
 
 import pytest
 
@@ -20,7 +20,7 @@ PLAIN_ELECTRA = (
 
 
 def short_quickstart(directory, steps, *flags):
-    """Runs it; returns the scores of the last evaluation and what was printed."""
+    """Runs the recipe; returns the scores of the last evaluation and the output."""
     workdir = directory / "run"
     printed = main(
         "--config=configs/quickstart.py",

@@ -75,7 +75,7 @@ def test_a_directory_appears_complete_or_not_at_all(tmp_path):
     assert rights[0] == rights[1]
 
 
-def test_a_new_file_has_the_rights_that_other_programs_would_give_it(tmp_path):
+def test_a_new_file_has_the_usual_permissions(tmp_path):
     (tmp_path / "other").write_text("")
     storage.write(str(tmp_path / "ours"), b"")
     assert stat.S_IMODE(os.stat(tmp_path / "ours").st_mode) == stat.S_IMODE(os.stat(tmp_path / "other").st_mode)
@@ -109,7 +109,7 @@ def test_an_unknown_protocol_is_a_problem_and_not_a_crash():
         storage.exists("nonsense://x")
 
 
-def test_an_error_of_the_library_beneath_while_reading_is_an_os_error(monkeypatch):
+def test_a_library_s_error_while_reading_is_an_os_error(monkeypatch):
     import aiohttp
     from fsspec.implementations.memory import MemoryFile
 

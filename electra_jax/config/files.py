@@ -1,4 +1,4 @@
-"""Configs between the user's ml_collections files and the schema."""
+"""Conversion of ml_collections config files to typed configs."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ RunConfig = PretrainingConfig | FinetuningConfig
 
 
 def defaults(kind: type) -> ml_collections.ConfigDict:
-    """A section with its defaults as a user's config file changes it."""
+    """Returns a section with its defaults, for a config file to change."""
     return _config_dict(schema.as_tree(kind()))
 
 
@@ -53,7 +53,7 @@ def read_config(given: ml_collections.ConfigDict) -> tuple[RunConfig, Problems]:
 
 
 def typed(given: ml_collections.ConfigDict) -> RunConfig:
-    """The config that a file gives, if each field by itself is in order.
+    """Returns the typed config of a file, if each field by itself is valid.
 
     Raises:
       InputError: lists every field that has another type or value than it may have.
@@ -89,11 +89,11 @@ def typed_finetuning(given: ml_collections.ConfigDict) -> FinetuningConfig:
 
 
 def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
-    """The config of a run from its config.json; a field that came after the run has its default.
+    """Returns the config of a run from its config.json; a field that was added since has its default.
 
     Args:
       tree: what config.json holds.
-      path: of that file, for the message.
+      path: path of that file, for messages.
 
     Raises:
       InputError: it is not the config of a run.

@@ -30,7 +30,7 @@ def _max_length(default: int, reason: str) -> int:
 
 @dataclasses.dataclass(frozen=True)
 class TaskConfig:
-    """What every kind of task has: its files and its share of training."""
+    """Fields of every kind of task: its files and its share of training."""
 
     kind: str = setting("", "what is predicted")
     metrics: tuple[str, ...] = setting((), "scores to compute; checkpoints and trials are compared by the first")
@@ -114,7 +114,7 @@ class TaggingConfig(TaskConfig):
 
 @dataclasses.dataclass(frozen=True)
 class AnsweringConfig(TaskConfig):
-    """Questions whose answer is a stretch of a context."""
+    """Questions whose answer is a span of a context."""
 
     kind: str = setting("answering", "a stretch of a context", one_of("answering"))
     metrics: tuple[str, ...] = setting(
@@ -138,7 +138,7 @@ class AnsweringConfig(TaskConfig):
     )
 
 
-# The section's class by what a task's `kind` says.
+# Classes of a task's section by its `kind`.
 TASK_CONFIGS: Mapping[str, type[TaskConfig]] = {
     "classification": ClassificationConfig,
     "multilabel": ClassificationConfig,

@@ -1,4 +1,4 @@
-"""What identifies a run: the fields that trained numbers follow from, their fingerprint, and how two configs differ."""
+"""Identity of a run: the fields that determine trained numbers, their fingerprint, and differences of two configs."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def free_fields(task: str) -> frozenset[str]:
-    """Fields and sections that may change between two starts of a run, because no trained number follows from them.
+    """Fields and sections that may change between two starts of a run, because they do not affect trained numbers.
 
     Args:
       task: "pretraining" or "finetuning".
@@ -32,7 +32,7 @@ def _free(kind: type, prefix: str = "") -> Iterator[str]:
 
 
 def trained_fields(tree: Mapping[str, Any]) -> dict[str, Any]:
-    """The flattened fields that trained numbers follow from; a run keeps them from its first step to its last.
+    """The flattened fields that determine trained numbers; a run keeps them from its first step to its last.
 
     Args:
       tree: a config as `schema.as_tree` or config.json has it; fields that no schema knows count as trained.
@@ -48,7 +48,7 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """One readable line for each trained field that differs."""
+    """Returns a line for each trained field that differs."""
     old, new = trained_fields(before), trained_fields(after)
     lines = []
     for name in sorted(old.keys() | new.keys()):

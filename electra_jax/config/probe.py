@@ -21,5 +21,5 @@ def probe_of(config: PretrainingConfig, model: str) -> FinetuningConfig | None:
 
 
 def of_probe(text: str) -> str:
-    """A message about a fine-tuning config, for one that is the `probe` of a pre-training config."""
+    """Rewrites a message about a fine-tuning config for the section `probe` of a pre-training config."""
     return re.sub(r"\bconfig\.(?!json\b|probe\b)", "config.probe.", text)

@@ -1,4 +1,4 @@
-"""The fields of a config for people: `--config.help`, docs/config.md, and the field that a mistyped flag may mean.
+"""The reference of config fields: `--config.help`, docs/config.md, and suggestions for mistyped flags.
 
 `python -m electra_jax.config.reference > docs/config.md` writes the page.
 """
@@ -42,7 +42,7 @@ def flag_help(tree: Mapping[str, Any]) -> str:
 
 
 def unknown_field(tree: Mapping[str, Any], name: str) -> str:
-    """What is wrong with a name that is no field of a config; empty if it is one.
+    """Returns a message on a name that is no field of a config; "" if it is one.
 
     Args:
       tree: nested mapping, such as a config file.
@@ -60,7 +60,7 @@ def unknown_field(tree: Mapping[str, Any], name: str) -> str:
 
 
 def _meant(tree: Mapping[str, Any], known: Iterable[str], name: str) -> list[str]:
-    """Fields that may be meant: of the same last name, known under this name elsewhere, or spelled nearly so."""
+    """Suggested fields: of the same last name, known under this name elsewhere, or of similar spelling."""
     last = name.rpartition(".")[2].lower()
     names = list(known)
     same = [full for full in names if full.rpartition(".")[2].lower() == last]
@@ -111,7 +111,7 @@ def _field_named(section: type, name: str) -> Field:
 
 
 def _bounds(field: Field) -> list[str]:
-    """Unit and range, as far as there are any."""
+    """Unit and range, if any."""
     if schema.is_table(field.type) or schema.section_class(field.type):
         return []
     return [text for text in (field.setting.unit, schema.expected_values(field)) if text]

@@ -1,5 +1,4 @@
-"""What a config section is made of: dataclass fields that carry range, unit and reason, and how nested mappings become
-such dataclasses.
+"""Building blocks of config sections: dataclass fields with range, unit and reason, made from nested mappings.
 
 A section is a frozen dataclass whose fields are made by `setting`, `section`, `optional` and `table`. `read` turns a
 nested mapping, such as an ml_collections file, into a section and reports every problem at once. Nothing here knows any
@@ -70,7 +69,7 @@ def one_of(*choices: Any) -> Range:
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """Facts about a field apart from its type and default.
+    """Properties of a field apart from its type and default.
 
     Attributes:
       reason: one line for people: what the field does, and why it has this default.
@@ -175,7 +174,7 @@ class Problems:
     broken: set[str] = dataclasses.field(default_factory=set)
 
     def add(self, place: str, found: str, expected: str) -> None:
-        """Records one problem in the wording that all have."""
+        """Records one problem in the wording of all of them."""
         self.lines.append(f"{place}: found {found}, expected {expected}")
         self.broken.add(place)
 
@@ -248,7 +247,7 @@ _TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", 
 
 
 def _checked(field: Field, value: Any, place: str, problems: Problems) -> Any:
-    """The value in the field's type; its default where it does not fit, which is recorded."""
+    """Returns the value in the field's type; its default, with a recorded problem, where it does not fit."""
     converted = _converted(field.type, value)
     bounds = field.setting.range
     if converted is None:
@@ -275,7 +274,7 @@ def _converted(kind: Any, value: Any) -> Any:
 
 
 def expected_values(field: Field) -> str:
-    """What a field accepts, for messages and for the reference."""
+    """The values that a field accepts, for messages and for the reference."""
     kind = _TYPE_NAMES.get(field.type, "a tuple of texts")
     bounds = field.setting.range
     if bounds is ANY or bounds.choices:

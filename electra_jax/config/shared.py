@@ -40,7 +40,7 @@ class MeshConfig:
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerFields:
-    """What Adam or Muon is told, whatever the length of the run."""
+    """Settings of Adam or Muon that do not depend on the length of the run."""
 
     learning_rate: float = setting(2e-4, "peak learning rate", ABOVE_ZERO, synonyms=("lr", "peak_learning_rate"))
     schedule: str = setting(

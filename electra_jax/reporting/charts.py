@@ -1,4 +1,4 @@
-"""The learning curves of a run's report: which metrics share a frame, what they mean, how they are drawn."""
+"""Learning curves of a run's report: the metrics of each chart, their explanations, and the drawings."""
 
 import dataclasses
 import math
@@ -15,11 +15,11 @@ from electra_jax.reporting.run_files import Histories
 
 @dataclasses.dataclass(frozen=True)
 class Chart:
-    """Metrics drawn in one frame, and what to tell a newcomer about them.
+    """Metrics drawn in one chart, with an explanation for newcomers.
 
     Attributes:
-      quantities: metric names after the slash, each with its word in the legend when there are several.
-      against_unigram: whether the loss of a model that knows only word frequencies is drawn too.
+      quantities: metric names after the slash, each with its label in the legend if there are several.
+      against_unigram: whether the loss of a model that knows only word frequencies is drawn, too.
       from_zero: whether the vertical axis begins at zero, so that noise does not look like change.
     """
 
@@ -59,9 +59,9 @@ PRETRAINING = (
     ),
     Chart(
         "Discriminator AUC",
-        {"discriminator_auc": "own generator", "discriminator_auc_unigram": "words by frequency"},
-        "How often a replaced token is rated more suspicious than an original one; 0.5 is chance, and only words drawn "
-        "by frequency stay equally hard throughout the run.",
+        {"discriminator_auc": "own generator", "discriminator_auc_unigram": "unigram samples"},
+        "How often a replaced token gets a higher score than an original one; 0.5 is chance, and only unigram samples "
+        "stay equally hard throughout the run.",
     ),
     Chart(
         "Precision and recall",
@@ -95,7 +95,7 @@ PRETRAINING = (
     Chart(
         "Discriminator accuracy",
         {"discriminator_accuracy": ""},
-        "The share of tokens judged rightly; calling everything original already scores one minus the replaced share.",
+        "The share of tokens judged correctly; calling everything original scores one minus the replaced share.",
     ),
     Chart(
         "Replaced share", {"replaced_fraction": ""}, "The share of tokens that the generator changed.", from_zero=True
@@ -124,20 +124,20 @@ def number(value: float) -> str:
 
 
 # Title, drawing, legend and explanation. Entries of the legend are the class in the style sheet, the text and the value
-# behind it, "" for none.
+# after it, "" for none.
 Figure = tuple[str, Markup, Sequence[tuple[str, str, str]], str]
 
 
 def charts(
     histories: Histories, known: Sequence[Chart] = PRETRAINING, heldout: str = "held-out", reported: int | None = None
 ) -> Markup:
-    """HTML of the known quantities in their order, then a group of all that is left.
+    """HTML of the known charts in order, then of all other metrics.
 
     Args:
       histories: at least one metric.
-      known: what is drawn first.
-      heldout: what the text under `eval/` is called.
-      reported: the step to be marked on curves of such text.
+      known: charts that are drawn first.
+      heldout: name of the text under `eval/`.
+      reported: step to mark on its curves.
     """
     quantities = {quantity for chart in known for quantity in chart.quantities} | {"unigram_entropy"}
     left = sorted({_quantity(name) for name in histories} - quantities)
@@ -158,7 +158,7 @@ def grid(figures: Sequence[Figure], others: Sequence[Figure] = (), most_points: 
     Args:
       figures: the first ones.
       others: the second ones.
-      most_points: how many points long lines were brought down to; None where there are no such lines.
+      most_points: points that long lines were thinned to; None if there are none.
     """
     return markup.render("charts", figures=figures, others=others, most_points=most_points)
 
@@ -192,8 +192,8 @@ def _figure(chart: Chart, histories: Histories, last_step: int, heldout: str, re
     marked = reported if evaluated else None
     if marked is not None:
         value = evaluated[0].get(marked)
-        told = number(value) if value is not None and len(evaluated) == 1 else ""
-        keys.append(("floor", f"reported, step {marked:,}", told))
+        shown = number(value) if value is not None and len(evaluated) == 1 else ""
+        keys.append(("floor", f"reported, step {marked:,}", shown))
     return chart.title, _drawing(chart, lines, floor, last_step, marked), keys, chart.explanation
 
 
@@ -223,7 +223,7 @@ def _drawing(
 
 
 def scale_steps(axes: Any, last_step: int) -> None:
-    """Gives both axes their ticks: steps from zero on below, values at the side."""
+    """Sets the ticks of both axes: steps from zero, and values."""
     from matplotlib.ticker import EngFormatter, MaxNLocator
 
     axes.set_xlim(0, last_step * 1.02 or 1)

@@ -1,4 +1,4 @@
-"""Which labels a model takes for which: a table, or of many labels the pairs that are confused most."""
+"""Confusion of labels: a table or, for many labels, the pairs that are confused most."""
 
 from markupsafe import Markup
 
@@ -10,7 +10,7 @@ _MOST_PAIRS = 15
 
 
 def confusion_table(confusion: Confusion) -> Markup:
-    """HTML of the whole table up to twelve labels, of the largest confusions beyond; empty if nothing was counted."""
+    """HTML of the full table for up to twelve labels, else of the largest confusions; empty if nothing was counted."""
     if not any(any(row) for row in confusion.counts):
         return Markup("")
     labels, counts = confusion.labels, confusion.counts

@@ -1,4 +1,4 @@
-"""Learning curves of fine-tuning: of one run, or of several trials in one frame with their mean."""
+"""Learning curves of fine-tuning: of one run, or of several trials in one chart with their mean."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from electra_jax.reporting.drawing import PAINTS, draw
 from electra_jax.reporting.run_files import Histories
 
 _ABOUT_TRAINING = (
-    Chart("Learning rate", {"learning_rate": ""}, "How far each update moves the weights; layers further down less."),
+    Chart("Learning rate", {"learning_rate": ""}, "How far each update moves the weights; lower layers move less."),
     Chart("Gradient norm", {"gradient_norm": ""}, "The length of the gradient; spikes mean an unsteady run."),
 )
 
@@ -24,8 +24,8 @@ def run_curves(histories: Histories, metrics: Sequence[str], reported: int | Non
 
     Args:
       histories: at least one metric.
-      metrics: names as they stand behind `eval/`, the main ones first.
-      reported: the step of the checkpoint whose scores are reported, where it is not the last one.
+      metrics: names without `eval/`, the main ones first.
+      reported: step of the checkpoint whose scores are reported, if it is not the last one.
     """
     measured = [name.partition("/")[2] for name in histories if name.startswith(("eval/", "train/"))]
     names = _ordered(list(dict.fromkeys(measured)), metrics)
@@ -34,11 +34,11 @@ def run_curves(histories: Histories, metrics: Sequence[str], reported: int | Non
 
 
 def trial_curves(trials: Mapping[str, Histories], metrics: Sequence[str]) -> Markup:
-    """HTML of one frame for each metric, in which every trial has a thin line and their mean a thick one.
+    """HTML of one chart for each metric, in which every trial has a thin line and their mean a thick one.
 
     Args:
-      trials: the metrics of each trial by its name; trials without any are left out.
-      metrics: names as they stand behind `eval/`, the main ones first.
+      trials: metrics of each trial by its name; trials without any are left out.
+      metrics: names without `eval/`, the main ones first.
     """
     present = {name for histories in trials.values() for name in histories}
     names = _ordered(sorted(name.removeprefix("eval/") for name in present if name.startswith("eval/")), metrics)
@@ -48,7 +48,7 @@ def trial_curves(trials: Mapping[str, Histories], metrics: Sequence[str]) -> Mar
 
 
 def _ordered(names: Sequence[str], first: Sequence[str]) -> list[str]:
-    """The given names, those in `first` before the others and losses behind all."""
+    """Sorts names: those in `first`, then the others, then losses."""
     rank = {name: index for index, name in enumerate(first)}
     return sorted(names, key=lambda name: (name.rpartition("/")[2] == "loss", rank.get(name, len(rank))))
 
@@ -75,8 +75,8 @@ def _figure(name: str, trials: Mapping[str, Histories]) -> Figure:
     title = f"{metric_names.words(name.partition('/')[2])}, {'dev' if heldout else 'train'}"
     ends = [final_value(line) for line in lines]
     spread = metric_names.value(min(ends)), metric_names.value(max(ends))
-    said = "one trial" if len(lines) == 1 else f"{len(lines)} trials, at their ends"
-    keys = [(f"{paint} thin", said, " to ".join(dict.fromkeys(spread)))]
+    legend = "one trial" if len(lines) == 1 else f"{len(lines)} trials, at their ends"
+    keys = [(f"{paint} thin", legend, " to ".join(dict.fromkeys(spread)))]
     if mean:
         keys.append((paint, "mean", metric_names.value(mean[shared[-1]])))
     return title, draw(title, plot), keys, metric_names.meaning(name)

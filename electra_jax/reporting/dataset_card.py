@@ -1,4 +1,4 @@
-"""One self-contained HTML page on a prepared dataset: what it is made of, how rows look, and what may have gone wrong.
+"""The dataset card: a self-contained HTML page on a prepared dataset's sources, its rows and likely problems.
 
 Reads the manifest only; imports nothing that reads text.
 """
@@ -42,10 +42,10 @@ _OPEN_ROWS = 2  # Of the training split; the others are folded away.
 
 
 def write_card(directory: str | os.PathLike) -> str:
-    """Writes `card.html` into a prepared dataset's directory, whole or not at all, and returns its path.
+    """Writes `card.html` into a prepared dataset's directory, atomically, and returns its path.
 
     Args:
-      directory: of the dataset; a local path, or an address that `storage.py` writes to.
+      directory: directory of the dataset; a local path, or an address that `storage.py` writes to.
 
     Raises:
       InputError: no manifest, one of another format version, or a damaged one; or the page cannot be written.
@@ -60,12 +60,12 @@ def write_card(directory: str | os.PathLike) -> str:
             "dataset again."
         ) from error
     try:
-        # A source's path may hold bytes that are no text.
+        # A source's path may hold bytes that are not UTF-8.
         storage.write(target, page.encode("utf-8", "replace"))
     except OSError as error:
         raise InputError(
-            f"{target}: the card cannot be written ({error.strerror or error}). The dataset itself is complete; make "
-            "room or mend the rights of its directory."
+            f"{target}: the card cannot be written ({error.strerror or error}). The dataset itself is complete; free "
+            "some space or fix the permissions of its directory."
         ) from error
     return target
 
@@ -170,7 +170,7 @@ def _facts(manifest: Json) -> Iterator[tuple[str, str, str]]:
 
 def _tokens_per_word(sources: Sequence[Json]) -> str:
     words = sum(source["words"] for source in sources)
-    # Older datasets have not counted the tokens of the text, but those of rows, which may be fewer.
+    # Older datasets counted the tokens of rows alone, which may be fewer than those of the text.
     if not words or any("tokens" not in source for source in sources):
         return "–"
     return f"{sum(source['tokens'] for source in sources) / words:.2f}"
@@ -179,13 +179,13 @@ def _tokens_per_word(sources: Sequence[Json]) -> str:
 def _casing(config: Json) -> str:
     tokenizer = config["tokenizer"]
     if str(tokenizer["source"]).endswith((".json", ".model")):
-        return "casing as its file says"  # Which need not be what the config says.
+        return "casing set by its file"  # Which may differ from the config's.
     case = "lower-cased" if tokenizer["lowercase"] else "cased"
     return f"{case}, accents {'stripped' if tokenizer['strip_accents'] else 'kept'}"
 
 
 def _warnings(manifest: Json) -> Iterator[str]:
-    """What looks wrong, sources first."""
+    """Yields warnings, those on sources first."""
     for source, rows in zip(manifest["sources"], _rows_of_sources(manifest), strict=True):
         lost, documents = sum(source["dropped"].values()), source["documents"]
         faults = [] if rows else ["gave no training row"]
@@ -200,8 +200,8 @@ def _warnings(manifest: Json) -> Iterator[str]:
     padding = {name: _padding(manifest["splits"][name], manifest["length"]) for name in _SPLITS}
     padded = [f"{padding[name]:.0%} of {word} rows" for name, word in _SPLITS.items() if padding[name] > _MOST_PADDING]
     if padded:
-        mend = "" if manifest["rows"] == "packed" else ' config.data.rows="packed" puts short documents together.'
-        yield f"Padding fills {' and '.join(padded)}, and teaches nothing.{mend}"
+        advice = "" if manifest["rows"] == "packed" else ' config.data.rows="packed" puts short documents together.'
+        yield f"Padding fills {' and '.join(padded)}, and teaches nothing.{advice}"
     if manifest["splits"]["heldout"]["rows"] < _FEWEST_HELDOUT_ROWS:
         yield (
             f"Only {manifest['splits']['heldout']['rows']} rows are held out: evaluation will be noisy. "
@@ -215,7 +215,7 @@ def _short(source: str) -> str:
 
 
 def _dropped(dropped: dict[str, int]) -> list[str]:
-    """How many documents were dropped for each reason, the commonest first."""
+    """Counts of dropped documents by reason, the most frequent first."""
     ordered = sorted(dropped.items(), key=lambda entry: (-entry[1], entry[0]))
     return [f"{count:,} {_REASONS.get(reason, reason)}" for reason, count in ordered if count]
 
@@ -225,14 +225,14 @@ class _Source:
     """A line of the table of sources.
 
     Attributes:
-      name: as the config has it.
+      name: the source as the config has it.
       short: the same without most of its archive's hash.
-      counts: cells from the documents to the words.
-      lost: how many documents were dropped, with their share.
+      counts: cells from documents to words.
+      lost: number of dropped documents, with their share.
       lost_most: whether these are more than half.
-      reasons: how many were dropped for each.
-      rows: of training.
-      share: of all such rows.
+      reasons: number of dropped documents for each reason.
+      rows: training rows.
+      share: share of all training rows.
     """
 
     name: str
@@ -271,7 +271,7 @@ def _sum(sources: Sequence[Json]) -> Json:
 
 
 def _row(text: str) -> list[tuple[str, str, bool]]:
-    """The pieces of a row: class of a special one, text, and whether it stands after a blank."""
+    """Pieces of a row: class if special, text, and whether a blank precedes it."""
     pieces = text.split(" ")
     begins = markup.word_mark(pieces)
     parts = []
@@ -288,7 +288,7 @@ def _row(text: str) -> list[tuple[str, str, bool]]:
 
 
 def _command(config: Json) -> str:
-    """The command that makes the same rows from the same text, a flag on each line."""
+    """Command that makes the same rows from the same text, a flag on each line."""
     flags = [shlex.quote(f"--config.data.{name}={_literal(value)}") for name, value in nested.flatten(config).items()]
     lines = ["python -m electra_jax.prepare --config=configs/base.py", "--config.data.directory=DIRECTORY", *flags]
     return " \\\n    ".join(lines)

@@ -12,12 +12,12 @@ PAINTS = {"muted": "#000001", "grid": "#000002", "blue": "#000003", "orange": "#
 
 
 def draw(title: str, plot: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.3)) -> Markup:
-    """Returns an SVG element for inside of a page; equal input gives equal bytes.
+    """Returns an SVG element for a page; equal input gives equal bytes.
 
     Args:
-      title: what the drawing shows, for those who cannot see it.
+      title: description of the drawing for screen readers.
       plot: draws on matplotlib axes, in colours of `PAINTS`.
-      size: width and height in inches; the page keeps their ratio and gives its own size.
+      size: width and height in inches; the page keeps their ratio and sets the size.
     """
     import matplotlib
     from matplotlib.figure import Figure
@@ -38,10 +38,10 @@ def draw(title: str, plot: Callable[[Any], None], size: tuple[float, float] = (4
         figure.savefig(buffer, format="svg", transparent=True, metadata=nothing)
     drawing = buffer.getvalue()
     drawing = drawing[drawing.index("<svg") :]
-    drawing = re.sub(r"<style.*?</style>", "", drawing, flags=re.DOTALL)  # It would apply to the whole page.
+    drawing = re.sub(r"<style.*?</style>", "", drawing, flags=re.DOTALL)  # It would apply to the entire page.
     drawing = re.sub(r'<g id="[^"]*"', "<g", drawing)  # The same in each drawing, and ids are the page's.
     drawing = re.sub(r"font-family: [^;\"]*;? ?", "", drawing)
-    # The page gives the size.
+    # The page sets the size.
     label = f'role="img" aria-label="{escape(title)}"'
     drawing = re.sub(r'(?<= )width="[^"]*" height="[^"]*"', lambda _: label, drawing, count=1)
     for paint, colour in PAINTS.items():

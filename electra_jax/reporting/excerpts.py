@@ -1,4 +1,4 @@
-"""Texts with marks in them: wrong tags in a sentence, answers in their context."""
+"""Marked texts: wrong tags in a sentence, answers in their context."""
 
 import itertools
 import re
@@ -31,10 +31,10 @@ def in_context(context: str, given: str, truths: Sequence[str], given_start: int
     """HTML of the stretches of a context around the given answer and the right ones, each marked.
 
     Args:
-      context: what was asked about.
-      given: the model's answer; "" is none.
-      truths: the right answers.
-      given_start: where the given one stands, in characters; None marks wherever the same words stand.
+      context: the text that the question is about.
+      given: the model's answer; "" if none.
+      truths: the true answers.
+      given_start: first character of the model's answer; None marks every occurrence.
     """
     marks = bytearray(len(context))
     places = []
@@ -54,14 +54,14 @@ def in_context(context: str, given: str, truths: Sequence[str], given_start: int
 
 
 def _marked(context: str, marks: bytearray, start: int, end: int) -> Iterator[tuple[str, str]]:
-    """Class and text of the parts of a stretch; the class is empty where nothing is marked."""
+    """Yields class and text of the parts of a stretch; the class is empty where nothing is marked."""
     names = {_GIVEN: "wrong", _TRUE: "truth", _GIVEN | _TRUE: "wrong truth"}
     for mark, indices in itertools.groupby(range(start, end), key=lambda index: marks[index]):
         yield names.get(mark, ""), "".join(context[index] for index in indices)
 
 
 def _occurrences(context: str, answer: str) -> Iterator[tuple[int, int]]:
-    """Where an answer stands, as whole words if it does anywhere."""
+    """Yields the spans of an answer, those of full words if there are any."""
     if not answer:
         return
     found = list(re.finditer(rf"(?<!\w){re.escape(answer)}(?!\w)", context))
@@ -70,7 +70,7 @@ def _occurrences(context: str, answer: str) -> Iterator[tuple[int, int]]:
 
 
 def _windows(length: int, places: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Stretches around the places, joined where they meet; the beginning where there is no place."""
+    """Stretches around the spans, joined where they meet; the beginning of the text if there are none."""
     if length <= 4 * _AROUND:
         return [(0, length)]
     windows: list[tuple[int, int]] = []
@@ -84,7 +84,7 @@ def _windows(length: int, places: Sequence[tuple[int, int]]) -> list[tuple[int, 
 
 
 def _at_words(context: str, start: int, end: int) -> tuple[int, int]:
-    """The stretch without the pieces of words at its ends."""
+    """Trims partial words off both ends of a stretch."""
     if start:
         space = context.find(" ", start, start + _AROUND // 4)
         start = space + 1 if space >= 0 else start

@@ -13,10 +13,10 @@ from electra_jax.reporting.run_files import Histories, Json, read_histories, rea
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run: of one seed.
+    """A run with one seed.
 
     Attributes:
-      trial: what it came to; None before its end.
+      trial: its result; None before its end.
       histories: its metrics; empty where there are none yet.
     """
 
@@ -27,14 +27,14 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class FinetuningFiles:
-    """What a workdir of fine-tuning holds.
+    """Contents of a fine-tuning workdir.
 
     Attributes:
-      tasks: the config's tasks by name, at least one; {"": {}} where nothing tells a name.
-      results: of several trials, when all have ended; None of one run.
-      runs: one, or one for each trial that has begun.
+      tasks: the config's tasks by name, at least one; {"": {}} if no name is known.
+      results: results of several trials once all have ended; None for one run.
+      runs: the run, or one for each trial that has started.
       failed: runs that learned nothing and were repeated with another seed.
-      notes: what is missing.
+      notes: notes on what is missing.
     """
 
     config: Json
@@ -46,11 +46,11 @@ class FinetuningFiles:
 
     @property
     def several_tasks(self) -> bool:
-        """Whether names of scores begin with that of a task."""
+        """Whether the names of scores begin with a task's name."""
         return len(self.tasks) > 1
 
     def key(self, task: str, split: str) -> str:
-        """What the scores of a split are filed under; of curves, those of a metric."""
+        """Key of a split's scores, or of a metric's curve."""
         return f"{task}/{split}" if self.several_tasks else split
 
     def metric(self, task: str) -> str:
@@ -62,7 +62,7 @@ class FinetuningFiles:
         return named[0] if named else ""
 
     def main_score(self, run: Run) -> float | None:
-        """What a run is compared by: its task's main metric on dev, of several tasks their common score."""
+        """Score by which runs are compared: the task's main metric on dev, or the common score of several tasks."""
         if self.several_tasks:
             scores = run.histories.get("eval/score", {})
             step = run.trial.step if run.trial and run.trial.step in scores else max(scores, default=None)
@@ -71,7 +71,7 @@ class FinetuningFiles:
         return run.trial.scores.get("dev", {}).get(self.metric(task)) if run.trial else None
 
     def best_run(self) -> Run | None:
-        """Of the runs that ended, the one with the best main score."""
+        """The completed run with the best main score."""
         ended = [run for run in self.runs if run.trial is not None]
         if not ended:
             return None
@@ -84,7 +84,7 @@ class FinetuningFiles:
 
 
 def read_files(directory: pathlib.Path, config: Json) -> FinetuningFiles | None:
-    """Reads a workdir; None where no run has begun in it.
+    """Reads a workdir; None if no run has started in it.
 
     Raises:
       InputError: one of the files is damaged.
@@ -98,7 +98,7 @@ def read_files(directory: pathlib.Path, config: Json) -> FinetuningFiles | None:
     elif any((directory / name).is_file() for name in ("metrics.jsonl", "result.json")):
         runs, failed = [_read_run(directory, notes)], _read_failed(directory)
         if runs[0].trial is None:
-            notes.append("The run is not at its end: result.json, with the scores of all splits, is not there yet.")
+            notes.append("The run has not ended: result.json, with the scores of all splits, is missing.")
     else:
         runs = [_read_run(path.parent, notes) for path in sorted(directory.glob("seed_*/metrics.jsonl"))]
         failed = _read_failed(directory)
@@ -106,8 +106,7 @@ def read_files(directory: pathlib.Path, config: Json) -> FinetuningFiles | None:
             return None
         ended = sum(run.trial is not None for run in runs)
         notes.append(
-            f"The trials are not at their end: results.json is not there yet. {len(runs)} have begun, {ended} of them "
-            "ended."
+            f"The trials have not ended: results.json is missing. {len(runs)} have started, {ended} of them have ended."
         )
     if not any(run.trial or run.histories for run in runs):
         raise InputError(
@@ -122,7 +121,7 @@ def read_files(directory: pathlib.Path, config: Json) -> FinetuningFiles | None:
 
 
 def _read_failed(directory: pathlib.Path) -> list[Trial]:
-    """Of runs that are not at their end; afterwards results.json has them."""
+    """Failed trials of an unfinished run; afterwards results.json has them."""
     return [read_trial(read_json(path), str(path)) for path in sorted(directory.glob("failed/*/result.json"))]
 
 
@@ -135,7 +134,7 @@ def _read_run(directory: pathlib.Path, notes: list[str], trial: Trial | None = N
 
 
 def _tasks(config: Json, runs: Sequence[Run]) -> Mapping[str, Json]:
-    """From the config; where that is missing, from the names of scores and of files with predictions."""
+    """Tasks from the config or, without one, from the names of scores and of prediction files."""
     tasks = config.get("tasks")
     if isinstance(tasks, dict) and tasks:
         return {name: task if isinstance(task, dict) else {} for name, task in tasks.items()}

@@ -1,4 +1,4 @@
-"""The page of a fine-tuning run, or of several trials: how good it is, how surely, and what it gets wrong."""
+"""The page of a fine-tuning run, or of several trials: scores, their spread, curves and mistakes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from electra_jax.reporting.finetuning_files import FinetuningFiles, Run, read_fi
 from electra_jax.reporting.mistakes import read_predictions, split_section
 from electra_jax.reporting.results import Results, Trial
 from electra_jax.reporting.run_files import Json, read_json
-from electra_jax.reporting.summary import remarks, seed_said, trials_said
+from electra_jax.reporting.summary import remarks, seed_name, trial_count
 from electra_jax.wording import duration
 
 _MOST_FACTS = 8
@@ -30,12 +30,12 @@ def is_finetuning(directory: pathlib.Path, config: Json) -> bool:
 
 
 def page(directory: pathlib.Path, config: Json, command: str) -> Markup | None:
-    """The HTML of the page; None where the directory holds no run yet.
+    """Returns the HTML of the page; None if the directory holds no run yet.
 
     Args:
-      directory: of a run, or of several trials.
-      config: of the run.
-      command: makes the page again.
+      directory: directory of a run, or of several trials.
+      config: the run's config.
+      command: command that makes the page again.
 
     Raises:
       InputError: one of the files is damaged.
@@ -98,7 +98,7 @@ def _facts(files: FinetuningFiles) -> Iterator[tuple[str, str, str]]:
         yield from _facts_of_run(files, files.runs[0])
     else:
         ended = sum(run.trial is not None for run in files.runs)
-        yield "Trials", f"{ended}", f"ended, of {len(files.runs)} begun"
+        yield "Trials", f"{ended}", f"ended, of {len(files.runs)} started"
 
 
 def _common_score(files: FinetuningFiles) -> Iterator[tuple[str, str, str]]:
@@ -120,7 +120,7 @@ def _facts_of_trials(files: FinetuningFiles, results: Results) -> Iterator[tuple
         remark = f"mean ± deviation; median {metric_names.value(spread.median, 3)}"
         yield _headline(split, name), value, f"{remark}, best {metric_names.value(spread.best, 3)}"
     repeated = f"; {len(results.failed)} more learned nothing" if results.failed else ""
-    yield "Trials", f"{len(results.trials)}", f"{trials_said(results).partition(', ')[2]}{repeated}"
+    yield "Trials", f"{len(results.trials)}", f"{trial_count(results).partition(', ')[2]}{repeated}"
     seconds = [trial.seconds for trial in (*results.trials, *results.failed) if trial.seconds is not None]
     if seconds:
         yield "Wall time", duration(sum(seconds)), "of all runs together"
@@ -140,7 +140,7 @@ def _facts_of_run(files: FinetuningFiles, run: Run) -> Iterator[tuple[str, str, 
         for split, name in _headlines(files, run.trial.scores):
             yield _headline(split, name), metric_names.value(run.trial.scores[split][name], 3), checkpoint
         if run.trial.seed is not None:
-            yield "Seed", f"{run.trial.seed}", "one run; several trials tell how much is luck"
+            yield "Seed", f"{run.trial.seed}", "one run; several trials show how much is luck"
     if run.histories:
         yield "Steps", f"{max(max(history) for history in run.histories.values()):,}", "updates"
     seconds = run.trial.seconds if run.trial is not None else last(run.histories, "time/elapsed_seconds")
@@ -149,13 +149,13 @@ def _facts_of_run(files: FinetuningFiles, run: Run) -> Iterator[tuple[str, str, 
 
 
 def _headline(split: str, metric: str) -> str:
-    """A metric and where it is from: "Accuracy, dev", or of several tasks "rte · Accuracy, dev"."""
+    """Name of a metric with its split: "Accuracy, dev", or of several tasks "rte · Accuracy, dev"."""
     task, slash, split = split.rpartition("/")
     return f"{metric_names.words(f'{task}{slash}{metric}')}, {split}"
 
 
 def _headlines(files: FinetuningFiles, scores: Mapping[str, Mapping[str, object]]) -> list[tuple[str, str]]:
-    """Split and metric of what stands on top: the main metric of each task, dev before other splits."""
+    """Splits and metrics of the headline: the main metric of each task, dev before other splits."""
     metrics = {task: files.metric(task) for task in files.tasks}
     found = []
     for key in scores:
@@ -176,7 +176,7 @@ def _scores(files: FinetuningFiles, directory: pathlib.Path) -> Markup:
 
 
 def _curves(files: FinetuningFiles) -> Markup:
-    """Learning curves; empty where there are none."""
+    """HTML of learning curves; empty if there are none."""
     metrics = ["score", *(files.key(task, files.metric(task)) for task in files.tasks)]
     if len(files.runs) > 1:
         histories = {run.directory.name: run.histories for run in files.runs if run.histories}
@@ -190,12 +190,12 @@ def _curves(files: FinetuningFiles) -> Markup:
 
 @dataclasses.dataclass(frozen=True)
 class _Section:
-    """What a task gets wrong.
+    """Mistakes of a task.
 
     Attributes:
-      trial: which one it is of; empty of one run.
-      cut: how many examples did not fit; empty if all did.
-      splits: the name of each, and the HTML of its parts.
+      trial: name of the trial; empty for a single run.
+      cut: number of examples that did not fit, by split; empty if all did.
+      splits: name of each split, and the HTML of its parts.
     """
 
     heading: str
@@ -205,14 +205,14 @@ class _Section:
 
 
 def _sections(files: FinetuningFiles) -> list[_Section]:
-    """A section for each task, with its splits; of several trials those of the best one."""
+    """A section for each task, with its splits; for several trials, those of the best one."""
     run = files.best_run()
     if run is None or run.trial is None:
         return []
     paths = {tuple(path.name.split(".")[:2]): path for path in sorted(run.directory.glob("predictions/*.*.jsonl"))}
     if not paths:
         files.notes.append("No predictions can be shown: predictions/ is missing or empty.")
-    best = f"{seed_said(run.trial)}, the best trial{'' if files.results else ' so far'}" if len(files.runs) > 1 else ""
+    best = f"{seed_name(run.trial)}, the best trial{'' if files.results else ' so far'}" if len(files.runs) > 1 else ""
     sections = []
     for task in files.tasks:
         splits = [split for name, split in paths if name == task]
@@ -226,7 +226,7 @@ def _sections(files: FinetuningFiles) -> list[_Section]:
 
 
 def _parts(files: FinetuningFiles, trial: Trial, task: str, split: str, path: pathlib.Path | None) -> list[Markup]:
-    """Which labels a split confuses, and what was predicted for it; empty where neither is known."""
+    """Confusion table and mistakes of a split; empty if neither is known."""
     confusion = trial.confusion.get(files.key(task, split))
     parts = [confusion_table(confusion)] if confusion is not None else []
     if path is not None:
@@ -237,7 +237,7 @@ def _parts(files: FinetuningFiles, trial: Trial, task: str, split: str, path: pa
 
 
 def _cut(files: FinetuningFiles, trial: Trial, task: str) -> str:
-    """How many examples of each split did not fit."""
+    """Number of examples that did not fit, by split."""
     counts = {
         _split(key): count
         for key, count in trial.truncated.items()

@@ -1,4 +1,4 @@
-"""The lengths of a dataset's documents, drawn."""
+"""Histogram of document lengths."""
 
 import itertools
 import math
@@ -15,11 +15,11 @@ _MOST_TICKS = 12
 
 
 def histogram(manifest: dict[str, Any]) -> Markup:
-    """HTML of a drawing: how many documents have how many tokens, each split as shares of its own documents.
+    """HTML of a histogram of documents by number of tokens, as shares of each split's documents.
 
     Args:
-      manifest: of a dataset; entry i of `splits[…]["lengths"]` counts the documents of 2^(i-1) to 2^i - 1 tokens, entry
-        0 those without any.
+      manifest: a dataset's manifest; entry i of `splits[…]["lengths"]` counts the documents of 2^(i-1) to 2^i - 1
+        tokens, entry 0 those without any.
     """
     splits = {name: manifest["splits"][name]["lengths"] for name in _WORDS}
     filled = [index for lengths in splits.values() for index, count in enumerate(lengths) if count]
@@ -62,7 +62,7 @@ def histogram(manifest: dict[str, Any]) -> Markup:
 
 
 def _median(lengths: Sequence[int]) -> str:
-    """The length of a document in the middle; empty when there is none."""
+    """Median length of a document; empty without documents."""
     half = (sum(lengths) + 1) // 2
     middle = next((index for index, seen in enumerate(itertools.accumulate(lengths)) if seen >= half > 0), None)
     return "" if middle is None else _bin(middle)

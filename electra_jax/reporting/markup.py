@@ -1,4 +1,4 @@
-"""The templates of the pages, and what fills them. Whatever comes in is text and is escaped, unless it is `Markup`."""
+"""Rendering of the pages' templates. Every value is escaped as text, unless it is `Markup`."""
 
 import functools
 import json
@@ -11,16 +11,16 @@ from markupsafe import Markup
 
 
 def render(template: str, **values: Any) -> Markup:
-    """The HTML of a template of `templates/`.
+    """Returns the HTML of a template of `templates/`.
 
     Raises:
-      jinja2.UndefinedError: the template asks for a value that is not given.
+      jinja2.UndefinedError: the template uses a value that is not given.
     """
     return Markup(_environment().get_template(f"{template}.html.j2").render(values))
 
 
 def call(template: str, macro: str, *values: Any) -> Markup:
-    """The HTML of one macro of a template that is a collection of them."""
+    """Returns the HTML of one macro of a template that is a collection of them."""
     return Markup(getattr(_environment().get_template(f"{template}.html.j2").module, macro)(*values))
 
 
@@ -51,14 +51,14 @@ def _thousands(count: int) -> str:
 
 
 def is_special(piece: str) -> bool:
-    """Says whether a piece stands for no text: [CLS], <pad> and the like."""
+    """Returns whether a piece is a special token: [CLS], <pad> and the like."""
     return bool(re.fullmatch(r"\[\w+\]|</?\w+>", piece))
 
 
 def word_mark(pieces: Iterable[str]) -> str | None:
-    """The sign at the beginning of words; None where what goes on has a sign instead.
+    """Returns the mark at the beginning of words; None if continuations are marked instead.
 
-    SentencePiece and byte-level BPE mark the beginnings of words, WordPiece marks what goes on.
+    SentencePiece and byte-level BPE mark the beginnings of words, WordPiece marks continuations.
     """
     pieces = list(pieces)
     return next((mark for mark in "▁Ġ" if any(piece.startswith(mark) for piece in pieces)), None)

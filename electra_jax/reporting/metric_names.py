@@ -1,4 +1,4 @@
-"""What the metrics of fine-tuning are called on a page, what they mean, and how their values are written."""
+"""Names, meanings and number formats of the metrics of fine-tuning."""
 
 import math
 
@@ -28,7 +28,7 @@ _METRICS = {
 
 
 def words(name: str) -> str:
-    """A metric's name for people: "span_f1" is "Span F1"; of a task, "rte/accuracy" is "rte · Accuracy"."""
+    """A metric's display name: "span_f1" is "Span F1"; of a task, "rte/accuracy" is "rte · Accuracy"."""
     task, slash, metric = name.rpartition("/")
     title = _METRICS.get(metric, (metric.replace("_", " "), ""))[0]
     return f"{task} · {title}" if slash else title

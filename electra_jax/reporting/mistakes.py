@@ -1,4 +1,4 @@
-"""What a model gets wrong, with the text: the predictions of a split, and the worst of them as HTML."""
+"""A model's mistakes with their text: reads the predictions of a split, and renders the worst as HTML."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ _MOST_LABELS = 30
 
 @dataclasses.dataclass
 class Predictions:
-    """What a file of predictions says as a whole.
+    """Summary of a file of predictions.
 
     Attributes:
-      total: examples.
-      known: those whose answer is known.
-      wrong: those of them that are not right; of grades, which are hardly ever met, none.
+      total: number of examples.
+      known: number of examples with a known answer.
+      wrong: number of these that are wrong; 0 for grades, which are hardly ever met exactly.
       graded: whether predictions are numbers.
-      labels: how often each label was predicted; of answers, whether there is one.
+      labels: count of each predicted label; for answers, of "an answer" and "no answer".
       grades: smallest, sum and largest of predicted numbers.
       worst: the wrong ones with the largest loss, or the grades with the largest error; worst first.
     """
@@ -48,7 +48,7 @@ def read_predictions(path: pathlib.Path, notes: list[str]) -> Predictions:
 
     Args:
       path: one JSON object a line, as `Task.records` in `finetuning/tasks/task.py` makes them.
-      notes: gets a remark on a cut-off last line.
+      notes: receives a note on a truncated last line.
 
     Raises:
       InputError: a line before the last one is damaged.
@@ -58,23 +58,23 @@ def read_predictions(path: pathlib.Path, notes: list[str]) -> Predictions:
     for place, record in read_json_lines(path, notes, _is_prediction, "a prediction"):
         _check(record, place)
         found.total += 1
-        said = record.get("prediction")
+        predicted = record.get("prediction")
         truth = _truth(record)
         if "words" in record:
             found.labels.update(str(tag) for tag in record["predictions"])
         elif "question" in record:
-            found.labels["an answer" if said else "no answer"] += 1
-        elif _is_number(said):
+            found.labels["an answer" if predicted else "no answer"] += 1
+        elif _is_number(predicted):
             found.graded = True
             low, total, high = found.grades
-            found.grades = min(low, said), total + said, max(high, said)
+            found.grades = min(low, predicted), total + predicted, max(high, predicted)
         else:
-            found.labels.update(str(label) for label in (said if isinstance(said, list) else [said]))
+            found.labels.update(str(label) for label in (predicted if isinstance(predicted, list) else [predicted]))
         if truth is None:
             continue
         found.known += 1
         if found.graded:
-            badness = abs(said - truth) if _is_number(said) and _is_number(truth) else 0.0
+            badness = abs(predicted - truth) if _is_number(predicted) and _is_number(truth) else 0.0
         elif record.get("right") is False:
             found.wrong += 1
             badness = _loss(record)
@@ -94,7 +94,7 @@ def _is_prediction(record: Json) -> bool:
 
 
 def _truth(record: Json) -> Any:
-    """What is right; None where that is not known."""
+    """The true answer; None if it is not known."""
     return record.get("labels", record.get("label"))
 
 
@@ -103,7 +103,7 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 
 def _loss(record: Json) -> float:
-    """NaN, as of a model that diverged, is worse than anything."""
+    """Loss of a record; NaN, from a model that diverged, counts as infinite."""
     loss = record.get("loss")
     if not _is_number(loss):
         return 0.0
@@ -111,7 +111,7 @@ def _loss(record: Json) -> float:
 
 
 def _check(record: Json, place: str) -> None:
-    """Raises an `InputError` where a record cannot be shown."""
+    """Raises an `InputError` if a record cannot be shown."""
     problem = ""
     if "words" in record:
         columns = [record["words"], record.get("predictions"), record.get("labels") or record["words"]]
@@ -123,11 +123,11 @@ def _check(record: Json, place: str) -> None:
     elif not isinstance(record.get("texts"), list):
         problem = "a list named texts"
     if problem:
-        raise InputError(f"{place}: expected {problem}; mend or delete the line")
+        raise InputError(f"{place}: expected {problem}; fix or delete the line")
 
 
 def split_section(predictions: Predictions) -> Markup:
-    """HTML of a split: its worst mistakes, or where no answer is known what was predicted."""
+    """HTML of a split: its worst mistakes or, if no answer is known, counts of its predictions."""
     if not predictions.known:
         return _unlabelled(predictions)
     if not predictions.worst:
@@ -147,7 +147,7 @@ def _unlabelled(predictions: Predictions) -> Markup:
     grades = ""
     if predictions.graded:
         low, total, high = predictions.grades
-        grades = f"From {low:.4g} to {high:.4g}, in the mean {total / predictions.total:.4g}."
+        grades = f"From {low:.4g} to {high:.4g}, mean {total / predictions.total:.4g}."
     return markup.render(
         "unlabelled",
         total=predictions.total,
@@ -163,15 +163,15 @@ class _Mistake:
     """A wrong prediction as the page shows it.
 
     Attributes:
-      said: what the model said; empty where the text shows it.
-      right: what is right; likewise.
+      predicted: the model's prediction; empty where the text shows it.
+      right: the true answer; likewise.
       aside: how far they are apart.
-      remark: which example it is, and its loss.
-      question: about the text; None where there is none.
-      text: HTML.
+      remark: key and loss of the example.
+      question: the question about the text, if any.
+      text: HTML of the text.
     """
 
-    said: str
+    predicted: str
     right: str
     aside: str
     remark: str
@@ -186,13 +186,13 @@ def _mistake(record: Json) -> _Mistake:
     question = None
     if "words" in record:
         pairs = list(zip(record["predictions"], record["labels"], strict=True))
-        said = ("", "", f"{sum(guess != tag for guess, tag in pairs)} of {len(pairs)} tags wrong")
+        shown = ("", "", f"{sum(guess != tag for guess, tag in pairs)} of {len(pairs)} tags wrong")
         text = excerpts.tagged(record["words"], record["predictions"], record["labels"])
     elif "question" in record:
-        said, question, text = _answers(record), str(record["question"]), _context(record)
+        shown, question, text = _answers(record), str(record["question"]), _context(record)
     else:
-        said, text = _labels(record), Markup("").join(excerpts.whole(str(part)) for part in record["texts"])
-    return _Mistake(*said, " · ".join(remarks), question, text)
+        shown, text = _labels(record), Markup("").join(excerpts.whole(str(part)) for part in record["texts"])
+    return _Mistake(*shown, " · ".join(remarks), question, text)
 
 
 def _truths(record: Json) -> list[str]:
@@ -200,7 +200,7 @@ def _truths(record: Json) -> list[str]:
 
 
 def _context(record: Json) -> Markup:
-    """The first of the candidates is what was said, and knows where it stands."""
+    """HTML of the context; the first of the candidates is the prediction, with its start."""
     given, candidates = str(record["prediction"] or ""), record.get("candidates")
     first = candidates[0] if isinstance(candidates, list) and candidates else None
     start = first.get("start") if isinstance(first, dict) and first.get("text") == given else None
@@ -216,16 +216,16 @@ def _answers(record: Json) -> tuple[str, str, str]:
 
 
 def _labels(record: Json) -> tuple[str, str, str]:
-    said, truth = record["prediction"], record["label"]
-    if _is_number(said) and _is_number(truth):
-        return f"{said:.4g}", f"{truth:.4g}", f"off by {_signed(said - truth)}"
+    predicted, truth = record["prediction"], record["label"]
+    if _is_number(predicted) and _is_number(truth):
+        return f"{predicted:.4g}", f"{truth:.4g}", f"off by {_signed(predicted - truth)}"
     probabilities = record.get("probabilities")
 
     def named(labels: Any) -> str:
         labels = labels if isinstance(labels, list) else [labels]
         return ", ".join(_with_probability(label, probabilities) for label in labels) or "none"
 
-    return named(said), named(truth), ""
+    return named(predicted), named(truth), ""
 
 
 def _signed(difference: float) -> str:

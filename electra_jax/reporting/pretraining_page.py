@@ -1,4 +1,4 @@
-"""One self-contained HTML page on a run: how far it came, how well it learns, what it was told to do.
+"""A self-contained HTML page on a run: progress, learning curves, samples and config.
 
 Reads the files of a workdir only; starts neither JAX nor TensorFlow.
 """
@@ -32,14 +32,14 @@ _MOST_EARLIER_STEPS = 6
 
 
 def has_metrics(workdir: str | os.PathLike) -> bool:
-    """Whether a run, or one of its trials, has logged anything that a report could show."""
+    """Returns whether a run, or one of its trials, has logged anything that a report could show."""
     directory = pathlib.Path(workdir)
     names = ("metrics.jsonl", "result.json", "results.json", "seed_*/metrics.jsonl", "seed_*/result.json")
     return any(path.stat().st_size for name in names for path in directory.glob(name))
 
 
 def write_report(workdir: str | os.PathLike) -> pathlib.Path:
-    """Writes `report.html` into a run's directory, whole or not at all, and returns its path.
+    """Writes `report.html` into a run's directory, atomically, and returns its path.
 
     Raises:
       InputError: the directory or its metrics are missing, or one of its files cannot be read.
@@ -59,7 +59,7 @@ def write_report(workdir: str | os.PathLike) -> pathlib.Path:
             f"start one with `python -m electra_jax.main --config=… --workdir={shlex.quote(str(workdir))}`"
         )
     target = directory / "report.html"
-    # A path may hold bytes that are no text.
+    # A path may hold bytes that are not UTF-8.
     storage.write(target, page.encode("utf-8", "replace"))
     return target
 
@@ -88,7 +88,7 @@ def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> Ma
 
 
 def _warning(config: Json, histories: Histories) -> str:
-    """What the last evaluation says is wrong; empty if nothing is, or if the warm-up was still going on."""
+    """Warning from the last evaluation; "" if there is none, or if the warm-up had not ended."""
     evaluations = {name: history for name, history in histories.items() if name.startswith("eval/")}
     step = max((max(history) for history in evaluations.values()), default=0)
     if step <= (_integer(config, "optimizer", "warmup_steps") or 0):
@@ -116,7 +116,7 @@ def _read_samples(path: pathlib.Path, notes: list[str]) -> dict[int, dict[str, J
         if len(lengths) != len(columns) or len(set(lengths)) != 1:
             raise InputError(
                 f"{place}: expected lists of one length named tokens, original, masked, replaced and probability; "
-                "mend or delete the line"
+                "fix or delete the line"
             )
         samples.setdefault(record["step"], {})[str(record.get("row"))] = record
     return dict(sorted(samples.items()))
@@ -132,7 +132,7 @@ def _title(config: Json, environment: Json, histories: Histories, directory: pat
 
 
 def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]:
-    """Headline numbers: name, value and remark. What the files do not tell is left out."""
+    """Yields headline numbers: name, value and remark. Those that the files lack are left out."""
     done, total = max(max(history) for history in histories.values()), config.get("steps")
     yield "Steps", f"{done:,}", f"of {total:,}" if isinstance(total, int) else "so far"
 
@@ -150,7 +150,7 @@ def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]
     if own is not None:
         yield "AUC, generator", f"{own:.3f}", "held-out, against its own generator; 0.5 is chance"
     if unigram is not None:
-        yield "AUC, unigram", f"{unigram:.3f}", "held-out, against words drawn by frequency"
+        yield "AUC, unigram", f"{unigram:.3f}", "held-out, against unigram samples"
     yield from _detection_facts(histories)
     yield from _rank_facts(histories, _integer(config, "model", "hidden_size"))
     known |= own is not None
@@ -174,7 +174,7 @@ def _facts(config: Json, histories: Histories) -> Iterator[tuple[str, str, str]]
 
 
 def _detection_facts(histories: Histories) -> Iterator[tuple[str, str, str]]:
-    """How many of the replaced tokens the discriminator finds, and how often it is right about them."""
+    """Yields the discriminator's recall and precision on replaced tokens."""
     recall, precision = (last(histories, f"eval/discriminator_{name}") for name in ("recall", "precision"))
     if recall is not None:
         yield "Recall", f"{recall:.1%}", "held-out; the replaced tokens that are flagged at a threshold of 50%"
@@ -193,7 +193,7 @@ def _detection_facts(histories: Histories) -> Iterator[tuple[str, str, str]]:
 
 
 def _rank_facts(histories: Histories, width: int | None) -> Iterator[tuple[str, str, str]]:
-    """How many directions the hidden states of the network that is kept vary in."""
+    """Yields the effective rank of the hidden states of the network that is kept."""
     of = f"of {width} directions" if width else "directions"
     for network in ("discriminator", "encoder"):
         rank = last(histories, f"eval/{network}_rank")
@@ -213,19 +213,19 @@ class _Piece:
     """A piece of a sentence as the page shows it.
 
     Attributes:
-      text: the piece without its sign.
+      text: the piece without its mark.
       after_blank: whether a word begins with it.
       kind: class of the style sheet.
       colour: from 0 to 1, by the probability that it was replaced.
-      told: what the pointer shows.
-      above: the original piece; None where it was not replaced.
+      tooltip: text at the pointer.
+      above: the original piece; None if it was not replaced.
     """
 
     text: str
     after_blank: bool
     kind: str
     colour: str
-    told: str
+    tooltip: str
     above: str | None
 
 
@@ -288,6 +288,6 @@ def _sentence(row: Json, white: float, full: float) -> Iterator[_Piece]:
             after_blank=not joined,
             kind="special" if special else "replaced" if replaced else "guessed" if masked else "kept",
             colour=f"{min(max(probability - white, 0.0) / (full - white), 1.0):.2f}",
-            told=f"{probability:.0%} replaced" + (f"; was {original}" if replaced else ""),
+            tooltip=f"{probability:.0%} replaced" + (f"; was {original}" if replaced else ""),
             above=above if replaced else None,
         )

@@ -1,4 +1,4 @@
-"""The results of a probe, for the terminal and for the page of a pre-training run."""
+"""Results of a probe, for the terminal and for the page of a pre-training run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from electra_jax.reporting.run_files import Json, read_json
 
 
 def probe_lines(workdir: pathlib.Path) -> list[str]:
-    """The results of the probe of a run as text; empty if there are none.
+    """Returns the results of a run's probe as text; empty if there are none.
 
     Raises:
       InputError: the file of the results is damaged.
@@ -28,7 +28,7 @@ def probe_lines(workdir: pathlib.Path) -> list[str]:
 
 
 def probe_section(workdir: pathlib.Path) -> Markup:
-    """The results of the probe of a run as a section of its page; empty if there are none.
+    """Returns the results of a run's probe as a section of its page; empty if there are none.
 
     Raises:
       InputError: see `probe_lines`.

@@ -1,4 +1,4 @@
-"""What fine-tuning runs came to: `result.json` of one run and `results.json` of several trials, as checked values."""
+"""Results of fine-tuning: `result.json` of one run and `results.json` of several trials, as checked values."""
 
 from __future__ import annotations
 
@@ -29,17 +29,17 @@ class Confusion:
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
-    """A run that ended.
+    """A completed run.
 
     Attributes:
-      step: of the checkpoint that is reported; None where the file does not say.
-      chosen: why that one: "last" or "best".
-      metric: by which runs are compared.
+      step: step of the reported checkpoint; None if not recorded.
+      chosen: how it was chosen: "last" or "best".
+      metric: metric by which runs are compared.
       collapsed: why it looks like a run that learned nothing; empty if it does not.
-      truncated: how many examples of each split lost words.
-      seconds: of wall time, None where the file does not say.
-      confusion: by split, or task/split.
-      directory: of the run inside that of all trials; "" for a run of its own.
+      truncated: number of examples of each split that lost words.
+      seconds: wall time; None if not recorded.
+      confusion: confusions by split, or task/split.
+      directory: the run's directory inside that of all trials; "" for a single run.
     """
 
     seed: int | None
@@ -56,7 +56,7 @@ class Trial:
 
 @dataclasses.dataclass(frozen=True)
 class Spread:
-    """One metric of one split over the trials; `deviation` is that of a sample, NaN where one trial has none."""
+    """One metric of one split over the trials; `deviation` is the standard deviation (n − 1), NaN for one trial."""
 
     mean: float
     median: float
@@ -70,7 +70,7 @@ class Results:
     """Several trials.
 
     Attributes:
-      failed: runs that learned nothing and were repeated with another seed; nothing of them is in `summary`.
+      failed: runs that learned nothing and were repeated with another seed; `summary` is without them.
       summary: split, or task/split → metric → its spread.
     """
 
@@ -82,11 +82,11 @@ class Results:
 
 
 def read_trial(value: Any, place: str) -> Trial:
-    """Checks what stands in a `result.json`.
+    """Checks the content of a `result.json`.
 
     Args:
-      value: as it was parsed.
-      place: the file, and where in it, for messages.
+      value: the parsed JSON.
+      place: the file, and the place in it, for messages.
 
     Raises:
       InputError: an entry is missing or not of its kind.
@@ -116,7 +116,7 @@ def read_trial(value: Any, place: str) -> Trial:
 
 
 def read_results(value: Any, place: str) -> Results:
-    """Checks what stands in a `results.json`; see `read_trial`."""
+    """Checks the content of a `results.json`; see `read_trial`."""
     value = _checked(value, dict, place, "an object")
     trials, failed = (
         [
@@ -162,7 +162,7 @@ def _confusion(value: Json, place: str) -> Confusion:
 
 
 def _objects(value: Json, name: str, place: str, required: bool = True) -> Mapping[str, Json]:
-    """An entry whose values are objects themselves."""
+    """Returns an entry whose values are objects themselves."""
     entries = _checked(value.get(name, None if required else {}), dict, f"{place}: {name}", "an object")
     return {key: _checked(entry, dict, f"{place}: {name}.{key}", "an object") for key, entry in entries.items()}
 

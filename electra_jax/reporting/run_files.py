@@ -1,4 +1,4 @@
-"""The files of a run, as the pages read them: whole or with a remark, and an `InputError` where one is damaged."""
+"""Readers of a run's files: a truncated file gives a note, a damaged one an `InputError`."""
 
 import json
 import math
@@ -13,7 +13,7 @@ Histories = dict[str, dict[int, float]]  # Metric name → step → value.
 
 
 def read_json(path: pathlib.Path) -> Json:
-    """The object of a file; empty where there is no such file.
+    """Returns the JSON object of a file; empty if there is no such file.
 
     Raises:
       InputError: the file holds something else.
@@ -37,10 +37,10 @@ def read_json_lines(
     """Yields ("file:line", object), one line after the other; files may be large.
 
     Args:
-      path: of a file that exists.
-      notes: gets a remark when the last line is broken, as a killed run leaves it.
-      accepts: says whether an object is what the file is made of.
-      expected: what that is: "a step".
+      path: an existing file.
+      notes: receives a note if the last line is broken, as after a killed run.
+      accepts: returns whether an object is a record of this kind of file.
+      expected: description of such a record: "a step".
 
     Raises:
       InputError: a line before the last one is broken or not accepted.
@@ -59,18 +59,18 @@ def read_json_lines(
                     notes.append(f"The last line of {path.name} is cut off, as after a killed run; it is left out.")
                     return
                 raise InputError(
-                    f"{place}: found {error}, expected one JSON object with {expected}; mend or delete the line"
+                    f"{place}: found {error}, expected one JSON object with {expected}; fix or delete the line"
                 ) from error
             yield place, record
 
 
 def has_step(record: Json) -> bool:
-    """Whether a line is one of a step, as those of metrics.jsonl are."""
+    """Returns whether a record has a step, as those of metrics.jsonl do."""
     return isinstance(record.get("step"), int)
 
 
 def read_histories(path: pathlib.Path, notes: list[str]) -> Histories:
-    """The metrics of a run, by name and in the order of their steps.
+    """Returns the metrics of a run, by name and in the order of their steps.
 
     A resumed run may write a step twice; the later line counts.
     """

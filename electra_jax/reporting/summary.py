@@ -13,11 +13,11 @@ _HEADINGS_OF_ONE = ("split", "metric", "value")
 
 
 def summary_lines(results: dict[str, Any], place: str = "results.json") -> list[str]:
-    """A table with a line for each split and metric, and what else the numbers do not say.
+    """Returns a table with a line for each split and metric, and remarks on runs that learned nothing.
 
     Args:
-      results: as `results.json` has them.
-      place: where they are from, for messages.
+      results: content of `results.json`.
+      place: its origin, for messages.
 
     Raises:
       InputError: an entry is missing or not of its kind.
@@ -32,11 +32,11 @@ def summary_lines(results: dict[str, Any], place: str = "results.json") -> list[
             for column, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    return [f"{trials_said(checked)}:", *lines, *remarks(checked.trials, checked.failed)]
+    return [f"{trial_count(checked)}:", *lines, *remarks(checked.trials, checked.failed)]
 
 
-def trials_said(results: Results) -> str:
-    """How many trials, and of which checkpoints: "5 trials, their last checkpoints"."""
+def trial_count(results: Results) -> str:
+    """Number of trials and kind of their checkpoints: "5 trials, their last checkpoints"."""
     count = len(results.trials)
     chosen = {trial.chosen for trial in results.trials}
     checkpoint = f"{chosen.pop()} checkpoint" if len(chosen) == 1 and chosen != {""} else "checkpoint"
@@ -44,7 +44,7 @@ def trials_said(results: Results) -> str:
 
 
 def remarks(trials: Sequence[Trial], failed: Sequence[Trial]) -> list[str]:
-    """Plain sentences on runs that learned nothing: those that were repeated, and those that count all the same."""
+    """Sentences on runs that learned nothing: those that were repeated, and those that still count."""
     lines = []
     if failed:
         count = f"{len(failed)} runs" if len(failed) > 1 else "1 run"
@@ -58,11 +58,11 @@ def remarks(trials: Sequence[Trial], failed: Sequence[Trial]) -> list[str]:
 
 
 def _failure(trial: Trial) -> str:
-    return f"{seed_said(trial)}: {trial.collapsed or 'no reason is recorded'}"
+    return f"{seed_name(trial)}: {trial.collapsed or 'no reason is recorded'}"
 
 
-def seed_said(trial: Trial) -> str:
-    """What a trial is called."""
+def seed_name(trial: Trial) -> str:
+    """Name of a trial."""
     return f"seed {trial.seed}" if trial.seed is not None else trial.directory or "a run"
 
 

@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from electra_jax.reporting import markup, metric_names
 from electra_jax.reporting.results import Results, Scores, Trial
-from electra_jax.reporting.summary import seed_said
+from electra_jax.reporting.summary import seed_name
 from electra_jax.wording import duration
 
 _SUMMARIES = ("mean", "median", "sd", "best")
@@ -26,11 +26,11 @@ def scores_table(scores: Scores) -> Markup:
 
 
 def trials_table(results: Results, directory: pathlib.Path) -> Markup:
-    """HTML of all trials' scores and their spread, and what each run was.
+    """HTML of all trials' scores and their spread, with the checkpoint and the wall time of each.
 
     Args:
-      results: of the trials.
-      directory: that holds their directories, whose reports are linked where they exist.
+      results: results of the trials.
+      directory: parent of the trials' directories, whose reports are linked if they exist.
     """
     splits = []
     for split, metrics in results.summary.items():
@@ -40,12 +40,12 @@ def trials_table(results: Results, directory: pathlib.Path) -> Markup:
             scores = [trial.scores.get(split, {}).get(name, float("nan")) for trial in results.trials]
             rows.append((metric_names.words(name), map(metric_names.value, numbers), map(metric_names.value, scores)))
         splits.append((split, rows))
-    trials = [(seed_said(trial), _link(trial, directory)) for trial in results.trials]
+    trials = [(seed_name(trial), _link(trial, directory)) for trial in results.trials]
     return markup.call("trials", "trials_table", _SUMMARIES, trials, splits, list(_footer(results.trials)))
 
 
 def _footer(trials: Sequence[Trial]) -> Iterator[tuple[str, list[str]]]:
-    """Which checkpoint each trial's scores are of, and how long it took."""
+    """Yields rows of the trials' checkpoints and wall times."""
     for name, cells in (
         ("checkpoint", [f"{trial.step:,}" if trial.step is not None else "—" for trial in trials]),
         ("wall time", [duration(trial.seconds) if trial.seconds is not None else "—" for trial in trials]),
@@ -55,14 +55,14 @@ def _footer(trials: Sequence[Trial]) -> Iterator[tuple[str, list[str]]]:
 
 
 def _link(trial: Trial, directory: pathlib.Path) -> str:
-    """The address of a trial's own report; empty where there is none."""
+    """Address of a trial's own report; empty if there is none."""
     if trial.directory and (directory / trial.directory / "report.html").is_file():
         return f"{quote(trial.directory)}/report.html"
     return ""
 
 
 def failures(lines: Sequence[str]) -> list[str]:
-    """The sentences of `summary.remarks`, each with its indented lines behind it."""
+    """Joins each sentence of `summary.remarks` with the indented lines after it."""
     sentences: list[str] = []
     for line in lines:
         if line.startswith("  ") and sentences:

@@ -1,4 +1,4 @@
-"""The report that a run leaves behind, however it ends."""
+"""The report at the end of a run, however it ends."""
 
 import contextlib
 import pathlib
@@ -11,11 +11,11 @@ from electra_jax.reporting.pretraining_page import has_metrics, write_report
 
 @contextlib.contextmanager
 def report_at_end(workdir: pathlib.Path, line: ProgressLine, *, writes: bool) -> Iterator[None]:
-    """Writes the report when its block ends: a run that was stopped has something to show, too.
+    """Writes the report when its block ends, also that of a run that was stopped.
 
     Args:
-      workdir: of the run.
-      line: where to say where the report is.
+      workdir: the run's directory.
+      line: prints the report's path.
       writes: whether this process is the one that writes it.
     """
     try:
@@ -28,7 +28,7 @@ def report_at_end(workdir: pathlib.Path, line: ProgressLine, *, writes: bool) ->
 def _write(workdir: pathlib.Path, line: ProgressLine) -> None:
     if not has_metrics(workdir):
         return  # Stopped before anything was logged.
-    # What ails the report must not hide why the run stopped.
+    # A failed report must not hide why the run stopped.
     try:
         line.print(f"Report: {write_report(workdir)}")
     except (RunError, OSError) as error:

@@ -22,10 +22,10 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
     """Trains once for each seed, or scores the trials of the workdir again.
 
     Args:
-      config: of the run.
+      config: the run's config.
       problems: what is wrong with single fields of it.
-      context: of the run.
-      options: what flags say in addition.
+      context: the run's workdir, progress line and processes.
+      options: options from flags.
 
     Raises:
       RunError: the config or an input does not fit, or the run was stopped; see `errors`.

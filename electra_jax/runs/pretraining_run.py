@@ -32,10 +32,10 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
     """Trains, or scores the newest checkpoint of the workdir.
 
     Args:
-      config: of the run.
+      config: the run's config.
       problems: what is wrong with single fields of it.
-      context: of the run.
-      options: what flags say in addition.
+      context: the run's workdir, progress line and processes.
+      options: options from flags.
 
     Raises:
       RunError: the config or an input does not fit, or the run was stopped; see `errors`.
@@ -75,9 +75,9 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
 
 
 def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) -> tuple[PretrainingConfig, Model | None]:
-    """The model that `config.init_from` names, None when there is none, and the config with its sizes and tokenizer.
+    """Returns the config with the sizes and tokenizer of the model in `config.init_from`, and that model or None.
 
-    A run that was started goes on without the model: its config.json knows what was taken.
+    A run that has started resumes without the model: its config.json records what was loaded.
     """
     if not config.init_from:
         return config, None
@@ -96,7 +96,7 @@ def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) ->
 
 
 def _check_tokenizer(folder: pathlib.Path, dataset: Dataset) -> None:
-    """Raises MismatchError when the weights of a run learned other pieces than the dataset's."""
+    """Raises MismatchError if the run began with another tokenizer than the dataset's."""
     if folder.exists() and (before := tokenizer.load(folder)).sha256 != dataset.tokenizer.sha256:
         raise MismatchError(
             f"{folder}: this run began with another tokenizer (SHA-256 {before.sha256[:12]}…) than the one that made "
@@ -106,7 +106,7 @@ def _check_tokenizer(folder: pathlib.Path, dataset: Dataset) -> None:
 
 
 def _trainer(config: PretrainingConfig, context: RunContext, dataset: Dataset, model: Model | None) -> Trainer:
-    """The trainer of the config, whose initial state begins with the weights of `model` if there is one."""
+    """Returns the trainer of the config, whose initial state has the weights of `model` if there is one."""
     job = pretraining_job(config, dataset, jax.default_backend())
     mesh = partitioning.make_mesh((config.mesh.data, config.mesh.fsdp, config.mesh.tensor))
     trainer = make_trainer(config, job, mesh, context.line.print)

@@ -1,4 +1,4 @@
-"""What a command line says about a run beside its config."""
+"""Options of a run from the command line, in addition to its config."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -8,10 +8,10 @@ from electra_jax.training.profiling import ProfiledSteps
 
 @dataclasses.dataclass(frozen=True)
 class RunOptions:
-    """What the flags of a command say in addition to the config.
+    """Flags in addition to the config.
 
     Attributes:
-      config_path: what environment.json names as the config.
+      config_path: name of the config in environment.json.
       evaluates: whether to score the newest checkpoint instead of training.
       allowed_changes: config fields in which a resumed run may differ from its first start.
       profiled: updates to trace.

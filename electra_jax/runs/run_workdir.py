@@ -1,4 +1,4 @@
-"""The directory of a run, and the config.json that says which config it belongs to."""
+"""The directory of a run, and its config.json, which records the config."""
 
 import json
 import pathlib
@@ -16,16 +16,16 @@ class Workdir:
     """A run's directory: made by its first start, and opened again by the same config only.
 
     Attributes:
-      path: of the directory.
+      path: path of the directory.
     """
 
     def __init__(self, context: RunContext, options: RunOptions) -> None:
-        """Notes whose directory it is; nothing is read or written before `open`."""
+        """Reads and writes nothing before `open`."""
         self.path = context.workdir
         self._cluster, self._options = context.cluster, options
 
     def open(self, fields: dict[str, Any]) -> None:
-        """Has process 0 open the workdir when all have read what they need of it, and checks that all see the same.
+        """Opens the workdir in process 0, once all have read what they need of it, and checks that all see the same.
 
         Args:
           fields: the config as nested plain values, which config.json records.
@@ -54,7 +54,7 @@ class Workdir:
                 self._compare(json.loads(self._config_path.read_text()), fields)
             elif self.path.exists() and any(self.path.iterdir()):
                 raise InputError(
-                    f"--workdir={self.path}: is not empty and holds no config.json, so it is not a run of ours"
+                    f"--workdir={self.path}: is not empty and holds no config.json, so it is not the workdir of a run"
                 )
             elif self._options.evaluates:
                 raise InputError(f"--workdir={self.path}: no run to evaluate there")
@@ -65,7 +65,7 @@ class Workdir:
             raise InputError(f"--workdir={self.path}: cannot be used: {error}") from error
 
     def _compare(self, recorded: dict[str, Any], fields: dict[str, Any]) -> None:
-        """Raises MismatchError when other fields have changed than those that may."""
+        """Raises MismatchError if fields have changed that must not."""
         recorded.pop("fingerprint", None)
         allowed = {name.removeprefix("config.") for name in self._options.allowed_changes}
         changes = [

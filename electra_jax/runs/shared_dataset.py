@@ -11,19 +11,19 @@ from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.training.multihost import shared_storage
 from electra_jax.training.run_context import RunContext
 
-_PREPARING_SECONDS = 7 * 86400.0  # For process 0 to prepare the text; that it is alive is watched meanwhile.
+_PREPARING_SECONDS = 7 * 86400.0  # For process 0 to prepare the text; its heartbeat is checked meanwhile.
 
 
 def shared_dataset(data: DataConfig, context: RunContext, when_prepared: Callable[[Dataset], None]) -> Dataset:
-    """The dataset, prepared by process 0 if it is not there, and the same at all processes.
+    """Opens the dataset, prepared by process 0 if it is missing, and checks that all processes have the same one.
 
     Args:
       data: `config.data`.
-      context: of the run.
-      when_prepared: called by process 0 with a dataset that was not there before.
+      context: the run's workdir, progress line and processes.
+      when_prepared: called by process 0 with a dataset that was missing before.
 
     Raises:
-      InputError: a process does not find it, so that the storage is not shared and holds no copy either.
+      InputError: a process does not find it: the storage is not shared, and its own holds no copy.
       MismatchError: a process finds another one.
     """
     cluster, line = context.cluster, context.line
@@ -39,8 +39,8 @@ def shared_dataset(data: DataConfig, context: RunContext, when_prepared: Callabl
     if not opened:
         if not shared_storage.appears(lambda: dataset.is_prepared(data.directory)):
             raise InputError(
-                f"config.data.directory: {data.directory} is prepared where {cluster.name(0)} looks, and not "
-                f"there where {cluster.name()} does; use storage that all hosts share, or prepare it on each host: "
+                f"config.data.directory: {cluster.name(0)} has prepared {data.directory}, and {cluster.name()} does "
+                f"not find it; use storage that all hosts share, or prepare it on each host: "
                 "python -m electra_jax.prepare --config=…"
             )
         opened.append(writer.ensure(data, line)[0])

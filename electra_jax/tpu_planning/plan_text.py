@@ -10,33 +10,33 @@ MODELLED = "modelled by the TPU compiler"
 
 
 def memory_size(size: float) -> str:
-    """Bytes for people."""
+    """Bytes as text."""
     return f"{size / 2**30:.2f} GiB" if size >= 2**27 else f"{size / 2**20:.1f} MiB"
 
 
 def plan_lines(plan: Plan) -> Iterable[str]:
-    """What `plan` prints."""
+    """Lines that `plan` prints."""
     memory = plan.memory
     yield f"Fits on {plan.topology}: {plan.devices} devices, {plan.rows} rows of {plan.row_length} tokens on each."
     yield ""
-    yield "Memory of a device, laid out by the TPU compiler"
+    yield "Memory per device, laid out by the TPU compiler"
     yield f"  parameters   {memory_size(memory.parameters):>10}"
     yield f"  optimizer    {memory_size(memory.optimizer):>10}"
-    yield f"  activations  {memory_size(memory.activations):>10}   gradients and all else that comes and goes, too"
-    yield f"  in all       {memory_size(memory.needed):>10} of {memory_size(memory.available)}"
+    yield f"  activations  {memory_size(memory.activations):>10}   with gradients and all temporaries"
+    yield f"  total        {memory_size(memory.needed):>10} of {memory_size(memory.available)}"
     yield ""
     yield "A step"
-    yield f"  FLOPs of a device     {quantity(plan.flops)}, the model's own: matrix products, forward and backward"
-    yield f"  bytes of a device     {quantity(plan.bytes_accessed)} ({MODELLED})"
+    yield f"  FLOPs per device      {quantity(plan.flops)}, the model's own: matrix products, forward and backward"
+    yield f"  bytes per device      {quantity(plan.bytes_accessed)} ({MODELLED})"
     if plan.step_seconds is None or plan.mfu is None:
         yield "  time                  not known: the clock of this chip is not published"
     else:
         yield f"  time                  {plan.step_seconds * 1e3:.1f} ms ({MODELLED})"
         yield f"  MFU                   {plan.mfu:.1%} ({MODELLED}; without waiting for other devices)"
     for kind, found in plan.collectives.items():
-        yield f"  {kind:<21} {found.count} calls, {quantity(found.bytes)}B a device"
+        yield f"  {kind:<21} {found.count} calls, {quantity(found.bytes)}B per device"
     milliseconds = plan.collective_seconds * 1e3
-    yield f"  collectives           {milliseconds:.1f} ms at the links' published rate, nothing done beside"
+    yield f"  collectives           {milliseconds:.1f} ms at the links' published rate, without overlap"
     if plan.tokens_per_second is not None and plan.days is not None:
         daily = quantity(plan.tokens_per_second * 86400)
         yield f"  throughput            {daily} tokens a day, collectives waited for ({MODELLED})"

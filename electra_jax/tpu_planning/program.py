@@ -1,8 +1,8 @@
-"""What a program that was compiled for a TPU costs, read from the compiler's own text.
+"""Costs of a program compiled for a TPU, read from the compiler's own text.
 
 Its optimized HLO carries an estimate of cycles for each fusion; a loop's body counts as often as the constant in its
-condition says. Kernels of ours carry none: they take the time that the operations or the bytes that they declare take
-at the chip's best, whichever is longer. Nothing of it was measured.
+condition says. Our kernels carry none: they take the time of their declared operations or of their declared bytes at
+the chip's peak rates, whichever is longer. None of it was measured.
 """
 
 import collections
@@ -33,7 +33,7 @@ class Collective:
 
     Attributes:
       count: calls.
-      bytes: of their results on one device.
+      bytes: bytes of their results on one device.
     """
 
     count: int
@@ -42,13 +42,13 @@ class Collective:
 
 @dataclasses.dataclass(frozen=True)
 class ProgramCosts:
-    """Of one step on one device.
+    """Costs of one step on one device.
 
     Attributes:
-      cycles: that the compiler estimates, kernels included.
-      kernel_cycles: of these, those of kernels, from what they declare.
-      scopes: cycles by where in the model they are spent, the largest first.
-      collectives: by kind.
+      cycles: the compiler's estimate, kernels included.
+      kernel_cycles: cycles of kernels, from what they declare.
+      scopes: cycles by place in the model, the largest first.
+      collectives: collectives by kind.
     """
 
     cycles: float
@@ -58,11 +58,11 @@ class ProgramCosts:
 
 
 def read_costs(text: str, chip: Chip) -> ProgramCosts:
-    """The costs of a compiled program.
+    """Returns the costs of a compiled program.
 
     Args:
       text: optimized HLO, `compiled.as_text()`.
-      chip: what it was compiled for.
+      chip: the chip that it was compiled for.
     """
     bodies, entry = _computations(text)
     scopes: dict[str, float] = collections.defaultdict(float)
@@ -97,7 +97,7 @@ def read_costs(text: str, chip: Chip) -> ProgramCosts:
 
 
 def scope_of(operation: str) -> str:
-    """A readable place for an operation's name: phase, direction, and the module.
+    """Returns the place of an operation in the model: phase, direction and module.
 
     "jit(train_step)/transpose(jvp(discriminator))/Electra.discriminate/discriminator/…/layers/output/bli,io->blo/…"
     is "discriminator, backward: layers/output".
@@ -144,7 +144,7 @@ def _trips(condition: Iterable[str]) -> int:
 
 
 def _size(shapes: str, *, is_start: bool) -> int:
-    """Bytes of a result; one that is started carries its operand along, of the same size or smaller."""
+    """Bytes of a result; the result of a -start holds its operand as well, of the same size or smaller."""
     arrays = [
         _BYTES.get(kind, 4) * math.prod(int(size) for size in sizes.split(",") if size)
         for kind, sizes in _ARRAY.findall(re.sub(r"\{[^}]*\}", "", shapes))

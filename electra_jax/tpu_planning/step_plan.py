@@ -1,7 +1,7 @@
-"""A plan: the very step that a run would take, compiled for a TPU slice that is not there.
+"""A plan: the training step of a run, compiled for a TPU slice without the hardware.
 
-Whether it fits is the compiler's own verdict. Times are modelled: the sum of the compiler's estimates over the chip's
-clock, no other chip waited for; nothing was measured.
+The compiler itself decides whether it fits. Times are modelled: the sum of the compiler's estimates over the chip's
+clock, without waiting for other chips; nothing was measured.
 """
 
 import dataclasses
@@ -32,9 +32,9 @@ class Memory:
     """Bytes on one device.
 
     Attributes:
-      parameters, optimizer: of the state, which is updated in place.
-      activations: what the step needs beside it: activations, gradients and all else that comes and goes.
-      available: all that the device has; the compiler keeps a little of it.
+      parameters, optimizer: bytes of the state, which is updated in place.
+      activations: bytes that the step needs in addition: activations, gradients and all temporaries.
+      available: memory of the device; the compiler reserves a little of it.
     """
 
     parameters: int
@@ -44,7 +44,7 @@ class Memory:
 
     @property
     def needed(self) -> int:
-        """All of it."""
+        """Sum of state and activations."""
         return self.parameters + self.optimizer + self.activations
 
 
@@ -54,14 +54,14 @@ class Plan:
 
     Attributes:
       topology: the slice as the user wrote it.
-      rows: of one device.
-      flops: of one device's share of the step, forward and backward, matrix products only, nothing twice.
-      bytes_accessed: by the compiler's count, in one device's memory.
-      cycles: that the compiler estimates for one device; 0 where there is no clock to make seconds of them.
-      step_seconds: modelled, without the wait for other devices.
-      collective_seconds: modelled: what the collectives take at the links' published rate, were nothing done beside.
-      mfu: share of the chip's peak that `flops` in `step_seconds` come to.
-      kernel_share: of the cycles, those taken from what kernels declare.
+      rows: rows of one device.
+      flops: FLOPs of one device's share of the step, forward and backward, matrix products only, nothing twice.
+      bytes_accessed: bytes accessed in one device's memory, by the compiler's count.
+      cycles: the compiler's estimate for one device; 0 where no clock converts them to seconds.
+      step_seconds: modelled time, without waiting for other devices.
+      collective_seconds: modelled time of the collectives at the links' published rate, without overlap.
+      mfu: `flops` in `step_seconds`, as a share of the chip's peak.
+      kernel_share: share of the cycles that kernels declare.
       scopes: share of the cycles by place in the model.
     """
 
@@ -83,20 +83,20 @@ class Plan:
 
     @property
     def tokens_per_second(self) -> float | None:
-        """Of all devices, modelled, collectives waited for."""
+        """Modelled throughput of all devices, with the time of collectives."""
         if self.step_seconds is None:
             return None
         return self.devices * self.rows * self.row_length / (self.step_seconds + self.collective_seconds)
 
     @property
     def days(self) -> float | None:
-        """That the config's steps take, modelled, collectives waited for."""
+        """Modelled duration of the config's steps, with the time of collectives."""
         if self.step_seconds is None:
             return None
         return self.steps * (self.step_seconds + self.collective_seconds) / 86400
 
     def as_fields(self) -> dict[str, Any]:
-        """All of it for a JSON file, estimates under names that say so."""
+        """Returns the plan for a JSON file, with estimates in a group of their own."""
         fields = dataclasses.asdict(self)
         names = ("cycles", "step_seconds", "collective_seconds", "mfu", "kernel_share", "scopes")
         modelled = {name: fields.pop(name) for name in names}
@@ -106,10 +106,10 @@ class Plan:
 
 
 class DoesNotFit(Exception):
-    """The compiler found no place for the program.
+    """The program does not fit into the device's memory.
 
     Attributes:
-      needed: bytes on one device, None where the compiler did not say.
+      needed: bytes on one device, None if the compiler did not report them.
       available: bytes.
     """
 
@@ -120,15 +120,15 @@ class DoesNotFit(Exception):
 
 
 def make_plan(config: PretrainingConfig, slice_: Slice, note: Callable[[str], None]) -> Plan:
-    """Compiles the config's training step for a slice, and reads what the compiler says of it.
+    """Compiles the config's training step for a slice, and reads its costs from the compiler's output.
 
     Args:
-      config: of a pre-training run.
+      config: config of a pre-training run.
       slice_: the devices.
-      note: told of anything that is not as the config says.
+      note: receives a message on anything that differs from the config.
 
     Raises:
-      DoesNotFit: the compiler's verdict.
+      DoesNotFit: the step does not fit into the device's memory.
       InputError: the config is wrong, for these devices or any.
     """
     trainer = _trainer(config, slice_, note)
@@ -137,15 +137,16 @@ def make_plan(config: PretrainingConfig, slice_: Slice, note: Callable[[str], No
         try:
             compiled = lowered.compile()
         except jax.errors.JaxRuntimeError as error:
-            if refused := _verdict(str(error), slice_):
-                raise refused from error
+            if shortage := _shortage(str(error), slice_):
+                raise shortage from error
             raise
     text = compiled.as_text()
     if text is None:
         raise RuntimeError("the TPU compiler returned no text of the program")
     costs = read_costs(text, slice_.chip)
     devices, chip, job = len(slice_.devices), slice_.chip, trainer.job
-    flops = job.work(job.batch_shapes()[0]).flops / devices
+    (batch,) = job.batch_shapes()
+    flops = job.work(batch).flops / devices
     seconds = costs.cycles / chip.clock if chip.clock else None
     return Plan(
         topology=str(slice_),
@@ -169,15 +170,15 @@ def make_plan(config: PretrainingConfig, slice_: Slice, note: Callable[[str], No
 def largest_batch(
     config: PretrainingConfig, slice_: Slice, failed: DoesNotFit, note: Callable[[str], None]
 ) -> Plan | None:
-    """The plan of a large batch that fits, found by compiling; None where not even one row a device does.
+    """Returns the plan of a large batch that fits, found by compiling; None if not even one row per device does.
 
-    What does not fit says how much it needs, and so how many rows would: the search starts from there.
+    The compiler reports how much memory a failed step needs, from which the search starts.
 
     Args:
-      config: whose batch does not fit.
+      config: a config whose batch does not fit.
       slice_: the devices.
-      failed: the verdict on it.
-      note: told of each attempt.
+      failed: the error of its compilation.
+      note: receives a message on each attempt.
     """
     devices = len(slice_.devices)
     state = _state_bytes(_trainer(config, slice_, lambda text: None))
@@ -199,7 +200,7 @@ def largest_batch(
 
 
 def _round(rows: int) -> int:
-    """Down to a multiple of 8, the rows of a register, where there are so many."""
+    """Rounds down to a multiple of 8, the rows of a register, from 8 rows on."""
     return rows - rows % 8 if rows >= 8 else rows
 
 
@@ -211,7 +212,7 @@ def _trainer(config: PretrainingConfig, slice_: Slice, note: Callable[[str], Non
 
 
 def _bytes(tree: Any, shardings: Any) -> int:
-    """Of one device's part of a tree."""
+    """Bytes of one device's part of a tree."""
     parts = jax.tree.map(
         lambda leaf, sharding: leaf.dtype.itemsize * math.prod(sharding.shard_shape(leaf.shape)), tree, shardings
     )
@@ -226,11 +227,11 @@ def _memory(trainer: Trainer, compiled: jax.stages.Compiled, slice_: Slice) -> M
     analysis = compiled.memory_analysis()
     if analysis is None:
         raise RuntimeError("the TPU compiler returned no memory analysis of the program")
-    # The state is given away and updated in place; what else goes in or comes out counts as coming and going.
-    whole = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
+    # The state is donated and updated in place; other inputs and outputs count as temporaries.
+    arguments = analysis.argument_size_in_bytes + analysis.output_size_in_bytes - analysis.alias_size_in_bytes
     parameters = _bytes(trainer.abstract.params, trainer.shardings.params)
     optimizer = _bytes(trainer.abstract.optimizer, trainer.shardings.optimizer)
-    others = whole + analysis.temp_size_in_bytes + analysis.generated_code_size_in_bytes - parameters - optimizer
+    others = arguments + analysis.temp_size_in_bytes + analysis.generated_code_size_in_bytes - parameters - optimizer
     return Memory(parameters, optimizer, others, int(slice_.chip.memory))
 
 
@@ -240,14 +241,14 @@ def _analysis(compiled: jax.stages.Compiled) -> dict[str, float]:
 
 
 def _collective_seconds(collectives: dict[str, Collective], devices: int, links: float) -> float:
-    """In a ring, each device sends and receives (n - 1)/n of the bytes, twice for an all-reduce."""
+    """Seconds in a ring, where each device sends and receives (n - 1)/n of the bytes, twice for an all-reduce."""
     share = (devices - 1) / devices
     rounds = {"all-reduce": 2.0}
     return sum(rounds.get(kind, 1.0) * share * found.bytes / links for kind, found in collectives.items())
 
 
-def _verdict(text: str, slice_: Slice) -> DoesNotFit | None:
-    """What the compiler says of memory, if that is what it complains of."""
+def _shortage(text: str, slice_: Slice) -> DoesNotFit | None:
+    """The shortage of memory that a compiler's error reports; None for any other error."""
     if "RESOURCE_EXHAUSTED" not in text or "HBM" not in text.upper():
         return None
 

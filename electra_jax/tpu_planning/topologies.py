@@ -1,4 +1,4 @@
-"""TPU slices that need not be there: what their chips can do, and devices to compile for."""
+"""TPU slices without the hardware: figures of their chips, and devices to compile for."""
 
 import dataclasses
 import importlib.util
@@ -15,15 +15,15 @@ _GIB = 2**30
 
 @dataclasses.dataclass(frozen=True)
 class Chip:
-    """A device of a kind of TPU, in its maker's published figures (Google Cloud's documentation of TPU versions).
+    """A device of a kind of TPU, with published figures (Google Cloud's documentation of TPU versions).
 
     Attributes:
       peak_flops: bfloat16 operations per second of one device.
-      clock: cycles per second, that the compiler's estimates are in; 0 where it is not published.
+      clock: cycles per second, the unit of the compiler's estimates; 0 where it is not published.
       bandwidth: bytes per second between the device and its memory.
       memory: bytes.
       links: bytes per second between the device and its neighbours, all links and both directions together.
-      setting: how the compiler is told that the cores of a chip work as one.
+      setting: the compiler's `chip_config_name` for chips whose cores work as one device.
     """
 
     peak_flops: float
@@ -44,10 +44,10 @@ CHIPS = {
 }
 
 
-# For the TPU's library where there is no TPU.
+# Settings of libtpu on a machine without TPUs.
 _COMPILER_ALONE = {
     "TPU_SKIP_MDS_QUERY": "1",  # Do not ask the cloud for an address.
-    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Its lock guards a TPU, and somebody may compile, too.
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",  # Its lock protects a TPU; other processes may be compiling.
     "TPU_WORKER_HOSTNAMES": "localhost",  # It complains where it finds none.
     "TPU_ACCELERATOR_TYPE": "v5litepod-4",
     "TPU_STDERR_LOG_LEVEL": "3",
@@ -57,11 +57,11 @@ _COMPILER_ALONE = {
 
 @dataclasses.dataclass(frozen=True)
 class Slice:
-    """A slice, or several alike.
+    """A slice, or several equal ones.
 
     Attributes:
       name: as the user wrote it, "v5e:4x4".
-      devices: of all slices, as JAX lists them.
+      devices: devices of all slices, as JAX lists them.
     """
 
     name: str
@@ -70,16 +70,16 @@ class Slice:
     devices: Any
 
     def __str__(self) -> str:
-        """For people."""
+        """Name for messages."""
         return self.name if self.count == 1 else f"{self.count} slices of {self.name}"
 
 
 def make_slice(name: str, count: int = 1) -> Slice:
-    """The devices of a TPU slice that is not there.
+    """Returns the devices of a TPU slice, without the hardware.
 
     Args:
       name: kind of chip and chips along each axis, "v5e:4x4" or "v5p:2x2x2".
-      count: how many such slices.
+      count: number of such slices.
 
     Raises:
       InputError: there is no such chip or shape, or the TPU compiler is not installed.
@@ -92,7 +92,7 @@ def make_slice(name: str, count: int = 1) -> Slice:
         )
     if importlib.util.find_spec("libtpu") is None:
         raise InputError(
-            "The TPU compiler is not installed. ./launch/plan.sh with the same flags brings it along, apart from the "
+            "The TPU compiler is not installed. ./launch/plan.sh with the same flags installs it, apart from the "
             "other packages; on a TPU VM: pip install -r requirements-tpu.txt"
         )
     for name_of_setting, value in _COMPILER_ALONE.items():

@@ -41,7 +41,7 @@ def test_the_presets_are_valid(variant):
         ({"epochs": 0}, "config.epochs: found 0.0, expected a number above 0"),
         ({"trials": 0}, "config.trials: found 0, expected a number above 0"),
         ({"seed": -1}, "config.seed: found -1, expected 0 or more"),
-        ({"batch_size": 12}, "config.batch_size: 12 rows cannot be dealt out evenly over 8 devices"),
+        ({"batch_size": 12}, "config.batch_size: 12 rows cannot be sharded evenly over 8 devices"),
         ({"data__lengths": 0}, "config.data.lengths: found 0, expected a number above 0"),
         ({"evaluation__chosen": "first"}, "config.evaluation.chosen: found 'first', expected one of last, best"),
         ({"evaluation__per_epoch": 0}, "config.evaluation.per_epoch: found 0.0, expected a number above 0"),

@@ -166,7 +166,7 @@ class Cloud:
 
     def __init__(self, directory):
         self.processes = []
-        self.root = directory / "a house"
+        self.root = directory / "a checkout"
         self.files = directory / "cloud"
         self.bin = directory / "bin"
         (self.files / "workers").mkdir(parents=True)

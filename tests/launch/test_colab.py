@@ -113,7 +113,7 @@ INSTALL = "python -m pip install -q --no-input --use-pep517 -r requirements.txt"
 OLD = "jax==0.1.0  # no such version is installed\nnumpy==1.0; python_version < '3'\n"
 
 
-def test_without_a_checkout_it_says_where_to_start_it(runtime, monkeypatch):
+def test_without_a_checkout_it_states_where_to_start(runtime, monkeypatch):
     with pytest.raises(
         RuntimeError, match="in no checkout of electra_jax: start this notebook from its folder launch/"
     ):
@@ -169,12 +169,12 @@ def test_a_session_that_had_loaded_another_version_must_be_restarted(runtime, mo
 
 
 @pytest.mark.parametrize(
-    ("status", "told"), [(75, "run this cell again to go on"), (3, "exit code 3; the lines above")]
+    ("status", "message"), [(75, "run this cell again to go on"), (3, "exit code 3; the lines above")]
 )
-def test_a_failed_command_fails_its_cell(runtime, capsys, status, told):
+def test_a_failed_command_fails_its_cell(runtime, capsys, status, message):
     for name in ("settings", "running"):
         exec(runtime.cells[name], runtime.names)
-    with pytest.raises(RuntimeError, match=told):
+    with pytest.raises(RuntimeError, match=message):
         runtime.names["run"](sys.executable, "-c", f"print('why'); raise SystemExit({status})")
     assert capsys.readouterr().out.endswith("why\n")
 
@@ -229,10 +229,10 @@ def test_every_cell_runs_and_shows_what_it_promises(notebook, tmp_path, monkeypa
     rows = re.findall(r"<tr>(<td.*?)</tr>", predictions)
     assert len(rows) == 12
     for row in rows:
-        mark, line, truth, said, sure = re.findall(r"<td[^>]*>(.*?)</td>", row)
+        mark, line, truth, guess, sure = re.findall(r"<td[^>]*>(.*?)</td>", row)
         assert len(line.split()) >= 4
-        assert (mark == "✓") == (truth == said)
-        assert {truth, said} <= {"written", "shuffled"}
+        assert (mark == "✓") == (truth == guess)
+        assert {truth, guess} <= {"written", "shuffled"}
         assert re.fullmatch(r"\d+%", sure)
     runs = tmp_path / "temporary" / "electra_jax_notebook" / "20_steps"
     assert (runs / "pretrained" / "report.html").is_file()

@@ -65,7 +65,7 @@ def test_only_codes_that_another_try_would_not_change_fail_for_good(manifest, sl
         "operator": "In",
         "values": sorted(PERMANENT),
     }
-    # Kubernetes takes a pod failure policy only with this; a container started anew in its pod would have no code.
+    # Kubernetes takes a pod failure policy only with this; a container restarted in its pod would have no code.
     assert slice_job["template"]["spec"]["restartPolicy"] == "Never"
     # Any other end of any pod fails the job, and by the default of JobSet all of it starts again.
     assert slice_job["backoffLimit"] == 0

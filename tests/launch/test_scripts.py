@@ -14,8 +14,8 @@ SCRIPTS = sorted([*ROOT.glob("launch/*.sh"), ROOT / ".ci/run"])
 
 
 def find_shellcheck():
-    beside = pathlib.Path(sys.executable).with_name("shellcheck")
-    found = str(beside) if beside.exists() else shutil.which("shellcheck")
+    installed = pathlib.Path(sys.executable).with_name("shellcheck")
+    found = str(installed) if installed.exists() else shutil.which("shellcheck")
     assert found, "shellcheck is missing: .venv/bin/python -m pip install -r requirements-dev.txt"
     return found
 

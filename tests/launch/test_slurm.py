@@ -16,7 +16,7 @@ class Cluster:
     """A checkout with stand-ins for Slurm's commands and for Python."""
 
     def __init__(self, directory):
-        self.root, self.bin, self.calls_file = directory / "a house", directory / "bin", directory / "calls"
+        self.root, self.bin, self.calls_file = directory / "a checkout", directory / "bin", directory / "calls"
         shutil.copytree(ROOT / "launch", self.root / "launch")
         for name in REQUIREMENTS:
             (self.root / name).write_text(f"of {name}\n")
@@ -95,7 +95,7 @@ def test_another_number_of_processes_than_gpus_is_refused(cluster, tasks):
     assert not calls
 
 
-def test_what_is_missing_is_told(cluster):
+def test_what_is_missing_is_named(cluster):
     process, calls = cluster.run_job()
     assert process.returncode == 64
     assert "Two flags are needed" in process.stderr

@@ -31,7 +31,7 @@ def verbs(calls):
 # --- Options ---------------------------------------------------------------------------------------------------------
 
 
-def test_all_problems_are_told_at_once_before_gcloud_is_asked(cloud):
+def test_all_problems_are_reported_at_once_before_gcloud_runs(cloud):
     options = (
         "--name=Big",
         "--zone=here",
@@ -45,7 +45,7 @@ def test_all_problems_are_told_at_once_before_gcloud_is_asked(cloud):
     assert code == 64
     assert output == ""
     assert not calls
-    for told in (
+    for message in (
         "--name=Big: expected lower-case",
         "--zone=here: expected a zone",
         "--slices=two: expected a whole number",
@@ -55,11 +55,11 @@ def test_all_problems_are_told_at_once_before_gcloud_is_asked(cloud):
         "--poll=1.5: expected a whole number",
         "needs --config=FILE and --workdir=DIR",
     ):
-        assert told in messages
+        assert message in messages
 
 
 @pytest.mark.parametrize(
-    ("command", "options", "told"),
+    ("command", "options", "message"),
     [
         ("launch", (), "launch: there is no such command; expected train, create"),
         ("create", (), "--topology is missing"),
@@ -73,10 +73,10 @@ def test_all_problems_are_told_at_once_before_gcloud_is_asked(cloud):
         ("status", ("--name=" + "a" * 50,), "at most 49"),
     ],
 )
-def test_a_bad_option_ends_with_64_and_says_what_was_expected(cloud, command, options, told):
+def test_a_bad_option_ends_with_64_and_states_what_was_expected(cloud, command, options, message):
     code, _, messages, calls = cloud.run(command, *options)
     assert code == 64
-    assert told in messages
+    assert message in messages
     assert not calls
 
 
@@ -86,7 +86,7 @@ def test_flags_of_a_run_are_refused_where_nothing_is_run(cloud):
     assert "delete takes no flags of electra_jax.main" in messages
 
 
-def test_without_gcloud_the_place_to_get_it_is_told(cloud):
+def test_without_gcloud_its_download_page_is_named(cloud):
     (cloud.bin / "gcloud").unlink()
     code, _, messages, _ = cloud.run("status")
     assert code == 64
@@ -232,7 +232,7 @@ def test_the_setup_script_runs_on_every_worker_until_it_is_left_out(cloud):
     assert [(workers / number / "mounts").read_text() for number in "01"] == ["mounted\n"] * 2
 
 
-def test_a_failed_installation_is_told_and_nothing_starts_on_it(cloud):
+def test_a_failed_installation_is_reported_and_nothing_starts(cloud):
     active(cloud)
     # What was installed for the commit before does not count.
     (cloud.root / "requirements-tpu.txt").write_text("of another version\n")
@@ -354,7 +354,7 @@ def test_with_several_slices_all_of_them_are_reached(cloud):
     assert "--worker=1" in calls[0]
 
 
-# --- The whole way ---------------------------------------------------------------------------------------------------
+# --- Start to end ---------------------------------------------------------------------------------------------------
 
 
 def train(cloud, *options):

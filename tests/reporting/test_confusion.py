@@ -40,7 +40,7 @@ def test_many_labels_are_listed_by_their_largest_confusions():
     assert "Another" not in table
 
 
-def test_many_labels_that_are_never_confused_are_said_to_be():
+def test_many_labels_that_are_never_confused_are_reported():
     counts = [[int(row == column) for column in range(13)] for row in range(13)]
     assert "None of the 13 labels" in confusion_table(Confusion(["l"] * 13, counts))
 

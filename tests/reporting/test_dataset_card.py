@@ -1,4 +1,4 @@
-"""The card tells what a manifest says, escaped, the same bytes each time, and points at what looks wrong."""
+"""The dataset card shows a manifest, escaped, with the same bytes each time, and warns of problems."""
 
 import ast
 import copy
@@ -150,16 +150,16 @@ def test_a_manifest_without_text_tokens_has_no_tokens_a_word(page_of, manifest):
 
 
 @pytest.mark.parametrize(
-    ("tokenizer", "told"),
+    ("tokenizer", "casing"),
     [
         ({"source": "train", "lowercase": True, "strip_accents": True}, "lower-cased, accents stripped"),
         ({"source": "vocab.txt", "lowercase": True, "strip_accents": False}, "lower-cased, accents kept"),
-        ({"source": "camembert.model", "lowercase": True, "strip_accents": True}, "casing as its file says"),
+        ({"source": "camembert.model", "lowercase": True, "strip_accents": True}, "casing set by its file"),
     ],
 )
-def test_casing_is_shown_only_where_the_config_decides_it(page_of, manifest, tokenizer, told):
+def test_casing_is_shown_only_where_the_config_decides_it(page_of, manifest, tokenizer, casing):
     manifest["config"]["tokenizer"] = tokenizer
-    assert facts_of(page_of(manifest))["Vocabulary"][1].endswith(f"; {told}")
+    assert facts_of(page_of(manifest))["Vocabulary"][1].endswith(f"; {casing}")
 
 
 def test_sources_are_counted_with_what_was_dropped_and_which_rows_they_gave(page_of, manifest):

@@ -1,4 +1,4 @@
-"""Long contexts are shown around the answers alone, and marks stand on whole words."""
+"""Long contexts are shown around the answers alone, and marks cover full words."""
 
 import re
 
@@ -24,7 +24,7 @@ def test_near_answers_share_one_stretch():
     assert "[…]" not in shown
 
 
-def test_overlapping_answers_are_told_apart():
+def test_overlapping_answers_are_marked_separately():
     shown = excerpts.in_context("in 1843 again", "in 1843", ["1843"], None)
     assert '<mark class="wrong">in </mark><mark class="wrong truth">1843</mark> again' in shown
 

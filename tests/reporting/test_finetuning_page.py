@@ -1,4 +1,4 @@
-"""The page of fine-tuning shows scores, trials, curves and mistakes of what a workdir holds, and says what is missing."""
+"""The page of fine-tuning shows scores, trials, curves and mistakes of a workdir, and notes what is missing."""
 
 import json
 import re
@@ -177,9 +177,9 @@ def test_unfinished_trials_make_a_page_with_a_note(tmp_path):
     (directory / "seed_43/result.json").unlink()
     page = page_of(directory)
     assert notes_of(page) == [
-        "The trials are not at their end: results.json is not there yet. 2 have begun, 1 of them ended."
+        "The trials have not ended: results.json is missing. 2 have started, 1 of them have ended."
     ]
-    assert facts_of(page) == {"Trials": ("1", "ended, of 2 begun")}
+    assert facts_of(page) == {"Trials": ("1", "ended, of 2 started")}
     assert "mistake of 42" in page
 
 

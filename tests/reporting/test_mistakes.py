@@ -38,19 +38,19 @@ def test_worst_come_first_up_to_twenty_and_equals_in_order(read):
     assert section.index("15 more") > section.index("example 1 ")
 
 
-def test_all_right_is_said(read):
+def test_a_split_without_mistakes_is_reported(read):
     assert split_section(read([mistake(1, 0.1, right=True)])) == "<p>All 1 are right.</p>"
 
 
 def test_classes_show_how_sure_the_model_was(read):
     record = mistake(4, 2.5257, probabilities={"a": 0.92, "b": 0.08}, texts=["premise", "hypothesis"])
     text = text_of(split_section(read([record])))
-    assert "said a 92% right b 8% example 4 · loss 2.53 premise hypothesis" in text
+    assert "predicted a 92% right b 8% example 4 · loss 2.53 premise hypothesis" in text
 
 
 def test_several_labels_or_none_are_listed(read):
     record = mistake(1, 1.0, prediction=[], label=["x", "y"], probabilities={"x": 0.4, "y": 0.1, "z": 0})
-    assert "said none right x 40%, y 10%" in text_of(split_section(read([record])))
+    assert "predicted none right x 40%, y 10%" in text_of(split_section(read([record])))
 
 
 def test_grades_are_ordered_by_their_error_not_their_loss(read):
@@ -59,7 +59,7 @@ def test_grades_are_ordered_by_their_error_not_their_loss(read):
         del grade["right"]
     found = read(grades)
     assert [record["key"] for record in found.worst] == [2, 1]
-    assert "said 1 right 4 off by −3" in text_of(split_section(found))
+    assert "predicted 1 right 4 off by −3" in text_of(split_section(found))
     assert "The 2 largest errors of 2." in split_section(found)
 
 
@@ -87,16 +87,16 @@ def test_answers_are_marked_in_their_context(read):
         "loss": 1.0,
     }
     section = split_section(read([record]))
-    assert "said “Ada” 75% right “Charles” or “met Charles” F1 0.00" in text_of(section)
+    assert "predicted “Ada” 75% right “Charles” or “met Charles” F1 0.00" in text_of(section)
     assert 'Ada and <mark class="wrong">Ada</mark> <mark class="truth">met Charles</mark>.' in section
 
 
-def test_having_no_answer_is_said_in_words(read):
+def test_having_no_answer_is_shown_in_words(read):
     record = {"question": "Who?", "context": "Nobody.", "prediction": "", "label": ["Nobody"], "right": False}
     other = {"question": "Who?", "context": "Nobody.", "prediction": "Nobody", "label": [], "right": False}
     text = text_of(split_section(read([record, other])))
-    assert "said no answer right “Nobody”" in text
-    assert "said “Nobody” right not answered in the context" in text
+    assert "predicted no answer right “Nobody”" in text
+    assert "predicted “Nobody” right not answered in the context" in text
 
 
 def test_unlabelled_predictions_are_only_counted(read):
@@ -105,7 +105,7 @@ def test_unlabelled_predictions_are_only_counted(read):
     assert "2 predictions; the answers are not known." in section
     assert re.findall(r"<td>([^<]*)</td><td>(\d+)</td>", section) == [("O", "2"), ("X", "1")]
     grades = [{"prediction": value, "texts": ["…"]} for value in (1.0, 4.0)]
-    assert "From 1 to 4, in the mean 2.5." in split_section(read(grades))
+    assert "From 1 to 4, mean 2.5." in split_section(read(grades))
     answers = [{"question": "?", "context": "c", "prediction": text} for text in ("c", "")]
     assert "<td>no answer</td><td>1</td><td>50.0%</td>" in split_section(read(answers))
 

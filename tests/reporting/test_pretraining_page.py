@@ -1,4 +1,4 @@
-"""The report shows what a workdir holds, escaped, the same bytes each time, and says what is wrong with bad files."""
+"""The report shows a workdir, escaped, with the same bytes each time, and names bad files."""
 
 import json
 import re
@@ -245,7 +245,7 @@ def test_the_results_of_a_probe_are_a_table_and_no_charts(make_run):
     assert not [title for title in titles_of(page) if "word" in title and "accuracy" in title]
 
 
-def test_a_recorded_figure_for_another_number_of_steps_says_so(make_run):
+def test_a_reference_of_another_number_of_steps_is_marked(make_run):
     *_, reference = probe_lines(probed(make_run(), pretraining_steps=100))
     assert reference.endswith("docs/results.md, for 200 steps; this run has 100")
 

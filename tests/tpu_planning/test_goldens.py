@@ -1,4 +1,4 @@
-"""Base and Large for several slices: what the TPU compiler makes of them must not change unseen.
+"""Base and Large for several slices: the TPU compiler's memory and collectives must not change unnoticed.
 
 Layers are compiled as a loop, in a tenth of the time that a run's unrolled ones take. Where a change is meant:
 `UPDATE_GOLDENS=1 ./launch/test.sh --tpu_all tests/tpu_planning`, and look at the difference.
@@ -13,6 +13,7 @@ import pytest
 
 from electra_jax.tpu_planning.step_plan import make_plan
 from electra_jax.tpu_planning.topologies import make_slice
+from tests.configs import typed
 
 pytestmark = pytest.mark.tpu_compiler
 
@@ -33,7 +34,7 @@ PRESETS_AND_SLICES = [
 
 @pytest.mark.parametrize(
     ("preset", "topology", "slices"),
-    # Each takes minutes of a processor; one speaks for all, until a release.
+    # Each takes minutes of a processor; one stands for all, until a release.
     [PRESETS_AND_SLICES[0], *(pytest.param(*one, marks=pytest.mark.tpu_all) for one in PRESETS_AND_SLICES[1:])],
 )
 def test_memory_and_collectives_of_presets_are_as_they_were(preset, topology, slices):
@@ -43,7 +44,7 @@ def test_memory_and_collectives_of_presets_are_as_they_were(preset, topology, sl
     slice_ = make_slice(topology, slices)
     # Eight rows a chip: the compiler's time does not grow with them, and no chip here is too small for that.
     config.batch_size = 8 * len(slice_.devices)
-    plan = make_plan(config, slice_, print)
+    plan = make_plan(typed(config), slice_, print)
     found = {
         "memory": {
             "parameters": plan.memory.parameters,

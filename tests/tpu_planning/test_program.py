@@ -30,7 +30,7 @@ ENTRY %main.1 (x: f32[8]) -> f32[8] {
 """
 
 
-def test_loops_count_as_often_as_their_condition_says_and_calls_once():
+def test_loops_count_by_their_condition_and_calls_once():
     costs = read_costs(PROGRAM, CHIPS["v5e"])
     assert costs.scopes["discriminator, forward: layers/output"] == 12 * 100
     assert costs.scopes["optimizer"] == 30
@@ -65,5 +65,5 @@ def test_collectives_are_counted_by_kind_and_size_those_in_loops_too():
         ),
     ],
 )
-def test_operations_are_said_by_phase_direction_and_module(operation, expected):
+def test_operations_are_named_by_phase_direction_and_module(operation, expected):
     assert scope_of(operation) == expected

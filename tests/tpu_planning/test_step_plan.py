@@ -1,4 +1,4 @@
-"""Plans, made by the real TPU compiler for slices that are not there."""
+"""Plans, made by the real TPU compiler for slices without the hardware."""
 
 import json
 import os
@@ -28,16 +28,18 @@ def plan_command(*flags):
     )
 
 
-def test_the_command_says_all_that_a_plan_holds_and_writes_it(tmp_path):
+def test_the_command_prints_and_writes_the_plan(tmp_path):
     target = tmp_path / "plan.json"
     run = plan_command("--config=configs/base.py:quicktest", "--topology=v5e:2x2", f"--json={target}")
     assert run.returncode == 0, run.stderr
-    for said in ("Fits on v5e:2x2: 4 devices", "optimizer", "all-reduce", "MFU", "tokens a day", "20 steps"):
-        assert said in run.stdout
-    # Nothing that was estimated is said without saying so.
+    for text in ("Fits on v5e:2x2: 4 devices", "optimizer", "all-reduce", "MFU", "tokens a day", "20 steps"):
+        assert text in run.stdout
+    # Every estimate is marked as one.
     estimated = re.findall(r"^.*(?:\d ms|\d%|a day).*$", run.stdout, flags=re.MULTILINE)
-    unsaid = [line for line in estimated if "modelled by the TPU compiler" not in line and "published rate" not in line]
-    assert all(re.fullmatch(r"\s+\d+\.\d%  .+", line) for line in unsaid)  # Lines of the table, said in its head.
+    unmarked = [
+        line for line in estimated if "modelled by the TPU compiler" not in line and "published rate" not in line
+    ]
+    assert all(re.fullmatch(r"\s+\d+\.\d%  .+", line) for line in unmarked)  # Rows of the table, marked in its head.
     plan = json.loads(target.read_text())
     assert plan["fits"] is True
     assert plan["rows"] == 2
@@ -48,11 +50,11 @@ def test_the_command_says_all_that_a_plan_holds_and_writes_it(tmp_path):
     assert plan["collectives"]["all-reduce"]["count"] > 0
 
 
-def test_memory_is_that_of_the_state_and_of_what_comes_and_goes():
+def test_memory_is_that_of_the_state_and_of_temporaries():
     plan = make_plan(typed(base.get_config("quicktest")), make_slice("v5e:2x2"), print)
     assert plan.memory.optimizer == 2 * plan.memory.parameters
     assert 0 < plan.memory.activations < 2**25
-    assert any(line.startswith("Memory of a device") for line in plan_lines(plan))
+    assert any(line.startswith("Memory per device") for line in plan_lines(plan))
 
 
 @pytest.mark.tpu_all
@@ -68,7 +70,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (["--topology=v9:2x2"], "kinds: v4, v5e, v5p, v6e, tpu7x"),
         (["--topology=v5e:3x5"], "--topology=v5e:3x5: the TPU compiler knows no such slice"),
@@ -79,10 +81,10 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
         ([], "--topology=v5e:4x4"),
     ],
 )
-def test_bad_input_is_one_clear_message(flags, said):
+def test_bad_input_is_one_clear_message(flags, message):
     run = plan_command("--config=configs/base.py:quicktest", *flags)
     assert run.returncode == 64
-    assert said in run.stderr
+    assert message in run.stderr
     assert "Traceback" not in run.stderr
 
 
@@ -93,6 +95,6 @@ def test_every_kind_of_chip_can_be_planned_for():
         assert (plan.mfu is None) == name.startswith("tpu7x")
 
 
-def test_a_slice_that_is_not_there_is_refused():
+def test_an_unknown_slice_is_refused():
     with pytest.raises(InputError, match="expected a kind of chip and a shape"):
         make_slice("v5e")

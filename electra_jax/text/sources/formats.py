@@ -122,7 +122,7 @@ def read(
     Args:
       stream: the file's bytes as they are stored.
       name: its path; the suffix chooses the format, and messages quote it.
-      options: how documents are told apart.
+      options: how documents are separated.
       start: where the stretch begins, as `stretches` returned it.
       stop: where the next one does.
       read_bytes: called now and then with the number of stored bytes read since the last call.

@@ -48,7 +48,7 @@ def test_a_short_line_jumps_over_a_longer_one_into_the_first_segment():
     assert row == [CLS, 10, 30, 31, SEP, 20, 21, 22, 23, 24, 25, SEP]  # The fourth line, and two tokens, are lost.
 
 
-def test_a_line_that_crosses_the_middle_goes_first_when_the_coin_says_so():
+def test_a_line_across_the_middle_goes_first_by_a_coin_toss():
     (row,) = rows(Draws(0.5, 0.1, 0.5), [1, 8, 3])
     assert row == [CLS, 10, *range(20, 28), SEP, PAD]  # The third line is lost: a second segment has no room left.
 

@@ -63,7 +63,7 @@ def test_batches_of_any_size_are_full(make_split, batch_size):
     assert (rows - 1 == row_indices(np.arange(batch_size, 4 * batch_size), 20_000, 0)).all()
 
 
-def test_sources_are_mixed_as_their_weights_say(make_split):
+def test_sources_are_mixed_by_their_weights(make_split):
     split = make_split(1000, sources=[900, 100])
     options = dict(batch_size=50, seed=2, start=3, weights=[1, 3], temperature=2)
     rows = first(training_batches(split, **options), 40) - 1

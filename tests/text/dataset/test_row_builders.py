@@ -189,7 +189,7 @@ def test_packed_documents_are_complete_or_pieces_of_eight_or_more():
             assert after[0] == piece[-1] + 1
 
 
-def test_rows_are_as_full_as_whole_pieces_make_them():
+def test_rows_are_as_full_as_unsplit_pieces_allow():
     # Two marks each: 12 and 4 positions fill a row of 16, as do 8 and 8, and 9, 4 and 3.
     rows = packed(numbered([2, 6, 10, 6, 1, 7, 2]), 16)
     assert sorted(sorted(map(len, pieces_of(row))) for row in rows) == [[1, 2, 7], [2, 10], [6, 6]]

@@ -168,7 +168,7 @@ def test_a_copy_is_dropped_in_whatever_source_and_unit_it_is(many):
     assert sum(split["documents"] for split in prepare(many).manifest["splits"].values()) == 50
 
 
-def test_filters_drop_by_length_and_unknown_share_and_say_so(data, tmp_path):
+def test_filters_drop_by_length_and_unknown_share_and_report_it(data, tmp_path):
     made = prepare(data)
     data.tokenizer.source = str(pathlib.Path(made.directory) / "tokenizer")
     odd = "\n\n".join(

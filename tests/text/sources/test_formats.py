@@ -28,7 +28,7 @@ POEM = "one\n  two \n\n\nthree\r\n\u3000\nfour"
         ("#documents=file", [("one", "two", "three", "four")]),
     ],
 )
-def test_text_is_cut_into_documents_as_the_option_says(file, boundary, expected):
+def test_text_is_split_into_documents_by_the_option(file, boundary, expected):
     assert lines_of(f"{file('a.txt', POEM)}{boundary}") == expected
 
 
