@@ -1,4 +1,4 @@
-"""Fine-tuning as a job: one encoder, the heads of its tasks, their batches, and what an evaluation says."""
+"""Fine-tuning as a job: one encoder, the heads of its tasks, their batches, and their evaluation."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ _EMBEDDINGS, _ENCODER, _HEAD = range(3)
 
 DEV = "dev"
 
-TracedBatch = Mapping[str, Arrays]  # As `Batch`, inside of a compiled function.
+TracedBatch = Mapping[str, Arrays]  # A `Batch` inside a compiled function.
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuningJob:
     """Implements `training/job.py: Job` for one task, or for several that share the encoder.
 
-    Parameters are the parts "embeddings", "encoder" and "heads", of which a task's is called "NAME_head".
+    The parameter tree has the parts "embeddings", "encoder" and "heads"; a task's head is "NAME_head".
 
     Attributes:
-      tasks: with their data.
-      encoder: sizes and rates.
+      tasks: tasks with their data.
+      encoder: the encoder's sizes and rates.
       batch_size: rows in a global batch.
-      seed: of the order of rows.
-      temperature: of the mixture of tasks.
-      most_lengths: how many different row lengths a task's batches have.
+      seed: seed of the order of rows.
+      temperature: temperature of the mixture of tasks.
+      most_lengths: maximum number of different row lengths in a task's batches.
       reduction: "mean" or "sum" of the losses of a batch.
-      pad_id: of the tokenizer.
+      pad_id: id of the padding token.
     """
 
     tasks: tuple[Task[Any], ...]
@@ -57,22 +57,22 @@ class FinetuningJob:
 
     @property
     def name(self) -> str:
-        """The names of the tasks."""
+        """Names of the tasks, joined by commas."""
         return ", ".join(task.name for task in self.tasks)
 
     @property
     def metric(self) -> str:
-        """The score by which checkpoints and runs are compared."""
+        """Name of the score by which checkpoints and runs are compared."""
         return self.tasks[0].metric if len(self.tasks) == 1 else "score"
 
     @property
     def shown_scores(self) -> tuple[str, ...]:
-        """See `Job`: all."""
+        """See `Job`: every score is shown."""
         return ()
 
     @functools.cached_property
     def order(self) -> Order:
-        """Of the training rows."""
+        """Order of the training rows."""
         return Order(
             rows={task.name: task.splits["train"] for task in self.tasks},
             weights={task.name: task.weight for task in self.tasks},
@@ -87,7 +87,7 @@ class FinetuningJob:
 
     @functools.cached_property
     def _lengths(self) -> dict[str, tuple[int, ...]]:
-        """What the batches of each task are padded to."""
+        """Padded row lengths of each task's batches."""
         return {
             task.name: task_batches.padded_lengths(
                 np.concatenate([rows.lengths_N for rows in task.splits.values()]), self.most_lengths
@@ -97,22 +97,22 @@ class FinetuningJob:
 
     @property
     def training_rows(self) -> int:
-        """Rows of all training splits."""
+        """Number of rows in all training splits."""
         return sum(len(rows) for rows in self.order.rows.values())
 
     def batch_shapes(self) -> Sequence[Batch]:
-        """See `Job`: for each task those of the padded lengths that training rows need."""
+        """See `Job`: for each task, one shape for each padded length that its training rows need."""
         shapes = []
         for name, rows in self.order.rows.items():
-            nothing_B = np.full(self.batch_size, -1)
+            padding_B = np.full(self.batch_size, -1)
             lengths = self._lengths[name]
             for length in sorted({task_batches.fitting(lengths, int(needed)) for needed in np.unique(rows.lengths_N)}):
-                arrays = {name: rows.batch(nothing_B, length, self.pad_id)}
+                arrays = {name: rows.batch(padding_B, length, self.pad_id)}
                 shapes.append(jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype), arrays))
         return shapes
 
     def work(self, batch: Batch) -> Work:
-        """See `Job`; heads are left out."""
+        """See `Job`; excludes the heads."""
         (arrays,) = batch.values()
         length = arrays["tokens"].shape[1]
         forward = self.batch_size * flops.encoder_flops(self.encoder, length)
@@ -130,9 +130,9 @@ class FinetuningJob:
                 for split, rows in self._by_name[name].splits.items()
             )
             facts[name] = f"{sizes}; {self.batch_size} rows of {lengths} tokens a step"
-        dearest = max(self.work(shapes).flops for shapes in self.batch_shapes())
+        most_flops = max(self.work(shapes).flops for shapes in self.batch_shapes())
         passes = steps * self.batch_size / self.training_rows
-        facts["in all"] = f"{passes:.3g} passes over the examples, at most {quantity(steps * dearest)}FLOPs"
+        facts["in all"] = f"{passes:.3g} passes over the examples, at most {quantity(steps * most_flops)}FLOPs"
         return facts
 
     def init(self, key: jax.Array) -> Params:
@@ -165,7 +165,7 @@ class FinetuningJob:
         deterministic: bool,
         microbatch: Microbatch = WHOLE_BATCH,
     ) -> dict[str, jax.Array]:
-        """What the task's head says of a batch."""
+        """Outputs of the task's head for a batch."""
         tokens_BxL = arrays["tokens"]
 
         def apply(module: Any, part: Params, stream: int, *inputs: Any) -> Any:
@@ -205,7 +205,7 @@ class FinetuningJob:
         weights: Weights | None = None,
         microbatch: Microbatch = WHOLE_BATCH,
     ) -> tuple[jax.Array, Sums]:
-        """See `Job`; the metrics of tasks that the batch is not of have weight 0."""
+        """See `Job`; metrics of the other tasks have weight 0."""
         ((name, arrays),) = batch.items()
         task = self._by_name[name]
         sums = task.loss(self._outputs(params, task, arrays, key, False, microbatch), arrays)
@@ -217,7 +217,7 @@ class FinetuningJob:
             f"{self._prefix(other)}{curve}": sums[curve] if other is task else jnp.zeros(2)
             for other in self.tasks
             for curve in other.curves
-            # The step itself logs the loss, which of a single task is this one.
+            # The step logs the total loss, which is the loss of a single task.
             if curve != "loss" or len(self.tasks) > 1
         }
 
@@ -225,7 +225,7 @@ class FinetuningJob:
         return "" if len(self.tasks) == 1 else f"{task.name}/"
 
     def evaluate(self, params: Params, batch: TracedBatch, key: jax.Array) -> dict[str, dict[str, Any]]:
-        """See `Job`: the predictions for each row, and the loss."""
+        """See `Job`: predictions for each row, and the loss."""
         ((name, arrays),) = batch.items()
         task = self._by_name[name]
         outputs = self._outputs(params, task, arrays, key, deterministic=True)
@@ -233,7 +233,7 @@ class FinetuningJob:
         return {name: {"row": arrays["row"], "loss_sum": loss, "predicted": task.predict(outputs, arrays)}}
 
     def summarise(self, results: Sequence[Mapping[str, Any]]) -> dict[str, float]:
-        """See `Job`: scores of the dev split, under the task's name where there are several."""
+        """See `Job`: scores on the dev split, prefixed with the task's name if there are several tasks."""
         scores: dict[str, float] = {}
         for task in self.tasks:
             prefix = self._prefix(task)
@@ -247,12 +247,12 @@ class FinetuningJob:
         return scores
 
     def predictions(self, task: Task[Any], split: str, results: Sequence[Mapping[str, Any]]) -> Predicted:
-        """What was predicted for each row of a split, first axis N, in the rows' order.
+        """Predictions for each row of a split, first axis N, in the rows' order.
 
         Args:
-          task: one of the job's.
-          split: one of the task's.
-          results: what `evaluate` said of each of the split's batches.
+          task: one of the job's tasks.
+          split: one of the task's splits.
+          results: return values of `evaluate` for the split's batches.
         """
         own = [result[task.name] for result in results if task.name in result]
         rows_M = np.concatenate([result["row"] for result in own])
@@ -264,7 +264,7 @@ class FinetuningJob:
         return ordered
 
     def _part(self) -> slice:
-        """The rows of a global batch that this process reads."""
+        """Rows of a global batch that this process reads."""
         size = self.batch_size // jax.process_count()
         return slice(jax.process_index() * size, (jax.process_index() + 1) * size)
 
@@ -273,18 +273,18 @@ class FinetuningJob:
         return task_batches.training_batches(self.order, self._lengths, self.pad_id, start, self._part())
 
     def evaluation_batches(self) -> Iterator[Batch]:
-        """See `Job`: the dev splits of all tasks."""
+        """See `Job`: dev splits of all tasks."""
         for task in self.tasks:
             yield from self.batches_of(task, DEV)
 
     def batches_of(self, task: Task[Any], split: str) -> Iterator[Batch]:
-        """This process's part of the batches of one split of a task."""
+        """Yields this process's rows of the batches of one split of a task."""
         return task_batches.evaluation_batches(
             task.name, task.splits[split], self._lengths[task.name], self.batch_size, self.pad_id, self._part()
         )
 
     def sample_batch(self) -> dict[str, np.ndarray]:
-        """Nothing to show while training: predictions are written at the end, for all examples."""
+        """Returns an empty batch: predictions for all examples are written at the end of training."""
         return {}
 
     def inspect(self, params: Params, batch: Any, key: jax.Array) -> dict[str, jax.Array]:
@@ -308,7 +308,7 @@ def job_of(trainer: Trainer) -> FinetuningJob:
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
-    """Arrays of several batches one behind the other, those of shorter rows filled up with zeros."""
+    """Concatenates arrays of several batches, padding those with shorter rows with zeros."""
     shape = np.max([part.shape[1:] for part in parts], axis=0)
     return np.concatenate(
         [np.pad(part, [(0, 0), *((0, int(most - size)) for most, size in zip(shape, part.shape[1:], strict=True))])

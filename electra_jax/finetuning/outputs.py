@@ -1,4 +1,4 @@
-"""What a fine-tuning run leaves for others: predictions of every example, GLUE's submission, SQuAD's files."""
+"""Output files of a fine-tuning run: predictions for every example, the GLUE submission, SQuAD's files."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from electra_jax import storage
 
 PREDICTIONS = "predictions"
 SUBMISSION = "submission.zip"
-# Members of an archive are dated so that the same predictions give the same bytes.
+# A fixed date in the archive, so that the same predictions give the same bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
 def write_predictions(directory: pathlib.Path, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> None:
-    """Writes predictions/TASK.SPLIT.jsonl, whole or not at all."""
+    """Writes predictions/TASK.SPLIT.jsonl atomically."""
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
     content = "".join(f"{line}\n" for line in lines)
     storage.write(directory / PREDICTIONS / f"{task}.{split}.jsonl", content.encode())
 
 
 def write_answer_files(directory: pathlib.Path, task: str, split: str, files: Mapping[str, Mapping[str, Any]]) -> None:
-    """Writes what the official SQuAD scripts read: predictions/TASK.SPLIT.NAME for each of the files."""
+    """Writes the input files of official evaluation scripts: predictions/TASK.SPLIT.NAME for each file."""
     for name, content in files.items():
         storage.write_json(directory / PREDICTIONS / f"{task}.{split}.{name}", content, indent=1)
 
 
 def submission_lines(records: Iterable[Mapping[str, Any]], highest: float | None = None) -> str:
-    """One of GLUE's result files: a header, then index and prediction.
+    """The content of a GLUE result file: a header, then index and prediction.
 
     Args:
-      records: of an unlabelled split, in its order.
-      highest: of a grade, which is cut to lie between 0 and it; None for classes.
+      records: records of an unlabelled split, in its order.
+      highest: upper bound of a grade, which is clipped to [0, highest]; None for classes.
     """
     lines = ["index\tprediction"]
     for index, record in enumerate(records):
@@ -46,7 +46,7 @@ def submission_lines(records: Iterable[Mapping[str, Any]], highest: float | None
 
 
 def write_submission(directory: pathlib.Path, files: Mapping[str, str]) -> pathlib.Path:
-    """Writes submission.zip with GLUE's result files by name, as gluebenchmark.com takes it."""
+    """Writes submission.zip with GLUE's result files by name, in the layout of gluebenchmark.com."""
     path = directory / SUBMISSION
     with storage.open_to_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files.items()):

@@ -1,7 +1,7 @@
-"""A probe after pre-training: the new model and the same network from random weights, each fine-tuned for some seconds.
+"""The probe after pre-training: fine-tunes the new model, and the same network from random weights, for some seconds.
 
-What is compared is the share of words of a labelled set that get the right tag. Both fine-tunings have the same rows in
-the same order and share their compiled programs; each word's most frequent tag is the baseline.
+The score is the fraction of words in a labelled set that are tagged correctly. Both fine-tunings read the same rows in
+the same order and share their compiled programs; tagging each word with its most frequent tag is the baseline.
 """
 
 from __future__ import annotations
@@ -35,14 +35,14 @@ _STARTS = {"pretrained": False, "random_weights": True}
 
 @dataclasses.dataclass(frozen=True)
 class Probe:
-    """A probe whose labelled examples are read.
+    """A probe with its labelled examples.
 
     Attributes:
-      config: a complete fine-tuning config that starts from the model of `workdir`.
-      reference: a figure recorded before, for comparison.
-      examples: by split.
-      context: of the pre-training run.
-      steps: of the pre-training run.
+      config: a complete fine-tuning config that starts from the model in `workdir`.
+      reference: an earlier result to compare with.
+      examples: examples by split.
+      context: context of the pre-training run.
+      steps: updates in the pre-training run.
     """
 
     config: FinetuningConfig
@@ -54,11 +54,11 @@ class Probe:
     def run(self) -> None:
         """Fine-tunes from the run's last checkpoint and from random weights, and records the scores.
 
-        results.json comes last: a probe that was interrupted begins again.
+        results.json is written last, so an interrupted probe starts from scratch.
 
         Raises:
-          Preempted: asked to stop; the pre-trained model is complete.
-          MismatchError: processes have read different examples.
+          Preempted: a stop was requested; the pre-trained model is complete.
+          MismatchError: the processes read different examples.
         """
         try:
             self._run()
@@ -77,30 +77,30 @@ class Probe:
         count, times = len(self.examples["train"]), len(_STARTS) * self.config.trials
         self.context.line.print(f"Probe: fine-tuning {times} times on {count:,} labelled sentences of {name} …")
         line = _LiveLine(self.context.line)
-        beginning = run.start(self.config, place, line)
-        tasks = run.make_tasks(self.config, {name: self.examples}, beginning.tokenizer)
-        job = run.make_job(self.config, tasks, beginning)
+        start = run.start(self.config, place, line)
+        tasks = run.make_tasks(self.config, {name: self.examples}, start.tokenizer)
+        job = run.make_job(self.config, tasks, start)
         trainer = run.make_trainer(self.config, job, line)
-        cluster.agree("examples of the probe", run.data_facts(job, beginning), MismatchError)
+        cluster.agree("examples of the probe", run.data_facts(job, start), MismatchError)
         for note in run.notes(self.config, job):
             self.context.line.print(of_probe(note))
         results = {}
-        for start, is_random in _STARTS.items():
-            directory = place / start
+        for name_of_start, is_random in _STARTS.items():
+            directory = place / name_of_start
             config = dataclasses.replace(self.config, random_weights=is_random)
-            fields = run.recorded_fields(config, beginning)
+            fields = run.recorded_fields(config, start)
             first(functools.partial(_write_config, directory, fields))
-            taken = dataclasses.replace(beginning, params=dict) if is_random else beginning
+            own_start = dataclasses.replace(start, params=dict) if is_random else start
             described = f"{workdir / 'config.json'}, config.probe"
             context = RunContext(directory, line, cluster)
-            results[start] = run.make_trials(config, trainer, taken, context, described).run()
+            results[name_of_start] = run.make_trials(config, trainer, own_start, context, described).run()
         split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}
         self._record(summary)
         first(lambda: storage.write_json(place / RESULTS, summary))
 
     def _summary(self, name: str, split: str, results: Mapping[str, Any]) -> dict[str, Any]:
-        """What stands in results.json."""
+        """Contents of results.json."""
         scores = {start: result["summary"][split]["accuracy"]["values"] for start, result in results.items()}
         return {
             "task": name,
@@ -130,24 +130,24 @@ class Probe:
 
 
 class _LiveLine(QuietLine):
-    """Shows how far the fine-tunings are, and nothing else of them."""
+    """Shows the progress of the fine-tunings and hides their other output."""
 
     def __init__(self, line: ProgressLine) -> None:
         super().__init__()
         self._outer = line
 
     def update(self, text: str, *, now: float | None = None) -> None:
-        """Shows `text` as that of the probe."""
+        """Shows `text` with the prefix "probe:"."""
         self._outer.update(f"probe: {text}", now=now)
 
 
 def prepare(config: PretrainingConfig, context: RunContext) -> Probe | None:
-    """The probe of a pre-training config; None if it has none, or if its results are there already.
+    """The probe of a pre-training config; None if the config has none, or if the results exist.
 
-    Called before the training: what is wrong with the labelled examples should not wait until its end.
+    Called before training, so that problems with the labelled examples are reported at once.
 
     Raises:
-      InputError: lists what is wrong with the examples.
+      InputError: lists the problems with the examples.
     """
     probed = probe_of(config, model=str(context.workdir))
     done = context.workdir / DIRECTORY / RESULTS
@@ -163,10 +163,10 @@ def prepare(config: PretrainingConfig, context: RunContext) -> Probe | None:
 
 
 def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequence[SentenceExample]) -> float:
-    """The share of words that are right if each has the tag that it has most often in training.
+    """Accuracy of tagging each word with its most frequent tag in the training examples.
 
-    Of equally frequent tags the one that is more frequent among all words counts, then the first by alphabet. Words
-    that training does not have get the most frequent tag of all.
+    Ties go to the tag that is more frequent over all words, then to the first in alphabetical order. Words that are not
+    in the training examples get the most frequent tag overall.
     """
     of_all = collections.Counter(tag for example in training for tag in example.known_tags)
     of_word: dict[str, collections.Counter[str]] = collections.defaultdict(collections.Counter)

@@ -1,4 +1,4 @@
-"""What a fine-tuning run consists of, made from its config: examples, encoder, tasks, trainer, trials."""
+"""The parts of a fine-tuning run, built from its config: examples, encoder, tasks, trainer, trials."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ _WIDTHS = {"small": 256, "base": 768, "large": 1024}  # Hidden sizes, by the siz
 
 @dataclasses.dataclass(frozen=True)
 class Start:
-    """What a run takes of the model it starts from.
+    """The warm start of a run: what it reads from the model that it fine-tunes.
 
     Attributes:
-      encoder: sizes, and the rates of the config.
-      sizes: as the model has them.
-      tokenizer: the model's.
-      params: reads "embeddings" and "encoder", unless the config wants random weights.
+      encoder: the model's sizes with the config's rates.
+      sizes: the model's own sizes and rates.
+      tokenizer: the model's tokenizer, or the one that the config names.
+      params: reads "embeddings" and "encoder"; returns no arrays if the config asks for random weights.
     """
 
     encoder: EncoderConfig
@@ -60,7 +60,7 @@ def read_examples(config: FinetuningConfig, line: ProgressLine) -> Examples:
     """The labelled examples of all tasks.
 
     Raises:
-      InputError: lists what is wrong with the files of all tasks.
+      InputError: lists the problems with the files of all tasks.
     """
     examples, problems = {}, []
     for name, task in config.tasks.items():
@@ -80,17 +80,17 @@ def read_examples(config: FinetuningConfig, line: ProgressLine) -> Examples:
 def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> Start:
     """Opens the model of `config.init_from`.
 
-    A run that was started before knows the sizes and the tokenizer from its workdir; the model is opened only if a
-    trial has yet to begin.
+    A resumed run reads the sizes and the tokenizer from its workdir, and opens the model only if a trial has not
+    started.
 
     Raises:
-      InputError: there is no such model, it has no tokenizer, or it cannot read rows so long.
+      InputError: there is no such model, it has no tokenizer, or rows are longer than its positions.
     """
 
-    def taken() -> tuple[Mapping[str, Any], EncoderConfig, Tokenizer | None]:
+    def opened() -> tuple[Mapping[str, Any], EncoderConfig, Tokenizer | None]:
         model = checkpoints.open_model(config.init_from)
-        params, sizes, said = warm_start.finetuning_params(model)
-        line.print("\n".join([f"Starting from {config.init_from}:", *(f"  {text}" for text in said)]))
+        params, sizes, report = warm_start.finetuning_params(model)
+        line.print("\n".join([f"Starting from {config.init_from}:", *(f"  {text}" for text in report)]))
         return params, sizes, model.tokenizer
 
     recorded = workdir / "config.json"
@@ -99,10 +99,10 @@ def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -
         tokenizer: Tokenizer | None = tokenizers.load(workdir / "tokenizer")
 
         def params() -> Mapping[str, Any]:
-            return taken()[0]
+            return opened()[0]
 
     else:
-        given, sizes, models_own = taken()
+        given, sizes, models_own = opened()
         named = config.data.tokenizer.source
         tokenizer = tokenizers.load(named) if named else models_own
 
@@ -111,13 +111,14 @@ def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -
 
     if tokenizer is None:
         raise InputError(
-            f"config.init_from: {config.init_from} has no tokenizer beside it; name the one it was trained with: "
+            f"config.init_from: found no tokenizer next to {config.init_from}; name the one it was trained with: "
             "--config.data.tokenizer.source=PATH"
         )
     if tokenizer.vocabulary_size != sizes.vocabulary_size:
         raise InputError(
-            f"config.data.tokenizer.source: the tokenizer has {tokenizer.vocabulary_size} pieces, and the word table "
-            f"of {config.init_from} {sizes.vocabulary_size} rows; name the tokenizer that the model was trained with"
+            f"config.data.tokenizer.source: found a tokenizer of {tokenizer.vocabulary_size} pieces, expected "
+            f"{sizes.vocabulary_size}, the rows of the word table of {config.init_from}; name the tokenizer that the "
+            "model was trained with"
         )
     if problems := list(validation.check_positions(config, sizes.positions)):
         raise InputError("\n".join(problems))
@@ -126,11 +127,11 @@ def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -
     return Start(_encoder(config, sizes), sizes, tokenizer, (lambda: {}) if config.random_weights else params)
 
 
-def recorded_fields(config: FinetuningConfig, beginning: Start) -> dict[str, Any]:
-    """What config.json holds: the config, and under `model` the sizes of the model that it started from."""
+def recorded_fields(config: FinetuningConfig, start: Start) -> dict[str, Any]:
+    """Contents of config.json: the config, and under `model` the sizes of the model that the run started from."""
     fields = schema.as_tree(config)
     rates = ("dropout_rate", "attention_dropout_rate")
-    sizes = sizes_as_fields(beginning.sizes)
+    sizes = sizes_as_fields(start.sizes)
     fields["model"] |= {name: value for name, value in sizes.items() if name not in rates}
     return json.loads(json.dumps(fields))
 
@@ -141,7 +142,9 @@ def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
         model = json.loads(path.read_text("utf-8"))["model"]
         return EncoderConfig(**{name: model[name] for name in names})
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: is not that of a fine-tuning run ({error!r}); give another --workdir") from error
+        raise InputError(
+            f"{path}: is not the config of a fine-tuning run ({error!r}); give another --workdir"
+        ) from error
 
 
 def _encoder(config: FinetuningConfig, sizes: EncoderConfig) -> EncoderConfig:
@@ -164,17 +167,17 @@ def make_tasks(config: FinetuningConfig, examples: Examples, tokenizer: Tokenize
     )
 
 
-def make_job(config: FinetuningConfig, tasks: tuple[Task[Any], ...], beginning: Start) -> FinetuningJob:
+def make_job(config: FinetuningConfig, tasks: tuple[Task[Any], ...], start: Start) -> FinetuningJob:
     """The job of the first trial."""
     return FinetuningJob(
         tasks=tasks,
-        encoder=beginning.encoder,
+        encoder=start.encoder,
         batch_size=config.batch_size,
         seed=config.seed,
         temperature=config.data.mixture_temperature,
         most_lengths=config.data.lengths,
         reduction=config.loss_reduction,
-        pad_id=beginning.tokenizer.pad_id,
+        pad_id=start.tokenizer.pad_id,
     )
 
 
@@ -185,11 +188,11 @@ def make_trainer(config: FinetuningConfig, job: FinetuningJob, line: ProgressLin
       InputError: there are too few examples for one update.
     """
     rounds = job.training_rows // config.batch_size
-    steps = int(rounds * config.epochs)  # As Google's code counts them.
+    steps = int(rounds * config.epochs)  # Google's code rounds in this order.
     if not steps:
         raise InputError(
-            f"config.epochs: {config.epochs:g} of {job.training_rows} training rows in batches of {config.batch_size} "
-            "make no update; lower --config.batch_size or raise --config.epochs"
+            f"config.epochs: {config.epochs:g} epochs of {job.training_rows} training rows in batches of "
+            f"{config.batch_size} give no update; lower --config.batch_size or raise --config.epochs"
         )
     optimizer_config = OptimizerConfig.of(
         config.optimizer, steps=steps, warmup_steps=int(config.optimizer.warmup_fraction * steps)
@@ -210,36 +213,36 @@ def make_trainer(config: FinetuningConfig, job: FinetuningJob, line: ProgressLin
     return Trainer(job, optimizer_config, loop_config, mesh, line.print)
 
 
-def data_facts(job: FinetuningJob, beginning: Start) -> dict[str, str]:
-    """What the processes of a run must have read alike: the examples of each split, and the tokenizer."""
+def data_facts(job: FinetuningJob, start: Start) -> dict[str, str]:
+    """Hashes that all processes of a run must agree on: the examples of each split, and the tokenizer."""
     facts = {f"{task.name}, {split}": rows.sha256 for task in job.tasks for split, rows in task.splits.items()}
-    return facts | {"tokenizer": beginning.tokenizer.sha256}
+    return facts | {"tokenizer": start.tokenizer.sha256}
 
 
 def make_trials(
-    config: FinetuningConfig, trainer: Trainer, beginning: Start, context: RunContext, config_path: str
+    config: FinetuningConfig, trainer: Trainer, start: Start, context: RunContext, config_path: str
 ) -> Trials:
-    """The trials of a config; `config_path` is what environment.json names."""
+    """The trials of a config; `config_path` is recorded in environment.json."""
     job = job_of(trainer)
-    fields = recorded_fields(config, beginning)
+    fields = recorded_fields(config, start)
     described = {
         task.name: task.description() | {"sha256": {split: rows.sha256 for split, rows in task.splits.items()}}
         for task in job.tasks
     }
 
-    def trainer_for(seed: int, from_the_model: bool) -> Trainer:
-        made = trainer.for_seed(dataclasses.replace(job, seed=seed), seed)
-        if from_the_model:
-            made.start_from(beginning.params())
-        return made
+    def trainer_for(seed: int, from_model: bool) -> Trainer:
+        seeded = trainer.for_seed(dataclasses.replace(job, seed=seed), seed)
+        if from_model:
+            seeded.start_from(start.params())
+        return seeded
 
     def prepare(directory: pathlib.Path, seed: int) -> None:
         directory.mkdir(parents=True, exist_ok=True)
         if directory != context.workdir:
             storage.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
-        # Beside several trials, too: the same command then goes on without the model.
+        # In the common workdir of several trials too: resuming then needs no model.
         for place in {context.workdir, directory}:
-            beginning.tokenizer.save(place / "tokenizer")
+            start.tokenizer.save(place / "tokenizer")
         _check_examples(directory / _TASKS, described)
         storage.write_json(directory / _TASKS, described)
         storage.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
@@ -260,7 +263,7 @@ def make_trials(
 
 
 def _check_examples(path: pathlib.Path, described: Mapping[str, Any]) -> None:
-    """Raises MismatchError when a run that has begun was begun with other examples."""
+    """Raises MismatchError if the run was started with other examples."""
     if not path.exists():
         return
     before = json.loads(path.read_text("utf-8"))
@@ -268,22 +271,22 @@ def _check_examples(path: pathlib.Path, described: Mapping[str, Any]) -> None:
         for split, sha256 in task["sha256"].items():
             if before[name]["sha256"].get(split, sha256) != sha256:
                 raise MismatchError(
-                    f"config.tasks.{name}: the examples of {split} are not those that the run in {path.parent} began "
-                    "with. Bring the old files back, or give another --workdir."
+                    f"config.tasks.{name}: the examples of {split} are not those that the run in {path.parent} was "
+                    "started with. Restore the old files, or give another --workdir."
                 )
 
 
 def notes(config: FinetuningConfig, job: FinetuningJob) -> list[str]:
-    """What a reader of the log should know: texts that were cut, and a recipe that is meant for another model."""
+    """Notes for the log: truncated examples, and a recipe that is meant for another size of model."""
     width = job.encoder.hidden_size
     nearest = min(_WIDTHS, key=lambda size: abs(math.log(width / _WIDTHS[size])))
     unsuited = [
-        f"The recipe is that of {config.size.capitalize()}, and a model {width} wide is nearer to "
-        f"{nearest.capitalize()}: add +{nearest} to the variant of --config to have its learning rate and layer decay."
+        f"The recipe is for {config.size.capitalize()}, and a model of width {width} is nearer to "
+        f"{nearest.capitalize()}: add +{nearest} to the variant of --config for its learning rate and layer decay."
     ]
     return (unsuited if nearest != config.size else []) + [
-        f"{task.name}, {split}: {rows.truncated:,} of {len(rows.examples):,} examples are cut, as they are longer than "
-        f"config.tasks.{task.name}.max_length allows"
+        f"{task.name}, {split}: {rows.truncated:,} of {len(rows.examples):,} examples are truncated: longer than "
+        f"config.tasks.{task.name}.max_length"
         for task in job.tasks
         for split, rows in task.splits.items()
         if rows.truncated
@@ -291,5 +294,5 @@ def notes(config: FinetuningConfig, job: FinetuningJob) -> list[str]:
 
 
 def screen(config: FinetuningConfig, trainer: Trainer) -> str:
-    """The first screen of a run."""
+    """The summary printed at the start of a run."""
     return "\n".join([facts.screen(trainer), *notes(config, job_of(trainer))])

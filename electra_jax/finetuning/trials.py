@@ -1,8 +1,8 @@
-"""Fine-tuning once for each seed, and what comes of it: scores, predictions, and which runs have failed.
+"""Trials of a fine-tuning run, one for each seed, and their results: scores, predictions, failed runs.
 
-One trial lives in the workdir itself; several have a workdir each below it, called after their seed. A run that learned
-nothing, as small data sets now and then let happen, is put aside under failed/ and repeated with a seed that no other
-trial has. All that is decided is read from the files, so that a stopped command goes on where it was.
+A single trial uses the workdir itself; several trials have a subdirectory each, named after the seed. A run that
+learned nothing, which happens on small data sets, is moved to failed/ and repeated with a seed that no other trial has.
+All state is in files, so that a stopped command resumes where it was.
 """
 
 from __future__ import annotations
@@ -35,28 +35,29 @@ from electra_jax.training.trainer import Trainer
 
 RESULT, RESULTS = "result.json", "results.json"
 _FAILED = "failed"
-# Seeds of repeated runs begin so far above the first one that no trial has them.
+# Distance from the first seed to the seeds of repeated runs: more than there are trials.
 _RESEED_DISTANCE = 1000
-# Larger tables of confusions are no pictures any more.
+# Larger confusion matrices are unreadable as pictures.
 _MOST_CONFUSED = 60
 
 
 @dataclasses.dataclass(frozen=True)
 class Trials:
-    """The runs of one command.
+    """The trials of one command.
 
     Attributes:
-      context: of the command.
-      seed: of the first trial.
-      count: how many trials there are.
-      reseeds: how many runs in all may be repeated.
-      chosen: which checkpoint of a trial counts, "last" or "best".
-      make_trainer: for a seed; knows how to give it the pre-trained weights, if the trial has not begun yet.
-      submissions: the name of GLUE's result file by task and split.
-      prepare: is given the directory and the seed of a trial before it begins.
+      context: context of the command.
+      seed: seed of the first trial.
+      count: number of trials.
+      reseeds: how many runs may be repeated, over all trials.
+      chosen: which checkpoint of a trial is scored, "last" or "best".
+      make_trainer: makes a trainer from a seed and whether to load the pre-trained weights, for a trial that has not
+        started.
+      submissions: names of GLUE's result files by task and split.
+      prepare: called with the directory and the seed of a trial before it starts.
       profiled: updates of each trial to trace.
 
-    Of several processes, process 0 alone reads and writes files, and tells the others what they have to know.
+    Only process 0 reads and writes files; it broadcasts what the others need.
     """
 
     context: RunContext
@@ -71,24 +72,24 @@ class Trials:
 
     @property
     def workdir(self) -> pathlib.Path:
-        """The directory of the command, below which each of several trials has its own."""
+        """The workdir of the command, the parent of the directories of several trials."""
         return self.context.workdir
 
     def run(self) -> dict[str, Any]:
-        """Runs what is missing, and returns what it writes into results.json.
+        """Runs the missing trials, and returns the contents of results.json.
 
         Raises:
-          MismatchError: the workdir holds one trial and several are wanted, or the other way round.
+          MismatchError: the workdir holds one trial and the config asks for several, or the other way round.
         """
         if self.count > 1 and (self.workdir / "checkpoints").exists():
             raise MismatchError(
-                f"--workdir={self.workdir}: holds a single trial, and config.trials is {self.count}; give another "
+                f"--workdir={self.workdir}: found a single trial, expected config.trials={self.count}; give another "
                 "--workdir for several trials"
             )
         if self.count == 1 and any(self.workdir.glob("seed_*")):
             raise MismatchError(
-                f"--workdir={self.workdir}: holds several trials, and config.trials is 1; give their number or more, "
-                "or another --workdir"
+                f"--workdir={self.workdir}: found several trials, expected config.trials=1; set config.trials to their "
+                "number or more, or give another --workdir"
             )
         trials = [self._trial(self.seed + slot) for slot in range(self.count)]
         results = _results(trials, self._failed())
@@ -96,17 +97,17 @@ class Trials:
         return results
 
     def evaluate(self) -> dict[str, Any]:
-        """Scores the chosen checkpoints of trials that were run before, and writes their predictions anew.
+        """Scores the chosen checkpoints of finished trials, and writes their predictions again.
 
         Raises:
-          InputError: no trial has come to its end.
+          InputError: no trial is finished.
         """
 
         def read() -> list[dict[str, Any]]:
-            ended = sorted([*self.workdir.glob(RESULT), *self.workdir.glob(f"seed_*/{RESULT}")])
-            if not ended:
-                raise InputError(f"--workdir={self.workdir}: no trial has ended there; train first, with --mode=train")
-            return [_read(path) for path in ended]
+            finished = sorted([*self.workdir.glob(RESULT), *self.workdir.glob(f"seed_*/{RESULT}")])
+            if not finished:
+                raise InputError(f"--workdir={self.workdir}: found no finished trial; train first, with --mode=train")
+            return [_read(path) for path in finished]
 
         trials = []
         for result in self.context.cluster.from_first(read):
@@ -118,7 +119,7 @@ class Trials:
         return self.workdir if self.count == 1 else self.workdir / f"seed_{seed}"
 
     def _failed(self) -> list[dict[str, Any]]:
-        """The results of runs that were put aside, in the order in which they failed."""
+        """Results of the failed runs, in the order in which they failed."""
 
         def read() -> list[dict[str, Any]]:
             found = [_read(path) for path in (self.workdir / _FAILED).glob(f"*/{RESULT}")]
@@ -127,7 +128,7 @@ class Trials:
         return self.context.cluster.from_first(read)
 
     def _trial(self, first_seed: int) -> dict[str, Any]:
-        """The result of a trial, after as many repetitions as it takes and there may be."""
+        """The result of a trial, repeated while it fails and repetitions are left."""
         failed = {result["seed"]: result["failed_as"] for result in self._failed()}
         seed = first_seed
         while seed in failed:
@@ -139,16 +140,16 @@ class Trials:
             if not result["collapsed"] or used >= self.reseeds:
                 if result["collapsed"]:
                     self.context.line.print(
-                        f"Seed {seed} has failed, too: {result['collapsed']}. It counts, as config.reseeds="
-                        f"{self.reseeds} runs were repeated already."
+                        f"Seed {seed} has failed, too: {result['collapsed']}. It is not repeated, as config.reseeds="
+                        f"{self.reseeds} allows no more; its scores count."
                     )
                 return result
-            aside = functools.partial(self._put_aside, directory, result | {"failed_as": used})
-            self.context.cluster.from_first(aside)
+            move = functools.partial(self._move_failed, directory, result | {"failed_as": used})
+            self.context.cluster.from_first(move)
             next_seed = self.seed + _RESEED_DISTANCE + used
             self.context.line.print(
                 f"Seed {seed} has failed: {result['collapsed']}. Repeated with seed {next_seed}; the failed run is "
-                f"kept in {self.workdir / _FAILED / f'seed_{seed}'}, and counted in the results."
+                f"kept in {self.workdir / _FAILED / f'seed_{seed}'} and reported in the results."
             )
             seed = next_seed
 
@@ -160,15 +161,15 @@ class Trials:
             self.context.line.print(f"== Trial with seed {seed}")
         first(lambda: self.prepare(directory, seed))
         started = time.time()
-        begun = first(lambda: any((directory / "checkpoints").glob("[0-9]*")))
-        trainer = self.make_trainer(seed, not begun)
+        started_before = first(lambda: any((directory / "checkpoints").glob("[0-9]*")))
+        trainer = self.make_trainer(seed, not started_before)
         loop.train(trainer, self.context.within(directory), self.profiled)
         result = self._finish(directory, seed, trainer) | {"seconds": round(time.time() - started, 1)}
         first(lambda: storage.write_json(directory / RESULT, result))
         return result
 
-    def _put_aside(self, directory: pathlib.Path, result: Mapping[str, Any]) -> None:
-        """Moves all that a trial wrote out of the way; what several trials share stays."""
+    def _move_failed(self, directory: pathlib.Path, result: Mapping[str, Any]) -> None:
+        """Moves the files of a failed trial to failed/, except those that trials share."""
         seed = result["seed"]
         target = self.workdir / _FAILED / f"seed_{seed}"
         target.mkdir(parents=True, exist_ok=True)
@@ -178,14 +179,14 @@ class Trials:
             moved = [path for path in directory.iterdir() if path.name not in shared]
         else:
             moved = list(directory.iterdir())
-        # Last of all what says that the trial is complete: a move that was interrupted goes on where it was.
+        # The result last, as it marks the trial as complete: an interrupted move is then resumed.
         for path in sorted(moved, key=lambda path: path.name == RESULT):
             shutil.move(path, target / path.name)
         if directory != self.workdir:
             directory.rmdir()
 
     def _finish(self, directory: pathlib.Path, seed: int, trainer: Trainer) -> dict[str, Any]:
-        """Scores and predictions of the chosen checkpoint on all splits."""
+        """Scores the chosen checkpoint on all splits, and writes its predictions."""
         job = job_of(trainer)
         step = self._chosen_step(directory, trainer)
         with _restored(trainer, self.context.within(directory), step) as state:
@@ -260,7 +261,7 @@ def _write_split(
 
 
 def predictions_of(trainer: Trainer, state: TrainState, task: Task, split: str) -> Predicted:
-    """What a model predicts for each row of a split."""
+    """A model's predictions for each row of a split."""
     job = job_of(trainer)
     results = [
         trainer.evaluation_step(state, trainer.put(batch), trainer.evaluation_key)
@@ -281,7 +282,7 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
 
 
 def _results(trials: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """What stands in results.json: the trials, the failed runs, and statistics by split and metric."""
+    """Contents of results.json: the trials, the failed runs, and statistics by split and metric."""
     values: dict[str, dict[str, list[float]]] = {}
     for trial in trials:
         for split, scores in trial["scores"].items():

@@ -1,4 +1,4 @@
-"""Rules that tie fields of a fine-tuning config together; nothing is opened."""
+"""Rules for several fields of a fine-tuning config; opens no files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def problems(config: FinetuningConfig) -> Iterator[str]:
     if not config.init_from:
         yield (
             "config.init_from: is empty, expected the model to fine-tune: a workdir of a pre-training run, a Hugging "
-            "Face folder or a checkpoint of Google's"
+            "Face folder or a checkpoint of Google's ELECTRA"
         )
     if not config.tasks:
         yield "config.tasks: is empty, expected at least one; choose one with a variant, --config=….py:NAME"
@@ -34,13 +34,13 @@ def _task_problems(name: str, task: TaskConfig) -> Iterator[str]:
         if metric not in known:
             yield f"{place}.metrics: found {metric!r}, expected some of {', '.join(known)}"
         elif isinstance(task, TaggingConfig) and not task.spans and metric.startswith("span_"):
-            yield f"{place}.metrics: {metric!r} is of spans, and {place}.spans is False"
+            yield f"{place}.metrics: {metric!r} scores spans, and {place}.spans is False"
         elif isinstance(task, AnsweringConfig) and not task.unanswerable and metric.startswith(("best_", "no_answer_")):
-            yield f"{place}.metrics: {metric!r} is of questions without an answer, and {place}.unanswerable is False"
+            yield f"{place}.metrics: {metric!r} scores questions without an answer, and {place}.unanswerable is False"
     if task.metrics[:1] == ("mse",):
-        yield f"{place}.metrics: begins with 'mse', expected one first of which more is better"
+        yield f"{place}.metrics: found 'mse' first, expected a metric of which more is better"
     if not task.dev:
-        yield f"{place}.dev: is empty, expected labelled examples to score, which are not trained on"
+        yield f"{place}.dev: is empty, expected labelled examples to score, held out of training"
     if isinstance(task, AnsweringConfig):
         yield from _answering_problems(name, task)
     yield from reading.problems_of_fields(name, task)
@@ -50,13 +50,13 @@ def _answering_problems(name: str, task: AnsweringConfig) -> Iterator[str]:
     place = f"config.tasks.{name}"
     if task.longest_question + SHORTEST_ROW > task.max_length:
         yield (
-            f"{place}.longest_question: {task.longest_question} leaves no room for a context in "
+            f"{place}.longest_question: found {task.longest_question}, which leaves no room for a context in "
             f"{place}.max_length={task.max_length}"
         )
     if task.unanswerable and task.head == "huggingface" and task.null_threshold < 0:
         yield (
-            f"{place}.null_threshold: {task.null_threshold} is Google's for the paper's head; transformers' compares "
-            f"the scores of answer and no answer, set --config.tasks.{name}.null_threshold=0.0"
+            f"{place}.null_threshold: found {task.null_threshold}, a threshold for the paper's head; that of "
+            f"transformers compares the scores of an answer and of none, set --config.tasks.{name}.null_threshold=0.0"
         )
 
 
@@ -65,6 +65,6 @@ def check_positions(config: FinetuningConfig, positions: int) -> Iterator[str]:
     for name, task in config.tasks.items():
         if task.max_length > positions:
             yield (
-                f"config.tasks.{name}.max_length: {task.max_length} is above the {positions} positions of "
-                f"{config.init_from}; set --config.tasks.{name}.max_length={positions}"
+                f"config.tasks.{name}.max_length: found {task.max_length}, expected at most {positions}, the positions "
+                f"of {config.init_from}; set --config.tasks.{name}.max_length={positions}"
             )

@@ -59,9 +59,9 @@ def test_a_run_ends_with_its_probe_which_is_repeated_if_interrupted_and_otherwis
     process = started(flags(tmp_path))
     wait_for(lambda: (tmp_path / "probe" / "random_weights").exists(), process)
     process.send_signal(signal.SIGINT)
-    said = process.communicate()[0]
-    assert process.returncode == 75, said
-    assert "Run the same command again to repeat the probe alone." in said
+    printed = process.communicate()[0]
+    assert process.returncode == 75, printed
+    assert "Run the same command again to repeat the probe alone." in printed
     trained = learned(tmp_path)
 
     printed = main(*flags(tmp_path))
@@ -96,5 +96,5 @@ def test_a_run_ends_with_its_probe_which_is_repeated_if_interrupted_and_otherwis
 def test_a_probe_whose_examples_are_wrong_is_refused_before_the_training(flags, tmp_path):
     printed = main(*flags(tmp_path), "--config.probe.tasks.parts.tag_separator=_", check=64)
     assert "--config.probe.tasks.parts.tag_separator=…" in printed
-    assert "'the/DT' is no word and tag joined by '_'" in printed
+    assert "found 'the/DT', expected a word and a tag joined by '_'" in printed
     assert not (tmp_path / "metrics.jsonl").exists()

@@ -43,9 +43,9 @@ class Canned(Trials):
 
 
 def canned(workdir, count=1, reseeds=3, **known):
-    said = io.StringIO()
-    trials = Canned(RunContext(workdir, ProgressLine(said)), 7, count, reseeds, "last", {}, None, None)
-    return trials.scores(**known), said
+    printed = io.StringIO()
+    trials = Canned(RunContext(workdir, ProgressLine(printed)), 7, count, reseeds, "last", {}, None, None)
+    return trials.scores(**known), printed
 
 
 def test_results_are_statistics_over_the_trials_in_the_order_of_seeds(tmp_path):
@@ -69,12 +69,12 @@ def test_one_trial_lives_in_the_workdir_and_has_no_deviation(tmp_path):
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_run_that_learned_nothing_is_put_aside_reported_and_repeated_with_a_fresh_seed(tmp_path, count):
     (tmp_path / "config.json").write_text("{}")
-    trials, said = canned(tmp_path, count, scores={7: 0.5, 8: 0.8, 1007: 0.9}, failing=(7,))
+    trials, printed = canned(tmp_path, count, scores={7: 0.5, 8: 0.8, 1007: 0.9}, failing=(7,))
     results = trials.run()
     assert [trial["seed"] for trial in results["trials"]] == [1007, 8][:count]
     assert [run["seed"] for run in results["failed"]] == [7]
     assert results["failed"][0]["collapsed"] == "all are 'no'"
-    assert "Seed 7 has failed: all are 'no'. Repeated with seed 1007" in said.getvalue()
+    assert "Seed 7 has failed: all are 'no'. Repeated with seed 1007" in printed.getvalue()
     kept = tmp_path / "failed" / "seed_7"
     assert (kept / "metrics.jsonl").read_text() == "of seed 7"
     place = tmp_path if count == 1 else tmp_path / "seed_1007"
@@ -87,9 +87,9 @@ def test_the_same_command_again_repeats_nothing_and_more_trials_go_on_with_the_n
     scores = {7: 0.5, 8: 0.8, 9: 0.7, 1007: 0.4, 1008: 0.9}
     trials, _ = canned(tmp_path, 2, scores=scores, failing=(7, 1007))
     first = trials.run()
-    again, said = canned(tmp_path, 2, scores={})
+    again, printed = canned(tmp_path, 2, scores={})
     assert again.run() == first
-    assert not said.getvalue()
+    assert not printed.getvalue()
     more, _ = canned(tmp_path, 3, scores=scores)
     assert [trial["seed"] for trial in more.run()["trials"]] == [1008, 8, 9]
 
@@ -99,17 +99,17 @@ def test_a_workdir_of_one_trial_is_not_used_for_several_nor_the_other_way_round(
     trials, _ = canned(tmp_path, first, scores={7: 0.5, 8: 0.8})
     trials.run()
     (tmp_path / "checkpoints").mkdir() if first == 1 else None
-    with pytest.raises(MismatchError, match=f"config.trials is {second}"):
+    with pytest.raises(MismatchError, match=f"expected config.trials={second}"):
         canned(tmp_path, second, scores={})[0].run()
 
 
 def test_when_no_more_runs_may_be_repeated_a_failed_one_counts_and_that_is_said(tmp_path):
     scores = {7: 0.5, 1007: 0.5}
-    trials, said = canned(tmp_path, reseeds=1, scores=scores, failing=tuple(scores))
+    trials, printed = canned(tmp_path, reseeds=1, scores=scores, failing=tuple(scores))
     results = trials.run()
     assert results["trials"][0]["seed"] == 1007
     assert results["trials"][0]["collapsed"]
-    assert "Seed 1007 has failed, too" in said.getvalue()
+    assert "Seed 1007 has failed, too" in printed.getvalue()
 
 
 def real_trials(workdir, count, chosen="last", learning_rate=0.005, steps=80):
@@ -185,7 +185,7 @@ def test_an_evaluation_of_a_finished_run_says_the_same(tmp_path):
 def test_an_evaluation_of_a_run_that_has_not_ended_says_so_wherever_the_workdir_lies(tmp_path):
     workdir = tmp_path / "failed" / "run"
     workdir.mkdir(parents=True)
-    with pytest.raises(InputError, match="no trial has ended there; train first"):
+    with pytest.raises(InputError, match="found no finished trial; train first"):
         canned(workdir, scores={})[0].evaluate()
 
 

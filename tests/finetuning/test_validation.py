@@ -35,7 +35,7 @@ def test_the_presets_are_valid(variant):
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "expected"),
     [
         ({"init_from": ""}, "config.init_from: is empty, expected the model to fine-tune"),
         ({"epochs": 0}, "config.epochs: found 0.0, expected a number above 0"),
@@ -63,25 +63,25 @@ def test_the_presets_are_valid(variant):
         ({"tasks": {}}, "config.tasks: is empty, expected at least one; choose one with a variant"),
     ],
 )
-def test_each_problem_is_said_with_its_field(changes, said):
+def test_each_problem_is_said_with_its_field(changes, expected):
     found = problems(**changes)
     assert len(found) == 1
-    assert found[0].startswith(said)
+    assert found[0].startswith(expected)
 
 
 @pytest.mark.parametrize(
-    ("variant", "changes", "said"),
+    ("variant", "changes", "expected"),
     [
-        ("glue:sts", {"tasks__sts__metrics": ("mse", "pearson")}, "begins with 'mse'"),
-        ("tagging:ud", {"tasks__pos__metrics": ("span_f1",)}, "'span_f1' is of spans, and config.tasks.pos.spans"),
-        ("squad:v1", {"tasks__squad__metrics": ("f1", "best_f1")}, "'best_f1' is of questions without an answer"),
+        ("glue:sts", {"tasks__sts__metrics": ("mse", "pearson")}, "found 'mse' first"),
+        ("tagging:ud", {"tasks__pos__metrics": ("span_f1",)}, "'span_f1' scores spans, and config.tasks.pos.spans"),
+        ("squad:v1", {"tasks__squad__metrics": ("f1", "best_f1")}, "'best_f1' scores questions without an answer"),
         ("squad:v1", {"tasks__squad__longest_question": 510}, "leaves no room for a context"),
         ("squad:v2", {"tasks__squad__head": "huggingface"}, "set --config.tasks.squad.null_threshold=0.0"),
     ],
 )
-def test_fields_that_contradict_each_other_are_named(variant, changes, said):
+def test_fields_that_contradict_each_other_are_named(variant, changes, expected):
     (found,) = problems(variant, **changes)
-    assert said in found
+    assert expected in found
 
 
 def test_all_problems_of_all_tasks_are_said_at_once():
@@ -92,4 +92,6 @@ def test_all_problems_of_all_tasks_are_said_at_once():
 def test_rows_longer_than_the_model_reads_are_refused():
     config = preset("glue:mrpc,sts", tasks__sts__max_length=1024)
     (problem,) = validation.check_positions(typed(config), 512)
-    assert problem.startswith("config.tasks.sts.max_length: 1024 is above the 512 positions of runs/base")
+    assert problem.startswith(
+        "config.tasks.sts.max_length: found 1024, expected at most 512, the positions of runs/base"
+    )

@@ -1,4 +1,4 @@
-"""Tagged sentences: a word a line in columns, as in the CoNLL shared tasks and in CoNLL-U, or a sentence a line."""
+"""Reader of tagged sentences: one word per line in columns (CoNLL shared tasks, CoNLL-U) or one sentence per line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from electra_jax.finetuning.data.examples import SentenceExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.spans import ImpossibleTagsError, scheme_of
 
-# CoNLL-U (universaldependencies.org/format.html): a range of words that are written as one, and a word not written.
+# CoNLL-U (universaldependencies.org/format.html): multiword tokens and empty nodes.
 _RANGE_OR_EMPTY = re.compile(r"\d+[-.]\d+")
 _CONLLU_COLUMNS = 10
 _UNKNOWN = "_"
@@ -22,31 +22,31 @@ Line = tuple[int, list[str]]
 
 
 def field_problems(place: str, task: TaggingConfig, formats: Mapping[str, str]) -> Iterator[str]:
-    """Yields what is wrong with the fields of a task that this module reads.
+    """Yields the problems with the fields of a task that this module reads.
 
     Args:
-      place: how the task is called in the config.
+      place: the task's place in the config.
       task: its fields.
-      formats: of the files, by path.
+      formats: file formats by path.
     """
     conllu = [path for path, form in formats.items() if form == "conllu"]
     if conllu and not (1 <= task.word_column < 10 and -10 < task.tag_column < 10):
         yield (
-            f"{place}.word_column: {task.word_column} of {conllu[0]} does not hold words; in CoNLL-U they are in "
-            f"column 1 and their parts of speech in 3: set --{place}.word_column=1 --{place}.tag_column=3"
+            f"{place}.word_column: column {task.word_column} of {conllu[0]} does not hold words; CoNLL-U has words in "
+            f"column 1 and parts of speech in 3: set --{place}.word_column=1 --{place}.tag_column=3"
         )
     if task.word_column == task.tag_column:
-        yield f"{place}.tag_column: {task.tag_column} is the column of the words too"
+        yield f"{place}.tag_column: found {task.tag_column}, which is also the column of the words"
     if not task.tag_separator:
-        yield f'{place}.tag_separator: is empty, expected what stands between a word and its tag, "/"'
+        yield f'{place}.tag_separator: is empty, expected the separator between a word and its tag, such as "/"'
 
 
 def read(file: SplitFile[TaggingConfig], text: str, form: str) -> list[SentenceExample]:
-    """The sentences of a file that are sound; what is wrong with the others is put down as its problems.
+    """The valid sentences of a file; the problems with the others are recorded in `file`.
 
     Args:
-      file: where the text is from.
-      text: all of it.
+      file: the file.
+      text: its text.
       form: "columns", "conllu" or "tokens".
     """
     if form == "tokens":
@@ -73,11 +73,11 @@ def read(file: SplitFile[TaggingConfig], text: str, form: str) -> list[SentenceE
 
 
 def examples(file: SplitFile[TaggingConfig], records: Iterable[tuple[str, Mapping[str, Any]]]) -> list[SentenceExample]:
-    """Sentences of records with "words" and "tags", a list each.
+    """Sentences from records with the lists "words" and "tags".
 
     Args:
-      file: where the records are from.
-      records: each with how its place is called.
+      file: the file or dataset of the records.
+      records: pairs of a place and a record.
     """
     found: list[SentenceExample] = []
     for where, record in records:
@@ -85,7 +85,7 @@ def examples(file: SplitFile[TaggingConfig], records: Iterable[tuple[str, Mappin
         if not words:
             file.report(where, "has no words")
         elif len(words) != len(tags):
-            file.report(where, f"{len(words)} words and {len(tags)} tags, expected as many")
+            file.report(where, f"found {len(words)} words and {len(tags)} tags, expected equal numbers")
         else:
             places = [f"{where}, word {number + 1}" for number in range(len(words))]
             found += _example(file, places, words, tags, len(found))
@@ -99,7 +99,7 @@ def _example(
     tags: Sequence[str | None] | None,
     number: int,
 ) -> list[SentenceExample]:
-    """The sentence, or none if something is wrong with it."""
+    """A list with the sentence, or an empty list if it has problems."""
     problems = [
         (place, "an empty word, expected a text") for place, word in zip(places, words, strict=True) if not word
     ]
@@ -114,8 +114,8 @@ def _example(
         problems += [
             (place, _span_problem(file, tag)) for place, tag in zip(places, known, strict=True) if not _is_of_span(tag)
         ]
-    for place, said in problems:
-        file.report(place, said)
+    for place, problem in problems:
+        file.report(place, problem)
     if problems:
         return []
     where = places[0] if isinstance(places[0], int) else places[0].partition(",")[0]
@@ -135,8 +135,8 @@ def _is_of_span(tag: str) -> bool:
 
 def _span_problem(file: SplitFile[TaggingConfig], tag: str) -> str:
     return (
-        f"the tag {tag!r} marks no span, expected O, or B-, I-, E-, S-, L- or U- and a type; if tags are not of "
-        f"spans, set {file.flag('spans', 'False')}; if they stand in another column, {file.flag('tag_column', '…')}"
+        f"the tag {tag!r} marks no span, expected O, or B-, I-, E-, S-, L- or U- and a type; if tags do not mark "
+        f"spans, set {file.flag('spans', 'False')}; if they are in another column, {file.flag('tag_column', '…')}"
     )
 
 
@@ -149,13 +149,13 @@ def _width_problem(file: SplitFile[TaggingConfig], width: int, tagged: bool) -> 
     settings = file.settings
     if not -width <= settings.word_column < width:
         return (
-            f"{width} columns, and words are expected in column {settings.word_column}, the first being 0; set "
+            f"found {width} columns, expected words in column {settings.word_column} (the first is 0); set "
             f"{file.flag('word_column', '…')}"
         )
     if file.answered and not tagged:
         return (
-            f"{width} column{'s' * (width != 1)}, and tags are expected in column {settings.tag_column}, beside words "
-            f"in column {settings.word_column}, the first being 0; set {file.flag('tag_column', '…')}"
+            f"found {width} column{'s' * (width != 1)}, expected tags in column {settings.tag_column} and words in "
+            f"column {settings.word_column} (the first is 0); set {file.flag('tag_column', '…')}"
         )
     return ""
 
@@ -168,10 +168,10 @@ def _check_widths(file: SplitFile[TaggingConfig], lines: Sequence[Line], expecte
 
 
 def _sentences(text: str) -> Iterator[list[Line]]:
-    """Sentences in columns apart by tabs or else by blanks; -DOCSTART- lines of CoNLL-2003 are none."""
+    """Yields sentences from columns separated by tabs or else blanks; skips the -DOCSTART- lines of CoNLL-2003."""
     lines: list[Line] = []
     for number, content in enumerate(text.split("\n"), start=1):
-        # By blanks and tabs alone: some words hold no-break spaces.
+        # Only blanks and tabs separate: some words contain no-break spaces.
         cells = content.split("\t") if "\t" in content else [cell for cell in content.split(" ") if cell]
         if not any(cells) or cells[0] == "-DOCSTART-":
             if lines:
@@ -184,19 +184,19 @@ def _sentences(text: str) -> Iterator[list[Line]]:
 
 
 def _token_sentences(file: SplitFile[TaggingConfig], text: str) -> list[SentenceExample]:
-    """Sentences of one line each, whose words have their tags behind them: the/DT cat/NN."""
+    """Sentences of one line each, whose words are followed by their tags: the/DT cat/NN."""
     separator, until = file.settings.tag_separator, file.settings.line_until
     found: list[SentenceExample] = []
     for number, content in enumerate(text.split("\n"), start=1):
         tokens = (content.partition(until)[0] if until else content).split()
-        # From the right: words may hold the separator, 1/2/CD and 8:30:B-time.
+        # From the right: words may contain the separator, as in 1/2/CD and 8:30:B-time.
         pairs = [token.rpartition(separator) for token in tokens]
         bad = [token for token, (word, _, tag) in zip(tokens, pairs, strict=True) if not (word and tag)]
         if bad:
             file.report(
                 number,
-                f"{bad[0]!r} is no word and tag joined by {separator!r}; set {file.flag('tag_separator', '…')}, or "
-                f"{file.flag('line_until', '…')} if the sentence ends before it",
+                f"found {bad[0]!r}, expected a word and a tag joined by {separator!r}; set "
+                f"{file.flag('tag_separator', '…')}, or {file.flag('line_until', '…')} if the sentence ends before it",
             )
         elif pairs:
             words, _, tags = zip(*pairs, strict=True)

@@ -1,4 +1,4 @@
-"""Labelled examples as values, before any tokenizer has seen them: what files give, and what tasks take."""
+"""Labelled examples before tokenization: the output of file readers and the input of tasks."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ class TextExample:
 
     Attributes:
       place: file and line, for messages: "RTE/train.tsv:17".
-      key: identifies the example in predictions: its index in the split, or what the file calls it.
+      key: identifies the example in predictions: its index in the split, or its key in the file.
       texts: one or two, none empty.
-      label: the name of a class; of multi-label tasks several, perhaps none; of regression a number; None where the
-        answer is not known, as in test files.
+      label: the name of a class, a tuple of names in multi-label tasks, or a number in regression; None if unknown, as
+        in test files.
     """
 
     place: str
@@ -33,7 +33,7 @@ class SentenceExample:
       place: file and line of its first word.
       key: its index in the split.
       words: at least one, none empty.
-      tags: one for each word as the file has them; None where they are not known.
+      tags: one for each word, as in the file; None if unknown.
     """
 
     place: str
@@ -46,20 +46,20 @@ class SentenceExample:
         """The tags of a labelled sentence.
 
         Raises:
-          ValueError: they are not known.
+          ValueError: the tags are unknown.
         """
         if self.tags is None:
-            raise ValueError(f"{self.place}: the tags are not known")
+            raise ValueError(f"{self.place}: found no tags, expected one for each word")
         return self.tags
 
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """A stretch of a context.
+    """An answer: a span of a context.
 
     Attributes:
       text: context[start : start + len(text)].
-      start: in characters.
+      start: offset in characters.
     """
 
     text: str
@@ -71,12 +71,11 @@ class QuestionExample:
     """A question about a context.
 
     Attributes:
-      place: file and where in it.
-      key: the id that the file gives it; unique in a split.
+      place: file and position in it, for messages.
+      key: its id in the file; unique in a split.
       question: not empty.
       context: not empty.
-      answers: each right; the first one is trained on. None where they are not known; empty where the context does not
-        hold one.
+      answers: the right answers; the first is trained on. None if unknown; empty if the context has no answer.
     """
 
     place: str
@@ -91,7 +90,7 @@ ExampleT = TypeVar("ExampleT", bound=Example)
 
 
 def of_kind(examples: Iterable[Example], kind: type[ExampleT]) -> list[ExampleT]:
-    """The examples, typed as the kind that all of them are.
+    """The examples, all of which must be of one kind.
 
     Raises:
       TypeError: one is of another kind.
@@ -105,7 +104,7 @@ def of_kind(examples: Iterable[Example], kind: type[ExampleT]) -> list[ExampleT]
 
 
 def is_answered(example: Example) -> bool:
-    """Whether it is known what is right; of test files it is not."""
+    """Whether the example is labelled; those of test files are not."""
     match example:
         case TextExample():
             return example.label is not None

@@ -1,4 +1,4 @@
-"""One file of labelled examples: its text, and what is wrong with it."""
+"""One file of labelled examples: its text and its problems."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ Settings_co = TypeVar("Settings_co", bound=TaskConfig, covariant=True)
 
 @dataclasses.dataclass
 class SplitFile(Generic[Settings_co]):
-    """Where a split is read from, and what its reader has to say of it.
+    """The file of a split, with the problems and notes of its reader.
 
     Attributes:
-      task: its name.
-      settings: the task's fields.
-      split: "train", "dev", "test" or a name of `more`.
-      path: as the config has it; examples and messages name it.
-      problems: what was wrong, the first few of it.
-      unshown: how many more there were.
-      notes: what was left out, for the log.
+      task: name of the task.
+      settings: fields of the task.
+      split: "train", "dev", "test" or a name in `more`.
+      path: path in the config; examples and messages name it.
+      problems: the first few problems.
+      unshown: number of further problems.
+      notes: notes for the log about what was left out.
     """
 
     task: str
@@ -42,35 +42,35 @@ class SplitFile(Generic[Settings_co]):
 
     @property
     def answered(self) -> bool:
-        """Whether every example must say what is right."""
+        """Whether every example must be labelled."""
         return self.split in ("train", "dev")
 
     def place(self, where: object) -> str:
-        """What an example, or a problem, calls its place: a line's number, or how the file itself calls it."""
+        """File and position for messages; `where` is a line number or the file's own name of the place."""
         path = self.path.partition("#sha256=")[0]
         return f"{path}:{where}" if isinstance(where, int) else f"{path}: {where}"
 
-    def report(self, where: object, said: str) -> None:
-        """Puts down a problem at a place."""
-        self.add(f"{self.place(where)}: {said}")
+    def report(self, where: object, problem: str) -> None:
+        """Records a problem at a place."""
+        self.add(f"{self.place(where)}: {problem}")
 
     def add(self, problem: str) -> None:
-        """Puts down a problem that names its place itself."""
+        """Records a problem that names its own place."""
         if len(self.problems) < _SHOWN:
             self.problems.append(problem)
         else:
             self.unshown += 1
 
     def flag(self, name: str, value: str) -> str:
-        """How a field of the task is set."""
+        """The flag that sets a field of the task."""
         return f"--config.tasks.{self.task}.{name}={value}"
 
     def text(self, directory: str, download_cache: str) -> str | None:
-        """The file's text, decompressed, with line ends "\\n"; None with a problem if it cannot be had.
+        """The file's text, decompressed, with line ends "\\n"; None and a recorded problem if it cannot be read.
 
         Args:
-          directory: relative paths start here.
-          download_cache: directory that keeps packages.
+          directory: base of relative paths.
+          download_cache: directory of downloaded packages.
         """
         path = located(self.path, directory)
         try:
@@ -117,13 +117,13 @@ class SplitFile(Generic[Settings_co]):
             nearest = difflib.get_close_matches(name, names, n=1, cutoff=0.3)
             found = f"its folder has {nearest[0]}" if nearest else f"its folder has {', '.join(names[:5])}"
         else:
-            found = "nor is there its folder, or it is empty"
-        mend = f"{self._field()}: {path} is not there ({found}); set --config.data.directory or --{self._field()}"
-        return mend if self.answered else f"{mend}, or leave this split out with --{self._field()}="
+            found = "its folder is missing or empty"
+        problem = f"{self._field()}: found no {path} ({found}); set --config.data.directory or --{self._field()}"
+        return problem if self.answered else f"{problem}, or leave this split out with --{self._field()}="
 
 
 def located(path: str, directory: str) -> str:
-    """A path of the config, from the directory that relative ones start in."""
+    """A path in the config, resolved against the base directory of relative paths."""
     if not directory or storage.is_remote(path) or path.startswith(("/", "~", pypi.PREFIX, storage.PACKAGE_PREFIX)):
         return path
     return storage.join(directory, path)

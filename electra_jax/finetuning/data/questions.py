@@ -1,4 +1,4 @@
-"""Questions about contexts: the JSON files of SQuAD 1.1 and 2.0, and the JSON lines of MRQA 2019."""
+"""Reader of questions about contexts: the JSON files of SQuAD 1.1 and 2.0, and the JSON lines of MRQA 2019."""
 
 from __future__ import annotations
 
@@ -12,31 +12,31 @@ from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.tables import json_lines
 from electra_jax.finetuning.metrics.answer_metrics import normalised
 
-# Where a question stands, its context, and the question itself as the file has it.
+# The place of a question, its context, and the question as in the file.
 _Asked = tuple[int | str, Any, Mapping[str, Any]]
 
 
 class _Problem(Exception):
-    """What is wrong with a question."""
+    """A problem with a question."""
 
 
 def field_problems(place: str, task: AnsweringConfig, formats: Mapping[str, str]) -> Iterable[str]:
-    """What is wrong with the fields of a task that this module reads: nothing, as its formats have no fields.
+    """No problems: the formats of this module have no fields.
 
     Args:
-      place: how the task is called in the config.
+      place: the task's place in the config.
       task: its fields.
-      formats: of the files, by path.
+      formats: file formats by path.
     """
     return ()
 
 
 def read(file: SplitFile[AnsweringConfig], text: str, form: str) -> list[QuestionExample]:
-    """The questions of a file that are sound; what is wrong with the others is put down as its problems.
+    """The valid questions of a file; the problems with the others are recorded in `file`.
 
     Args:
-      file: where the text is from.
-      text: all of it.
+      file: the file.
+      text: its text.
       form: "squad" or "mrqa".
     """
     return _examples(file, _mrqa_questions(file, text) if form == "mrqa" else _squad_questions(file, text))
@@ -45,18 +45,21 @@ def read(file: SplitFile[AnsweringConfig], text: str, form: str) -> list[Questio
 def examples(
     file: SplitFile[AnsweringConfig], records: Iterable[tuple[str, Mapping[str, Any]]]
 ) -> list[QuestionExample]:
-    """Questions of records with "id", "question", "context", "answers" and perhaps "is_impossible".
+    """Questions from records with "id", "question", "context", "answers" and optionally "is_impossible".
 
     Args:
-      file: where the records are from.
-      records: each with how its place is called; its answers are a dict of the lists "text" and "answer_start".
+      file: the file or dataset of the records.
+      records: pairs of a place and a record, whose answers are a dict of the lists "text" and "answer_start".
     """
 
     def asked() -> Iterator[_Asked]:
         for where, record in records:
             texts, starts = record["answers"]["text"], record["answers"]["answer_start"]
             if len(texts) != len(starts):
-                file.report(where, f"question {record['id']!r}: has {len(texts)} answers at {len(starts)} places")
+                file.report(
+                    where,
+                    f"question {record['id']!r}: found {len(texts)} answers and {len(starts)} places, expected as many",
+                )
                 continue
             answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
             yield where, record["context"], {**record, "answers": answers}
@@ -80,7 +83,7 @@ def _examples(file: SplitFile[AnsweringConfig], asked: Iterable[_Asked]) -> list
             places[key] = place
             for name, value in (("question", question.get("question")), ("context", context)):
                 if not isinstance(value, str) or not value.strip():
-                    raise _Problem(f"its {name} is {value!r}, expected a text")
+                    raise _Problem(f"found the {name} {value!r}, expected a text")
             answers = _answers(file, context, question)
         except _Problem as problem:
             file.add(f"{place}: {problem}")
@@ -95,17 +98,17 @@ def _answers(file: SplitFile[AnsweringConfig], context: str, question: Mapping[s
     impossible, stated = question.get("is_impossible"), question.get("answers")
     if impossible:
         if stated:
-            raise _Problem("has answers although it says is_impossible; leave out one of them")
+            raise _Problem("has answers and is_impossible; leave out one of them")
         return ()
     if stated is None:
         if file.answered:
             raise _Problem('has no "answers"')
         return None
     if not isinstance(stated, list):
-        raise _Problem(f'its "answers" are {stated!r}, expected a list')
+        raise _Problem(f'found "answers" {stated!r}, expected a list')
     if not stated and impossible is None and not file.answered and not file.settings.unanswerable:
         return None
-    # SQuAD's dev set states what several people answered: often the same.
+    # SQuAD's dev set has the answers of several people, often equal.
     return tuple(dict.fromkeys(_stated(context, answer) for answer in stated))
 
 
@@ -128,7 +131,7 @@ def _stated(context: str, answer: Any) -> Answer:
 
 
 def _detected(context: str, detected: Sequence[Any]) -> tuple[Answer, ...]:
-    """MRQA's answers: the places are what counts; its texts may be written otherwise."""
+    """MRQA's answers by their places; the texts may differ in spelling."""
     found: dict[Answer, None] = {}
     for answer in detected:
         try:
@@ -165,7 +168,7 @@ def _squad_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_A
         return
     except (TypeError, KeyError) as error:
         file.add(
-            f'{file.path}: is not as SQuAD\'s files are ({error!r}); expected {{"data": [{{"paragraphs": '
+            f'{file.path}: is not in the format of SQuAD ({error!r}); expected {{"data": [{{"paragraphs": '
             f'[{{"context": …, "qas": […]}}]}}]}}; files of JSON lines need {file.flag("format", "mrqa")}'
         )
         return
@@ -185,7 +188,7 @@ def _mrqa_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_As
 
 def _asked(file: SplitFile[AnsweringConfig], where: int | str, context: Any, questions: Any) -> Iterator[_Asked]:
     if not isinstance(questions, list) or not all(isinstance(question, dict) for question in questions):
-        file.report(where, '"qas" is no list of objects')
+        file.report(where, '"qas" is not a list of objects')
         return
     for question in questions:
         yield where, context, question

@@ -1,4 +1,4 @@
-"""The labelled examples of a task from its files, and everything that is wrong with them, said at once."""
+"""Reads the labelled examples of a task from its files, and reports all problems at once."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ _SUBSET_SEED = 0
 
 
 class Reading(NamedTuple):
-    """What the files of a task gave.
+    """The examples of a task.
 
     Attributes:
-      splits: examples by split: "train", "dev", "test" if there is one, and those of `more`.
-      notes: lines for the log: what was left out.
+      splits: examples by split: "train", "dev", "test" if there is one, and the splits of `more`.
+      notes: notes for the log about what was left out.
     """
 
     splits: dict[str, list[Example]]
@@ -35,10 +35,10 @@ class Reading(NamedTuple):
 
 
 def problems_of_fields(name: str, task: TaskConfig) -> list[str]:
-    """What is wrong with how a task says where its examples are; nothing is opened.
+    """Problems with the fields that locate a task's examples; opens no files.
 
     Args:
-      name: of the task.
+      name: name of the task.
       task: its fields, of a known kind.
     """
     place = f"config.tasks.{name}"
@@ -46,10 +46,10 @@ def problems_of_fields(name: str, task: TaskConfig) -> list[str]:
     formats = KINDS[task.kind].formats
     if task.format != "auto" and task.format not in formats:
         problems.append(
-            f"{place}.format: found {task.format!r}, expected auto or, of kind {task.kind}, {', '.join(formats)}"
+            f"{place}.format: found {task.format!r}, expected auto or, for kind {task.kind}, {', '.join(formats)}"
         )
     for split in {"train", "dev", "test"} & set(task.more):
-        problems.append(f"{place}.more: {split!r} is a split of its own; take another name")
+        problems.append(f"{place}.more: found {split!r}, the name of a field of its own; choose another name")
     for path in _paths(task).values():
         if path.startswith(tfds_examples.PREFIX):
             try:
@@ -60,11 +60,11 @@ def problems_of_fields(name: str, task: TaskConfig) -> list[str]:
             problems.append(f"{place}: {problem}")
         elif task.format == "auto" and not _format(task, path):
             known = ", ".join(KINDS[task.kind].suffixes)
-            problems.append(f"{place}: the name {path!r} says no format ({known}); set --{place}.format=…")
+            problems.append(f"{place}: the name {path!r} has none of the suffixes {known}; set --{place}.format=…")
     try:
         codecs.lookup(task.encoding)
     except LookupError:
-        problems.append(f"{place}.encoding: {task.encoding!r} is not known, expected utf-8, latin-1 and the like")
+        problems.append(f"{place}.encoding: found {task.encoding!r}, expected a Python codec such as utf-8 or latin-1")
     formats_of_paths = {path: _format(task, path) for path in _paths(task).values()}
     return [*problems, *KINDS[task.kind].reader.field_problems(place, task, formats_of_paths)]
 
@@ -81,28 +81,28 @@ def read_splits(name: str, task: TaskConfig, directory: str, download_cache: str
     """Reads all splits of a task.
 
     Args:
-      name: of the task.
+      name: name of the task.
       task: its fields.
-      directory: relative paths start here.
-      download_cache: directory that keeps packages.
+      directory: base of relative paths.
+      download_cache: directory of downloaded packages.
 
     Returns:
-      Examples by split, and notes. Of the training split the chosen part, if `train_examples` wants one, and after it
-      the swapped copies that `double_unordered` asks for.
+      Examples by split, and notes. The training split is the subset that `train_examples` asks for, followed by the
+      swapped copies that `double_unordered` asks for.
 
     Raises:
-      InputError: lists what is wrong with the fields or with the files, each with its place and how to mend it.
+      InputError: lists the problems with the fields or the files, each with its place and the fix.
     """
     if problems := problems_of_fields(name, task):
         raise InputError("\n".join(problems))
     files = [SplitFile(name, task, split, path) for split, path in _paths(task).items()]
     splits = {file.split: _read(file, directory, download_cache) for file in files}
-    # What training has is known only where all of it could be read.
+    # Splits can be compared with the training split only if all of it was read.
     if not any(file.problems for file in files if file.split == "train"):
-        whole = splits["train"]
+        all_training = splits["train"]
         for split, count in (("train", task.train_examples), ("dev", task.dev_examples)):
             splits[split] = subset(splits.get(split, []), count)
-        _compare(files, splits, whole)
+        _compare(files, splits, all_training)
     if any(file.problems for file in files):
         raise InputError(_worded(name, files))
     if isinstance(task, ClassificationConfig) and task.double_unordered:
@@ -112,13 +112,13 @@ def read_splits(name: str, task: TaskConfig, directory: str, download_cache: str
 
 
 def subset(examples: Sequence[Example], count: int) -> list[Example]:
-    """As many examples of a split, the same ones in every run, in the order of the file.
+    """A subset of a split, the same in every run, in the order of the file.
 
-    A smaller subset is part of a larger one.
+    A smaller subset is contained in a larger one.
 
     Args:
-      examples: all of them.
-      count: how many; 0 takes all.
+      examples: the split.
+      count: size of the subset; 0 takes all.
     """
     if not 0 < count < len(examples):
         return list(examples)
@@ -127,13 +127,13 @@ def subset(examples: Sequence[Example], count: int) -> list[Example]:
 
 
 def _paths(task: TaskConfig) -> dict[str, str]:
-    """The path of each split; one whose path is empty is left out."""
+    """The path of each split, except those with an empty path."""
     named = {"train": task.train, "dev": task.dev, "test": task.test, **task.more}
     return {split: path for split, path in named.items() if path}
 
 
 def _format(task: TaskConfig, path: str) -> str:
-    """How a file is read; empty where its name does not say."""
+    """The format of a file; empty if it is auto and the suffix is unknown."""
     if path.startswith(tfds_examples.PREFIX):
         return "tfds"
     if task.format != "auto":
@@ -148,7 +148,7 @@ def _read(file: SplitFile[TaskConfig], directory: str, download_cache: str) -> l
     reader = KINDS[file.settings.kind].reader
     if form == "tfds":
         try:
-            examples = reader.examples(file, _published(file))
+            examples = reader.examples(file, _tfds_examples(file))
         except InputError as error:
             file.add(str(error))
             return []
@@ -162,8 +162,8 @@ def _read(file: SplitFile[TaskConfig], directory: str, download_cache: str) -> l
     return examples
 
 
-def _published(file: SplitFile[TaskConfig]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Examples of a dataset of TFDS, with the names of classes for their numbers."""
+def _tfds_examples(file: SplitFile[TaskConfig]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yields the places and examples of a TFDS dataset, with class numbers replaced by names."""
     settings = file.settings
     source = tfds_examples.parse(file.path)
     names, records = tfds_examples.open_split(source, f"config.tasks.{file.task}")
@@ -176,7 +176,7 @@ def _published(file: SplitFile[TaskConfig]) -> Iterator[tuple[str, Mapping[str, 
     for number, record in enumerate(records):
         if missing := [name for name in wanted if name not in record]:
             raise InputError(
-                f"{file.path}: no field {', '.join(map(repr, missing))}, found {', '.join(map(repr, record))}; name "
+                f"{file.path}: found {', '.join(map(repr, record))}, expected {', '.join(map(repr, missing))}; name "
                 "the fields with text_columns, label_column and key_column, or with &words= and &tags= in the path"
             )
         where = f"example {number}"
@@ -194,7 +194,7 @@ def _published(file: SplitFile[TaskConfig]) -> Iterator[tuple[str, Mapping[str, 
 
 
 def _class(value: Any, names: Sequence[str] | None) -> Any:
-    """The name of a class for its number, None for -1; what is no number of a class stays."""
+    """The name of the class with a number, None for -1; other values are returned unchanged."""
     if not names or not isinstance(value, int):
         return value
     if value >= len(names):
@@ -203,7 +203,7 @@ def _class(value: Any, names: Sequence[str] | None) -> Any:
 
 
 def _labels(task: TaskConfig, example: Example) -> tuple[str, ...]:
-    """What must be known from training, once each: classes, tags, or types of spans."""
+    """The distinct labels that training must contain: classes, tags, or types of spans."""
     match example:
         case TextExample(label=str() as label):
             return (label,)
@@ -217,26 +217,26 @@ def _labels(task: TaskConfig, example: Example) -> tuple[str, ...]:
 
 
 def _known(task: TaskConfig, examples: Iterable[Example]) -> dict[str, None]:
-    """Labels of examples, sorted."""
+    """The distinct labels of examples, sorted."""
     return dict.fromkeys(sorted({label for example in examples for label in _labels(task, example)}))
 
 
 def _compare(
-    files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequence[Example]], whole: Sequence[Example]
+    files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequence[Example]], all_training: Sequence[Example]
 ) -> None:
-    """Puts down labels that training does not have; tags are only noted, as large sets of them have rare ones.
+    """Records labels that are not in the training split; tags are only noted, as large tag sets have rare tags.
 
     Args:
       files: one for each split.
-      splits: what is trained on, scored and predicted.
-      whole: the training split, of which some may have been chosen.
+      splits: examples by split, as trained on, scored and predicted.
+      all_training: the training split before its subset was taken.
     """
     task = files[0].settings
     if isinstance(task, TaggingConfig) and task.spans:
         _compare_schemes(files, splits)
     named = task.labels if isinstance(task, ClassificationConfig) else ()
     known = dict.fromkeys(named) if named else _known(task, splits["train"])
-    left_out = {} if named else _known(task, whole).keys() - known.keys()
+    left_out = {} if named else _known(task, all_training).keys() - known.keys()
     for file in files:
         if task.kind == "tagging":
             file.notes += _unknown_tags(task, splits[file.split], known, file.path)
@@ -250,26 +250,26 @@ def _compare(
         for label, (place, count) in first.items():
             others = f" (and {count - 1:,} more such)" if count > 1 else ""
             if label in left_out:
-                said = f"is not among the {len(splits['train']):,} training examples that are taken"
-                mend = f"; raise {file.flag('train_examples', '…')} or name all labels with {file.flag('labels', '…')}"
+                problem = f"is not in the subset of {len(splits['train']):,} training examples"
+                fix = f"raise {file.flag('train_examples', '…')} or name all labels with {file.flag('labels', '…')}"
             else:
-                said = f"is not known from {'the labels' if named else 'the training split'} ({_listed(known)})"
-                mend = f"; set {file.flag('labels', '…')} or mend it" if named else "; mend it or leave it out"
-            file.add(f"{place}: the label {label!r}{others} {said}{mend}")
+                problem = f"is not in {'the labels' if named else 'the training split'} ({_listed(known)})"
+                fix = f"set {file.flag('labels', '…')} or fix the label" if named else "fix the label or leave it out"
+            file.add(f"{place}: the label {label!r}{others} {problem}; {fix}")
 
 
 def _unknown_tags(task: TaskConfig, examples: Sequence[Example], known: Container[str], path: str) -> Iterator[str]:
-    """A line for the log if sentences have tags that training does not have."""
+    """Yields a note for the log if sentences have tags that are not in the training split."""
     unknown = [[tag for tag in _labels(task, example) if tag not in known] for example in examples]
     if count := sum(map(bool, unknown)):
         yield (
-            f"{path.partition('#sha256=')[0]}: {count:,} of {len(examples):,} sentences have tags that training does "
-            f"not have, such as {next(filter(None, unknown))[0]!r}; those words count as wrong"
+            f"{path.partition('#sha256=')[0]}: {count:,} of {len(examples):,} sentences have tags that are not in the "
+            f"training split, such as {next(filter(None, unknown))[0]!r}; those words count as wrong"
         )
 
 
 def _compare_schemes(files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequence[Example]]) -> None:
-    """Puts down splits whose tags are not as those of the training split: those are read by its scheme."""
+    """Records splits whose scheme of tags differs from the training split's, by which they would be read."""
     schemes = {}
     for file in files:
         try:
@@ -281,7 +281,7 @@ def _compare_schemes(files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str
                 file.add(f"{file.path}: {problem}")
     for file in files:
         if schemes.get(file.split) == "bilou" != schemes.get("train", "bilou"):
-            file.add(f"{file.path}: tags have the letters L and U of BILOU, those of the training split have not")
+            file.add(f"{file.path}: found the letters L and U of BILOU, expected the scheme of the training split")
 
 
 def _listed(labels: Iterable[str]) -> str:

@@ -1,4 +1,4 @@
-"""Token rows of one split of a task: ragged arrays, and what pads a few of them to a batch. NumPy alone."""
+"""Token rows of one split of a task: ragged arrays, padded to batches. Imports NumPy only."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ ExampleT_co = TypeVar("ExampleT_co", bound=Example, covariant=True)
 
 @dataclasses.dataclass(frozen=True)
 class Rows(Generic[ExampleT_co]):
-    """What a model reads of a split, N rows with T tokens together.
+    """The N rows of a split, with T tokens in total.
 
     Attributes:
-      examples: of the split, in the order of the file.
-      example_N: int32, which example a row is of; a long context makes several rows.
-      tokens_T: int32 ids, [CLS] and [SEP] included, one row behind the other.
+      examples: examples of the split, in the order of the file.
+      example_N: int32, index of each row's example; a long context makes several rows.
+      tokens_T: int32 ids of the concatenated rows, including [CLS] and [SEP].
       segments_T: int32, 0 or 1.
-      lengths_N: int64, tokens of each row.
-      by_row: further arrays whose first axis is N: labels, say. A batch has them under the same names.
-      by_token: further arrays [T], each with what pads it.
-      truncated: how many examples lost words because they are too long.
+      lengths_N: int64, number of tokens in each row.
+      by_row: further arrays with first axis N, such as labels. A batch has them under the same names.
+      by_token: further arrays [T], each with its padding value.
+      truncated: number of truncated examples.
     """
 
     examples: Sequence[ExampleT_co]
@@ -40,12 +40,12 @@ class Rows(Generic[ExampleT_co]):
     truncated: int = 0
 
     def __len__(self) -> int:
-        """How many rows there are."""
+        """Number of rows."""
         return len(self.lengths_N)
 
     @functools.cached_property
     def sha256(self) -> str:
-        """Of all that is trained on or scored with."""
+        """SHA-256 of everything that is trained on or scored with."""
         state = hashlib.sha256()
         by_token = {name: array for name, (array, _) in self.by_token.items()}
         for name, array in sorted({**self.by_row, **by_token}.items()):
@@ -56,20 +56,20 @@ class Rows(Generic[ExampleT_co]):
 
     @property
     def starts_N(self) -> np.ndarray:
-        """Where each row's tokens begin in the arrays [T], int64."""
+        """Offset of each row in the arrays [T], int64."""
         return np.cumsum(self.lengths_N) - self.lengths_N
 
     def batch(self, chosen_B: np.ndarray, length: int, pad_id: int) -> dict[str, np.ndarray]:
         """The chosen rows, padded.
 
         Args:
-          chosen_B: int, which rows; -1 makes a row of padding with weight 0.
-          length: L; none of the rows is longer.
-          pad_id: fills up the tokens.
+          chosen_B: int, indices of rows; -1 makes a row of padding with weight 0.
+          length: padded length L; no row is longer.
+          pad_id: id of the padding token.
 
         Returns:
-          "tokens" and "segments" int32 [B, L], "row" int32 [B] (the number of the row, or -1), "weight" float32 [B],
-          and all of `by_row` and `by_token`.
+          "tokens" and "segments" int32 [B, L], "row" int32 [B] (index of the row, or -1), "weight" float32 [B], and
+          the arrays of `by_row` and `by_token`.
         """
         real_B = chosen_B >= 0
         rows_B = np.where(real_B, chosen_B, 0)

@@ -1,18 +1,18 @@
-"""Spans written as one tag for each word: which scheme a file has, to BIOES for training, and back to IOB2.
+"""Spans written as one tag for each word: detects a file's scheme, converts to BIOES for training and back to IOB2.
 
 A tag is O, or a letter, or a letter, "-" and a type: B-PER. The schemes (Ramshaw and Marcus 1995; Sang and Veenstra
 1999; Ratinov and Roth 2009):
 
-  bio2   B begins each span, I goes on (IOB2, CoNLL-2000 and -2002)
-  bio1   I for all words; B only where a span follows another of its type without a gap (IOB1, CoNLL-2003 as it came)
-  bio    neither of the two throughout
+  bio2   B starts each span, I continues it (IOB2, CoNLL-2000 and -2002)
+  bio1   I for all words; B only where a span directly follows another of its type (IOB1, CoNLL-2003 as published)
+  bio    a mixture of the two
   bioes  as bio2, with E on the last word and S on a span of one word (IOBES)
   bilou  bioes with the letters L and U (BILUO)
 
-All of them, and whatever a model predicts, are read by one rule, that of the CoNLL shared tasks' scorer conlleval, with
-seqeval's addition of S: a word goes on with the span of the word before it if it is I or E, that word is B or I, and
-the types are the same. Every other tagged word begins a span. So nothing tagged is thrown away: an E or I without a
-beginning begins one, and a B or I without an E ends where the next word does not go on.
+All schemes, and predicted tags, are read by one rule: that of conlleval, the scorer of the CoNLL shared tasks, with
+seqeval's addition of S. A word continues the span of the previous word if it is I or E, the previous word is B or I,
+and the types are equal. Every other tagged word starts a span. No tagged word is lost: an E or I without a start starts
+a span, and a B or I without an E ends where the next word does not continue it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ _BILOU_TO_BIOES = str.maketrans("LU", "ES")
 
 
 class ImpossibleTagsError(ValueError):
-    """Tags that no scheme has.
+    """Tags that belong to no scheme.
 
     Attributes:
-      problems: one sentence for each different tag: what it is, where it stands first and how often.
+      problems: one sentence for each distinct tag: the tag, its first place and its number of occurrences.
     """
 
     def __init__(self, problems: Sequence[str]) -> None:
@@ -36,16 +36,16 @@ class ImpossibleTagsError(ValueError):
 
 
 def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
-    """Which scheme the tags of a split follow: "bio1", "bio2", "bio", "bioes" or "bilou".
+    """The scheme that the tags of a split follow: "bio1", "bio2", "bio", "bioes" or "bilou".
 
-    Letters decide first: E and S are of bioes, L and U of bilou. Without spans it is "bio2". "bio" is what files with
-    slips are; it is read as the two others.
+    Letters decide first: E and S mean bioes, L and U mean bilou. Without spans it is "bio2". Files with errors are
+    "bio", which is read like bio1 and bio2.
 
     Args:
-      sentences: the tags of each.
+      sentences: tags of each sentence.
 
     Raises:
-      ImpossibleTagsError: tags without one of the letters, such as parts of speech, or letters of two schemes.
+      ImpossibleTagsError: tags without one of the letters, such as parts of speech, or with letters of two schemes.
     """
     bio1 = bio2 = True
     letters: set[str] = set()
@@ -68,7 +68,7 @@ def scheme_of(sentences: Iterable[Sequence[str]]) -> str:
     ]
     if letters & set("ES") and letters & set("LU"):
         found = ", ".join(sorted(letters))
-        problems.append(f"the letters {found} are of two schemes: BIOES has E and S, BILOU has L and U")
+        problems.append(f"the letters {found} belong to two schemes: BIOES has E and S, BILOU has L and U")
     if problems:
         raise ImpossibleTagsError(problems)
     if letters & set("ES"):
@@ -82,8 +82,8 @@ def to_bioes(tags: Sequence[str], scheme: str) -> list[str]:
     """Writes a sentence's spans as BIOES.
 
     Args:
-      tags: of each word.
-      scheme: what `scheme_of` says of the file.
+      tags: tags of the words.
+      scheme: the file's scheme, from `scheme_of`.
     """
     if scheme == "bilou":
         tags = [tag[0].translate(_BILOU_TO_BIOES) + tag[1:] for tag in tags]
@@ -98,10 +98,10 @@ def to_bioes(tags: Sequence[str], scheme: str) -> list[str]:
 
 
 def from_bioes(tags: Sequence[str]) -> list[str]:
-    """Writes a sentence's spans as IOB2: those that conlleval's rule sees in it, however ill-formed.
+    """Writes a sentence's spans, read by conlleval's rule, as IOB2.
 
     Args:
-      tags: of each word, with the letters B, I, E, S and O in any order.
+      tags: tags of the words, with the letters B, I, E, S and O, perhaps ill-formed.
     """
     bio2 = ["O"] * len(tags)
     for start, end in _spans(tags):
@@ -118,7 +118,7 @@ def _is_possible(tag: str) -> bool:
 
 
 def _spans(tags: Sequence[str]) -> Iterator[tuple[int, int]]:
-    """The spans of a sentence in its order, as (first word, one behind the last)."""
+    """Yields the spans of a sentence in order, as (first word, last word + 1)."""
     start = None
     for position, (before, tag) in enumerate(itertools.pairwise(["O", *tags, "O"])):
         if tag[0] in "IE" and before[0] in "BI" and tag[1:] == before[1:]:

@@ -1,4 +1,4 @@
-"""Examples of one or two texts: tables (TSV, CSV), JSON lines, and lines that begin with their label."""
+"""Reader of examples of one or two texts: tables (TSV, CSV), JSON lines, and lines that start with their label."""
 
 from __future__ import annotations
 
@@ -12,44 +12,44 @@ from electra_jax.config.finetuning import ClassificationConfig, TaskConfig
 from electra_jax.finetuning.data.examples import TextExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 
-# Where a row stands, and its cells by column.
+# The place of a row, and its cells by column.
 Row = tuple[int | str, Mapping[str, Any]]
 
 _LONGEST_CELL = 1 << 30
 
 
 def field_problems(place: str, task: ClassificationConfig, formats: Mapping[str, str]) -> Iterator[str]:
-    """Yields what is wrong with the fields of a task that this module reads.
+    """Yields the problems with the fields of a task that this module reads.
 
     Args:
-      place: how the task is called in the config.
+      place: the task's place in the config.
       task: its fields.
-      formats: of the files, by path.
+      formats: file formats by path.
     """
     if len(task.text_columns) not in (1, 2):
-        yield f"{place}.text_columns: {tuple(task.text_columns)}, expected one name, or two for pairs"
+        yield f"{place}.text_columns: found {tuple(task.text_columns)}, expected one name, or two for pairs"
     if task.label_column in task.text_columns:
-        yield f"{place}.label_column: {task.label_column!r} is one of text_columns too"
+        yield f"{place}.label_column: found {task.label_column!r}, which is also one of text_columns"
     if task.columns:
         for column in [*task.text_columns, task.label_column, *filter(None, [task.key_column])]:
             if column not in task.columns:
-                yield f"{place}.columns: {tuple(task.columns)} lack {column!r}"
+                yield f"{place}.columns: found {tuple(task.columns)}, expected {column!r} among them"
     if task.double_unordered and len(task.text_columns) != 2:
         yield f"{place}.double_unordered: expected two text_columns, found {tuple(task.text_columns)}"
     if len(set(task.labels)) != len(task.labels):
-        yield f"{place}.labels: {tuple(task.labels)} name one twice"
+        yield f"{place}.labels: found {tuple(task.labels)}, expected distinct names"
     if task.kind == "multilabel" and not task.label_separator:
-        yield f'{place}.label_separator: is empty, expected what stands between labels, ","'
+        yield f'{place}.label_separator: is empty, expected the separator between labels, such as ","'
     if "lines" in formats.values() and len(task.text_columns) != 1:
-        yield f"{place}.text_columns: {tuple(task.text_columns)}, but lines of a label and a text have one text"
+        yield f"{place}.text_columns: found {tuple(task.text_columns)}, expected one name, as lines have one text"
 
 
 def read(file: SplitFile[ClassificationConfig], text: str, form: str) -> list[TextExample]:
-    """The examples of a file that are sound; the others are put down as its problems.
+    """The valid examples of a file; the problems with the others are recorded in `file`.
 
     Args:
-      file: where the text is from.
-      text: all of it.
+      file: the file.
+      text: its text.
       form: "tsv", "csv", "jsonl" or "lines".
     """
     if form == "jsonl":
@@ -65,19 +65,19 @@ def _is_quoted(quoting: str, form: str) -> bool:
 
 
 def examples(file: SplitFile[ClassificationConfig], rows: Iterable[Row]) -> list[TextExample]:
-    """Examples of rows, whatever they were read from; what is wrong with one is put down.
+    """Examples from rows of any format; problems are recorded in `file`.
 
     Args:
-      file: where the rows are from.
-      rows: with the text columns, the key column, and the label column unless the answer is not known.
+      file: the file or dataset of the rows.
+      rows: rows with the text columns, the key column, and the label column if labelled.
     """
     settings = file.settings
     found: list[TextExample] = []
     for where, cells in rows:
         problems = [_text_problem(column, cells[column]) for column in settings.text_columns]
         label, problem = _label(file, cells.get(settings.label_column))
-        if problems := [said for said in (*problems, problem) if said]:
-            file.report(where, "; ".join(problems))
+        if present := [text for text in (*problems, problem) if text]:
+            file.report(where, "; ".join(present))
             continue
         key = cells[settings.key_column] if settings.key_column else len(found)
         texts = tuple(cells[column].strip() for column in settings.text_columns)
@@ -92,7 +92,7 @@ def _text_problem(column: str, value: Any) -> str:
 
 
 def _label(file: SplitFile[ClassificationConfig], value: Any) -> tuple[Any, str]:
-    """A row's label and what is wrong with it."""
+    """A row's label, and its problem or ""."""
     settings = file.settings
     column = settings.label_column
     empty = isinstance(value, str) and not value.strip() and settings.kind != "multilabel"
@@ -115,7 +115,7 @@ def _label(file: SplitFile[ClassificationConfig], value: Any) -> tuple[Any, str]
 
 
 def _class_name(value: Any, until: str) -> str:
-    # As JSON writes it: true, not True.
+    # As in JSON: true, not True.
     name = json.dumps(value) if isinstance(value, bool) else str(value)
     return (name.partition(until)[0] if until else name).strip()
 
@@ -161,20 +161,20 @@ def _column_problem(file: SplitFile[ClassificationConfig], columns: Sequence[str
         return ""
     shown = ", ".join(repr(name if len(name) <= 40 else name[:40] + "…") for name in columns[:12])
     return (
-        f"no column {', '.join(map(repr, missing))} in this first line, which has {shown}; name those there are with "
-        f"{file.flag('text_columns', '…')} and label_column, or, if the file has no header, its columns with "
+        f"found the columns {shown} in the first line, expected {', '.join(map(repr, missing))}; name the "
+        f"file's own with {file.flag('text_columns', '…')} and label_column or, without a header, all columns with "
         f"{file.flag('columns', '…')}"
     )
 
 
 def _broken(file: SplitFile[ClassificationConfig], found: int, columns: Sequence[str], quoted: bool) -> str:
     if found > len(columns) and not quoted:
-        mend = f"a text with tabs in it needs quotes and {file.flag('quoting', 'csv')}"
+        fix = f"a text with tabs needs quotes and {file.flag('quoting', 'csv')}"
     elif found > len(columns):
-        mend = "a text with commas in it needs quotes"
+        fix = "a text with commas needs quotes"
     else:
-        mend = f"mend it, or leave out such rows with {file.flag('skip_broken_rows', 'True')}"
-    return f"{found} cell{'s' * (found != 1)}, expected {len(columns)} ({', '.join(columns)}); {mend}"
+        fix = f"fix the row, or leave out such rows with {file.flag('skip_broken_rows', 'True')}"
+    return f"found {found} cell{'s' * (found != 1)}, expected {len(columns)} ({', '.join(columns)}); {fix}"
 
 
 def _note_broken(file: SplitFile[ClassificationConfig], lines: Sequence[int]) -> None:
@@ -189,7 +189,7 @@ def _plain_cells(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def _quoted_cells(file: SplitFile[ClassificationConfig], text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
-    csv.field_size_limit(_LONGEST_CELL)  # The library's own limit is a long document.
+    csv.field_size_limit(_LONGEST_CELL)  # The library's default is shorter than long documents.
     reader = csv.reader(_with_ends(text), delimiter=separator, strict=True)
     while True:
         line = reader.line_num + 1
@@ -200,15 +200,15 @@ def _quoted_cells(file: SplitFile[ClassificationConfig], text: str, separator: s
         except csv.Error as error:
             file.report(
                 line,
-                f"the quotes of this row do not match ({error}); quotes inside a quoted cell are doubled; if quotes "
-                f"mean nothing in this file, set {file.flag('quoting', 'none')}",
+                f"found unbalanced quotes ({error}); double the quotes inside a quoted cell, or set "
+                f"{file.flag('quoting', 'none')} if quotes have no meaning in this file",
             )
             return
         yield line, cells
 
 
 def _with_ends(text: str) -> list[str]:
-    """Lines as the csv module wants them; `str.splitlines` would also split at what is no line end."""
+    """Lines with their ends, as the csv module expects; `str.splitlines` would also split at other characters."""
     return [line + "\n" for line in _lines(text)]
 
 
@@ -230,19 +230,19 @@ def _json_rows(file: SplitFile[ClassificationConfig], text: str) -> Iterator[Row
         else:
             file.report(
                 line,
-                f"no {', '.join(map(repr, missing))} among {', '.join(map(repr, value)) or 'no keys'}; name the keys "
-                f"there are with {file.flag('text_columns', '…')}, or leave out such rows with "
+                f"found {', '.join(map(repr, value)) or 'no keys'}, expected {', '.join(map(repr, missing))}; name the "
+                f"keys with {file.flag('text_columns', '…')}, or leave out such rows with "
                 f"{file.flag('skip_broken_rows', 'True')}",
             )
     _note_broken(file, broken)
 
 
 def json_lines(file: SplitFile[TaskConfig], text: str) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The objects of a file of JSON lines with their lines' numbers; damaged lines are put down as problems.
+    """Yields line numbers and objects of a file of JSON lines; invalid lines are recorded in `file`.
 
     Args:
-      file: where the text is from.
-      text: all of it.
+      file: the file.
+      text: its text.
     """
     for line, content in enumerate(_lines(text), start=1):
         if not content.strip():
@@ -255,15 +255,15 @@ def json_lines(file: SplitFile[TaskConfig], text: str) -> Iterator[tuple[int, di
         if isinstance(value, dict):
             yield line, value
         else:
-            file.report(line, f"holds {content[:40]!r}, expected a JSON object")
+            file.report(line, f"found {content[:40]!r}, expected a JSON object")
 
 
 def _labelled_lines(file: SplitFile[ClassificationConfig], text: str) -> Iterator[Row]:
-    """LABEL text; a line of a test file too."""
+    """Yields rows from lines `LABEL text`, in test files too."""
     settings = file.settings
     for line, content in enumerate(_lines(text), start=1):
         label, _, rest = content.strip().partition(" ")
         if label and not rest.strip():
-            file.report(line, f"has {label!r} alone, expected a label, a blank and a text")
+            file.report(line, f"found only {label!r}, expected a label, a blank and a text")
             continue
         yield line, {settings.text_columns[0]: rest, settings.label_column: label}

@@ -1,7 +1,8 @@
-"""Which rows of which task a batch holds, as a pure function of (seed, batch number), and how far they are padded.
+"""Batches of task rows as a pure function of (seed, batch number), and their padded lengths.
 
-Rows of a batch are of similar length: the stream of rows is cut into stretches of some batches, each stretch sorted by
-length, cut into batches, and those shuffled. Batches are padded to one of a few lengths; each is compiled once.
+Rows of a batch have similar lengths: the stream of rows is split into stretches of several batches; each stretch is
+sorted by length and split into batches, which are shuffled. Batches are padded to one of a few lengths; each length is
+compiled once.
 """
 
 from __future__ import annotations
@@ -15,30 +16,30 @@ import numpy as np
 from electra_jax.finetuning.data.rows import Rows
 from electra_jax.text.dataset.mixture import proportions, row_indices
 
-# Batches in a stretch: the more of them, the more alike the rows of a batch, and the less random.
+# Batches in a stretch: more of them make lengths in a batch more similar and its rows less random.
 _STRETCH = 16
-# Padded lengths are multiples of this, for the sake of vector units.
+# Padded lengths are multiples of this, for vector units.
 _MULTIPLE = 8
-# What the random generators are for.
+# Purposes of the random generators.
 _BATCH_ORDER, _TASK_ORDER = range(2)
 
-Batch = Mapping[str, Mapping[str, np.ndarray]]  # One task's name, and the arrays of `Rows.batch`.
+Batch = Mapping[str, Mapping[str, np.ndarray]]  # The arrays of `Rows.batch` under the name of their task.
 
 
 def padded_lengths(lengths_N: np.ndarray, most: int) -> tuple[int, ...]:
-    """The lengths to pad rows to, so that padding is least.
+    """The padded lengths that minimise padding.
 
     Args:
-      lengths_N: of all rows.
-      most: how many different ones there may be.
+      lengths_N: lengths of all rows.
+      most: maximum number of padded lengths.
 
     Returns:
-      multiples of 8, ascending; the last one fits the longest row.
+      Multiples of 8, ascending; the last fits the longest row.
     """
     counts = np.bincount(-(-lengths_N // _MULTIPLE))
     ends = np.flatnonzero(counts)
     below = np.concatenate([[0], np.cumsum(counts[ends])])
-    # cost[k, j]: padded size of the rows up to length ends[j - 1] when k lengths are used and ends[j - 1] is one.
+    # cost[k, j]: padded size of the rows up to length ends[j - 1] with k padded lengths, one of them ends[j - 1].
     cost = np.full((most + 1, len(ends) + 1), np.inf)
     chosen = np.zeros((most + 1, len(ends) + 1), np.int64)
     cost[0, 0] = 0
@@ -56,12 +57,12 @@ def padded_lengths(lengths_N: np.ndarray, most: int) -> tuple[int, ...]:
 
 @dataclasses.dataclass(frozen=True)
 class Order:
-    """The endless order in which rows of several tasks are trained on; each batch is of one task (Liu et al. 2019).
+    """The endless order of training rows of several tasks; each batch has rows of one task (Liu et al. 2019).
 
     Attributes:
-      rows: the training split of each task, by its name.
-      weights: of each task.
-      temperature: of the mixture; see `mixture.proportions`. Every row of a single task comes once an epoch.
+      rows: training splits by task name.
+      weights: weights of the tasks.
+      temperature: temperature of the mixture, see `mixture.proportions`. A single task has each row once per epoch.
       batch_size: rows in a global batch.
       seed: not negative.
     """
@@ -74,13 +75,13 @@ class Order:
 
     @functools.cached_property
     def _counts(self) -> dict[str, int]:
-        """Batches of each task in a round, which has as many as all tasks together have in an epoch."""
+        """Batches of each task in a round; a round has as many batches as an epoch of all tasks."""
         batches = [max(1, len(rows) // self.batch_size) for rows in self.rows.values()]
         counts = proportions(batches, [self.weights[name] for name in self.rows], self.temperature)
         return dict(zip(self.rows, counts, strict=True))
 
     def _task(self, number: int) -> tuple[str, int]:
-        """The task of a batch, and how many batches of that task came before it."""
+        """The task of a batch, and the number of earlier batches of that task."""
         names = list(self._counts)
         if len(names) == 1:
             return names[0], number
@@ -94,7 +95,7 @@ class Order:
         return _generator(self.seed, number, _TASK_ORDER).permutation(tasks)
 
     def batch(self, number: int) -> tuple[str, np.ndarray]:
-        """The task of a global batch, and which of its rows are in it, int64 [B]."""
+        """The task of a global batch, and the indices of its rows, int64 [B]."""
         name, own_number = self._task(number)
         stretch, place = divmod(own_number, _STRETCH)
         size = _STRETCH * self.batch_size
@@ -114,9 +115,9 @@ def training_batches(
     """Yields a part of the global batches `start`, `start` + 1, …, without end.
 
     Args:
-      order: of the rows.
-      lengths: what each task's batches may be padded to, ascending.
-      pad_id: fills tokens up.
+      order: order of the rows.
+      lengths: padded lengths of each task's batches, ascending.
+      pad_id: id of the padding token.
       start: number of the first batch.
       part: which rows of each global batch.
     """
@@ -132,7 +133,7 @@ def training_batches(
 def evaluation_batches(
     name: str, rows: Rows, lengths: Sequence[int], batch_size: int, pad_id: int, part: slice
 ) -> Iterator[Batch]:
-    """Yields a part of the batches of a whole split, the shortest rows first; rows of weight 0 fill the last one."""
+    """Yields a part of the batches of a split, shortest rows first; rows of weight 0 fill the last one."""
     ascending_N = np.argsort(rows.lengths_N, kind="stable")
     for first in range(0, len(ascending_N), batch_size):
         chosen_B = ascending_N[first : first + batch_size]
@@ -142,5 +143,5 @@ def evaluation_batches(
 
 
 def fitting(lengths: Sequence[int], needed: int) -> int:
-    """The smallest of ascending lengths that is enough."""
+    """The smallest of ascending lengths that is at least `needed`."""
     return next(length for length in lengths if length >= needed)

@@ -1,4 +1,4 @@
-"""Questions and their contexts as rows: long contexts in windows, and where each window's tokens lie in the text."""
+"""Rows of questions and contexts: windows over long contexts, and the place of each window's tokens in the text."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 @dataclasses.dataclass(frozen=True)
 class Context:
-    """A context's C tokens.
+    """The C tokens of a context.
 
     Attributes:
-      ids_C: int32.
-      starts_C: int64, the first character of each.
-      ends_C: int64, behind its last character.
+      ids_C: int32 token ids.
+      starts_C: int64, offset of each token's first character.
+      ends_C: int64, offset after each token's last character.
     """
 
     ids_C: np.ndarray
@@ -27,7 +27,7 @@ class Context:
     ends_C: np.ndarray
 
     def tokens_of(self, start: int, end: int) -> tuple[int, int] | None:
-        """The first and the last token that hold some of the characters from `start` to before `end`, if any do."""
+        """First and last token that overlap the characters [start, end); None if there are none."""
         first = int(np.searchsorted(self.ends_C, start, side="right"))
         last = int(np.searchsorted(self.starts_C, end, side="left")) - 1
         return (first, last) if first <= last else None
@@ -35,13 +35,13 @@ class Context:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class QuestionRows(Rows[QuestionExample]):
-    """Rows [CLS] question [SEP] window of the context [SEP], N of them, those of an example one behind the other.
+    """N rows [CLS] question [SEP] window of the context [SEP]; rows of one example are adjacent.
 
     Attributes:
-      context_N: of each row, shared among the rows and questions that have the same.
-      window_N: int64, which of the context's tokens is the row's first.
-      place_N: int64, the position in the row where that token stands.
-      size_N: int64, how many tokens of the context the row holds.
+      context_N: context of each row, shared among rows with the same context.
+      window_N: int64, index of the window's first token in the context.
+      place_N: int64, position of that token in the row.
+      size_N: int64, number of context tokens in the row.
     """
 
     context_N: Sequence[Context]
@@ -58,22 +58,21 @@ def question_rows(
     stride: int,
     longest_question: int,
 ) -> QuestionRows:
-    """Makes the rows of a split, as Google's code does (`qa_tasks.featurize`).
+    """Makes the rows of a split as Google's code does (`qa_tasks.featurize`).
 
-    A window that does not hold the whole answer has its start and end at [CLS], and the answer is not called
-    impossible for that.
+    A window without the full answer has start and end at [CLS]; this does not make the question impossible.
 
     Args:
       examples: the split.
-      tokenizer: of the model.
-      max_length: tokens of a row; `longest_question` + 3 leave room for some of the context.
-      stride: tokens from the start of one window to the start of the next; of short windows their length.
-      longest_question: tokens; longer questions are cut, and counted as truncated.
+      tokenizer: the model's tokenizer.
+      max_length: maximum length of a row in tokens; must leave room for context after `longest_question` + 3.
+      stride: tokens from the start of one window to the start of the next, at most the size of a window.
+      longest_question: maximum length of a question in tokens; longer ones are truncated and counted.
 
     Returns:
-      by row "start" and "end", int32 positions of the first answer, and "impossible", float32, 1 where there is none;
-      0 where answers are not known. By token "allowed", int32: 1 where an answer may start and end, on the context
-      and on [CLS].
+      By row, "start" and "end", int32 positions of the first answer, and "impossible", float32, 1 if there is no
+      answer, 0 also if answers are unknown. By token, "allowed", int32: 1 where an answer may start and end, that is
+      in the context and at [CLS].
     """
     ids, lengths = tokenizer.encode([example.question for example in examples])
     ends = np.cumsum(lengths)
@@ -122,15 +121,15 @@ def question_rows(
 
 
 def central(window_W: np.ndarray, size_W: np.ndarray, tokens: int) -> np.ndarray:
-    """Which window shows the most of what surrounds a token: the lesser of its two sides counts (Google's code).
+    """For each token, the window with the most context on its shorter side (Google's code).
 
     Args:
       window_W: int, the first token of each window of a context.
-      size_W: int, tokens of each; together the windows hold all.
-      tokens: C, of the context.
+      size_W: int, tokens in each window; the windows cover the context.
+      tokens: number of tokens in the context, C.
 
     Returns:
-      int [C], the first such window; longer ones win by a hundredth for each token more.
+      int [C], the first such window; longer windows gain a hundredth per token.
     """
     within_WxC = np.arange(tokens) - window_W[:, None]
     beyond_WxC = size_W[:, None] - 1 - within_WxC
@@ -146,11 +145,11 @@ def _answer_tokens(example: QuestionExample, context: Context) -> tuple[int, int
 
 
 def _windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
-    """First token and size of each window; at least one, for a context that a tokenizer takes for nothing."""
+    """First token and size of each window; at least one, even for a context without tokens."""
     starts = range(0, max(tokens - room, 0) + min(stride, room), min(stride, room))
     return [(start, min(room, tokens - start)) for start in starts]
 
 
 def _alternating(lengths: Sequence[np.ndarray], values: Sequence[int]) -> np.ndarray:
-    """Of each row so many of the first value, then of the second, and so on; int32, the rows one behind the other."""
+    """Repeats the values in turn, as often as each row's lengths state; int32, rows concatenated."""
     return np.repeat(np.tile(np.array(values, np.int32), len(lengths[0])), np.stack(lengths, axis=1).ravel())

@@ -1,13 +1,12 @@
-"""How good answers to questions are: exact match and F1 as SQuAD's official evaluation has them, versions 1.1 and 2.0.
+"""Scores of answers to questions: exact match and F1 as in SQuAD's official evaluation, versions 1.1 and 2.0.
 
 Behaviour from Rajpurkar et al. 2016 (https://arxiv.org/abs/1606.05250), Rajpurkar et al. 2018
 (https://arxiv.org/abs/1806.03822) and the evaluation programs published with them. Scores are fractions, not percent.
 
-The two versions differ in answers of which nothing is left once articles and punctuation are gone:
+The two versions differ in answers that are empty without articles and punctuation:
 
-  1.1  Such an answer is compared as any other. Nothing against nothing matches exactly, with F1 0.
-  2.0  Such answers do not count among the right ones; where no other is left, the right answer is "". Nothing against
-       nothing has F1 1.
+  1.1  An empty answer is compared like any other. Two empty answers match exactly, with F1 0.
+  2.0  Empty gold answers are dropped; if none is left, the right answer is "". Two empty answers have F1 1.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _ARTICLES = re.compile(r"\b(?:a|an|the)\b")
 
 
 def normalised(text: str) -> str:
-    """An answer as it is compared: lower case, without ASCII punctuation and English articles, single spaces.
+    """An answer normalised for comparison: lower case, without ASCII punctuation and English articles, single spaces.
 
     Punctuation goes first and leaves no gap, so "a-b" is "ab", and other scripts' punctuation stays.
     """
@@ -38,12 +37,12 @@ def exact_and_f1(gold: Sequence[str], prediction: str, *, unanswerable: bool) ->
     """Scores of one question, each the best over its right answers.
 
     Args:
-      gold: the right answers; empty where there is none.
-      prediction: "" says that there is no answer.
-      unanswerable: compare as SQuAD 2.0 rather than 1.1.
+      gold: the right answers; empty if there is none.
+      prediction: "" stands for no answer.
+      unanswerable: compare as in SQuAD 2.0 rather than 1.1.
 
     Returns:
-      exact match (0 or 1), and F1 over words.
+      Exact match (0 or 1), and F1 over words.
 
     Raises:
       ValueError: there is no right answer, and `unanswerable` is False.
@@ -52,7 +51,7 @@ def exact_and_f1(gold: Sequence[str], prediction: str, *, unanswerable: bool) ->
     if unanswerable:
         gold_words = [words for words in gold_words if words] or [[]]
     elif not gold_words:
-        raise ValueError("a question without a right answer, which only SQuAD 2.0's rules (unanswerable) can score")
+        raise ValueError("found a question without a right answer, which only SQuAD 2.0's rules (unanswerable) score")
     words = normalised(prediction).split()
     exact = float(words in gold_words)
     return exact, max(_f1(right, words, float(unanswerable)) for right in gold_words)
@@ -69,19 +68,19 @@ def answer_scores(
     """Scores of a split.
 
     Args:
-      gold: the right answers by question; none of them is an unanswerable question.
-      predictions: by question; those of other questions are ignored.
-      null_odds: by question, how sure it is that there is no answer, on any scale.
-      threshold: predictions with larger odds become "" for all but the "best" scores; None leaves them as they are.
-      unanswerable: score as SQuAD 2.0; otherwise as 1.1, which knows neither odds nor questions without an answer.
+      gold: the right answers by question; empty for an unanswerable question.
+      predictions: answers by question; those of other questions are ignored.
+      null_odds: odds by question that there is no answer, on any scale.
+      threshold: predictions with larger odds become "" for all but the "best" scores; None keeps all predictions.
+      unanswerable: score as in SQuAD 2.0; otherwise as in 1.1, which has neither odds nor unanswerable questions.
 
     Returns:
-      "exact" and "f1". As SQuAD 2.0 also "has_answer_exact", "has_answer_f1", "no_answer_exact" and "no_answer_f1" over
-      the questions that have an answer or none, if there are any; and with odds "best_exact" and "best_f1", what the
-      best threshold would give, and "best_exact_threshold" and "best_f1_threshold", which it is.
+      "exact" and "f1". For SQuAD 2.0 also "has_answer_exact", "has_answer_f1", "no_answer_exact" and "no_answer_f1"
+      over the questions with and without an answer, if there are any; and with odds "best_exact" and "best_f1" at the
+      best thresholds, "best_exact_threshold" and "best_f1_threshold".
 
     Raises:
-      ValueError: no questions, one without prediction or odds, a threshold without odds, or what 1.1 does not know.
+      ValueError: no questions, one without prediction or odds, a threshold without odds, or odds for version 1.1.
     """
     _check(gold, predictions, null_odds, threshold, unanswerable)
     raw = {key: exact_and_f1(gold[key], predictions[key], unanswerable=unanswerable) for key in gold}
@@ -89,7 +88,7 @@ def answer_scores(
     if null_odds is not None and threshold is not None:
         for key in gold:
             if null_odds[key] > threshold:
-                # By whether the data has an answer, as the official evaluation: an answer such as "the" counts as one.
+                # As in the official evaluation, an answer that normalises to nothing, such as "the", counts as one.
                 final[key] = (0.0, 0.0) if gold[key] else (1.0, 1.0)
 
     scores = _means("", final.values())
@@ -115,7 +114,7 @@ def _check(
     if threshold is not None and null_odds is None:
         raise ValueError("a threshold needs odds that there is no answer")
     if null_odds is not None and not unanswerable:
-        raise ValueError("SQuAD 1.1 knows no odds that there is no answer; score with unanswerable=True")
+        raise ValueError("SQuAD 1.1 has no odds that there is no answer; score with unanswerable=True")
     for what, by_key in (("prediction", predictions), ("odds", null_odds)):
         missing = [key for key in gold if by_key is not None and key not in by_key]
         if missing:
@@ -123,7 +122,7 @@ def _check(
 
 
 def _f1(right: list[str], words: list[str], nothing: float) -> float:
-    """Of two bags of words; `nothing` if both are empty."""
+    """F1 of two bags of words; `nothing` if both are empty."""
     if not right and not words:
         return nothing
     common = (Counter(right) & Counter(words)).total()
@@ -148,12 +147,12 @@ def _best(
     scores: Mapping[str, float],
     null_odds: Mapping[str, float],
 ) -> tuple[float, float]:
-    """The best mean score that a threshold gives, and the threshold, as SQuAD 2.0's evaluation finds them.
+    """The best mean score over thresholds, and the threshold, as SQuAD 2.0's evaluation finds them.
 
-    Begins with no question answered and answers one more at a time, from the smallest odds up. Two habits of the
-    official search are kept, so that its figures are met: it may stop between questions of the same odds, which no
-    threshold can; and where answering nothing is best, it names the threshold 0, although questions of smaller odds
-    would be answered.
+    Starts with no question answered and answers one more at a time, in ascending order of odds. Two quirks of the
+    official search are kept, so that results agree: it may stop between questions of equal odds, which no threshold
+    can; and where answering nothing is best, it returns the threshold 0, although questions of smaller odds would be
+    answered.
     """
     total = best = float(sum(not answers for answers in gold.values()))
     threshold = 0.0

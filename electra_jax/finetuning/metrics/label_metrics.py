@@ -1,7 +1,7 @@
-"""How good predictions of labels are: the official scorers of scikit-learn, SciPy and seqeval behind plain names.
+"""Scores of predicted labels, computed by scikit-learn, SciPy and seqeval.
 
-All scores are fractions, not percent. None is NaN and none warns: what would be a division by zero is 0, as those
-libraries have it. Answers to questions are scored in `answer_metrics.py`.
+All scores are fractions, not percent. None is NaN and none warns: a division by zero gives 0, the libraries' default.
+Answers to questions are scored in `answer_metrics.py`.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-# Names of the scores of each kind of task; more is better, of all but "mse".
+# Names of the scores of each kind of task; more is better, except for "mse".
 CLASSIFICATION = ("accuracy", "matthews", "f1", "macro_f1", "micro_f1")
 MULTILABEL = ("micro_f1", "macro_f1", "subset_accuracy")
 REGRESSION = ("pearson", "spearman", "mse")
@@ -25,26 +25,26 @@ def classification_scores(
 ) -> dict[str, float]:
     """Scores of a task with one class for each example.
 
-    "f1" is that of class 1 among two, as GLUE has it for MRPC and QQP. "macro_f1" is the mean over the classes that
-    occur among labels or predictions, scikit-learn's default. "matthews" is 0 where either is constant.
+    "f1" is the score of class 1 of two, as in GLUE for MRPC and QQP. "macro_f1" is the mean over the classes that
+    occur among labels or predictions, scikit-learn's default. "matthews" is 0 if either is constant.
 
     Args:
       labels_N: int, from 0 to `classes` - 1.
       predictions_N: int, likewise.
-      classes: how many there are.
+      classes: number of classes.
       wanted: names of metrics.
 
     Returns:
       One score for each wanted name.
 
     Raises:
-      ValueError: "f1" of other than two classes, no examples, shapes that differ, or an unknown metric.
+      ValueError: "f1" with other than two classes, no examples, shapes that differ, or an unknown metric.
     """
     from sklearn import metrics
 
     _check("classification", CLASSIFICATION, labels_N, predictions_N, wanted)
     if "f1" in wanted and classes != 2:
-        raise ValueError(f'"f1" is that of class 1 among two; of {classes} classes take "macro_f1" or "micro_f1"')
+        raise ValueError(f'"f1" scores class 1 of two, found {classes} classes; use "macro_f1" or "micro_f1"')
     scorers: Mapping[str, Callable[..., Any]] = {
         "accuracy": metrics.accuracy_score,
         "matthews": _matthews,
@@ -58,8 +58,8 @@ def classification_scores(
 def multilabel_scores(labels_NxC: np.ndarray, predictions_NxC: np.ndarray, wanted: Sequence[str]) -> dict[str, float]:
     """Scores of a task with any number of classes for each example.
 
-    "micro_f1" is over all decisions, "macro_f1" the mean over classes, of which one that is neither present nor
-    predicted has 0; "subset_accuracy" is how many examples have every class right.
+    "micro_f1" is over all decisions; "macro_f1" is the mean over classes, 0 for a class that is neither present nor
+    predicted; "subset_accuracy" is the fraction of examples with every class right.
 
     Args:
       labels_NxC: bool.
@@ -73,7 +73,7 @@ def multilabel_scores(labels_NxC: np.ndarray, predictions_NxC: np.ndarray, wante
       ValueError: no examples, shapes that differ, or an unknown metric.
     """
     _check("multilabel", MULTILABEL, labels_NxC, predictions_NxC, wanted)
-    # Column by column: scikit-learn takes an array of one column for a task of two classes, and scores both.
+    # Column by column: scikit-learn treats an array of one column as a task of two classes, and scores both.
     scorers: Mapping[str, Callable[[], Any]] = {
         "subset_accuracy": lambda: np.mean((labels_NxC == predictions_NxC).all(axis=1)),
         "micro_f1": lambda: _binary_f1(labels_NxC.ravel(), predictions_NxC.ravel()),
@@ -85,7 +85,7 @@ def multilabel_scores(labels_NxC: np.ndarray, predictions_NxC: np.ndarray, wante
 def regression_scores(labels_N: np.ndarray, predictions_N: np.ndarray, wanted: Sequence[str]) -> dict[str, float]:
     """Scores of a task with a number for each example.
 
-    The correlations are 0 where labels or predictions are constant.
+    The correlations are 0 if labels or predictions are constant.
 
     Args:
       labels_N: float.
@@ -118,30 +118,30 @@ def tagging_scores(
 ) -> dict[str, float]:
     """Scores of a task with a tag for each word.
 
-    Spans are those of conlleval, the scorer of the CoNLL shared tasks, whose rule (`spans.py`) reads ill-formed tags
-    too; conlleval itself knows neither S nor B after E, so its figures are met with IOB tags. "accuracy" is over all
-    words.
+    Spans follow the rule of conlleval, the scorer of the CoNLL shared tasks, which reads ill-formed tags too
+    (`spans.py`); conlleval itself has neither S nor B after E, so its scores are reproduced with IOB tags. "accuracy"
+    is over all words.
 
     Args:
-      labels: of each sentence the tags of its words, with spans as B-, I-, E-, S- and O.
-      predictions: of the same sentences and words.
+      labels: tags of the words of each sentence, with spans as B-, I-, E-, S- and O.
+      predictions: predicted tags of the same words.
       wanted: names of metrics.
 
     Returns:
       One score for each wanted name.
 
     Raises:
-      ValueError: no words, sentences or words that are not the same, or an unknown metric.
+      ValueError: no words, numbers of sentences or words that differ, or an unknown metric.
     """
     from seqeval.metrics import accuracy_score
     from seqeval.metrics.sequence_labeling import precision_recall_fscore_support
 
     _check_names("tagging", TAGGING, wanted)
     if [len(sentence) for sentence in labels] != [len(sentence) for sentence in predictions]:
-        raise ValueError("predictions are not of the same words as labels")
+        raise ValueError("predictions have other numbers of words than labels")
     if not any(labels):
         raise ValueError("no words to score")
-    # seqeval tells sentences apart by their being lists, and would run tuples together.
+    # seqeval recognises sentences by their being lists; it would join tuples.
     labels, predictions = [list(sentence) for sentence in labels], [list(sentence) for sentence in predictions]
     scores: dict[str, float] = {}
     if any(name != "accuracy" for name in wanted):
@@ -153,12 +153,12 @@ def tagging_scores(
 
 
 def confusion(labels_N: np.ndarray, predictions_N: np.ndarray, classes: int) -> np.ndarray:
-    """How often each class was predicted for each class, int64 [C, C]: rows are labels, columns predictions.
+    """Confusion matrix, int64 [C, C]: rows are labels, columns predictions.
 
     Args:
       labels_N: int, from 0 to `classes` - 1.
       predictions_N: int, likewise.
-      classes: C.
+      classes: number of classes, C.
     """
     from sklearn import metrics
 
@@ -168,13 +168,13 @@ def confusion(labels_N: np.ndarray, predictions_N: np.ndarray, classes: int) -> 
 def _check_names(kind: str, known: Sequence[str], wanted: Sequence[str]) -> None:
     unknown = [name for name in wanted if name not in known]
     if unknown:
-        raise ValueError(f"no such metric of {kind}: {', '.join(unknown)}; there are {', '.join(known)}")
+        raise ValueError(f"metrics of {kind}: found {', '.join(unknown)}, expected some of {', '.join(known)}")
 
 
 def _check(kind: str, known: Sequence[str], labels: np.ndarray, predictions: np.ndarray, wanted: Sequence[str]) -> None:
     _check_names(kind, known, wanted)
     if labels.shape != predictions.shape:
-        raise ValueError(f"labels are {labels.shape}, predictions {predictions.shape}")
+        raise ValueError(f"labels have shape {labels.shape}, predictions {predictions.shape}")
     if not labels.size:
         raise ValueError("no examples to score")
 
@@ -188,7 +188,7 @@ def _binary_f1(labels_N: np.ndarray, predictions_N: np.ndarray) -> float:
 def _matthews(labels_N: np.ndarray, predictions_N: np.ndarray) -> float:
     from sklearn import metrics
 
-    # scikit-learn warns of a single label in both.
+    # scikit-learn warns if both have the same single label.
     if np.array_equal(labels_N, predictions_N) and np.ptp(labels_N) == 0:
         return 0.0
     return metrics.matthews_corrcoef(labels_N, predictions_N)
@@ -200,6 +200,6 @@ def _correlation(correlate: Callable[..., Any], labels_N: np.ndarray, prediction
     if np.ptp(labels_N) == 0 or np.ptp(predictions_N) == 0:
         return 0.0
     with warnings.catch_warnings():
-        # Predictions that differ in their last digits alone: the correlation is what it is.
+        # Expected where predictions differ only in their last digits.
         warnings.simplefilter("ignore", stats.NearConstantInputWarning)
         return correlate(labels_N, predictions_N).statistic

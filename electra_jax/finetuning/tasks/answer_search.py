@@ -1,4 +1,4 @@
-"""From probable starts and ends in the windows of a context to the answers themselves. NumPy alone."""
+"""Search for answers among probable starts and ends in the windows of a context. Imports NumPy only."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ import numpy as np
 
 from electra_jax.finetuning.data.windows import QuestionRows, central
 
-_KEPT = 20  # Answers of a question; Google's and transformers' n_best_size.
+_KEPT = 20  # Candidates per question; n_best_size in Google's code and transformers.
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """An answer that a context could give.
+    """A candidate answer.
 
     Attributes:
       text: context[start : start + len(text)], not empty.
-      start: in characters.
-      score: of its best window.
-      probability: beside the other candidates.
+      start: offset in characters.
+      score: its highest score in any window.
+      probability: softmax of the score over the candidates.
     """
 
     text: str
@@ -31,11 +31,11 @@ class Candidate:
 
 @dataclasses.dataclass(frozen=True)
 class Found:
-    """What a model says to a question.
+    """A model's answers to one question.
 
     Attributes:
-      candidates: the best first, texts all different; empty if no answer was among the starts and ends looked at.
-      null_odds: the more, the surer that there is no answer.
+      candidates: answers with different texts, best first; empty if no pair of searched starts and ends is valid.
+      null_odds: score of having no answer; larger means more probable.
     """
 
     candidates: tuple[Candidate, ...]
@@ -43,26 +43,26 @@ class Found:
 
 
 def search(rows: QuestionRows, predicted: Mapping[str, np.ndarray], *, longest_answer: int) -> Iterator[Found]:
-    """Finds the answers to each question of a split, in its order.
+    """Yields the answers to each question of a split, in order.
 
-    Ends that are given their start are ranked as in Google's code (`qa_metrics.write_predictions`): by the sum of the
-    two log-probabilities in a window; a start counts only in the window that shows most of what surrounds it; the null
-    odds are the least of the windows' `null_scores`. Ends on their own are ranked as in transformers (its example
-    `utils_qa.py`, which is BERT's): by the sum of the two logits, in all windows, and the null odds are the least of
-    the windows' `null_scores`, less the score of the best answer.
+    Ends conditioned on their start are ranked as in Google's code (`qa_metrics.write_predictions`): by the sum of the
+    two log-probabilities in a window; a start counts only in the window that shows most of its context; the null odds
+    are the minimum of the windows' `null_scores`. Independent ends are ranked as in transformers (its example
+    `utils_qa.py`, which follows BERT): by the sum of the two logits, in all windows; the null odds are the minimum of
+    the windows' `null_scores` minus the score of the best answer.
 
     Args:
-      rows: of the split.
+      rows: rows of the split.
       predicted: "start_ids" and "start_scores" [N, K]; "end_ids" and "end_scores" [N, K, K] for each start, or [N, K];
         "null_scores" [N].
-      longest_answer: tokens.
+      longest_answer: maximum length of an answer in tokens.
     """
     joint = predicted["end_ids"].ndim == 3
     bounds = np.searchsorted(rows.example_N, np.arange(len(rows.examples) + 1))
     for example, first, behind in zip(rows.examples, bounds[:-1], bounds[1:], strict=True):
-        mine = slice(first, behind)
-        chosen = {name: array[mine] for name, array in predicted.items()}
-        spans = _spans(rows, mine, chosen, longest_answer, central_only=joint)
+        own = slice(first, behind)
+        chosen = {name: array[own] for name, array in predicted.items()}
+        spans = _spans(rows, own, chosen, longest_answer, central_only=joint)
         candidates = _candidates(example.context, *spans)
         null_odds = float(chosen["null_scores"].min())
         if not joint and candidates:
@@ -71,12 +71,12 @@ def search(rows: QuestionRows, predicted: Mapping[str, np.ndarray], *, longest_a
 
 
 def _spans(
-    rows: QuestionRows, mine: slice, chosen: Mapping[str, np.ndarray], longest_answer: int, *, central_only: bool
+    rows: QuestionRows, own: slice, chosen: Mapping[str, np.ndarray], longest_answer: int, *, central_only: bool
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """All spans of a question that are answers: characters from and to, and scores; in no order."""
-    context, window_W, size_W = rows.context_N[mine.start], rows.window_N[mine], rows.size_N[mine]
-    # From positions in rows to numbers of the context's tokens; what lies outside the window is no answer.
-    offset_W = window_W - rows.place_N[mine]
+    """All valid spans of a question: first character, end, and score; unordered."""
+    context, window_W, size_W = rows.context_N[own.start], rows.window_N[own], rows.size_N[own]
+    # From positions in rows to indices of the context's tokens; spans outside the window are invalid.
+    offset_W = window_W - rows.place_N[own]
     start_WxKx1 = (chosen["start_ids"] + offset_W[:, None])[..., None]
     shape = (len(window_W), 1, -1) if chosen["end_ids"].ndim == 2 else chosen["end_ids"].shape
     end_WxKxK = chosen["end_ids"].reshape(shape) + offset_W[:, None, None]
@@ -100,7 +100,7 @@ def _candidates(context: str, from_S: np.ndarray, to_S: np.ndarray, score_S: np.
     best: dict[str, tuple[int, float]] = {}
     for span in np.argsort(-score_S, kind="stable"):
         text = context[from_S[span] : to_S[span]]
-        # Pieces for blanks and for parts of characters may have no text.
+        # Pieces for blanks and for parts of characters can have empty text.
         if text and text not in best:
             best[text] = (int(from_S[span]), float(score_S[span]))
             if len(best) == _KEPT:

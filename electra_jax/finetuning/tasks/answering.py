@@ -1,4 +1,4 @@
-"""Questions whose answer is a stretch of a context, or that have none: SQuAD and its kin."""
+"""Question answering: the answer is a span of the context, or there is none, as in SQuAD."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from electra_jax.models.encoder import EncoderConfig
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training.job import Sums
 
-_IMPOSSIBLE_WEIGHT = 0.5  # Of that loss beside the one of start and end; Google's `answerable_weight`.
-_SHOWN = 5  # Candidates in a record.
+_IMPOSSIBLE_WEIGHT = 0.5  # Weight of the answerability loss; Google's `answerable_weight`.
+_SHOWN = 5  # Maximum number of candidates in a record.
 
 
 class AnsweringTask(Task[QuestionRows]):
-    """Implements `task.Task`."""
+    """Implements `task.Task` for extractive question answering."""
 
     kind = "answering"
     curves: tuple[str, ...] = ("loss", "start_accuracy", "end_accuracy")
@@ -44,14 +44,14 @@ class AnsweringTask(Task[QuestionRows]):
         """Turns questions into rows.
 
         Args:
-          name: of the task.
+          name: name of the task.
           settings: fields of `config.tasks.NAME`.
           splits: questions by split.
-          tokenizer: of the model.
-          classifier_dropout_rate: not used; see `answer_heads.py`.
+          tokenizer: the model's tokenizer.
+          classifier_dropout_rate: unused; see `answer_heads.py`.
 
         Raises:
-          InputError: a question without an answer in a task whose questions all have one.
+          InputError: a question has no answer, and the task is not `unanswerable`.
         """
         del classifier_dropout_rate
         self.name, self.metric, self.weight = name, settings.metrics[0], settings.weight
@@ -76,9 +76,9 @@ class AnsweringTask(Task[QuestionRows]):
         return JointAnswerHead(beams=self._settings.beams, dtype=encoder.dtype)
 
     def loss(self, outputs: Arrays, batch: Arrays) -> Sums:
-        """See `Task`: the mean of the cross-entropies of start and end, and half of that of having no answer.
+        """See `Task`: the mean cross-entropy of start and end, plus half the cross-entropy of answerability.
 
-        The last one is there for SQuAD 1.1 too, where it has nothing to tell apart, as in Google's code.
+        As in Google's code, SQuAD 1.1 has the answerability loss too, although every question has an answer.
         """
         losses_B, sums = jnp.zeros(batch["weight"].shape), {}
         for place in ("start", "end"):
@@ -93,11 +93,11 @@ class AnsweringTask(Task[QuestionRows]):
         return {"loss": pair(losses_B, batch["weight"]), **sums}
 
     def loss_weight(self, batch: Arrays) -> jax.Array:
-        """See `Task`: rows."""
+        """See `Task`: the number of rows."""
         return jnp.sum(batch["weight"])
 
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
-        """See `Task`: what `answer_search.search` reads."""
+        """See `Task`: inputs of `answer_search.search`."""
         if "impossible_logits" in outputs:
             null_scores_B = outputs["impossible_logits"]
         else:
@@ -110,13 +110,13 @@ class AnsweringTask(Task[QuestionRows]):
         return zip(rows.examples, found, strict=True)
 
     def _answer(self, found: Found) -> str:
-        """What is said in the end; "" is no answer."""
+        """The predicted answer; "" if there is none."""
         if not found.candidates or (self._settings.unanswerable and found.null_odds > self._settings.null_threshold):
             return ""
         return found.candidates[0].text
 
     def score(self, rows: QuestionRows, predicted: Predicted) -> dict[str, float]:
-        """See `Task`: what `answer_metrics.answer_scores` says, at the fixed threshold and at the best ones."""
+        """See `Task`: `answer_metrics.answer_scores`, at the fixed threshold and at the best ones."""
         gold, best, null_odds = {}, {}, {}
         for example, found in self._found(rows, predicted):
             gold[example.key] = [answer.text for answer in example.answers or ()]
@@ -127,7 +127,7 @@ class AnsweringTask(Task[QuestionRows]):
         return answer_scores(gold, best, null_odds, self._settings.null_threshold, unanswerable=True)
 
     def records(self, rows: QuestionRows, predicted: Predicted) -> Iterator[dict[str, Any]]:
-        """See `Task`. The loss is what is missing in F1, times how sure the answer is."""
+        """See `Task`; "loss" is 1 − F1 times the confidence in the answer."""
         for example, found in self._found(rows, predicted):
             record: dict[str, Any] = {
                 "key": example.key,
@@ -150,11 +150,11 @@ class AnsweringTask(Task[QuestionRows]):
             yield record
 
     def _confidence(self, found: Found) -> float:
-        """How sure the answer is, between 0 and 1: beside the other candidates, and beside having no answer."""
+        """Confidence in the answer, from 0 to 1, relative to the other candidates and to having no answer."""
         probability = found.candidates[0].probability if found.candidates else 1.0
         if not self._settings.unanswerable:
             return probability
-        # At the threshold both are as likely; clipped, so that the exponential stays finite.
+        # At the threshold both are equally likely; clipped, so that the exponential stays finite.
         excess = min(max(found.null_odds - self._settings.null_threshold, -50.0), 50.0)
         no_answer = 1 / (1 + math.exp(-excess))
         return no_answer if not self._answer(found) else probability * (1 - no_answer)
@@ -167,11 +167,11 @@ class AnsweringTask(Task[QuestionRows]):
         return "no question is given an answer"
 
     def answer_files(self, rows: QuestionRows, predicted: Predicted) -> dict[str, dict[str, Any]]:
-        """What SQuAD's evaluation programs read, by the name of the file.
+        """Files for SQuAD's evaluation scripts.
 
         Returns:
-          "predictions.json", the answer to each question by its key, "" where it has none; where questions may have
-          none also "null_odds.json", how sure that is.
+          "predictions.json": answers by question key, "" for none; for `unanswerable` tasks also "null_odds.json": the
+          odds that there is no answer.
         """
         answers, null_odds = {}, {}
         for example, found in self._found(rows, predicted):
@@ -181,7 +181,7 @@ class AnsweringTask(Task[QuestionRows]):
         return files | {"null_odds.json": null_odds} if self._settings.unanswerable else files
 
     def confusion(self, rows: QuestionRows, predicted: Predicted) -> None:
-        """See `Task`: answers are no classes."""
+        """See `Task`: answers are not classes."""
         return None
 
     def description(self) -> dict[str, Any]:
@@ -205,6 +205,6 @@ def _check_answers(field: str, splits: Mapping[str, Sequence[QuestionExample]]) 
         for example in examples:
             if example.answers == ():
                 raise InputError(
-                    f"{example.place}: question {example.key!r} has no answer. Where this is meant, as in SQuAD 2.0, "
+                    f"{example.place}: question {example.key!r} has no answer. If this is intended, as in SQuAD 2.0, "
                     f"set --{field}.unanswerable=True."
                 )

@@ -1,4 +1,4 @@
-"""Sentences and pairs of sentences: which class they are of, which classes, or how high they are graded."""
+"""Classification of sentences and pairs of sentences into one class or several, and regression of a grade."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from electra_jax.models.task_heads import ClassificationHead
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training.job import Sums
 
-# Grades that all lie within so small a part of the answers' spread are one grade.
+# Predicted grades whose spread is below this fraction of the labels' are constant.
 _CONSTANT = 0.01
 
 
@@ -30,7 +30,7 @@ class ClassificationTask(Task[Rows[TextExample]]):
     """Implements `task.Task` for the kinds "classification", "multilabel" and "regression".
 
     Attributes:
-      labels: names of the classes, in the order of the logits; of regression none.
+      labels: names of the classes, in the order of the logits; empty for regression.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class ClassificationTask(Task[Rows[TextExample]]):
         """Turns examples into rows.
 
         Args:
-          name: of the task.
+          name: name of the task.
           settings: fields of `config.tasks.NAME`.
           splits: examples by split; "train" gives the classes unless the settings name them.
-          tokenizer: of the model.
-          classifier_dropout_rate: of the head.
+          tokenizer: the model's tokenizer.
+          classifier_dropout_rate: dropout rate of the head.
 
         Raises:
           InputError: a metric does not suit the classes.
@@ -59,8 +59,9 @@ class ClassificationTask(Task[Rows[TextExample]]):
         self.labels = () if self.kind == "regression" else tuple(settings.labels) or _labels_of(splits["train"])
         if "f1" in settings.metrics and self.kind == "classification" and len(self.labels) != 2:
             raise InputError(
-                f"config.tasks.{name}.metrics: 'f1' is of the second of two classes, and here are {len(self.labels)} "
-                f"({', '.join(self.labels[:5])} …); set --config.tasks.{name}.metrics='(\"macro_f1\",)'"
+                f"config.tasks.{name}.metrics: found 'f1', which scores the second of two classes, and "
+                f"{len(self.labels)} classes ({', '.join(self.labels[:5])} …); set "
+                f"--config.tasks.{name}.metrics='(\"macro_f1\",)'"
             )
         self.splits = {
             split: _rows(examples, tokenizer, settings.max_length, self._targets(examples))
@@ -68,7 +69,7 @@ class ClassificationTask(Task[Rows[TextExample]]):
         }
 
     def _targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """What the loss compares with; of unknown labels anything."""
+        """Targets of the loss; arbitrary where the label is unknown."""
         if self.kind == "regression":
             grades_N = [np.nan if example.label is None else example.label for example in examples]
             return np.array(grades_N, np.float32) / np.float32(self._settings.label_scale)
@@ -101,7 +102,7 @@ class ClassificationTask(Task[Rows[TextExample]]):
         return sums
 
     def _losses(self, logits_BxC: jax.Array, labels: jax.Array) -> jax.Array:
-        """Float32 [B]; finite also where a label is not known."""
+        """Losses of the rows, float32 [B]; finite even where a label is unknown."""
         if self.kind == "regression":
             return jnp.square(logits_BxC[:, 0] - jnp.nan_to_num(labels))
         if self.kind == "multilabel":
@@ -109,7 +110,7 @@ class ClassificationTask(Task[Rows[TextExample]]):
         return optax.softmax_cross_entropy_with_integer_labels(logits_BxC, jnp.maximum(labels, 0))
 
     def loss_weight(self, batch: Arrays) -> jax.Array:
-        """See `Task`: rows."""
+        """See `Task`: the number of rows."""
         return jnp.sum(batch["weight"])
 
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
@@ -133,7 +134,7 @@ class ClassificationTask(Task[Rows[TextExample]]):
         return logits_NxC > 0 if self.kind == "multilabel" else logits_NxC.argmax(axis=-1)
 
     def records(self, rows: Rows[TextExample], predicted: Predicted) -> Iterator[dict[str, Any]]:
-        """See `Task`. A graded example is never right or wrong."""
+        """See `Task`; graded examples have no "right"."""
         decisions = self._decisions(predicted)
         probabilities_NxC = self._probabilities(predicted["logits"])
         for number, example in enumerate(rows.examples):
@@ -170,11 +171,10 @@ class ClassificationTask(Task[Rows[TextExample]]):
             return f"all grades are about {np.mean(decisions):.3g}" if spread[0] < _CONSTANT * spread[1] else ""
         if (decisions != decisions[0]).any() or not (labels != labels[0]).any():
             return ""
-        said = self._worded(decisions[0])
-        return f"every example is predicted {said!r}"
+        return f"every example is predicted {self._worded(decisions[0])!r}"
 
     def confusion(self, rows: Rows[TextExample], predicted: Predicted) -> np.ndarray | None:
-        """Counts by true and by predicted class, int64 [C, C]; None where an example has not one class."""
+        """Counts by true and predicted class, int64 [C, C]; None unless each example has one class."""
         if self.kind != "classification":
             return None
         return label_metrics.confusion(rows.by_row["label"], self._decisions(predicted), len(self.labels))
@@ -208,7 +208,7 @@ def _labels_of(examples: Sequence[TextExample]) -> tuple[str, ...]:
 def _rows(
     examples: Sequence[TextExample], tokenizer: Tokenizer, max_length: int, targets: np.ndarray
 ) -> Rows[TextExample]:
-    """[CLS] text [SEP], or [CLS] text [SEP] text [SEP] with the second in segment 1 (BERT, §3.2)."""
+    """Rows [CLS] text [SEP], or [CLS] text [SEP] text [SEP] with the second text in segment 1 (BERT, §3.2)."""
     texts = [text for example in examples for text in example.texts]
     ids, lengths = tokenizer.encode(texts)
     ends = np.cumsum(lengths)
@@ -241,7 +241,7 @@ def _rows(
 
 
 def _fitting(lengths: list[int], room: int) -> list[int]:
-    """How much of each text stays: the longer one loses its last piece, the second of equals (Google's code)."""
+    """Kept length of each text: the longer loses its last piece until they fit; on a tie the second (Google's code)."""
     kept = list(lengths)
     while sum(kept) > room:
         kept[0 if len(kept) == 1 or kept[0] > kept[1] else 1] -= 1

@@ -1,6 +1,6 @@
-"""The kinds of fine-tuning task, an entry each: what reads its files, what scores it, what trains it.
+"""The registry of fine-tuning tasks by kind: file reader, metrics, implementation.
 
-Starts neither JAX nor anything that takes long, so that configs can be checked at once.
+Imports neither JAX nor anything else slow, so that configs can be checked at once.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ class Kind:
     """One kind of task.
 
     Attributes:
-      implementation: "MODULE.CLASS" of this folder, which implements `task.Task`.
-      metrics: names of its scores. More is better, of all but "mse".
-      reader: module of `finetuning/data` with `read`, `examples` and `field_problems`.
-      formats: names of the file formats that the reader knows.
-      suffixes: which of them a file has by the end of its name.
+      implementation: "MODULE.CLASS" in this package, which implements `task.Task`.
+      metrics: names of its scores; more is better, except for "mse".
+      reader: module in `finetuning/data` with `read`, `examples` and `field_problems`.
+      formats: names of the file formats that the reader supports.
+      suffixes: file formats by suffix of the file name.
     """
 
     implementation: str
@@ -43,7 +43,7 @@ class Kind:
     suffixes: Mapping[str, str]
 
     def task_class(self) -> MakeTask:
-        """The class of its tasks; importing it starts JAX."""
+        """The class of its tasks; imports JAX."""
         module, _, name = self.implementation.partition(".")
         return getattr(importlib.import_module(f"{__package__}.{module}"), name)
 

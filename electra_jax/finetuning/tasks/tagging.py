@@ -1,4 +1,4 @@
-"""Sentences whose words are tagged: chunks, names, parts of speech."""
+"""Tagging the words of sentences: chunks, names, parts of speech."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training.job import Sums
 
 _OUTSIDE = "O"
-# The number of a tag that training does not have: never predicted, and left out of the loss.
+# The number of a tag that is not in the training split: never predicted, excluded from the loss.
 _UNKNOWN = -1
 
 
@@ -31,7 +31,7 @@ class TaggingTask(Task[Rows[SentenceExample]]):
     """Implements `task.Task`: a word has the tag of its first piece.
 
     Attributes:
-      tags: in the order of the logits; of spans they are BIOES.
+      tags: names of the tags, in the order of the logits; BIOES for spans.
     """
 
     kind = "tagging"
@@ -48,11 +48,11 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         """Turns sentences into rows.
 
         Args:
-          name: of the task.
-          settings: fields of `configs/finetune/base.py: tagging_task`.
+          name: name of the task.
+          settings: fields of `config.tasks.NAME`.
           splits: sentences by split; "train" gives the tags.
-          tokenizer: of the model.
-          classifier_dropout_rate: of the head.
+          tokenizer: the model's tokenizer.
+          classifier_dropout_rate: dropout rate of the head.
         """
         self.name, self.metric, self.weight = name, settings.metrics[0], settings.weight
         self._settings, self._dropout_rate = settings, classifier_dropout_rate
@@ -61,11 +61,11 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         self.splits = {split: self._rows(examples, tokenizer) for split, examples in splits.items()}
 
     def _trained(self, tags: Sequence[str]) -> Sequence[str]:
-        """A sentence's tags as the model learns them."""
+        """A sentence's tags as the model is trained on them."""
         return spans.to_bioes(tags, self._scheme) if self._scheme else tags
 
-    def _said(self, tags: Sequence[str]) -> list[str]:
-        """A sentence's tags as they are scored and shown: spans as B-… and I-…"""
+    def _reported(self, tags: Sequence[str]) -> list[str]:
+        """A sentence's tags as they are scored and reported: spans as B-… and I-…"""
         return list(spans.from_bioes(tags) if self._scheme else tags)
 
     def _tags_of(self, examples: Sequence[SentenceExample]) -> tuple[str, ...]:
@@ -76,9 +76,9 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         return (_OUTSIDE, *(f"{part}-{kind}" if kind else part for kind in kinds for part in "BIES"))
 
     def _rows(self, examples: Sequence[SentenceExample], tokenizer: Tokenizer) -> Rows[SentenceExample]:
-        """[CLS] pieces of the words [SEP]."""
+        """Rows [CLS] pieces of the words [SEP]."""
         ids, lengths = tokenizer.encode([word for example in examples for word in example.words])
-        # What a tokenizer takes for nothing, a lone control character say, is a word all the same.
+        # A word that the tokenizer drops, such as a control character, becomes [UNK] to keep its place.
         empty = lengths == 0
         ids = np.insert(ids, (np.cumsum(lengths) - lengths)[empty], tokenizer.unknown_id)
         lengths = lengths + empty
@@ -120,7 +120,7 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         return TaggingHead(tags=len(self.tags), dropout_rate=self._dropout_rate, dtype=encoder.dtype)
 
     def loss(self, outputs: Arrays, batch: Arrays) -> Sums:
-        """See `Task`: cross-entropy, each word counting as one."""
+        """See `Task`: cross-entropy, a mean over words."""
         losses_BxL, weights_BxL = self._losses(outputs, batch)
         right_BxL = jnp.argmax(outputs["logits"], axis=-1) == batch["tag"]
         total = jnp.sum(weights_BxL)
@@ -138,7 +138,7 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         return batch["first"] * (batch["tag"] != _UNKNOWN) * batch["weight"][:, None]
 
     def loss_weight(self, batch: Arrays) -> jax.Array:
-        """See `Task`: words."""
+        """See `Task`: the number of words."""
         return jnp.sum(self._weights(batch))
 
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
@@ -150,25 +150,25 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         }
 
     def _predictions(self, rows: Rows[SentenceExample], predicted: Predicted) -> Iterator[list[str]]:
-        """Each sentence's tags; words that did not fit into the row are outside."""
+        """Yields each sentence's tags; words that did not fit into the row are tagged O."""
         first_T = rows.by_token["first"][0] == 1
         for row, (start, length) in enumerate(zip(rows.starts_N, rows.lengths_N, strict=True)):
             chosen = predicted["tag"][row, :length][first_T[start : start + length]]
-            tags = self._said([self.tags[number] for number in chosen])
+            tags = self._reported([self.tags[number] for number in chosen])
             yield tags + [_OUTSIDE] * (len(rows.examples[row].words) - len(tags))
 
     def score(self, rows: Rows[SentenceExample], predicted: Predicted) -> dict[str, float]:
         """See `Task`."""
-        labels = [self._said(self._trained(example.known_tags)) for example in rows.examples]
+        labels = [self._reported(self._trained(example.known_tags)) for example in rows.examples]
         return label_metrics.tagging_scores(labels, list(self._predictions(rows, predicted)), self._settings.metrics)
 
     def records(self, rows: Rows[SentenceExample], predicted: Predicted) -> Iterator[dict[str, Any]]:
-        """See `Task`; a sentence is right if all of its tags are."""
+        """See `Task`; a sentence is right if all its tags are."""
         predictions = self._predictions(rows, predicted)
         for example, tags, loss in zip(rows.examples, predictions, predicted["loss"], strict=True):
             record: dict[str, Any] = {"key": example.key, "words": list(example.words), "predictions": tags}
             if is_answered(example):
-                labels = self._said(self._trained(example.known_tags))
+                labels = self._reported(self._trained(example.known_tags))
                 record |= {"labels": labels, "right": tags == labels, "loss": round(float(loss), 5)}
             yield record
 
@@ -180,7 +180,7 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         return f"every word is tagged {found.pop()!r}" if len(found) == 1 and several else ""
 
     def confusion(self, rows: Rows[SentenceExample], predicted: Predicted) -> np.ndarray | None:
-        """Counts by true and by predicted tag over the words of the rows, int64 [C, C]."""
+        """Counts by true and predicted tag over the words of the rows, int64 [C, C]."""
         first_T = rows.by_token["first"][0] == 1
         chosen = [predicted["tag"][row, :length] for row, length in enumerate(rows.lengths_N)]
         return label_metrics.confusion(

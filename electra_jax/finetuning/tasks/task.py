@@ -1,4 +1,4 @@
-"""What the rest of fine-tuning knows of a task: a kind of task is a class of this protocol."""
+"""The protocol of fine-tuning tasks; each kind of task is a class that implements it."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Task(Protocol[RowsT]):
     """A task with its data.
 
     Attributes:
-      name: as the config calls it.
-      kind: its name in `kinds.KINDS`.
-      metric: of `score`; checkpoints and runs are compared by it, and more is better.
-      splits: "train", "dev" and, where there are files, "test" and more.
-      curves: names of what `loss` returns.
-      weight: how often it is trained on beside other tasks; see `task_batches.py`.
+      name: name of the task in the config.
+      kind: name of its kind in `kinds.KINDS`.
+      metric: the score of `score` by which checkpoints and runs are compared; more is better.
+      splits: "train", "dev" and, if files are given, "test" and further splits.
+      curves: names of the metrics that `loss` returns.
+      weight: how often it is trained on relative to other tasks; see `task_batches.py`.
     """
 
     name: str
@@ -41,52 +41,51 @@ class Task(Protocol[RowsT]):
     def head(self, encoder: EncoderConfig) -> nn.Module:
         """The module that turns hidden states [B, L, D] into outputs.
 
-        It is called as `module(hidden_BxLxD, batch, deterministic=…, microbatch=…)` with the arrays of `Rows.batch`, in
+        Called as `module(hidden_BxLxD, batch, deterministic=…, microbatch=…)` with the arrays of `Rows.batch`, in
         training and in evaluation; its outputs are a dict of float32 arrays.
         """
 
     def loss(self, outputs: Arrays, batch: Arrays) -> Sums:
-        """Pairs (sum, weight), float32 [2], by the names of `curves`, of which "loss" is one; traced.
+        """Pairs (sum, weight), float32 [2], by the names of `curves`, which include "loss"; traced.
 
-        Rows of padding, whose `batch["weight"]` is 0, count nothing.
+        Rows of padding, whose `batch["weight"]` is 0, have weight 0.
         """
 
     def loss_weight(self, batch: Arrays) -> jax.Array:
         """The weight of "loss" over a batch, a scalar; traced."""
 
     def predict(self, outputs: Arrays, batch: Arrays) -> dict[str, jax.Array]:
-        """What the host needs to know of each row, first axis B, in as few numbers as possible; traced."""
+        """Predictions that the host needs for each row, first axis B, as few numbers as possible; traced."""
 
     def score(self, rows: RowsT, predicted: Predicted) -> dict[str, float]:
-        """Metrics of a split whose answers are known.
+        """Metrics of a labelled split.
 
         Args:
           rows: the split.
-          predicted: what `predict` said of each row, first axis N, in the order of the rows.
+          predicted: results of `predict` for each row, first axis N, in the order of the rows.
         """
 
     def records(self, rows: RowsT, predicted: Predicted) -> Iterator[dict[str, Any]]:
-        """One JSON-ready object for each example, in the order of the file: what is predicted, how surely, and why.
+        """One JSON-ready object for each example, in the order of the file: the prediction and its confidence.
 
-        Each has "key" and "prediction"; where the answer is known, "label", "right" (bool) and "loss" (float, large
-        where the model was sure and wrong: the report lists those first), and of the input what a reader needs to
-        judge.
+        Each has "key", "prediction" and the input as far as a reader needs it; labelled examples also have "label",
+        "right" (bool) and "loss" (float; the report lists the largest first: confident and wrong).
         """
 
     def confusion(self, rows: RowsT, predicted: Predicted) -> np.ndarray | None:
-        """Counts by true and by predicted label of `description`, int64 [C, C]; None where there is no such table."""
+        """Counts by true and predicted label of `description`, int64 [C, C]; None if the kind has no such matrix."""
 
     def collapsed(self, rows: RowsT, predicted: Predicted) -> str:
-        """Why this looks like a run that has learned nothing, such as one class for all; empty if it does not."""
+        """Why the run seems to have learned nothing, such as one class for all examples; empty if it did learn."""
 
     def answer_files(self, rows: RowsT, predicted: Predicted) -> dict[str, dict[str, Any]]:
         """Files for the task's official evaluation scripts, JSON objects by file name; most kinds have none."""
         return {}
 
     def description(self) -> dict[str, Any]:
-        """What a reader of the weights needs: "kind", "head", the names of classes or tags, scales. JSON-ready."""
+        """Description for readers of the weights: "kind", "head", names of classes or tags, scales; JSON-ready."""
 
 
 def pair(values_B: jax.Array, weights_B: jax.Array) -> jax.Array:
-    """A sum over the rows of a batch and their number, as `Task.loss` returns them."""
+    """The pair (sum, weight) of values over the rows of a batch, as `Task.loss` returns it."""
     return jnp.stack([jnp.sum(values_B * weights_B), jnp.sum(weights_B)])

@@ -1,4 +1,4 @@
-"""Words in columns become sentences, and lines that do not fit are told."""
+"""Words in columns become sentences, and lines that do not fit are reported."""
 
 import pytest
 
@@ -66,9 +66,9 @@ def test_files_without_tags_are_for_prediction_alone(tmp_path):
     splits = splits_of(tmp_path, task(test="test.txt"), train=GOOD, dev=GOOD, test=words)
     assert splits["test"] == [SentenceExample("test.txt:1", "0", ("In", "Paris"), None)]
     (problem,) = problems_of(tmp_path, task(), train=words, dev=GOOD)
-    assert problem.startswith("train.txt:1: 1 column, and tags are expected in column -1")
+    assert problem.startswith("train.txt:1: found 1 column, expected tags in column -1")
     (problem,) = problems_of(tmp_path, task(tag_column=4), train=GOOD, dev="")[:1]
-    assert "tags are expected in column 4" in problem
+    assert "expected tags in column 4" in problem
 
 
 def test_tags_that_mark_no_span_are_told_with_their_line(tmp_path):
@@ -96,9 +96,9 @@ def test_splits_must_follow_schemes_that_can_be_read_together(tmp_path):
     bilou = "a B-X\nb L-X\nc U-X\n"
     assert splits_of(tmp_path, task(), train=bilou, dev="a U-X\n")
     (problem,) = problems_of(tmp_path, task(), train="a B-X\nb I-X\n", dev=bilou)
-    assert problem == "dev.txt: tags have the letters L and U of BILOU, those of the training split have not"
+    assert problem == "dev.txt: found the letters L and U of BILOU, expected the scheme of the training split"
     (problem,) = problems_of(tmp_path, task(), train="a S-X\nb L-X\n", dev="a S-X\n")
-    assert "of two schemes" in problem
+    assert "belong to two schemes" in problem
 
 
 def test_a_sentence_a_line_has_tags_behind_its_words(tmp_path):
@@ -118,6 +118,6 @@ def test_what_follows_a_sentence_in_its_line_is_left_out_if_the_task_says_so(tmp
     assert (sentence.words, sentence.tags) == (("fly", "at", "8:30"), ("O", "O", "B-time"))
     tokens.line_until = ""
     assert problems_of(tmp_path, tokens, train=content, dev=content)[0] == (
-        "train.txt:1: '<=>' is no word and tag joined by ':'; set --config.tasks.it.tag_separator=…, or "
+        "train.txt:1: found '<=>', expected a word and a tag joined by ':'; set --config.tasks.it.tag_separator=…, or "
         "--config.tasks.it.line_until=… if the sentence ends before it"
     )

@@ -1,4 +1,4 @@
-"""SQuAD's and MRQA's questions are read, and answers that are not where they are said to be are told."""
+"""Questions of SQuAD and MRQA are read, and answers at wrong places are reported."""
 
 import gzip
 import json
@@ -64,7 +64,7 @@ def test_a_question_may_have_no_answer_and_one_of_a_test_split_an_unknown_one(tm
     (problem,) = problems_of(tmp_path, task(), train=squad(unknown))
     assert problem == "train.json: article 1, paragraph 1, question 'c': has no \"answers\""
     (problem,) = problems_of(tmp_path, task(), train=squad(question(is_impossible=True)))
-    assert "although it says is_impossible" in problem
+    assert "has answers and is_impossible" in problem
 
 
 def test_answers_that_are_elsewhere_or_nowhere_are_told(tmp_path):
@@ -85,16 +85,16 @@ def test_ids_differ_and_texts_are_there(tmp_path):
     (problem,) = problems_of(tmp_path, task(), train=squad(question(key="")), dev=GOOD)
     assert problem.endswith("has no id")
     (problem,) = problems_of(tmp_path, task(), train=squad(question(question=" ")), dev=GOOD)
-    assert problem.endswith("its question is ' ', expected a text")
+    assert problem.endswith("found the question ' ', expected a text")
     (problem,) = problems_of(tmp_path, task(), train=squad(question(), context=""), dev=GOOD)
-    assert problem.endswith("its context is '', expected a text")
+    assert problem.endswith("found the context '', expected a text")
 
 
 def test_damaged_and_other_json_is_told(tmp_path):
     (problem,) = problems_of(tmp_path, task(), train='{"data": [\n{"paragraphs"', dev=GOOD)
     assert problem.startswith("train.json:2: is not JSON (")
     (problem,) = problems_of(tmp_path, task(), train='{"examples": []}', dev=GOOD)
-    assert problem.startswith("train.json: is not as SQuAD's files are (KeyError('data'))")
+    assert problem.startswith("train.json: is not in the format of SQuAD (KeyError('data'))")
 
 
 def test_the_places_of_mrqa_include_the_last_character_and_count_more_than_the_texts(tmp_path):

@@ -1,4 +1,4 @@
-"""All splits of a task are read together, and what is wrong with any of them is said at once."""
+"""All splits of a task are read together, and all their problems are reported at once."""
 
 import hashlib
 import zipfile
@@ -35,8 +35,8 @@ def test_missing_files_are_told_all_at_once_with_the_nearest_name(tmp_path):
         (tmp_path / name).write_text(GOOD)
     task = text_task(dev="else/dev.tsv", test="test.tsv", more={"harder": "harder.tsv"})
     train, dev, test, harder = problems_of(tmp_path, task)
-    assert train.startswith(f"config.tasks.it.train: {tmp_path}/train.tsv is not there (its folder has trian.tsv)")
-    assert "nor is there its folder" in dev
+    assert train.startswith(f"config.tasks.it.train: found no {tmp_path}/train.tsv (its folder has trian.tsv)")
+    assert "its folder is missing or empty" in dev
     assert test.endswith("or leave this split out with --config.tasks.it.test=")
     assert harder.startswith("config.tasks.it.more.harder: ")
 
@@ -60,12 +60,12 @@ def test_bytes_of_another_encoding_are_told_with_their_line(tmp_path):
 def test_labels_that_training_does_not_have_are_told_once_with_those_it_has(tmp_path):
     dev = GOOD + "so\tmaybe\nwell\tmaybe\n"
     assert problems_of(tmp_path, text_task(test="test.tsv"), train=GOOD, dev=dev, test="text\tlabel\nso\t2\n") == [
-        "dev.tsv:4: the label 'maybe' (and 1 more such) is not known from the training split ('0', '1'); mend it or "
+        "dev.tsv:4: the label 'maybe' (and 1 more such) is not in the training split ('0', '1'); fix the label or "
         "leave it out",
-        "test.tsv:2: the label '2' is not known from the training split ('0', '1'); mend it or leave it out",
+        "test.tsv:2: the label '2' is not in the training split ('0', '1'); fix the label or leave it out",
     ]
     (problem,) = problems_of(tmp_path, text_task(labels=("0",)), train=GOOD, dev="text\tlabel\nno\t0\n")
-    assert problem.startswith("train.tsv:2: the label '1' is not known from the labels ('0')")
+    assert problem.startswith("train.tsv:2: the label '1' is not in the labels ('0')")
     assert splits_of(tmp_path, text_task(labels=("0", "1", "maybe")), train=GOOD, dev=dev)
 
 
@@ -73,7 +73,7 @@ def test_unknown_types_of_spans_and_other_unknown_tags_are_noted(tmp_path):
     task = base.tagging_task(train="train.txt", dev="dev.txt")
     assert notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-X\nc O\n") == []
     assert notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-Y\n\na B-X\n") == [
-        "dev.txt: 1 of 2 sentences have tags that training does not have, such as 'Y'; those words count as wrong"
+        "dev.txt: 1 of 2 sentences have tags that are not in the training split, such as 'Y'; those words count as wrong"
     ]
     task.spans = False
     (note,) = notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-X\n")
@@ -105,7 +105,7 @@ def test_what_is_wrong_with_files_of_a_package_is_told_with_the_field(tmp_path):
     wrong_hash, wrong_columns, missing = problems_of(tmp_path, task)
     assert wrong_hash.startswith("config.tasks.it.train: ")
     assert "expected 0000" in wrong_hash
-    assert wrong_columns.startswith("pypi:tiny-tags==1.0!tiny_tags/dev.txt:1: 1 column")
+    assert wrong_columns.startswith("pypi:tiny-tags==1.0!tiny_tags/dev.txt:1: found 1 column")
     assert missing.startswith("config.tasks.it.test: nothing in tiny_tags-1.0-py3-none-any.whl matches")
 
 
@@ -143,7 +143,7 @@ def test_a_label_that_a_subset_lost_is_told_as_such(tmp_path):
     train = table(200, lambda number: "rare" if number == 0 else number % 2)
     task = text_task(train_examples=10)
     (problem,) = problems_of(tmp_path, task, train=train, dev="text\tlabel\nso\trare\n")
-    assert problem.startswith("dev.tsv:2: the label 'rare' is not among the 10 training examples that are taken; raise")
+    assert problem.startswith("dev.tsv:2: the label 'rare' is not in the subset of 10 training examples; raise")
 
 
 def test_pairs_are_trained_on_in_both_orders_if_wanted(tmp_path):
@@ -160,38 +160,38 @@ def test_pairs_are_trained_on_in_both_orders_if_wanted(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("task", "said"),
+    ("task", "expected"),
     [
         (text_task(train=""), "train: is empty"),
         (
             text_task(format="squad"),
-            "format: found 'squad', expected auto or, of kind classification, tsv, csv, jsonl, lines",
+            "format: found 'squad', expected auto or, for kind classification, tsv, csv, jsonl, lines",
         ),
-        (text_task("xls"), "the name 'train.xls' says no format"),
+        (text_task("xls"), "the name 'train.xls' has none of the suffixes"),
         (text_task(test="tfds:glue"), "names no split"),
         (text_task(test="tfds:Glue#split=test"), "is not of the form"),
         (text_task(test="tfds:glue#split=test&field=text"), "expected split, words, tags"),
         (text_task(test="pypi:tiny-tags!test.tsv"), "is not of the form pypi:NAME==VERSION!PATH#sha256=HEX"),
         (base.tagging_task(train="train.txt", tag_separator=""), "tag_separator: is empty"),
-        (text_task(encoding="utf-9"), "encoding: 'utf-9' is not known"),
+        (text_task(encoding="utf-9"), "encoding: found 'utf-9'"),
         (text_task(text_columns=()), "text_columns"),
         (text_task(label_column="text"), "label_column"),
-        (text_task(columns=("label", "body")), "columns: ('label', 'body') lack 'text'"),
+        (text_task(columns=("label", "body")), "columns: found ('label', 'body'), expected 'text'"),
         (text_task(double_unordered=True), "double_unordered"),
         (text_task(labels=("a", "a")), "labels"),
         (text_task(kind="multilabel", label_separator=""), "label_separator"),
-        (text_task("txt", text_columns=("a", "b")), "lines of a label and a text have one text"),
-        (text_task(more={"dev": "dev.tsv"}), "more: 'dev' is a split of its own"),
+        (text_task("txt", text_columns=("a", "b")), "expected one name, as lines have one text"),
+        (text_task(more={"dev": "dev.tsv"}), "more: found 'dev', the name of a field"),
         (base.tagging_task(train="train.conllu"), "word_column=1 --config.tasks.it.tag_column=3"),
         (base.tagging_task(train="train.txt", tag_column=0), "tag_column"),
-        (base.answering_task(train="train.tsv"), "says no format (.json, .jsonl)"),
+        (base.answering_task(train="train.tsv"), "has none of the suffixes .json, .jsonl"),
     ],
 )
-def test_wrong_fields_are_told_before_anything_is_opened(task, said):
+def test_wrong_fields_are_told_before_anything_is_opened(task, expected):
     problems = problems_of_fields("it", task)
     assert problems
     assert all(problem.startswith("config.tasks.it") for problem in problems)
-    assert said in problems[0]
+    assert expected in problems[0]
 
 
 def test_an_unknown_quoting_is_refused_when_the_config_is_read():

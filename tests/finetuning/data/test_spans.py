@@ -83,7 +83,7 @@ def test_impossible_tags_are_all_named_with_their_first_place():
 
 
 def test_letters_of_two_schemes_are_a_problem():
-    with pytest.raises(spans.ImpossibleTagsError, match="the letters B, L, S are of two schemes"):
+    with pytest.raises(spans.ImpossibleTagsError, match="the letters B, L, S belong to two schemes"):
         spans.scheme_of([["B-X", "L-X"], ["S-X"]])
 
 

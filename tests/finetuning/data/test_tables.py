@@ -1,4 +1,4 @@
-"""Tables, JSON lines and labelled lines become examples, and every broken row is told with its line."""
+"""Tables, JSON lines and labelled lines become examples; every broken row is reported with its line."""
 
 import pytest
 
@@ -47,7 +47,7 @@ def test_quotes_mean_nothing_in_tsv_and_hold_a_cell_together_in_csv(tmp_path):
 def test_quotes_that_do_not_match_are_told_rather_than_swallow_the_file(tmp_path):
     content = 'text,label\nno,0\n"so,1\nyes,0\n'
     (problem,) = problems_of(tmp_path, text_task("csv"), train=content, dev="text,label\nno,0\n")
-    assert problem.startswith("train.csv:3: the quotes of this row do not match")
+    assert problem.startswith("train.csv:3: found unbalanced quotes")
     assert "--config.tasks.it.quoting=none" in problem
 
 
@@ -68,19 +68,19 @@ def test_a_file_without_header_takes_the_names_of_the_config_until_a_first_line_
 
 def test_a_table_without_the_columns_says_what_its_first_line_has(tmp_path):
     (problem,) = problems_of(tmp_path, text_task(), train="yes\t1\nno\t0\n", dev=GOOD)
-    assert problem.startswith("train.tsv:1: no column 'text', 'label' in this first line, which has 'yes', '1';")
+    assert problem.startswith("train.tsv:1: found the columns 'yes', '1' in the first line, expected 'text', 'label';")
     assert "--config.tasks.it.columns=…" in problem
     (problem,) = problems_of(tmp_path, text_task(), train=GOOD, dev="text\nyes\n")
-    assert problem.startswith("dev.tsv:1: no column 'label'")
+    assert problem.startswith("dev.tsv:1: found the columns 'text' in the first line, expected 'label'")
 
 
 def test_rows_with_another_number_of_cells_are_told_or_left_out_and_counted(tmp_path):
     broken = "text\tlabel\nyes\t1\nno\n\nso\t0\nbut\twhy\t0\nwell\t0\t\n"
     problems = problems_of(tmp_path, text_task(), train=broken, dev=GOOD)
     assert [problem.partition(";")[0] for problem in problems] == [
-        "train.tsv:3: 1 cell, expected 2 (text, label)",
-        "train.tsv:4: 1 cell, expected 2 (text, label)",
-        "train.tsv:6: 3 cells, expected 2 (text, label)",
+        "train.tsv:3: found 1 cell, expected 2 (text, label)",
+        "train.tsv:4: found 1 cell, expected 2 (text, label)",
+        "train.tsv:6: found 3 cells, expected 2 (text, label)",
     ]
     assert "--config.tasks.it.skip_broken_rows=True" in problems[0]
     assert "tabs" in problems[2]
@@ -140,19 +140,19 @@ def test_damaged_json_lines_are_told(tmp_path):
     lines += '{"text": "a", "label": [3]}\n'
     problems = problems_of(tmp_path, text_task("jsonl"), train=lines, dev=lines[:26])
     assert [problem.partition(" ")[0] for problem in problems] == [f"train.jsonl:{line}:" for line in range(2, 8)]
-    for problem, said in zip(
+    for problem, expected in zip(
         problems,
         (
             "is not JSON",
             "expected a JSON object",
-            "no 'text' among 'label'",
+            "found 'label', expected 'text'",
             "'text' is 5, expected a text",
             "'label' is empty",
             "--config.tasks.it.kind=multilabel",
         ),
         strict=True,
     ):
-        assert said in problem
+        assert expected in problem
 
 
 def test_a_line_may_begin_with_its_label_of_which_a_part_may_count(tmp_path):
@@ -162,4 +162,4 @@ def test_a_line_may_begin_with_its_label_of_which_a_part_may_count(tmp_path):
     coarse = splits_of(tmp_path, text_task("txt", label_until=":"), train=lines, dev=lines)["train"]
     assert [example.label for example in coarse] == ["NUM", "HUM"]
     (problem,) = problems_of(tmp_path, text_task("txt"), train=lines + "HUM:ind\n", dev=lines)
-    assert problem == "train.txt:3: has 'HUM:ind' alone, expected a label, a blank and a text"
+    assert problem == "train.txt:3: found only 'HUM:ind', expected a label, a blank and a text"

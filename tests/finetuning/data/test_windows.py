@@ -56,7 +56,7 @@ def test_a_short_context_is_one_row():
 
 
 def test_windows_start_a_stride_apart_until_one_reaches_the_end():
-    # Six tokens fit beside a question of one.
+    # Six tokens fit next to a question of one.
     for letters, windows in {
         "abcdef": [(0, 6)],
         "abcdefg": [(0, 6), (2, 5)],

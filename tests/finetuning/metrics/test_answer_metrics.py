@@ -178,7 +178,7 @@ def test_the_versions_differ_where_nothing_is_left_of_an_answer():
 
     assert both(["The"], "a") == [(1.0, 0.0), (1.0, 1.0)]
     assert both(["The"], "") == [(1.0, 0.0), (1.0, 1.0)]
-    # Version 2.0 drops the empty right answer beside a full one, so that saying nothing is wrong.
+    # Version 2.0 drops the empty right answer next to a full one, so no answer is wrong.
     assert both(["the", "cat"], "!") == [(1.0, 0.0), (0.0, 0.0)]
     assert both(["cat"], "...") == [(0.0, 0.0), (0.0, 0.0)]
 
@@ -236,8 +236,10 @@ def test_the_search_keeps_the_official_habits():
 
 def test_predictions_and_odds_of_other_questions_are_ignored():
     alone = answer_metrics.answer_scores({"q": []}, {"q": "x"}, {"q": 1.0}, 0.0, unanswerable=True)
-    beside = answer_metrics.answer_scores({"q": []}, {"q": "x", "z": "y"}, {"z": 0.5, "q": 1.0}, 0.0, unanswerable=True)
-    assert alone == beside
+    with_others = answer_metrics.answer_scores(
+        {"q": []}, {"q": "x", "z": "y"}, {"z": 0.5, "q": 1.0}, 0.0, unanswerable=True
+    )
+    assert alone == with_others
 
 
 @pytest.mark.parametrize(
@@ -251,7 +253,7 @@ def test_predictions_and_odds_of_other_questions_are_ignored():
         ),
         (({"q": ["x"]}, {"q": "x"}, {}, None), True, "1 of 1 questions without odds"),
         (({"q": ["x"]}, {"q": "x"}, None, 0.0), True, "a threshold needs odds"),
-        (({"q": ["x"]}, {"q": "x"}, {"q": 0.0}, None), False, "1.1 knows no odds"),
+        (({"q": ["x"]}, {"q": "x"}, {"q": 0.0}, None), False, "1.1 has no odds"),
         (({"q": []}, {"q": "x"}, None, None), False, "without a right answer"),
     ],
 )

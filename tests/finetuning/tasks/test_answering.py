@@ -39,8 +39,8 @@ def task(tokenizer):
     return make
 
 
-def said(rows, spans, null_scores, joint=True):
-    """What a model predicts that is sure of one span for each row, given as words of the context, from and to."""
+def predictions(rows, spans, null_scores, joint=True):
+    """Outputs of a model that predicts one span for each row, given as its first and last word in the context."""
     places = np.array([[rows.place_N[row] + start, rows.place_N[row] + end] for row, (start, end) in enumerate(spans)])
     starts, ends = places[:, :1].astype(np.int32), places[:, 1:].astype(np.int32)
     scores = np.zeros((len(spans), 1), np.float32)
@@ -112,7 +112,7 @@ def test_an_answer_is_given_below_the_threshold_and_none_above(task):
     made = task(*dev, unanswerable=True, null_threshold=0.0)
     rows = made.splits["dev"]
     # Right, rightly none, wrongly none, and an answer where there is none.
-    predicted = said(rows, [(1, 1), (0, 0), (7, 8), (2, 2)], [-3.0, 2.0, 1.0, -1.0])
+    predicted = predictions(rows, [(1, 1), (0, 0), (7, 8), (2, 2)], [-3.0, 2.0, 1.0, -1.0])
     scores = made.score(rows, predicted)
     assert (scores["exact"], scores["has_answer_exact"], scores["no_answer_exact"]) == (0.5, 0.5, 0.5)
     assert made.answer_files(rows, predicted) == {
@@ -136,20 +136,20 @@ def test_an_answer_is_given_below_the_threshold_and_none_above(task):
 def test_questions_that_all_have_answers_get_one_whatever_the_odds(task):
     made = task(question("a", "the dog"))
     rows = made.splits["dev"]
-    predicted = said(rows, [(8, 8)], [9.0])
+    predicted = predictions(rows, [(8, 8)], [9.0])
     # The article does not count, as in SQuAD's evaluation.
     assert made.score(rows, predicted) == {"exact": 1.0, "f1": 1.0}
     assert made.answer_files(rows, predicted) == {"predictions.json": {"a": "dog"}}
     (record,) = made.records(rows, predicted)
     assert (record["right"], record["probability"], "null_odds" in record) == (True, 1.0, False)
-    # Half of what is said is right, and all that is right is said.
-    (record,) = made.records(rows, said(rows, [(8, 9)], [9.0]))
+    # Precision 1/2, recall 1.
+    (record,) = made.records(rows, predictions(rows, [(8, 9)], [9.0]))
     assert (record["prediction"], record["right"], record["f1"], record["loss"]) == ("dog sat", False, 0.66667, 0.33333)
 
 
 def test_questions_without_known_answers_are_answered_all_the_same(task):
     made = task(question("a", answers=None), train=[question("b", "cat")])
-    (record,) = made.records(made.splits["dev"], said(made.splits["dev"], [(1, 1)], [0.0]))
+    (record,) = made.records(made.splits["dev"], predictions(made.splits["dev"], [(1, 1)], [0.0]))
     assert record["prediction"] == "cat"
     assert not {"label", "right", "loss", "f1"} & set(record)
 
@@ -157,11 +157,11 @@ def test_questions_without_known_answers_are_answered_all_the_same(task):
 def test_a_run_that_never_answers_has_collapsed(task):
     made = task(question("a", "cat"), question("b"), unanswerable=True)
     rows = made.splits["dev"]
-    assert made.collapsed(rows, said(rows, [(1, 1), (1, 1)], [0.0, 0.0])) == "no question is given an answer"
-    assert made.collapsed(rows, said(rows, [(1, 1), (1, 1)], [0.0, -9.0])) == ""
+    assert made.collapsed(rows, predictions(rows, [(1, 1), (1, 1)], [0.0, 0.0])) == "no question is given an answer"
+    assert made.collapsed(rows, predictions(rows, [(1, 1), (1, 1)], [0.0, -9.0])) == ""
     made = task(question("a"), question("b"), train=[question("c", "cat")], unanswerable=True)
     rows = made.splits["dev"]
-    assert made.collapsed(rows, said(rows, [(1, 1), (1, 1)], [0.0, 0.0])) == ""
+    assert made.collapsed(rows, predictions(rows, [(1, 1), (1, 1)], [0.0, 0.0])) == ""
 
 
 def test_the_description_is_json(task):

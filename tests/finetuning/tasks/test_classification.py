@@ -73,20 +73,20 @@ def test_grades_are_scaled_for_the_loss_and_scored_and_said_in_their_own_unit():
         {"logits": jnp.array([[0.5], [0.0], [0.5]])}, {"label": jnp.array([1.0, 0.0, 0.5]), "weight": jnp.ones(3)}
     )
     np.testing.assert_allclose(sums["loss"], [0.25, 3])
-    rows, said = task.splits["train"], predicted(task, "train", [[0.9], [0.1], [0.5]])
-    scores = task.score(rows, said)
+    rows, results = task.splits["train"], predicted(task, "train", [[0.9], [0.1], [0.5]])
+    scores = task.score(rows, results)
     assert scores["mse"] == pytest.approx((0.5**2 + 0.5**2) / 3)
     assert scores["pearson"] == pytest.approx(1.0)
-    assert [record["prediction"] for record in task.records(rows, said)] == pytest.approx([4.5, 0.5, 2.5])
+    assert [record["prediction"] for record in task.records(rows, results)] == pytest.approx([4.5, 0.5, 2.5])
 
 
 def test_a_multi_label_example_may_have_no_label():
     train = texts(("a", ("x", "y")), ("b", ()), ("c", ("z",)))
     task = classification(TOKENIZER, train, kind="multilabel", metrics=("micro_f1", "subset_accuracy"))
     assert task.splits["train"].by_row["label"].tolist() == [[1, 1, 0], [0, 0, 0], [0, 0, 1]]
-    rows, said = task.splits["train"], predicted(task, "train", [[3, 2, -1], [-1, -2, -3], [1, -1, 1]])
-    assert task.score(rows, said) == pytest.approx({"micro_f1": 6 / 7, "subset_accuracy": 2 / 3})
-    records = list(task.records(rows, said))
+    rows, results = task.splits["train"], predicted(task, "train", [[3, 2, -1], [-1, -2, -3], [1, -1, 1]])
+    assert task.score(rows, results) == pytest.approx({"micro_f1": 6 / 7, "subset_accuracy": 2 / 3})
+    records = list(task.records(rows, results))
     assert [record["prediction"] for record in records] == [["x", "y"], [], ["x", "z"]]
     assert [record["right"] for record in records] == [True, True, False]
 
@@ -116,12 +116,12 @@ def test_grades_without_spread_are_a_collapse():
 
 def test_f1_of_three_classes_is_refused_with_what_to_set():
     with pytest.raises(
-        InputError, match=r"config\.tasks\.made\.metrics: 'f1' is of the second of two classes.*macro_f1"
+        InputError, match=r"config\.tasks\.made\.metrics: found 'f1', which scores the second of two classes.*macro_f1"
     ):
         classification(TOKENIZER, texts(("a", "x"), ("b", "y"), ("c", "z")), metrics=("f1",))
 
 
 def test_confusions_have_a_row_for_each_true_class():
     task = classification(TOKENIZER, texts(("a", "x"), ("b", "y"), ("c", "y")))
-    said = predicted(task, "train", [[1, 0], [1, 0], [0, 1]])
-    np.testing.assert_array_equal(task.confusion(task.splits["train"], said), [[1, 0], [1, 1]])
+    results = predicted(task, "train", [[1, 0], [1, 0], [0, 1]])
+    np.testing.assert_array_equal(task.confusion(task.splits["train"], results), [[1, 0], [1, 1]])

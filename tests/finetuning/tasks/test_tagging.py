@@ -7,8 +7,8 @@ from tests.finetuning.made import CLS, SEP, UNKNOWN, WordTokenizer, sentences, t
 TOKENIZER = WordTokenizer("a b c d e f g h")
 
 
-def said(task, split, *tags):
-    """Predictions of the first pieces; every other token is said to have the last tag of all."""
+def predictions(task, split, *tags):
+    """Predictions for the first pieces; every other token gets the last tag."""
     rows = task.splits[split]
     table = np.full((len(rows), rows.lengths_N.max()), len(task.tags) - 1, np.int32)
     for row, words in enumerate(tags):
@@ -57,7 +57,7 @@ def test_each_word_counts_once_in_the_loss_and_other_pieces_and_padding_do_not()
 
 def test_scores_are_of_spans_and_predictions_come_as_begin_and_inside():
     task = tagging(TOKENIZER, sentences(("a b c", "B-X I-X O"), ("d e", "B-X O")))
-    predicted = said(task, "train", "B-X E-X O", "O S-X")
+    predicted = predictions(task, "train", "B-X E-X O", "O S-X")
     rows = task.splits["train"]
     assert task.score(rows, predicted) == pytest.approx({"span_f1": 0.5, "accuracy": 0.6})
     first, second = task.records(rows, predicted)
@@ -73,7 +73,7 @@ def test_words_that_do_not_fit_are_outside_and_counted_in_scores():
     rows = task.splits["train"]
     assert rows.truncated == 1
     assert rows.tokens_T.tolist() == [CLS, 5, 6, 7, 8, 9, 10, SEP]
-    predicted = said(task, "train", "O O O O O O")
+    predicted = predictions(task, "train", "O O O O O O")
     assert task.score(rows, predicted)["accuracy"] == pytest.approx(7 / 8)
     assert len(next(task.records(rows, predicted))["predictions"]) == 8
 
@@ -85,19 +85,21 @@ def test_a_long_word_that_fits_only_in_part_is_left_out_whole():
 
 def test_unknown_tags_are_predicted_all_the_same():
     task = tagging(TOKENIZER, sentences(("a b", "B-X O")), dev=sentences(("c d", None)))
-    (record,) = task.records(task.splits["dev"], said(task, "dev", "O S-X"))
+    (record,) = task.records(task.splits["dev"], predictions(task, "dev", "O S-X"))
     assert record == {"key": "0", "words": ["c", "d"], "predictions": ["O", "B-X"]}
 
 
 def test_one_tag_for_every_word_is_a_collapse():
     task = tagging(TOKENIZER, sentences(("a b", "B-X O")))
-    assert task.collapsed(task.splits["train"], said(task, "train", "O O")) == "every word is tagged 'O'"
-    assert not task.collapsed(task.splits["train"], said(task, "train", "O S-X"))
+    assert task.collapsed(task.splits["train"], predictions(task, "train", "O O")) == "every word is tagged 'O'"
+    assert not task.collapsed(task.splits["train"], predictions(task, "train", "O S-X"))
 
 
 def test_confusions_count_first_pieces():
     task = tagging(TOKENIZER, sentences(("a zz b", "N V N")), spans=False, metrics=("accuracy",))
-    np.testing.assert_array_equal(task.confusion(task.splits["train"], said(task, "train", "N V V")), [[1, 1], [0, 1]])
+    np.testing.assert_array_equal(
+        task.confusion(task.splits["train"], predictions(task, "train", "N V V")), [[1, 1], [0, 1]]
+    )
 
 
 def test_tags_that_training_does_not_have_are_left_out_of_the_loss_and_count_as_wrong():
@@ -108,6 +110,6 @@ def test_tags_that_training_does_not_have_are_left_out_of_the_loss_and_count_as_
     np.testing.assert_allclose(sums["loss"], [np.log(2), 1], rtol=1e-6)
     assert task.loss_weight(batch) == 1
     for tags in ("N N", "N V"):
-        predicted = said(task, "dev", tags)
+        predicted = predictions(task, "dev", tags)
         assert task.score(task.splits["dev"], predicted) == {"accuracy": 0.5}
         assert task.confusion(task.splits["dev"], predicted).tolist() == [[1, 0], [0, 0]]
