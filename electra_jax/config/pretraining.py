@@ -26,7 +26,7 @@ TOKENIZERS = ("wordpiece", "unigram", "bpe")
 
 @dataclasses.dataclass(frozen=True)
 class FiltersConfig:
-    """Which documents are dropped before they become rows."""
+    """Filters of documents, before they become rows."""
 
     drop_copies: bool = setting(
         True, "keep the first of equal documents; copies teach memorising (Lee et al. 2022)", synonyms=("deduplicate",)

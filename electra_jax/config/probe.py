@@ -11,7 +11,7 @@ def probe_of(config: PretrainingConfig, model: str) -> FinetuningConfig | None:
     """The fine-tuning config of a pre-training run's probe, None where there is none.
 
     Args:
-      config: of the pre-training run.
+      config: the pre-training run's config.
       model: what the probe starts from.
     """
     if not config.probe:

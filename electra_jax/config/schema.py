@@ -74,7 +74,7 @@ class Setting:
     Attributes:
       reason: one line for people: what the field does, and why it has this default.
       range: accepted values.
-      unit: of a number, such as "tokens".
+      unit: unit of a number, such as "tokens".
       free: whether a resumed run may change it, because no trained number follows from it.
       synonyms: other names by which people look for it.
     """

@@ -159,7 +159,7 @@ def _facts(manifest: Json) -> Iterator[tuple[str, str, str]]:
 
     shares = [f"{_padding(split, length):.1%}" for split in (train, heldout)]
     yield "Padding", shares[0], f"of the positions in training rows; {shares[1]} in held-out ones"
-    yield "Tokens a word", _tokens_per_word(sources), "of the text read; a word is what stands between blanks"
+    yield "Tokens a word", _tokens_per_word(sources), "of the text read; words are separated by blanks"
     pieces = _pieces(manifest)
     yield "Unknown", f"{manifest['unknown_tokens'] / max(1, pieces):.3%}", "of the tokens, special ones left out"
     tokenizer = str(_TOKENIZERS.get(manifest["tokenizer_kind"], manifest["tokenizer_kind"]))
