@@ -187,7 +187,9 @@ class Cloud:
         self.write("plans", "WAITING_FOR_RESOURCES PROVISIONING ACTIVE")
         self.write("runs", "0")
         self.write("calls", "")
-        self.environment = os.environ | {
+        # The environment that these tests run in must not decide where the scripts under test install.
+        inherited = {name: value for name, value in os.environ.items() if name not in ("PYTHON", "VENV")}
+        self.environment = inherited | {
             "PATH": str(self.bin),
             "CLOUD": str(self.files),
             "WORKERS": "2",
