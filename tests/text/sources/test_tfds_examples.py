@@ -73,7 +73,7 @@ def test_answers_and_starts_of_different_number_are_reported(monkeypatch):
     record = {"id": "a", "question": "q", "context": "c", "answers": {"text": [], "answer_start": [0]}}
     monkeypatch.setattr(tfds_examples, "open_split", lambda source, field: ({}, iter([record])))
     task = base.answering_task(train="tfds:it#split=train")
-    with pytest.raises(InputError, match="'a': has 0 answers at 1 place"):
+    with pytest.raises(InputError, match="question 'a': found 0 answers and 1 places, expected as many"):
         read_splits("it", typed_task(task), "", "")
 
 
@@ -130,7 +130,7 @@ def test_a_grade_of_minus_one_is_not_known_in_a_test_split_alone(monkeypatch):
 def test_missing_fields_are_reported(monkeypatch):
     monkeypatch.setattr(tfds_examples, "open_split", lambda source, field: ({}, iter([{"body": "so", "label": "a"}])))
     task = base.classification_task(train="tfds:it#split=train", dev="tfds:it#split=dev")
-    with pytest.raises(InputError, match="no field 'text', found 'body', 'label'; name the fields with text_columns"):
+    with pytest.raises(InputError, match="found 'body', 'label', expected 'text'; name the fields with text_columns"):
         read_splits("it", typed_task(task), "", "")
 
 
