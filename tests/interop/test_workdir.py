@@ -6,10 +6,10 @@ import shutil
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 import pytest
 
+from electra_jax.config.files import recorded
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import checkpoints
 from electra_jax.interop import workdir as interop_workdir
@@ -110,4 +110,4 @@ def test_a_config_that_is_none_is_refused(run, tmp_path, content):
 def test_fields_that_came_later_are_not_asked_for():
     fields = json.loads(quicktest().to_json_best_effort())
     fields["data"] = {"tokenizer": {"vocabulary_size": 64}, "sources": []}
-    assert interop_workdir._sizes(ml_collections.ConfigDict(fields), "old") == pair_of(quicktest())
+    assert interop_workdir._sizes(recorded(fields, "config.json")) == pair_of(quicktest())
