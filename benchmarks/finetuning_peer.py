@@ -1,17 +1,17 @@
-"""Fine-tuning with PyTorch and transformers: what our scores and our speed are compared with.
+"""Fine-tuning with PyTorch and transformers, as a reference for our scores and speed.
 
     python -m benchmarks.finetuning_peer --config=configs/finetune/glue.py:rte --config.init_from=FOLDER --seeds=3
     python -m benchmarks.finetuning_peer --config=configs/finetune/glue.py:rte --config.init_from=FOLDER --speed
 
-It reads the same config as `python -m electra_jax.main`, so that recipe, subset and limits are the same, and the same
-files. Its own are the tokenizer, the batches, the encoder, the head and the optimizer. FOLDER is a Hugging Face folder
-of a BERT or an ELECTRA; --config.random_weights=True takes only its sizes.
+It reads the same config and files as `python -m electra_jax.main`, so that recipe, subset and limits are the same.
+Tokenizer, batches, encoder, head and optimizer are independent of ours. FOLDER is a Hugging Face folder of a BERT or an
+ELECTRA; --config.random_weights=True uses only its sizes.
 
-Built are single tasks with one class, a grade or a tag for each word, the head of the paper, the mean loss and the
+Supported are single tasks with one class, a grade or a tag for each word, the head of the paper, the mean loss and the
 linear schedule. A batch is padded to a multiple of 8, and its rows are of similar length, as with transformers'
-length-grouped sampler. --speed measures updates of both sides in turn, in one process, on the same rows of a fixed
-length, of which a part is padding; tokenizer and batches take none of that time. Memory is kept between updates as our
-door keeps it, which makes PyTorch a little faster, too.
+length-grouped sampler. --speed measures updates of both implementations, taking turns in one process, on the same rows
+of a fixed length, some of it padding; tokenization and batching are not timed. Memory is kept between updates as in our
+entry points, which makes PyTorch slightly faster too.
 """
 
 from __future__ import annotations
@@ -45,13 +45,13 @@ from electra_jax.finetuning.metrics import label_metrics
 _CONFIG = presets.define_flag("A preset of fine-tuning or a config file.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds config.seed, config.seed + 1, …", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the results.")
-_SPEED = flags.DEFINE_bool("speed", False, "Measure updates a second of both sides instead.")
-_LENGTHS = flags.DEFINE_multi_integer("length", [64, 128], "Of rows, for --speed; may be given several times.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of --speed: how often the sides take turns.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 5, "Of --speed: updates of a side in its turn.", lower_bound=1)
+_SPEED = flags.DEFINE_bool("speed", False, "Measure updates per second of both implementations instead.")
+_LENGTHS = flags.DEFINE_multi_integer("length", [64, 128], "Row length for --speed; may be given several times.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each implementation for --speed.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 5, "Updates in a turn for --speed.", lower_bound=1)
 
 _STRETCH = 16  # Batches that are sorted by length together.
-_MULTIPLE = 8  # Of padded lengths.
+_MULTIPLE = 8  # Padded lengths are multiples of it.
 _WARMUP_STEPS = 5  # Not timed: allocations, and the first use of every kernel.
 
 Row = Mapping[str, Any]
@@ -64,10 +64,10 @@ class Prepared:
 
     Attributes:
       kind: "classification", "regression" or "tagging".
-      outputs: of the head.
+      outputs: outputs of the head.
       train, dev: rows; "tokens" and "segments" are lists, "label" is a number, "first" and "tag" are lists.
-      score: from the logits of each dev row.
-      pad_id: of the tokenizer.
+      score: scores from the logits of the dev rows.
+      pad_id: id of the padding token.
     """
 
     kind: str
@@ -82,13 +82,17 @@ def prepare(config: FinetuningConfig, folder: pathlib.Path) -> Prepared:
     """Reads and tokenises the task of a config.
 
     Raises:
-      ValueError: the config asks for what the peer does not have.
+      ValueError: the config asks for something that is not supported here.
     """
     if len(config.tasks) != 1 or config.loss_reduction != "mean":
-        raise ValueError(f"expected one task, found {len(config.tasks)}; and the mean loss, {config.loss_reduction!r}")
+        raise ValueError(
+            f"found {len(config.tasks)} tasks and the loss {config.loss_reduction!r}, expected one task and 'mean'"
+        )
     ((name, task),) = config.tasks.items()
     if task.kind == "multilabel" or task.head != "paper" or not isinstance(task, ClassificationConfig | TaggingConfig):
-        raise ValueError(f"config.tasks.{name}: a peer of kind {task.kind!r} with head {task.head!r} is not built")
+        raise ValueError(
+            f"config.tasks.{name}: found kind {task.kind!r} and head {task.head!r}, which are not supported here"
+        )
     splits = read_splits(name, task, config.data.directory, config.data.download_cache).splits
     tokenizer = transformers.AutoTokenizer.from_pretrained(config.data.tokenizer.source or folder)
     if isinstance(task, TaggingConfig):
@@ -160,7 +164,7 @@ def _tagging(
         made: list[Row] = []
         for number, example in enumerate(examples):
             words = encoded.word_ids(number)
-            # Places of first pieces by word: a word that did not fit, or that is nothing to the tokenizer, has none.
+            # Position of each word's first piece; words that were truncated or have no pieces have none.
             places = {word: place for place, word in reversed(list(enumerate(words))) if word is not None}
             own, first, tag = trained(example), np.zeros(len(words), int), np.zeros(len(words), int)
             for word, place in places.items():
@@ -170,15 +174,15 @@ def _tagging(
             made.append({"tokens": tokens, "segments": segments, "first": first, "tag": tag, "places": places})
         return made
 
-    def said(words: Sequence[str]) -> list[str]:
+    def original(words: Sequence[str]) -> list[str]:
         return list(spans.from_bioes(words) if scheme else words)
 
     def score(logits: Sequence[np.ndarray]) -> dict[str, float]:
         predictions = []
         for example, row, logits_LxC in zip(dev, dev_rows, logits, strict=True):
             found = {word: tags[logits_LxC[place].argmax()] for word, place in row["places"].items()}
-            predictions.append(said([found.get(word, "O") for word in range(len(example.words))]))
-        return label_metrics.tagging_scores([said(trained(example)) for example in dev], predictions, task.metrics)
+            predictions.append(original([found.get(word, "O") for word in range(len(example.words))]))
+        return label_metrics.tagging_scores([original(trained(example)) for example in dev], predictions, task.metrics)
 
     dev_rows = rows(dev)
     return Prepared("tagging", len(tags), rows(train), dev_rows, score, tokenizer.pad_token_id)
@@ -199,7 +203,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
 
 
 def training_order(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields the row numbers of batches without end; each row comes once in an epoch, beside rows of its length."""
+    """Yields row numbers of batches without end: each row once per epoch, batched with rows of similar length."""
     draw = np.random.default_rng(seed)
     stream = itertools.chain.from_iterable(draw.permutation(len(lengths)) for _ in itertools.count())
     while True:
@@ -209,7 +213,7 @@ def training_order(lengths: Sequence[int], batch_size: int, seed: int) -> Iterat
 
 
 def train(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path, seed: int) -> dict[str, Any]:
-    """One run: scores of the dev split, and what it took."""
+    """Fine-tunes with one seed; returns the scores of the dev split, steps, seconds and speed."""
     model = make_model(config, prepared, folder, seed)
     steps = int(len(prepared.train) // config.batch_size * config.epochs)
     recipe = Recipe(model, config.optimizer, steps)
@@ -231,7 +235,7 @@ def train(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path, se
 
 
 def make_model(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path, seed: int) -> Peer:
-    """The model before its first update, in training mode; the seed also decides dropout."""
+    """The model before its first update, in training mode; the seed also determines dropout."""
     torch.manual_seed(seed)
     encoder = open_encoder(folder, config.model, config.random_weights)
     return Peer(encoder, prepared.kind, prepared.outputs, config.model.classifier_dropout_rate).train()
@@ -239,7 +243,7 @@ def make_model(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Pat
 
 @torch.no_grad()
 def predict(model: Peer, prepared: Prepared, batch_size: int) -> list[np.ndarray]:
-    """The logits of each dev row, in their order."""
+    """The logits of each dev row, in the order of the rows."""
     model.eval()
     ascending = sorted(range(len(prepared.dev)), key=lambda number: len(prepared.dev[number]["tokens"]))
     logits: dict[int, np.ndarray] = {}
@@ -251,7 +255,7 @@ def predict(model: Peer, prepared: Prepared, batch_size: int) -> list[np.ndarray
 
 
 def summary(runs: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation of each metric; the deviation of one run is 0."""
+    """Mean and standard deviation (n − 1) of each metric; the latter is 0 for one run."""
     values = {name: [run["scores"][name] for run in runs] for name in runs[0]["scores"]}
     return {
         name: {"mean": statistics.fmean(scores), "sd": statistics.stdev(scores) if len(scores) > 1 else 0.0}
@@ -269,12 +273,12 @@ def our_updates(config: FinetuningConfig) -> Callable[[int], tuple[Mapping[str, 
     line = ProgressLine()
     examples = run.read_examples(config, line)
     with tempfile.TemporaryDirectory() as empty:
-        beginning = run.start(config, pathlib.Path(empty), line)
-    tasks = run.make_tasks(config, examples, beginning.tokenizer)
-    job = run.make_job(config, tasks, beginning)
+        start = run.start(config, pathlib.Path(empty), line)
+    tasks = run.make_tasks(config, examples, start.tokenizer)
+    job = run.make_job(config, tasks, start)
     trainer = run.make_trainer(config, job, line)
-    trainer.start_from(beginning.params())
-    (name, rows), pad_id = next(iter(job.order.rows.items())), beginning.tokenizer.pad_id
+    trainer.start_from(start.params())
+    (name, rows), pad_id = next(iter(job.order.rows.items())), start.tokenizer.pad_id
 
     def updates(length: int) -> tuple[Mapping[str, np.ndarray], Callable[[], None]]:
         draw = np.random.default_rng(length)
@@ -283,7 +287,7 @@ def our_updates(config: FinetuningConfig) -> Callable[[int], tuple[Mapping[str, 
         real_BxL = np.arange(length) < draw.integers(length * 3 // 4, length + 1, shape[0])[:, None]
         for array_name in {"segments", "first", "tag"} & arrays.keys():
             arrays[array_name] = np.resize(arrays[array_name], shape) * real_BxL
-        tokens_BxL = draw.integers(pad_id + 1, beginning.tokenizer.vocabulary_size, shape, dtype=np.int32)
+        tokens_BxL = draw.integers(pad_id + 1, start.tokenizer.vocabulary_size, shape, dtype=np.int32)
         arrays["tokens"] = np.where(real_BxL, tokens_BxL, pad_id)
         with trainer.placed():
             batch = {name: arrays}
@@ -300,11 +304,11 @@ def our_updates(config: FinetuningConfig) -> Callable[[int], tuple[Mapping[str, 
 
 
 def measure_speed(config: FinetuningConfig, prepared: Prepared, folder: pathlib.Path) -> list[dict[str, Any]]:
-    """Updates a second of both sides for each length, measured in turn."""
-    ours, results = our_updates(config), []
+    """Seconds per update of both implementations for each length, measured in turns."""
+    make_update, results = our_updates(config), []
     for length in _LENGTHS.value:
         begun = time.perf_counter()
-        arrays, our_update = ours(length)
+        arrays, our_update = make_update(length)
         compiled = time.perf_counter() - begun
         model = make_model(config, prepared, folder, config.seed)
         recipe = Recipe(model, config.optimizer, steps=10_000)
@@ -327,13 +331,13 @@ def measure_speed(config: FinetuningConfig, prepared: Prepared, folder: pathlib.
                 f"{medians[side] * 1e3:.0f} ms ({min(seconds) * 1e3:.0f} to {max(seconds) * 1e3:.0f})"
             )
         ratio = medians["pytorch"] / medians["electra_jax"]
-        print(f"length {length}: electra_jax has {ratio:.2f} times the speed; to its first update {compiled:.1f} s")
+        print(f"length {length}: electra_jax is {ratio:.2f} times as fast; {compiled:.1f} s to its first update")
         results.append({"length": length, "seconds": medians, "ratio": ratio, "first_update_after": compiled})
     return results
 
 
 def main(arguments: Sequence[str]) -> None:
-    """Trains or measures as the flags say."""
+    """Trains or measures speed, depending on the flags."""
     del arguments
     config = typed_finetuning(_CONFIG.value)
     if _SPEED.value:
@@ -355,7 +359,7 @@ def main(arguments: Sequence[str]) -> None:
             )
         results = {"runs": runs, "summary": summary(runs)}
         for name, values in results["summary"].items():
-            print(f"{name}: mean {values['mean']:.4f}, sd {values['sd']:.4f}, of {len(runs)}")
+            print(f"{name}: mean {values['mean']:.4f}, sd {values['sd']:.4f}, {len(runs)} runs")
     if _OUTPUT.value:
         results |= {"config": schema.as_tree(config), "threads": threads}
         results |= {"torch": torch.__version__, "transformers": transformers.__version__}

@@ -1,7 +1,7 @@
-"""The fine-tuning recipe of `configs/finetune/base.py` once more, in PyTorch and with transformers' encoder.
+"""The fine-tuning recipe of `configs/finetune/base.py`, reimplemented in PyTorch with transformers' encoder.
 
-No code here is taken from electra_jax, so that an error of ours cannot be on both sides of a comparison. Batches are
-dicts of arrays that have the same names as ours. Axis letters: see the legend in `electra_jax/models/layers.py`.
+It shares no code with electra_jax, so that a bug cannot be on both sides of a comparison. Batches are dicts of arrays
+with the same names as in electra_jax. Axis letters: see the legend in `electra_jax/models/layers.py`.
 """
 
 from __future__ import annotations
@@ -24,16 +24,16 @@ Batch = Mapping[str, torch.Tensor]
 
 
 def network_folder(path: str) -> pathlib.Path:
-    """The folder itself, or the discriminator's in it, as `python -m electra_jax.convert` writes them.
+    """The folder itself or its subfolder discriminator/, as `python -m electra_jax.convert` writes it.
 
     Raises:
-      FileNotFoundError: neither has a config.json.
+      FileNotFoundError: neither contains a config.json.
     """
     folder = pathlib.Path(path).expanduser()
     for place in (folder, folder / "discriminator"):
         if (place / "config.json").exists():
             return place
-    raise FileNotFoundError(f"{path}: no config.json there nor in discriminator/, expected a Hugging Face folder")
+    raise FileNotFoundError(f"{path}: no config.json in it or in discriminator/, expected a Hugging Face folder")
 
 
 def open_encoder(
@@ -41,12 +41,12 @@ def open_encoder(
 ) -> transformers.ElectraModel:
     """transformers' ELECTRA with the weights of a folder, or with its own initial ones.
 
-    A BERT is an ELECTRA whose embeddings are as wide as its layers and whose pooler nobody asks.
+    A BERT is loaded as an ELECTRA whose embeddings are as wide as its layers; its pooler is not used.
 
     Args:
-      folder: of an ELECTRA or a BERT, with model.safetensors.
-      settings: `config.model`, whose dropout rates count.
-      random_weights: take only the sizes.
+      folder: Hugging Face folder of an ELECTRA or a BERT, with model.safetensors.
+      settings: `config.model`; its dropout rates are used.
+      random_weights: use only the sizes.
 
     Raises:
       KeyError: weights of the encoder are missing from the file.
@@ -75,13 +75,13 @@ class Peer(nn.Module):
     """An encoder and the head of the paper: dropout, then one linear layer on [CLS] or on each token."""
 
     def __init__(self, encoder: transformers.ElectraModel, kind: str, outputs: int, dropout_rate: float) -> None:
-        """Draws the head.
+        """Draws the initial weights of the head.
 
         Args:
-          encoder: becomes a part.
+          encoder: becomes a submodule.
           kind: "classification", "regression" or "tagging".
           outputs: classes or tags; 1 for regression.
-          dropout_rate: of the head's input.
+          dropout_rate: dropout on the head's input.
         """
         super().__init__()
         self.kind, self.encoder = kind, encoder
@@ -91,7 +91,7 @@ class Peer(nn.Module):
         nn.init.zeros_(self.head.bias)
 
     def forward(self, batch: Batch) -> torch.Tensor:
-        """Logits, float32 [B, C], or [B, L, C] of tags."""
+        """Logits, float32 [B, C], or [B, L, C] for tagging."""
         tokens_BxL = batch["tokens"]
         hidden_BxLxD = self.encoder(
             input_ids=tokens_BxL,
@@ -101,7 +101,7 @@ class Peer(nn.Module):
         return self.head(self.dropout(hidden_BxLxD if self.kind == "tagging" else hidden_BxLxD[:, 0]))
 
     def loss(self, batch: Batch) -> torch.Tensor:
-        """The mean over rows, or over words."""
+        """Mean loss over rows, or over words for tagging."""
         logits = self(batch)
         if self.kind == "regression":
             return nn.functional.mse_loss(logits[:, 0], batch["label"])
@@ -115,22 +115,24 @@ class Recipe:
     """Clipping, Adam without bias correction, decoupled weight decay, layer-wise decay, and the linear schedule."""
 
     def __init__(self, model: Peer, settings: FinetuningOptimizerConfig, steps: int) -> None:
-        """Begins with moments of zero.
+        """Sets the moments to zero.
 
         Args:
-          model: whose parameters are changed.
+          model: the model to update.
           settings: `config.optimizer`.
-          steps: of the run.
+          steps: updates in the run.
 
         Raises:
-          ValueError: the settings ask for what is not built here.
+          ValueError: the settings ask for something that is not supported here.
         """
         for name, found, built in (
             ("schedule", settings.schedule, "linear"),
             ("gradient_scope", settings.gradient_scope, "global"),
         ):
             if found != built:
-                raise ValueError(f"config.optimizer.{name}: found {found!r}, expected {built!r}, all that the peer has")
+                raise ValueError(
+                    f"config.optimizer.{name}: found {found!r}, expected {built!r}; nothing else is supported"
+                )
         self._settings, self._steps = settings, steps
         self._warmup_steps = int(settings.warmup_fraction * steps)
         named = dict(model.named_parameters())
@@ -152,7 +154,7 @@ class Recipe:
         return self._settings.learning_rate * left**self._settings.decay_power
 
     def update(self, model: Peer, batch: Batch, step: int) -> float:
-        """One update; returns the loss before it."""
+        """Applies one update; returns the loss before it."""
         for param in self._params:
             param.grad = None
         loss = model.loss(batch)
@@ -175,7 +177,7 @@ class Recipe:
 
 
 def depth_scale(name: str, layers: int, decay: float, top_layer_exponent: int) -> float:
-    """What the learning rate of a parameter of `Peer` is multiplied with: less, the deeper it is below the head."""
+    """Factor on the learning rate of a parameter of `Peer`; it decreases with the distance from the head."""
     if match := re.match(r"encoder\.encoder\.layer\.(\d+)\.", name):
         return decay ** (top_layer_exponent + layers - 1 - int(match[1]))
     return decay ** (top_layer_exponent + layers) if name.startswith("encoder.") else 1.0

@@ -1,12 +1,12 @@
-"""Our training step against a recording of Google's: the same rows, masks and samples from the same initial weights.
+"""Our training step compared with a recording of Google's: same rows, masks, samples and initial weights.
 
     python -m benchmarks.google_replay
     python -m benchmarks.google_replay --updates=10 --trace=tests/golden/google_trace.npz
 
-Prints a Markdown table of the largest differences by range of updates. tests/golden/README.md says how the recording
-was made. All but the draws is production code under the settings of `:google_compat`: segments and labels, both
-networks, losses, gradients, clipping, moments, weight decay and learning rate. Weights are set once, at the start, so
-that rounding adds up from update to update.
+Prints a Markdown table of the largest differences by range of updates. tests/golden/README.md explains how the
+recording was made. Except for the random draws, everything is production code under the settings of `:google_compat`:
+segments and labels, both networks, losses, gradients, clipping, moments, weight decay and learning rate. Weights are
+set once, at the start, so rounding errors accumulate from update to update.
 """
 
 import contextlib
@@ -37,15 +37,15 @@ from electra_jax.training.state import TrainState
 from electra_jax.training.step import make_train_step
 
 _TRACE = flags.DEFINE_string("trace", "tests/golden/google_trace.npz", "The recording.")
-_UPDATES = flags.DEFINE_integer("updates", 60, "How many of its updates to replay.", lower_bound=1)
+_UPDATES = flags.DEFINE_integer("updates", 60, "Number of its updates to replay.", lower_bound=1)
 
 _INITIAL, _RECORDED = "initial/", "recorded/"
-# Last updates of the table's rows.
+# Last update of each row of the table.
 _RANGES = (1, 10, 20, 30, 40, 50, 60)
 
 
 class Draws(NamedTuple):
-    """One batch, and what Google's code drew for it; all int32 but the weights."""
+    """One batch and the random draws of Google's code for it; all int32 except the weights."""
 
     tokens_BxL: jax.Array
     shown_BxL: jax.Array  # What the generator reads.
@@ -59,11 +59,11 @@ class Trace(NamedTuple):
     """A recording.
 
     Attributes:
-      initial: weights before the first update, as our parameters.
-      draws: arrays [steps, …].
+      initial: weights before the first update, under our parameter names.
+      draws: arrays with a leading axis of steps.
       segments: int32 [steps, B, L].
       replaced: labels of the discriminator, bool [steps, B, L].
-      probabilities: of "replaced", float32 [the first steps, B, L].
+      probabilities: predicted probability of replacement, float32 [first steps, B, L].
       values: float64 [steps] by name: "generator_loss", "discriminator_loss", "loss" and "gradient_norm", the last one
         before clipping.
     """
@@ -77,11 +77,11 @@ class Trace(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What our code makes of a recording; fields as in `Trace`, and
+    """Results of our code on a recording. Fields as in `Trace`, and:
 
     Attributes:
       real: false on padding, bool [steps, B, L].
-      slots: how many positions of a row our masking predicts, int32 [steps, B].
+      slots: number of positions of a row that our masking predicts, int32 [steps, B].
     """
 
     real: np.ndarray
@@ -96,14 +96,14 @@ def load(path: str) -> Trace:
     """Reads a recording.
 
     Raises:
-      InputError: there is none, or something is missing in it.
+      InputError: the file is missing or incomplete.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         recorded = {name.removeprefix(_RECORDED): array for name, array in arrays.items() if name.startswith(_RECORDED)}
         initial = {name.removeprefix(_INITIAL): array for name, array in arrays.items() if name.startswith(_INITIAL)}
-        # Google's code logs the sum, whose weights are 1 and 50 (`configure_pretraining.py`).
+        # Google's code logs the generator loss and the sum with weights 1 and 50 (`configure_pretraining.py`).
         generator, total = (recorded[name].astype(np.float64) for name in ("generator_loss", "total_loss"))
         fields = {field: recorded[field.rsplit("_", 1)[0]] for field in Draws._fields}
         return Trace(
@@ -124,7 +124,7 @@ def load(path: str) -> Trace:
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
-            f"--trace={path}: found no recording ({error}); expected the .npz file of the repository"
+            f"--trace={path}: found no recording ({error}); expected the repository's .npz file"
         ) from error
 
 
@@ -139,14 +139,14 @@ def recorded_config() -> PretrainingConfig:
     model.embedding_size, model.positions = 128, 64
     model.dropout_rate = model.attention_dropout_rate = 0.0
     config.optimizer.learning_rate, config.optimizer.warmup_steps = 1e-3, 50
-    # One device either way; this one reports the norm before clipping.
+    # Equal to "per_device" on one device, but reports the norm before clipping.
     config.optimizer.gradient_scope = "global"
     return typed_pretraining(config)
 
 
 @dataclasses.dataclass(frozen=True)
 class ReplayedJob:
-    """The loss of a job whose batches bring their draws along; all of `Job` that a training step asks for."""
+    """The loss of a job on batches that contain their random draws; the part of `Job` that a training step uses."""
 
     job: ElectraJob
 
@@ -167,7 +167,7 @@ class ReplayedJob:
             return self.job.loss(params, batch.tokens_BxL, key, weights, microbatch)
 
     def outputs(self, params: Params, batch: Draws) -> objectives.ElectraOutputs:
-        """What both networks say of a batch."""
+        """Outputs of both networks for a batch."""
         job = self.job
         with _instead_of_drawing(batch):
             return objectives.electra_outputs(
@@ -177,7 +177,7 @@ class ReplayedJob:
 
 @contextlib.contextmanager
 def _instead_of_drawing(batch: Draws) -> Iterator[None]:
-    """While this is in force, objectives that are traced mask and sample what was recorded."""
+    """Makes objectives that are traced in this context use the recorded masks and samples."""
     masked = corruption.Masked(batch.shown_BxL, batch.positions_BxM, batch.targets_BxM, batch.weights_BxM)
     with (
         mock.patch.object(objectives, "mask_rows", return_value=masked),
@@ -187,15 +187,15 @@ def _instead_of_drawing(batch: Draws) -> Iterator[None]:
 
 
 def replay(trace: Trace, config: PretrainingConfig, steps: int) -> Replay:
-    """Makes the recorded updates with our code.
+    """Repeats the recorded updates with our code.
 
     Args:
       trace: the recording.
       config: see `recorded_config`.
-      steps: how many.
+      steps: number of updates.
 
     Raises:
-      InputError: more than were recorded.
+      InputError: `steps` is larger than the number of recorded updates.
     """
     if steps > len(trace.segments):
         raise InputError(f"--updates={steps}: the recording has {len(trace.segments)} updates; give at most as many")
@@ -215,7 +215,7 @@ def replay(trace: Trace, config: PretrainingConfig, steps: int) -> Replay:
     params = jax.tree.map(jnp.asarray, trace.initial)
     state = TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params), nothing)
     step_of_replay = make_train_step(
-        replayed,  # type: ignore[arg-type]  # has what a step calls of `Job`: at, loss
+        replayed,  # type: ignore[arg-type]  # has the members of `Job` that a step uses: at, loss
         transformation,
         settings,
         log_every_steps=1,
@@ -239,7 +239,7 @@ def replay(trace: Trace, config: PretrainingConfig, steps: int) -> Replay:
 
 
 def _slots_used(objective: objectives.Objective, row: corruption.Row, key: jax.Array) -> jax.Array:
-    """How many positions of each row our masking predicts, int32 [B]; which ones it draws does not matter."""
+    """Number of positions of each row that our masking predicts, int32 [B]; which ones does not matter."""
     masked = corruption.mask_rows(
         key,
         row,
@@ -251,42 +251,46 @@ def _slots_used(objective: objectives.Objective, row: corruption.Row, key: jax.A
     return masked.weights_BxM.sum(1).astype(jnp.int32)
 
 
-def relative_differences(trace: Trace, ours: Replay) -> dict[str, np.ndarray]:
-    """By name of a value, its difference at each update as a share of Google's."""
+def relative_differences(trace: Trace, replayed: Replay) -> dict[str, np.ndarray]:
+    """Difference of each value at each update, relative to Google's."""
     return {
         name: np.abs(series - trace.values[name][: len(series)]) / trace.values[name][: len(series)]
-        for name, series in ours.values.items()
+        for name, series in replayed.values.items()
     }
 
 
-def table(trace: Trace, ours: Replay) -> Iterator[str]:
-    """Yields Markdown: the largest differences in ranges of updates."""
-    differences, probabilities = relative_differences(trace, ours), probability_differences(trace, ours)
-    steps = len(ours.segments)
+def table(trace: Trace, replayed: Replay) -> Iterator[str]:
+    """Yields the lines of a Markdown table: the largest differences by range of updates."""
+    differences, probabilities = relative_differences(trace, replayed), probability_differences(trace, replayed)
+    steps = len(replayed.segments)
     yield "| updates | generator loss | discriminator loss | loss | gradient norm | probabilities | labels, segments |"
     yield "|---|---|---|---|---|---|---|"
     for first, end in _ranges(steps):
         part = slice(first, end)
         figures = [f"{differences[name][part].max():.1e}" for name in trace.values]
-        # Not recorded for all updates.
+        # Probabilities are recorded for the first updates only.
         figures.append(f"{probabilities[part].max():.1e}" if end <= len(probabilities) else "–")
-        wrong = sum(int(different[part].sum()) for different in wrong_integers(trace, ours))
+        wrong = sum(int(different[part].sum()) for different in wrong_integers(trace, replayed))
         updates = f"{first + 1}–{end}" if end > first + 1 else f"{end}"
         yield f"| {' | '.join([updates, *figures, f'{wrong} differ' if wrong else 'equal'])} |"
 
 
-def probability_differences(trace: Trace, ours: Replay) -> np.ndarray:
-    """How far the discriminator's probabilities are from Google's, [the first steps, B, L]; 0 on padding."""
-    steps = min(len(trace.probabilities), len(ours.probabilities))
-    # On padding the networks differ, and nothing depends on it.
-    return np.abs(ours.probabilities[:steps] - trace.probabilities[:steps]) * ours.real[:steps]
+def probability_differences(trace: Trace, replayed: Replay) -> np.ndarray:
+    """Absolute difference of the discriminator's probabilities, [first steps, B, L]; 0 on padding."""
+    steps = min(len(trace.probabilities), len(replayed.probabilities))
+    # On padding the networks differ, but nothing depends on it.
+    return np.abs(replayed.probabilities[:steps] - trace.probabilities[:steps]) * replayed.real[:steps]
 
 
-def wrong_integers(trace: Trace, ours: Replay) -> Sequence[np.ndarray]:
-    """Where labels, segments and the number of slots that a row uses are not Google's; bool [steps, …]."""
-    steps = len(ours.segments)
+def wrong_integers(trace: Trace, replayed: Replay) -> Sequence[np.ndarray]:
+    """Where labels, segments and the number of predicted positions differ from Google's; bool [steps, …]."""
+    steps = len(replayed.segments)
     slots = trace.draws.weights_BxM[:steps].sum(-1)
-    return ours.replaced != trace.replaced[:steps], ours.segments != trace.segments[:steps], ours.slots != slots
+    return (
+        replayed.replaced != trace.replaced[:steps],
+        replayed.segments != trace.segments[:steps],
+        replayed.slots != slots,
+    )
 
 
 def _ranges(steps: int) -> Iterator[tuple[int, int]]:
@@ -295,12 +299,12 @@ def _ranges(steps: int) -> Iterator[tuple[int, int]]:
 
 
 def main() -> None:
-    """Replays and prints the table."""
-    # As the recording was made; accelerators may round products to fewer bits.
+    """Replays the recording and prints the table."""
+    # Like the recording; accelerators may round products to fewer bits.
     jax.config.update("jax_platforms", "cpu")
     trace = load(_TRACE.value)
-    ours = replay(trace, recorded_config(), _UPDATES.value)
-    print("\n".join(table(trace, ours)))
+    replayed = replay(trace, recorded_config(), _UPDATES.value)
+    print("\n".join(table(trace, replayed)))
 
 
 if __name__ == "__main__":

@@ -1,15 +1,15 @@
-"""How fast batches are read, and how soon the first one is there.
+"""Measures how fast batches are read, and how long the first one takes.
 
     python benchmarks/input_pipeline.py --seconds=5
     python benchmarks/input_pipeline.py --directory=gs://bucket/dataset --batch_size=256 --seconds=30
 
-With --directory, a prepared dataset is read, local or in object storage. Without, rows of 128 and of 512 tokens are
-made in a temporary folder: 64 MB of them, which stand in the split a hundred times and more, so that it has fifty
-million rows. They are then in the system's memory; only a --directory larger than the memory shows how fast a disk is.
+With --directory, a prepared dataset is read, local or in object storage. Without, 64 MB of rows of 128 and of 512
+tokens are written to a temporary folder and repeated until the split has fifty million rows. They stay in the page
+cache; only a --directory larger than the memory shows the speed of a disk.
 
-Each line is the median of five windows that share --seconds, and their range. "A core" means the processor time of the
-whole process, TensorFlow's threads included, so that a second core can not flatter it. The checksum of every row is
-compared, as it is in training.
+Each line is the median and the range of five windows that share --seconds. "Per core" divides by the CPU time of the
+process, TensorFlow's threads included, so that a second core does not improve it. The checksum of every row is
+verified, as in training.
 """
 
 import itertools
@@ -26,9 +26,9 @@ from electra_jax.text.dataset.dataset import Split, open_dataset
 from electra_jax.text.dataset.row_batches import training_batches
 from electra_jax.text.dataset.shards import ShardWriter
 
-_DIRECTORY = flags.DEFINE_string("directory", None, "A prepared dataset; synthetic rows unless given.")
+_DIRECTORY = flags.DEFINE_string("directory", None, "A prepared dataset; default: synthetic rows.")
 _BATCH_SIZE = flags.DEFINE_multi_integer("batch_size", [16, 256], "Rows in a batch; may be given several times.")
-_SECONDS = flags.DEFINE_float("seconds", 5.0, "How long each line is measured.", lower_bound=0.1)
+_SECONDS = flags.DEFINE_float("seconds", 5.0, "Seconds of measurement per line.", lower_bound=0.1)
 
 _WINDOWS = 5
 _LATE = 1_000_000
@@ -37,7 +37,7 @@ _SHARD_BYTES = 1 << 26
 
 
 def synthetic_split(directory: str, length: int) -> Split:
-    """A split of fifty million rows of random tokens, made of one file that is named again and again."""
+    """A split of fifty million rows of random tokens: one file, listed many times."""
     tokenizer = types.SimpleNamespace(vocabulary_size=30_522, pad_id=0, cls_id=2, sep_id=3, mask_id=4)
     rows = _SHARD_BYTES // (2 * length)
     rng = np.random.default_rng(0)
@@ -51,9 +51,9 @@ def synthetic_split(directory: str, length: int) -> Split:
 
 
 def measure_speed(split: Split, batch_size: int) -> None:
-    """Prints tokens a second, by the wall clock and by the processor's."""
+    """Prints tokens per second of wall-clock time and of CPU time."""
     batches = training_batches(split, batch_size=batch_size, seed=0, start=0)
-    # What was prefetched before a window began must not count: many more batches are read in each.
+    # Batches prefetched before a window hardly count: each window reads many more.
     next(batches)
     windows = []
     for _ in range(_WINDOWS):
@@ -61,7 +61,7 @@ def measure_speed(split: Split, batch_size: int) -> None:
         while time.perf_counter() - wall < _SECONDS.value / _WINDOWS:
             tokens += next(batches).size
         windows.append((tokens / (time.perf_counter() - wall), tokens / (time.process_time() - processor)))
-    for name, speeds in zip(("wall clock", "a core"), zip(*windows, strict=True), strict=True):
+    for name, speeds in zip(("wall clock", "per core"), zip(*windows, strict=True), strict=True):
         print(
             f"length {split.length}, batch {batch_size}: {statistics.median(speeds) / 1e6:.2f} M tokens/s {name} "
             f"({min(speeds) / 1e6:.2f} to {max(speeds) / 1e6:.2f})"
@@ -69,7 +69,7 @@ def measure_speed(split: Split, batch_size: int) -> None:
 
 
 def measure_start(split: Split, batch_size: int) -> None:
-    """Prints how long it takes from the call to the first batch, early and late in a run."""
+    """Prints the time from the call to the first batch, early and late in a run."""
     for start in (0, _LATE):
         times = []
         for _ in range(_WINDOWS):
@@ -77,7 +77,7 @@ def measure_start(split: Split, batch_size: int) -> None:
             next(training_batches(split, batch_size=batch_size, seed=0, start=start))
             times.append(time.perf_counter() - begun)
         print(
-            f"length {split.length}, batch {batch_size}: first batch of a run from batch {start} after "
+            f"length {split.length}, batch {batch_size}: first batch of a run that starts at batch {start} after "
             f"{statistics.median(times):.3f} s ({min(times):.3f} to {max(times):.3f})"
         )
 
@@ -91,17 +91,17 @@ def compare_processes(split: Split, batch_size: int) -> None:
         )
         return list(itertools.islice(batches, 4))
 
-    whole = np.stack(read())
+    expected = np.stack(read())
     for count in (2, 4, 8):
         parts = [read(index, count) for index in range(count)]
-        same = np.array_equal(whole, np.concatenate(parts, axis=1))
+        same = np.array_equal(expected, np.concatenate(parts, axis=1))
         print(
-            f"length {split.length}, batch {batch_size}: {count} processes read {'the same' if same else 'OTHER'} rows"
+            f"length {split.length}, batch {batch_size}: {count} processes read {'equal' if same else 'DIFFERENT'} rows"
         )
 
 
 def main(arguments: list[str]) -> None:
-    """Measures what the flags ask for."""
+    """Measures the dataset of --directory, or synthetic rows."""
     del arguments
     with tempfile.TemporaryDirectory() as scratch:
         if _DIRECTORY.value:

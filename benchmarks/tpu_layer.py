@@ -1,10 +1,10 @@
-"""What each optimisation of a layer gains on a TPU, modelled by its compiler: one layer, forward and backward, with one
-of them taken out at a time.
+"""Gain of each optimisation of a layer on a TPU, modelled by its compiler: one layer, forward and backward, with one
+optimisation removed at a time.
 
-  ./launch/test.sh --tpu_compiler --collect-only   # brings the TPU compiler along, once
+  ./launch/test.sh --tpu_compiler --collect-only   # installs the TPU compiler, once
   PYTHONPATH=.venv/tpu_compiler python -m benchmarks.tpu_layer --rows=64 --length=128
 
-Nothing is measured: cycles are the compiler's estimates, and a kernel's what it declares.
+Nothing is measured: cycles are the compiler's estimates, and for a kernel, the cost that it declares.
 """
 
 import contextlib
@@ -17,12 +17,12 @@ from absl import app, flags
 
 _ROWS = flags.DEFINE_integer("rows", 64, "Rows on the chip.")
 _LENGTH = flags.DEFINE_integer("length", 128, "Tokens in a row.")
-_WIDTH = flags.DEFINE_integer("width", 768, "Of the layer: 768 is ELECTRA-Base's, 1024 Large's.")
-_TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "The TPU; one of its chips is compiled for.")
+_WIDTH = flags.DEFINE_integer("width", 768, "Width of the layer: 768 in ELECTRA-Base, 1024 in Large.")
+_TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "The TPU slice; the program is compiled for one of its chips.")
 
 
 def _without() -> dict[str, Callable[[], contextlib.AbstractContextManager]]:
-    """The layer as it is, and with a usual way in place of one of ours."""
+    """Contexts by name: the layer unchanged, and with one of its parts replaced by the standard implementation."""
     import flax.linen as nn
     import jax
     import jax.numpy as jnp
@@ -62,17 +62,17 @@ def _without() -> dict[str, Callable[[], contextlib.AbstractContextManager]]:
         return mock.patch.object(attention_kernel, "fits", return_value=False)
 
     return {
-        "as it is": contextlib.nullcontext,
-        "jax.nn.gelu in place of erf": gelu,
-        "flax.linen.LayerNorm in place of ours": norm,
+        "unchanged": contextlib.nullcontext,
+        "jax.nn.gelu instead of erf": gelu,
+        "flax.linen.LayerNorm instead of layer_norm": norm,
         "sums over rows for gradients of biases": bias,
-        "plain attention in place of the kernel": plain,
+        "plain attention instead of the kernel": plain,
         "all of these": all_usual,
     }
 
 
 def main(_: list[str]) -> None:
-    """Prints a line for each way."""
+    """Prints one line per variant of the layer."""
     import flax.linen as nn
     import jax
     import jax.numpy as jnp

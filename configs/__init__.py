@@ -1,1 +1,1 @@
-"""Presets: configs of pre-training, and of fine-tuning in `finetune/`."""
+"""Presets: pre-training configs, and fine-tuning configs in `finetune/`."""

@@ -1,11 +1,11 @@
-"""ELECTRA-Base as the paper trains it (Clark et al. 2020, table 6), with positions drawn without replacement.
+"""ELECTRA-Base as the paper trains it (Clark et al. 2020, table 6), with masked positions sampled without replacement.
 
     python -m electra_jax.main --config=configs/base.py --workdir=runs/base --config.data.sources='("corpus/*.txt",)'
 
 Hardware in the paper: 16 TPUv3 for 4 days, 6.4e19 FLOPs as the paper counts them.
 Expected: GLUE dev average 85.1 (paper table 1), the published Base model 109 M parameters.
-All fields of a pre-training config and their reasons: docs/config.md, or --config.help. The other presets change what
-they differ in.
+All fields of a pre-training config and their reasons: docs/config.md, or --config.help. The other presets start from
+this one and list only what they change.
 `:quicktest` is the same recipe shrunk until two CPU cores finish it in a minute.
 """
 
@@ -16,16 +16,16 @@ from electra_jax.config.pretraining import PretrainingConfig
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe; for `variant` see `with_variant`."""
+    """Returns the recipe; for `variant` see `with_variant`."""
     # The schema's defaults are this recipe: docs/config.md lists every field with default, range, unit and reason.
     return with_variant(files.defaults(PretrainingConfig), variant)
 
 
 def with_variant(config: ml_collections.ConfigDict, variant: str) -> ml_collections.ConfigDict:
-    """The config as it is, as Google's code trains it, shrunk for a quick test, or both.
+    """Returns the config unchanged, as Google's code trains it, shrunk for a quick test, or both.
 
     Raises:
-      ValueError: no such variant.
+      ValueError: there is no such variant.
     """
     for name in variant.split("+") if variant else ():
         match name:
@@ -39,7 +39,7 @@ def with_variant(config: ml_collections.ConfigDict, variant: str) -> ml_collecti
 
 
 def _follow_google(config: ml_collections.ConfigDict) -> None:
-    """Google's published code, bug for bug; docs/fidelity.md says what each line changes."""
+    """Follows Google's published code, bug for bug; docs/fidelity.md explains what each line changes."""
     config.data.directory += "_google_compat"
     config.data.rows = "google_segment_pairs"
     config.objective.masking = "with_replacement"
@@ -51,7 +51,7 @@ def _follow_google(config: ml_collections.ConfigDict) -> None:
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
-    """The same recipe in a minute on two cores: fewer, shorter, narrower of everything, on a shipped excerpt."""
+    """Shrinks the recipe to a minute on two cores: fewer steps, shorter rows, a narrower model, a shipped excerpt."""
     config.steps = 20
     config.batch_size = 8
     config.data.directory += "_quicktest"
@@ -61,8 +61,8 @@ def _shrink(config: ml_collections.ConfigDict) -> None:
     config.data.tokenizer.vocabulary_size = 512
     model = config.model
     model.layers = 2
-    # Six heads of width 16 take a generator of a quarter (rounded up), a third or all of the width; an embedding
-    # that was narrower than the hidden states stays narrower.
+    # Six heads of width 16 allow a generator of a quarter (rounded up), a third or the full width; embeddings that
+    # were narrower than the hidden states stay narrower.
     narrow = model.embedding_size < model.hidden_size
     model.heads, model.hidden_size, model.feed_forward_size = 6, 96, 192
     model.embedding_size = 48 if narrow else 96

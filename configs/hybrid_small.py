@@ -3,10 +3,10 @@
     python -m electra_jax.main --config=configs/hybrid_small.py --workdir=runs/hybrid_small \
         --config.data.sources='("corpus/*.txt",)'
 
-The recipe is configs/small.py's but for four lines: the corrective language model, a smaller weight of detection
-next to it, and 25 % of the tokens masked.
+The recipe of configs/small.py with four changes: the corrective language model and its weight, a smaller weight of
+detection, and 25 % of the tokens masked.
 Hardware: one V100 for 4 days, 1.4e18 FLOPs as the paper counts them,
-and some percent more for the second word head.
+plus a few percent for the second word head.
 Measured: at the quickstart's size only (2 layers × 128), where the objective prevents the collapse of plain ELECTRA;
 docs/results.md. Extrapolated: everything at this size. COCO-LM (Meng et al. 2021, table 2), whose corrective language
 model is close to this one, reports gains at Base and Large.
@@ -18,10 +18,10 @@ from electra_jax.configs import base, small
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe; for `variant` see `base.with_variant`."""
+    """Returns the recipe; for `variant` see `base.with_variant`."""
     config = small.get_config()
     config.objective.name = "hybrid"
-    config.objective.corrective_weight = 1.0  # As the generator's: both are losses of a word.
-    config.objective.discriminator_weight = 10.0  # 50 leaves the corrective loss little say; measured when small.
-    config.objective.mask_fraction = 0.25  # More words to correct in each row; ELECTRA-Large's own fraction too.
+    config.objective.corrective_weight = 1.0  # Like the generator's: both are losses of predicting a word.
+    config.objective.discriminator_weight = 10.0  # At 50 the corrective loss has little effect; measured at small size.
+    config.objective.mask_fraction = 0.25  # More words to correct in each row; also ELECTRA-Large's fraction.
     return base.with_variant(config, variant)

@@ -12,7 +12,7 @@ from electra_jax.configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe; for `variant` see `base.with_variant`."""
+    """Returns the recipe; for `variant` see `base.with_variant`."""
     config = base.get_config()
     config.steps = 400_000
     config.batch_size = 2048
@@ -25,5 +25,5 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.model.embedding_size = 1024
     config.model.generator_width = 1 / 4
 
-    config.objective.mask_fraction = 0.25  # The large generator guesses too well at 15 % (paper appendix).
+    config.objective.mask_fraction = 0.25  # At 15 % the large generator is too accurate (paper appendix).
     return base.with_variant(config, variant)

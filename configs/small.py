@@ -2,16 +2,16 @@
 
     python -m electra_jax.main --config=configs/small.py --workdir=runs/small --config.data.sources='("corpus/*.txt",)'
 
-The text of the paper, Wikipedia and Books, as far as it can still be had (BookCorpus is gone; PG-19 holds older books):
+The paper's text, Wikipedia and Books, as far as it is still available (BookCorpus is not; PG-19 has older books):
 
     --config.data.sources='("tfds:wikipedia/20230601.en","tfds:pg19#field=book_text")'
 
-OpenWebText, on which Google's own Small was trained, as the Parquet files that its publishers offer
-(huggingface.co/datasets/Skylion007/openwebtext, 24 GB), downloaded into a folder:
+OpenWebText, which Google's own Small was trained on, as Parquet files downloaded from its publishers
+(huggingface.co/datasets/Skylion007/openwebtext, 24 GB):
 
     --config.data.sources='("openwebtext/*.parquet",)'
 
-Prepare it once, on any machine with cores, then train; both commands take the same flags and go on where they were:
+Prepare it once, on a machine with many cores, then train; both commands take the same flags and resume when repeated:
 
     python -m electra_jax.prepare --config=configs/small.py --config.data.sources=…
     python -m electra_jax.main --config=configs/small.py --workdir=runs/small --config.data.sources=…
@@ -27,7 +27,7 @@ from electra_jax.configs import base
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe; for `variant` see `base.with_variant`."""
+    """Returns the recipe; for `variant` see `base.with_variant`."""
     config = base.get_config()
     config.steps = 1_000_000
     config.batch_size = 128

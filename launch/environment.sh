@@ -4,7 +4,7 @@
 
 VENV=${VENV:-.venv}
 
-# Goes to the repository root. $1: how many flags the user gave.
+# Changes to the repository root. $1: number of flags that the user gave.
 enter_repository() {
   local started_in=$PWD
   cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null || exit
@@ -13,7 +13,7 @@ enter_repository() {
   fi
 }
 
-# Prints "3.12" for a Python that runs, nothing otherwise (version managers leave shims of Pythons that are not there).
+# Prints "3.12" for a Python that runs, nothing otherwise (version managers leave shims of uninstalled Pythons).
 python_version() {
   "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null || true
 }
@@ -69,7 +69,7 @@ make_environment() {
   "$python" -m venv --clear "$VENV"
 }
 
-# Runs "pip install" unless it was done already for the same files, Python and place.
+# Runs "pip install" unless it was done already for the same files, Python and folder.
 # install_once NAME HOW_LONG FILES PIP_ARGUMENTS...; FILES is one word, separated by spaces.
 install_once() {
   local name=$1 how_long=$2 files=$3 file wanted stamp=$VENV/installed-$1
@@ -86,7 +86,7 @@ install_once() {
     return
   fi
 
-  # The stamp goes first and comes back last: an interrupted installation is not taken for a complete one.
+  # The stamp is removed first and written last, so that an interrupted installation does not count as complete.
   rm -f "$stamp"
   echo "Installing $name into $VENV ($how_long, once)…" >&2
   # seqeval has no wheel. Python 3.11's pip would build it with whatever setuptools is installed, and newer ones cannot.
@@ -106,21 +106,21 @@ MESSAGE
   mv "$stamp.new" "$stamp"
 }
 
-# What running electra_jax takes.
+# Installs the requirements of electra_jax.
 install_electra_jax() {
   make_environment
   install_once requirements "about 2 minutes" requirements.txt -r requirements.txt
   install_once electra_jax "a few seconds" pyproject.toml --no-deps -e .
 }
 
-# What the tests take on top. The main requirements constrain the others, so that none of them moves a pinned version.
+# Installs the requirements of the tests, constrained by the main ones so that none of them changes a pinned version.
 install_test_tools() {
   install_once test-tools "a few seconds" "requirements-dev.txt requirements.txt" \
     -c requirements.txt -r requirements-dev.txt
 }
 
-# The TPU compiler for machines without a TPU. Apart from the other packages: where libtpu is installed, JAX looks for a
-# TPU at every start and complains.
+# Installs the TPU compiler for machines without a TPU, separate from the other packages: where libtpu is installed, JAX
+# looks for a TPU at every start and warns.
 install_tpu_compiler() {
   install_once tpu-compiler "about a minute" "requirements-tpu.txt requirements.txt" \
     --upgrade --no-deps --target "$VENV/tpu_compiler" -r requirements-tpu.txt

@@ -2,10 +2,10 @@
 # Trains on the GPUs of a Slurm cluster, from a checkout that all nodes see:
 #   ./launch/slurm.sh                                        on the login node, once: installs into .venv
 #   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 launch/slurm.sh --config=… --workdir=/shared/…
-# One process a GPU, and each process sees all GPUs of its node: under Slurm JAX takes the one with the process's local
-# number. So no --gpus-per-task and no --gpu-bind, which would hide the others.
-# Slurm sends SIGTERM ahead of the time limit; the run saves its state, ends with 75, and the job goes back into the queue
-# to go on from there. Every other exit code ends the job with it.
+# One process per GPU; each process sees all GPUs of its node, and under Slurm JAX uses the one with the process's local
+# number. So neither --gpus-per-task nor --gpu-bind, which would hide the others.
+# Slurm sends SIGTERM before the time limit; the run saves its state and exits with 75, and the job is requeued to resume
+# from there. Every other exit code ends the job.
 #SBATCH --job-name=electra_jax
 #SBATCH --nodes=1
 #SBATCH --gpus-per-node=1
@@ -49,19 +49,19 @@ if [[ $# -eq 0 ]]; then
   echo "Two flags are needed: sbatch … launch/slurm.sh --config=configs/base.py --workdir=/shared/runs/base" >&2
   exit 64
 fi
-# Slurm says 8, or 8(x2) for two nodes of 8 each.
+# Slurm sets 8, or 8(x2) for two nodes of 8 each.
 tasks=${SLURM_NTASKS_PER_NODE:-1}
 gpus=${SLURM_GPUS_ON_NODE:-}
 if [[ -n $gpus && ${tasks%%(*} != "$gpus" ]]; then
   echo "--ntasks-per-node=$tasks and $gpus GPUs on a node: expected one process a GPU, --ntasks-per-node=$gpus" >&2
   exit 64
 fi
-# Before the processes start, so that they do not all do it. Nothing is left to do after the installation above.
+# Before the processes start, so that they do not all install. Does nothing after the installation above.
 install_for_gpus
 
 echo "== $(date -u +%Y-%m-%dT%H:%M:%SZ) job $SLURM_JOB_ID, start $((${SLURM_RESTART_COUNT:-0} + 1))"
 code=0
-# The highest exit code of all processes. --kill-on-bad-exit=0: those that still save their state are left to it.
+# The highest exit code of all processes. --kill-on-bad-exit=0 lets the others finish saving their state.
 srun --kill-on-bad-exit=0 "$VENV/bin/python" -m electra_jax.main "$@" || code=$?
 echo "== $(date -u +%Y-%m-%dT%H:%M:%SZ) exit $code"
 if [[ $code -eq 75 ]]; then

@@ -1,31 +1,31 @@
 #!/usr/bin/env bash
 # Trains on Google's TPUs: ./launch/tpu_vm.sh COMMAND --name=NAME --zone=ZONE [options] [-- flags of electra_jax.main]
 #
-#   train    all of it: create, wait, sync, run, watch; again from the saved state until the run is done
+#   train    all of these: create, wait, sync, run, watch; restarts from the saved state until the run is done
 #   create   asks for the TPUs (a queued resource); a request that can no longer come true is replaced
 #   sync     copies the commit checked out here to all workers and installs its requirements there
-#   run      starts electra_jax.main on all workers, where it goes on when this machine leaves
+#   run      starts electra_jax.main on all workers, where it keeps running when this machine disconnects
 #   logs     shows the log of a worker: [--worker=0] [--slice=0] [--lines=100] [--follow]
-#   status   tells the state of the request and of the run on each worker
+#   status   prints the state of the request and of the run on each worker
 #   stop     asks the run to save its state and end
-#   delete   gives the TPUs back, with all that lies on their disks
+#   delete   releases the TPUs and their disks, with all files
 #
 # Every command can be repeated. --dry_run prints what would be run, and runs nothing.
 #
-#   --name=NAME               of the queued resource and its TPUs
-#   --zone=ZONE               where, for example us-west4-a
+#   --name=NAME               name of the queued resource and its TPUs
+#   --zone=ZONE               for example us-west4-a
 #   --project=PROJECT         default: gcloud's
-#   --topology=v5e:4x4        what to ask for, as electra_jax.plan writes it (create, train)
-#   --accelerator_type=TYPE   the same in Google's words, for example v5litepod-16
+#   --topology=v5e:4x4        the slice, in the notation of electra_jax.plan (create, train)
+#   --accelerator_type=TYPE   the same in Google's notation, for example v5litepod-16
 #   --runtime_version=NAME    the TPUs' image; default: the one for the generation
-#   --slices=1                how many such slices, connected by the data centre's network
-#   --spot                    cheaper; Google may take them away at any time
+#   --slices=1                number of such slices, connected by the data centre's network
+#   --spot                    cheaper, but Google may preempt them at any time
 #   --create_flag=FLAG        a further flag for gcloud … create, for example --create_flag=--reserved; may be repeated
 #   --ssh_flag=FLAG           a further flag for gcloud … ssh and scp, for example --ssh_flag=--internal-ip; may be repeated
 #   --setup=FILE              a script that each worker runs after installing (sync, train): mounts, for example
-#   --poll=30                 seconds between two looks
-#   --retries=3               how often in a row a run that crashes, or a request that fails, is tried again (train)
-#   --delete_when_done        gives the TPUs back after exit code 0 (train)
+#   --poll=30                 seconds between two checks of the state
+#   --retries=3               retries in a row of a run that crashes or a request that fails (train)
+#   --delete_when_done        releases the TPUs after exit code 0 (train)
 #
 # Exit codes: those of electra_jax.main, and 64 for bad options, 1 when gcloud fails.
 set -euo pipefail
@@ -35,7 +35,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." >/dev/null
 # For the Bash 3.2 of macOS, too: no associative arrays, and "${a[@]+…}" where an array may be empty.
 
 readonly WORKER="electra_jax/code/launch/worker.sh"
-# How many looks in a row may fail, and how many a worker may go on after another one has ended.
+# How many checks in a row may fail, and for how many checks a worker may keep running after another one has ended.
 readonly MAX_FAILED_LOOKS=20
 readonly MAX_LATE_LOOKS=20
 
@@ -50,7 +50,7 @@ fail() {
   exit "$code"
 }
 
-# Prints $1 for a shell, which reads it back unchanged.
+# Prints $1 quoted for a shell.
 quoted() {
   local rest=$1 result=""
   case $rest in
@@ -98,7 +98,7 @@ problem() {
   problems+="  $1"$'\n'
 }
 
-# Takes one option apart; $1 is of the form --option=value or --option.
+# Parses one option; $1 has the form --option=value or --option.
 read_option() {
   local value=${1#*=}
   case $1 in
@@ -239,7 +239,7 @@ check_options() {
 
 # --- The queued resource ---------------------------------------------------------------------------------------------
 
-# Where the TPUs are, for every call. --quiet: take defaults, ask nothing.
+# Location of the TPUs, for every call. --quiet: use defaults, do not prompt.
 where() {
   place=(--zone="$zone" --quiet)
   if [[ -n $project ]]; then
@@ -247,10 +247,10 @@ where() {
   fi
 }
 
-# Sets $queue to the request's state, "" when there is none. Fails when gcloud does.
+# Sets $queue to the request's state, "" if there is none. Fails if gcloud fails.
 look_at_queue() {
   local found
-  # A list: describe fails in the same way when there is no such request and when there is no network.
+  # "list", since "describe" fails in the same way without such a request and without a network.
   found=$(call gcloud compute tpus queued-resources list "${place[@]}" \
     --filter="name~/$name\$" --format="value(state.state)") || return
   queue=$found
@@ -264,7 +264,7 @@ create() {
   look_at_queue || fail 1 "gcloud cannot list queued resources; its message is above."
   case $queue in
     "") ;;
-    # What it had is gone; its name has to be freed before it can be asked for again.
+    # Its TPUs are gone; the name must be freed before it can be requested again.
     FAILED | SUSPENDED | SUSPENDING | DELETING) delete ;;
     *)
       say "$name is there already: $queue"
@@ -285,7 +285,7 @@ create() {
   assumed_queue=ACTIVE
 }
 
-# Gives everything back and waits until it is gone, since the name is taken until then.
+# Releases everything and waits until it is deleted, since the name is taken until then.
 delete() {
   local shown=""
   while true; do
@@ -319,7 +319,7 @@ delete() {
   done
 }
 
-# Counts looks that found nothing out: a lost connection comes back, revoked rights do not.
+# Counts failed checks in a row: a lost connection recovers, revoked permissions do not.
 failed_looks=0
 failed_look() {
   failed_looks=$((failed_looks + 1))
@@ -331,7 +331,7 @@ looked() {
   failed_looks=0
 }
 
-# Asks for the TPUs and waits for them.
+# Requests the TPUs and waits for them.
 wait_until_active() {
   local failures=0 shown=""
   create
@@ -367,7 +367,7 @@ wait_until_active() {
   done
 }
 
-# Whether some of the TPUs are gone: the request can say ACTIVE for a while after that.
+# Whether some of the TPUs are gone: the request may stay ACTIVE for a while after that.
 is_preempted() {
   local node found
   for node in $(nodes); do
@@ -394,7 +394,7 @@ nodes() {
 }
 
 # Runs gcloud compute tpus tpu-vm COMMAND… on all workers of all slices at once; @ stands for the slice's name.
-# "queued-resources ssh --node=all" would do so too, but passes over slices that are gone and calls it a success.
+# "queued-resources ssh --node=all" would do so too, but skips slices that are gone and still succeeds.
 on_slices() {
   local node pids="" pid status=0
   for node in $(nodes); do
@@ -412,7 +412,7 @@ on_slices() {
   return "$status"
 }
 
-# Prints the command line that calls worker.sh where it is, and tells where it is not: new machines come without it.
+# Prints the command line that calls worker.sh, or reports that it is missing, as on new machines.
 worker_line() {
   echo "if [ -f $WORKER ]; then bash $WORKER $1; else echo electra_jax new: absent, not installed; fi"
 }
@@ -422,7 +422,7 @@ on_workers() {
   on_slices ssh @ --command="$(worker_line "$1")"
 }
 
-# A folder for what is sent and what gcloud says; a dry run needs none.
+# Makes a folder for the files that are sent and gcloud's messages; a dry run needs none.
 folder=""
 make_folder() {
   if [[ -z $folder && -z $dry_run ]]; then
@@ -431,14 +431,14 @@ make_folder() {
   fi
 }
 
-# Sets $states to one line for each worker. Fails when a worker cannot be reached.
+# Sets $states to one line per worker. Fails if a worker cannot be reached.
 look_at_workers() {
   local output messages=/dev/null
   make_folder || return
   if [[ -n $folder ]]; then
     messages=$folder/messages
   fi
-  # gcloud reports every connection to every worker, which is of interest only where one fails.
+  # gcloud reports every connection to every worker, which matters only if one fails.
   if ! output=$(on_workers state 2>"$messages"); then
     cat "$messages" >&2
     return 1
@@ -481,7 +481,7 @@ sync() {
     say "The code could not be copied; gcloud's message is above."
     return 1
   fi
-  # Only what came with an earlier commit is removed: .venv, data and runs next to it stay.
+  # Only files of an earlier commit are removed: .venv, data and runs next to them stay.
   if ! on_slices ssh @ --command="set -e; mkdir -p electra_jax/code; rm -f electra_jax/setup.sh; \
 if [ -f electra_jax_setup.sh ]; then mv electra_jax_setup.sh electra_jax/setup.sh; fi; cd electra_jax/code; \
 if [ -f ../files ]; then xargs -d '\\n' rm -f <../files; fi; tar -tzf ~/electra_jax_code.tar.gz | grep -v '/\$' >../files; \
@@ -508,7 +508,7 @@ run() {
   esac
 }
 
-# For another start; unlike after "stop", the run then goes on by itself.
+# Stops the run for a restart; unlike after "stop", it is then resumed without another command.
 stop_the_rest() {
   on_workers "stop again" >&2 || true
 }
@@ -536,8 +536,8 @@ status() {
   fi
 }
 
-# Waits until the run has ended everywhere. Sets $outcome: its exit code, "gone" (the TPUs are), "lost" (the run is), or
-# "stopped" (by the user).
+# Waits until the run has ended on all workers. Sets $outcome: its exit code, "gone" (the TPUs are), "lost" (the run is),
+# or "stopped" (by the user).
 watch() {
   local late=0 shown="" code
   outcome=""
@@ -558,7 +558,7 @@ watch() {
       shown=$states
     fi
     if has_state running; then
-      # Workers end one after the other, but not by long: one that waits for others that are gone is stopped.
+      # Workers end one after another, but soon: one that waits for others that are gone is stopped.
       late=$((late + 1))
       if ! grep -qv '^running' <<<"$states"; then
         late=0
@@ -570,7 +570,7 @@ watch() {
       sleep "$poll"
       continue
     fi
-    # Codes that must not be tried again come first: what other workers say follows from them.
+    # Codes that must not be retried come first: the codes of other workers follow from them.
     for code in 64 76 77; do
       if has_state "exit $code"; then
         outcome=$code
@@ -591,7 +591,7 @@ watch() {
   done
 }
 
-# Sees to it that the run is going on on TPUs that are there. Fails when that did not work, and is then tried again.
+# Makes sure that the run is running on existing TPUs. If this fails, the caller retries.
 bring_up() {
   look_at_workers || return
   if has_state running && ! grep -qv '^running' <<<"$states"; then
@@ -636,7 +636,7 @@ train() {
       gone)
         failures=0
         if look_at_queue && [[ $queue == ACTIVE ]]; then
-          delete  # Its TPUs are gone, and it does not get new ones.
+          delete  # Its TPUs are gone, and the request does not get new ones.
         fi
         ;;
       75) failures=0 ;;
@@ -679,7 +679,7 @@ while [[ $# -gt 0 ]]; do
 done
 check_options
 where
-# What --dry_run takes for granted: that every command succeeds.
+# --dry_run assumes that every command succeeds.
 assumed_queue=ACTIVE assumed_states=absent
 case $command in create | train) assumed_queue="" ;; esac
 if [[ -n $dry_run ]]; then

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# What happens on a machine of a cluster: launch/worker.sh install|start|compare|state|stop|logs. launch/tpu_vm.sh calls it there.
+# Runs on each machine of a slice, called by launch/tpu_vm.sh: launch/worker.sh install|start|compare|state|stop|logs
 #   install         makes .venv with the requirements for TPUs, then runs ~/electra_jax/setup.sh if there is one
-#   start FLAGS…    starts electra_jax.main, which goes on when whoever started it leaves
-#   compare FLAGS…  tells whether the run that goes on here has these flags
-#   state           prints one line: absent, running, exit CODE, or lost (it vanished without an exit code)
-#   stop [again]    asks the run to save its state and end, and waits for it; "again" if it is to be started again
+#   start FLAGS…    starts electra_jax.main, which keeps running when the caller disconnects
+#   compare FLAGS…  reports whether the run on this machine has these flags
+#   state           prints one line: absent, running, exit CODE, or lost (it ended without an exit code)
+#   stop [again]    asks the run to save its state and end, and waits for it; "again" if it will be restarted
 #   logs LINES [follow]
-# Everything that a run leaves here besides its workdir lies in ~/electra_jax/run.
+# Everything that a run leaves here apart from its workdir is in ~/electra_jax/run.
 set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
@@ -15,7 +15,7 @@ readonly UV_VERSION=0.13.9
 run=$HOME/electra_jax/run
 installed=$HOME/electra_jax/installed
 
-# Prefixed, since gcloud mixes the lines of all workers with its own.
+# With a prefix, since gcloud mixes the lines of all workers with its own.
 report() {
   echo "electra_jax $(hostname): $1"
 }
@@ -29,14 +29,14 @@ make_suitable_environment() {
     fi
   done
   if ! python3 -m uv --version >/dev/null 2>&1; then
-    # The variable: Debian and Ubuntu guard their Python against pip, even in the user's own folder.
+    # PIP_BREAK_SYSTEM_PACKAGES, since Debian and Ubuntu refuse pip for their Python, even with --user.
     PIP_BREAK_SYSTEM_PACKAGES=1 python3 -m pip install --user --quiet --disable-pip-version-check "uv==$UV_VERSION"
   fi
   python3 -m uv venv --quiet --clear --seed --python 3.12 "$VENV"
 }
 
 install() {
-  # Two at a time would write into the same .venv: one started before a connection broke, and its repetition.
+  # The lock prevents two from writing into the same .venv: one started before a connection broke, and its retry.
   exec 8>"$HOME/electra_jax/installing"
   flock 8
   rm -f "$installed"
@@ -50,7 +50,7 @@ install() {
   report installed
 }
 
-# The lock is held by the run and by all that it starts, so it tells of a run even when a process number is used again.
+# Whether a run is running. The run and its child processes hold the lock, so this also works if a process id is reused.
 is_locked() {
   [[ -e $run/lock ]] && ! (flock --nonblock 7) 7<"$run/lock"
 }
@@ -71,7 +71,7 @@ state() {
   fi
 }
 
-# Tells whether the run here has these flags.
+# Reports whether the run on this machine has these flags.
 compare() {
   if [[ $(cat "$run/flags") == "$(printf '%q ' "$@")" ]]; then
     report "running already"
@@ -87,22 +87,22 @@ start() {
   fi
   mkdir -p "$run"
   exec 9>>"$run/lock"
-  # What a run that has ended started may take a moment to end, too.
+  # Child processes of a run that has ended may take a moment to end.
   if ! flock --nonblock 9 && { [[ ! -f $run/exit_code ]] || ! flock --timeout 60 9; }; then
     compare "$@"
     return
   fi
   rm -f "$run/exit_code" "$run/stopped" "$run/pid"
   printf '%q ' "$@" >"$run/flags"
-  # A session of its own, without a terminal: it outlives the connection. The lock goes with it as descriptor 9.
+  # In a separate session without a terminal, so that it outlives the connection. It inherits the lock as descriptor 9.
   setsid --fork bash launch/worker.sh supervise "$@" </dev/null >>"$run/log" 2>&1
   report started
 }
 
-# Runs electra_jax.main and writes down how it ended.
+# Runs electra_jax.main and records its exit code.
 supervise() {
   local code=0
-  # A shutdown signals everything. This shell must live until the run has saved its state.
+  # A shutdown signals all processes. This shell must live until the run has saved its state.
   trap : TERM INT HUP
   echo "== $(date -u +%Y-%m-%dT%H:%M:%SZ) electra_jax.main $(cat "$run/flags")"
   (
@@ -119,12 +119,12 @@ stop() {
   if [[ $(state) != running ]]; then
     return
   fi
-  # Whoever watches starts the run again, unless it was the user who stopped it.
+  # The watching machine restarts the run unless the user stopped it.
   if [[ ${1:-} != again ]]; then
     touch "$run/stopped"
   fi
   for ((second = 0; second < STOP_SECONDS; second++)); do
-    # Once only: a second signal would break off the saving.
+    # Only once: a second signal would interrupt the saving.
     if [[ -z $signalled && -f $run/pid ]]; then
       kill -TERM "$(cat "$run/pid")" 2>/dev/null || true
       signalled=yes
@@ -139,7 +139,7 @@ stop() {
   sleep 2
 }
 
-# How long a run may take to save its state.
+# Seconds that a run may take to save its state.
 STOP_SECONDS=${STOP_SECONDS:-300}
 command=${1:-}
 [[ $# -eq 0 ]] || shift

@@ -1,8 +1,8 @@
-"""Compares pre-training objectives at equal FLOPs or seconds, as a plan says.
+"""Compares pre-training objectives at equal FLOPs or seconds, as described by a plan.
 
     python -m benchmarks.objectives --plan=benchmarks/plans/smallest.toml --data=benchmark_data --workdir=runs/first
 
-Run it again to go on after it was stopped; docs/benchmarks.md says what a plan is and how to read report.md.
+The same command resumes after it was stopped; docs/benchmarks.md explains plans and how to read report.md.
 """
 
 import dataclasses
@@ -17,17 +17,17 @@ from electra_jax.errors import InputError, Preempted, RunError
 from electra_jax.progress import ProgressLine
 
 _PLAN = flags.DEFINE_string("plan", None, "What to compare: a TOML file, see benchmarks/plans/.")
-_WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Where results go; of several plans, if need be.")
-_DATA = flags.DEFINE_string("data", ".", "Where the folders of the plan's tasks are.")
-_TASKS = flags.DEFINE_list("tasks", [], "Which tasks of the plan; all unless given.")
-_JOBS = flags.DEFINE_integer("jobs", 1, "Pieces of work at once, each in a process with its share of the cores.")
-_REPORT_ONLY = flags.DEFINE_boolean("report_only", False, "Write the report of what is done, and do nothing else.")
+_WORKDIR = flags.DEFINE_string("workdir", "runs/objectives", "Folder of the results; several plans may share it.")
+_DATA = flags.DEFINE_string("data", ".", "Folder that contains the folders of the plan's tasks.")
+_TASKS = flags.DEFINE_list("tasks", [], "Tasks of the plan to run; default: all.")
+_JOBS = flags.DEFINE_integer("jobs", 1, "Pieces of work in parallel, each in a process with its share of the cores.")
+_REPORT_ONLY = flags.DEFINE_boolean("report_only", False, "Only write the report of the finished pieces of work.")
 
 
 def main() -> None:
-    """Does what is missing of a comparison, then writes its report; see `entry_point` for exit codes."""
+    """Does the missing pieces of a comparison, then writes its report; see `entry_point` for exit codes."""
     if not _PLAN.value:
-        raise InputError("--plan=FILE is needed, for example --plan=benchmarks/plans/smallest.toml")
+        raise InputError("--plan is missing, for example --plan=benchmarks/plans/smallest.toml")
     if _JOBS.value < 1:
         raise InputError(f"--jobs={_JOBS.value}: expected 1 or more")
     path = pathlib.Path(_PLAN.value)
@@ -64,7 +64,7 @@ def main() -> None:
         else:
             comparison.run(executor, write_report)
     except KeyboardInterrupt as error:
-        raise Preempted("Interrupted; run the same command again to go on.") from error
+        raise Preempted("Interrupted; run the same command again to resume.") from error
     finally:
         executor.close()
     if executor.failures:

@@ -1,4 +1,4 @@
-"""A comparison from its plan: which pieces it has, in which order they are done, and the scores that they gave."""
+"""A comparison made from its plan: its pieces of work, their order, and the resulting scores."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class Score:
     """One score of one model; fields are the columns of scores.csv.
 
     Attributes:
-      contender: its name, or "random".
-      budget_kind, budget: see `plan.KINDS`; of random weights "" and 0.
-      pretraining_seed: of the model; of random weights the seed that they stand beside.
-      steps, tokens, flops, paper_flops: what pre-training had up to this model; FLOPs as `StepCost` says.
-      pretraining_seconds: that went into updates, measured; None of random weights.
-      task, metric: what was scored.
-      split: "test" counts, "dev" chose the learning rate.
-      learning_rate: of fine-tuning; None without.
-      finetuning_run: from 0.
+      contender: its name, or "random" for random weights.
+      budget_kind, budget: see `plan.KINDS`; "" and 0 for random weights.
+      pretraining_seed: seed of the model; for random weights, the seed of the models that they are compared with.
+      steps, tokens, flops, paper_flops: spent on pre-training up to this model; FLOPs as in `StepCost`.
+      pretraining_seconds: measured time of the updates; None for random weights.
+      task, metric: the task and its metric.
+      split: "test" is compared, "dev" chose the learning rate.
+      learning_rate: fine-tuning's; None without fine-tuning.
+      finetuning_run: number of the run, from 0.
       value: the score.
     """
 
@@ -55,20 +55,20 @@ class Comparison:
     """A plan with its files, the cost of its steps and the results so far."""
 
     def __init__(self, plan: Plan, files: Mapping[str, TaskFiles], costs: Mapping[str, StepCost], store: Store) -> None:
-        """Opens nothing.
+        """Stores the arguments and plans the runs; opens no files.
 
         Args:
           plan: what is compared.
-          files: of each task.
-          costs: of a step of each contender.
-          store: of results.
+          files: splits by task.
+          costs: cost of one update by contender.
+          store: holds the results.
 
         Raises:
           InputError: a budget is too small.
         """
         self.plan, self.files, self.costs, self.store = plan, files, costs, store
         self._runs = {seed: recipes.runs_of(plan, costs, seed) for seed in plan.seeds}
-        # Of all that a plan asks for, configs take the longest to make.
+        # Cached, since making configs takes longer than everything else here.
         self.pretraining: Callable[[Run], Piece] = functools.cache(
             lambda run: work.pretraining(plan, run, costs[run.contender].flops)
         )
@@ -90,7 +90,7 @@ class Comparison:
         return [random, *work.sources_of(self.runs(seed), self.plan)]
 
     def choosing_source(self, contender: str) -> Source:
-        """The model on which a contender's learning rates are chosen: first seed, first kind of budget, its largest."""
+        """The model that chooses a contender's learning rates: first seed, first kind of budget, largest amount."""
         own = [source for source in self.sources(self.plan.seeds[0]) if source.contender == contender]
         return max((source for source in own if source.kind == own[0].kind), key=lambda source: source.amount)
 
@@ -114,10 +114,10 @@ class Comparison:
         return chosen_rate({rate: result["dev"][metric] for rate, result in results.items()})
 
     def scored(self, seed: int, *, expected: bool = False) -> list[tuple[Source, str, Piece]]:
-        """The scoring pieces of a seed, as far as learning rates are chosen, those of a task and a recipe together.
+        """The scoring pieces of a seed whose learning rates are chosen, sorted by task and recipe.
 
         Args:
-          seed: of pre-training.
+          seed: pre-training seed.
           expected: take the first rate of the grid where none is chosen yet, to count the pieces.
         """
         found = []
@@ -132,7 +132,7 @@ class Comparison:
         return sorted(found, key=lambda item: (item[1], item[2].name.rpartition("/")[2]))
 
     def pieces(self) -> list[Piece]:
-        """All pieces, as far as they are known."""
+        """All pieces that are known so far."""
         grids = [self.grid(name, task) for task in self.plan.tasks for name in (RANDOM, *self.plan.contenders)]
         return [
             *(self.pretraining(run) for seed in self.plan.seeds for run in self.runs(seed)),
@@ -141,10 +141,10 @@ class Comparison:
         ]
 
     def run(self, executor: Executor, after_each_seed: Callable[[], None]) -> None:
-        """Does all pieces, seed by seed, so that a table of few seeds is there early.
+        """Does all pieces, seed by seed, so that a first table is available early.
 
         Raises:
-          Preempted: a signal came.
+          Preempted: a signal stopped it.
         """
         executor.expect(self.pieces())
         for seed in self.plan.seeds:
@@ -162,7 +162,7 @@ class Comparison:
                 if self._is_trained(self.choosing_source(contender)):
                     for rate, piece in self.grid(contender, task).items():
                         grids.setdefault((task, rate), []).append(piece)
-        # Models that share a recipe come one after the other, and share its compiled programs.
+        # Models with the same recipe run in succession and share its compiled programs.
         executor.run([piece for pieces in grids.values() for piece in pieces])
 
     def _is_trained(self, source: Source) -> bool:
@@ -181,8 +181,8 @@ class Comparison:
     def _scores_of(self, source: Source, task: str, result: Mapping[str, Any]) -> list[Score]:
         steps = 0 if source.contender == RANDOM else source.step
         cost = self.costs[source.run.contender]
-        whole = (self.store.result(self.pretraining(source.run)) or {}).get("seconds")
-        seconds = whole * steps / source.run.steps if whole and steps else None
+        total = (self.store.result(self.pretraining(source.run)) or {}).get("seconds")
+        seconds = total * steps / source.run.steps if total and steps else None
         rate = self.rate(source.contender, task)
         return [
             Score(
@@ -196,7 +196,7 @@ class Comparison:
         ]  # fmt: skip
 
     def collapsed(self) -> dict[str, int]:
-        """By contender, how many fine-tuning runs learned nothing; they count all the same."""
+        """Number of fine-tuning runs that learned nothing, by contender; their scores are included."""
         found: dict[str, int] = {}
         for seed in self.plan.seeds:
             for source, _, piece in self.scored(seed):
@@ -210,12 +210,12 @@ def prepared(plan: Plan, files: Mapping[str, TaskFiles], store: Store, executor:
 
     Args:
       plan: what is compared.
-      files: of each task.
-      store: of results.
-      executor: calibrates if that was not done yet; None if it must not.
+      files: splits by task.
+      store: holds the results.
+      executor: runs the calibration if it is missing; None to run nothing.
 
     Raises:
-      RunError: the calibration failed, or is not there.
+      RunError: the calibration failed or is missing.
       InputError: a budget is too small.
     """
     seconds: Mapping[str, float | None] = dict.fromkeys(plan.contenders)
@@ -227,7 +227,7 @@ def prepared(plan: Plan, files: Mapping[str, TaskFiles], store: Store, executor:
         found = store.result(piece)
         if found is None:
             raise RunError(
-                f"budgets.seconds: no step times in {store.workdir}; run without --report_only, or see above"
+                f"budgets.seconds: no step times in {store.workdir}; run without --report_only, or see the errors above"
             )
         seconds = found
     costs = {

@@ -21,12 +21,12 @@ _GREY = "0.45"
 
 
 def draw(panels: Mapping[str, Lines], title: str, x_label: str) -> bytes:
-    """A PNG.
+    """Returns the figure as a PNG.
 
     Args:
-      panels: by title, for each contender its points (x, statistic); those of random weights are drawn as a level.
-      title: of the figure.
-      x_label: of all panels.
+      panels: lines by panel title: points (x, statistic) by contender; random weights become a horizontal line.
+      title: title of the figure.
+      x_label: label of all x axes.
     """
     # A figure of its own, not pyplot's: no window, and nothing to close.
     from matplotlib.backends.backend_agg import FigureCanvasAgg

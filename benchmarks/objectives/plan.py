@@ -1,4 +1,4 @@
-"""A plan: which objectives are compared, with how much compute, on which tasks. Read from TOML, checked as a whole."""
+"""A plan: which objectives are compared, with how much compute, on which tasks. Read from TOML and checked."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class TaskSettings:
     """A task's data.
 
     Attributes:
-      directory: the folder of its files.
-      train_examples: how many are trained on; 0 for all.
-      dev_examples: how many the learning rate is chosen on; 0 for all of a dev split.
+      directory: folder of its files.
+      train_examples: training examples to use; 0 for all.
+      dev_examples: dev examples that the learning rate is chosen on; 0 for the complete dev split.
       epochs: passes over the training examples.
     """
 
@@ -69,14 +69,14 @@ class Plan:
     """A comparison.
 
     Attributes:
-      baseline: the contender that differences are taken from.
-      seeds: of pre-training; the runs of a seed are paired.
+      baseline: the contender that the others are compared with.
+      seeds: pre-training seeds; runs with the same seed are paired.
       warmup_fraction: share of a run's steps in which the learning rate rises.
-      overrides: values of pre-training fields, of all contenders.
-      budgets: amounts by kind: "flops" and "seconds" are runs of their own, "at_tokens" checkpoints of one run.
-      contenders: by name.
-      finetuning: of every model.
-      tasks: by name, see `tasks.TASKS`.
+      overrides: values of pre-training fields by dotted name, for all contenders.
+      budgets: amounts by kind: each of "flops" and "seconds" is a separate run, "at_tokens" checkpoints of one run.
+      contenders: what is compared, by name.
+      finetuning: how every model is fine-tuned.
+      tasks: settings by task name, see `tasks.TASKS`.
     """
 
     baseline: str
@@ -93,7 +93,7 @@ def read_plan(path: pathlib.Path) -> Plan:
     """Reads and checks a plan; the config files that it names are not opened.
 
     Raises:
-      InputError: the file cannot be read or is not TOML; or lists everything that is wrong with it.
+      InputError: the file cannot be read or is not TOML; otherwise it lists all problems.
     """
     try:
         fields = tomllib.loads(path.read_text("utf-8"))
@@ -115,7 +115,7 @@ def worded(path: pathlib.Path, problems: Sequence[str]) -> str:
 
 
 class _Table:
-    """One table of the file. Takes known fields out of it and records what is wrong."""
+    """One table of the file: takes known fields out of it and records problems."""
 
     def __init__(self, fields: Any, place: str, problems: list[str]) -> None:
         self._place, self._problems = place, problems
@@ -146,7 +146,7 @@ class _Table:
         return dict(found or {})
 
     def end(self, known: Sequence[str]) -> None:
-        """Records the fields that nobody took."""
+        """Records the fields that were not taken."""
         for name in self._fields:
             self._problems.append(
                 f"{'.'.join(filter(None, [self._place, name]))}: unknown, expected one of {', '.join(known)}"

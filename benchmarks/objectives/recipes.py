@@ -1,4 +1,4 @@
-"""The configs of a plan's runs: config files with the plan's values, and how many steps a budget buys."""
+"""Configs of a plan's runs: config files with the plan's values, and the number of steps in a budget."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError, RunError
 
-_FEWEST_STEPS = 10  # With less, a schedule has no shape.
-_SAVES = 10  # Checkpoints of a run, about: how much a kill may cost.
+_FEWEST_STEPS = 10  # With fewer, a schedule is mostly rounding.
+_SAVES = 10  # Checkpoints in a run, approximately: a kill loses at most a tenth of it.
 
 
 @dataclasses.dataclass(frozen=True)
 class StepCost:
-    """What one update of a contender costs.
+    """Cost of one update of a contender.
 
     Attributes:
-      tokens: in its batch.
-      flops: matrix products, backward counted twice forward.
-      paper_flops: as the ELECTRA paper counts.
-      seconds: measured; None if the plan has no budget in seconds.
+      tokens: tokens in a batch.
+      flops: FLOPs of matrix products; the backward pass counts as two forward passes.
+      paper_flops: FLOPs as counted in the ELECTRA paper.
+      seconds: measured time; None if the plan has no budget in seconds.
     """
 
     tokens: int
@@ -47,11 +47,11 @@ class Run:
 
     Attributes:
       contender: its name.
-      kind: of its budget, see `plan.KINDS`.
-      amount: of the budget; of "at_tokens" the largest.
-      seed: of pre-training.
-      steps: updates.
-      scored: pairs of an amount and the updates that it buys, after which the model is scored.
+      kind: kind of its budget, see `plan.KINDS`.
+      amount: its budget; for "at_tokens" the largest.
+      seed: pre-training seed.
+      steps: updates in the run.
+      scored: pairs (amount, updates in that amount); the model is scored after each of them.
     """
 
     contender: str
@@ -63,15 +63,15 @@ class Run:
 
 
 def load(path: str, overrides: Mapping[str, Any], place: str) -> ml_collections.ConfigDict:
-    """A config file with some of its fields changed.
+    """Loads a config file and changes some of its fields.
 
     Args:
-      path: the file, and its variant after a colon.
+      path: the file, with a variant after a colon if any.
       overrides: values by dotted name; a list becomes a tuple where the field is one.
-      place: names the overrides in messages.
+      place: name of the overrides in messages.
 
     Raises:
-      InputError: there is no such file or variant; or lists fields that do not exist or have another type.
+      InputError: there is no such file or variant, or fields do not exist or have another type; all are listed.
     """
     values = flags.FlagValues()
     presets.define_flag("", values)
@@ -83,7 +83,7 @@ def load(path: str, overrides: Mapping[str, Any], place: str) -> ml_collections.
     try:
         values(["", f"--config={path}"])
         config = values.config
-    # A config file is the user's code and may raise anything; the flag wraps some of it.
+    # A config file is the user's code and may raise anything; the flag wraps some exceptions.
     except Exception as error:
         raise InputError(f"{place}: {path} cannot be loaded: {str(error).strip().splitlines()[-1]}") from error
     problems = []
@@ -104,10 +104,10 @@ def load(path: str, overrides: Mapping[str, Any], place: str) -> ml_collections.
 
 
 def contender_config(plan: Plan, name: str) -> PretrainingConfig:
-    """The config of a contender, whose steps, seed and warm-up are not decided yet.
+    """The config of a contender before steps, seed and warm-up are set.
 
     Raises:
-      InputError: see `load`; or it starts from another model.
+      InputError: see `load`; or the config sets `init_from`.
     """
     contender = plan.contenders[name]
     given = load(contender.config, {**plan.overrides, **contender.overrides}, f"contenders.{name}.overrides")
@@ -151,7 +151,7 @@ def runs_of(plan: Plan, costs: Mapping[str, StepCost], seed: int) -> list[Run]:
 
 def _runs(kind: str, amounts: tuple[float, ...], contender: str, cost: StepCost, seed: int) -> list[Run]:
     if kind == "at_tokens":
-        # One run, whose checkpoints lie at equal distances.
+        # One run with checkpoints at equal distances.
         distance = round(amounts[0] / cost.tokens)
         scored = tuple((amount, distance * round(amount / amounts[0])) for amount in amounts)
         return [Run(contender, kind, amounts[-1], seed, scored[-1][1], scored)]
@@ -176,7 +176,7 @@ def pretraining_config(plan: Plan, run: Run) -> PretrainingConfig:
         seed=run.seed,
         steps=run.steps,
         optimizer=dataclasses.replace(config.optimizer, warmup_steps=warmup_steps),
-        # Before the first update and after the last: others cost time.
+        # Only before the first update and after the last, since evaluations take time.
         evaluation=dataclasses.replace(config.evaluation, every_steps=run.steps),
         checkpoint=dataclasses.replace(
             config.checkpoint,
@@ -190,15 +190,15 @@ def pretraining_config(plan: Plan, run: Run) -> PretrainingConfig:
 def finetuning_config(
     plan: Plan, task: str, files: TaskFiles, *, positions: int, learning_rate: float | None, seed: int
 ) -> FinetuningConfig:
-    """The config of a task's fine-tuning; the model and the compile cache are not named yet.
+    """The config of a task's fine-tuning, without the model and the compile cache.
 
     Args:
       plan: the comparison.
-      task: its name.
-      files: its splits.
-      positions: of the model: rows are cut to that many tokens.
-      learning_rate: its peak; None if the model is scored as it is.
-      seed: of the first of the runs.
+      task: name of the task.
+      files: splits of the task.
+      positions: number of the model's positions, to which rows are truncated.
+      learning_rate: peak learning rate; None if the model is scored without fine-tuning.
+      seed: seed of the first run.
 
     Raises:
       InputError: see `load`.
@@ -211,7 +211,7 @@ def finetuning_config(
     fields = config.tasks[kind.field]
     fields = dataclasses.replace(
         fields,
-        # What is scored as it is has one split, which stands for those that a config must name.
+        # A task without fine-tuning has one split, which is used for all that a config must name.
         train=files.train or files.test,
         dev=files.dev or files.test,
         test=files.test,
@@ -227,7 +227,7 @@ def finetuning_config(
         seed=seed,
         trials=plan.finetuning.seeds,
         epochs=settings.epochs,
-        reseeds=0,  # A model that learned nothing is a result, and not to be repeated until it looks better.
+        reseeds=0,  # A run that learned nothing is a result; repeating it would bias the comparison.
         optimizer=optimizer,
         # Before the first update and after the last.
         evaluation=dataclasses.replace(config.evaluation, per_epoch=0.5 / settings.epochs, chosen="last"),
@@ -236,7 +236,7 @@ def finetuning_config(
 
 
 def problems(plan: Plan) -> list[str]:
-    """What is wrong with the configs of a plan; no text is read."""
+    """Problems of a plan's configs, one per line; reads no text."""
     found = []
     for name in plan.contenders:
         try:
@@ -251,7 +251,7 @@ def problems(plan: Plan) -> list[str]:
 
 
 def data_problems(plan: Plan, files: Mapping[str, TaskFiles]) -> list[str]:
-    """What is wrong with the examples of each task, found before the first model is trained."""
+    """Problems of the tasks' examples, found before the first model is trained."""
     from electra_jax.finetuning.data import reading
 
     found = []
@@ -260,12 +260,12 @@ def data_problems(plan: Plan, files: Mapping[str, TaskFiles]) -> list[str]:
             config = finetuning_config(plan, task, files[task], positions=512, learning_rate=None, seed=0)
             reading.read_splits(TASKS[task].field, config.tasks[TASKS[task].field], "", config.data.download_cache)
         except InputError as error:
-            # A field that is wrong for all tasks is one problem.
+            # A field that is wrong for all tasks is reported once.
             found.append(str(error) if str(error).startswith("finetuning.") else f"tasks.{task}: {error}")
     return list(dict.fromkeys(found))
 
 
 def trained_fields(config: config_files.RunConfig, *, without: Collection[str] = ()) -> dict[str, Any]:
-    """The fields that a run's numbers follow from, by dotted name, but those that `without` names."""
+    """The fields that determine a run's numbers, by dotted name, except those in `without`."""
     fields = identity.trained_fields(schema.as_tree(config))
     return {name: value for name, value in fields.items() if name not in without}

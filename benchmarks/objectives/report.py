@@ -1,4 +1,4 @@
-"""What a comparison came to: scores.csv, report.md and a figure for each kind of budget."""
+"""Results of a comparison: scores.csv, report.md and a figure for each kind of budget."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _COLUMNS = {
 
 
 def write(comparison: Comparison, directory: pathlib.Path) -> list[pathlib.Path]:
-    """Writes all files, each whole, and returns their paths."""
+    """Writes all files, each atomically, and returns their paths."""
     scores = comparison.scores()
     files = {"scores.csv": csv_text(scores).encode()}
     figures = []
@@ -65,7 +65,7 @@ def by_seed(
 
 
 def figure_lines(comparison: Comparison, scores: Sequence[Score], kind: str) -> dict[str, dict[str, list]]:
-    """What a figure shows: for each task and metric, by contender, points (x, statistic).
+    """Lines of a figure: points (x, statistic) by contender, for each task and metric.
 
     Random weights are a single point at x = 0.
     """
@@ -87,7 +87,7 @@ def figure_lines(comparison: Comparison, scores: Sequence[Score], kind: str) -> 
 
 
 def markdown(comparison: Comparison, scores: Sequence[Score], figures: Sequence[str]) -> str:
-    """The report."""
+    """The report as Markdown."""
     plan = comparison.plan
     pieces = {piece.path: piece for piece in comparison.pieces()}
     done, total = sum(comparison.store.record(piece) is not None for piece in pieces.values()), len(pieces)
@@ -97,9 +97,9 @@ def markdown(comparison: Comparison, scores: Sequence[Score], figures: Sequence[
     runs = _count(plan.finetuning.seeds, "fine-tuning run")
     lines += [
         f"Mean ± standard deviation (n - 1) over pre-training seeds ({', '.join(map(str, plan.seeds))}) of the mean "
-        f"over {runs}; a seed that stands alone has no deviation. Scores are of the "
-        "last checkpoint on the test split, which took no part in any choice. Differences are paired by pre-training "
-        f"seed, against {plan.baseline}.",
+        f"over {runs}; a single seed has no standard deviation. Scores are those "
+        "of the last checkpoint on the test split, which was not used for any choice. Differences from "
+        f"{plan.baseline} are paired by pre-training seed.",
         "",
     ]
     for kind in plan.budgets:
@@ -115,10 +115,10 @@ def markdown(comparison: Comparison, scores: Sequence[Score], figures: Sequence[
 def _note(kind: str) -> list[str]:
     match kind:
         case "flops":
-            return ["Each budget is a run of its own, whose learning rate decays to zero.", ""]
+            return ["Each budget is a separate run whose learning rate decays to zero.", ""]
         case "seconds":
-            return ["Steps follow from step times that were measured in one process in turn.", ""]
-    return ["One run, whose learning rate has reached zero only at the last checkpoint.", ""]
+            return ["The number of steps follows from step times measured in one process, contenders taking turns.", ""]
+    return ["One run, whose learning rate reaches zero only at the last checkpoint.", ""]
 
 
 def _columns(comparison: Comparison) -> list[tuple[str, str]]:
@@ -126,7 +126,7 @@ def _columns(comparison: Comparison) -> list[tuple[str, str]]:
 
 
 def _budget_tables(comparison: Comparison, scores: Sequence[Score], kind: str, budget: float) -> list[str]:
-    """Scores of all contenders at a budget, and under each its difference from the baseline."""
+    """Scores of all contenders at a budget, each followed by its difference from the baseline."""
     plan, columns = comparison.plan, _columns(comparison)
     head = ["", "seeds", *(f"{_COLUMNS[task]}, {metric}" for task, metric in columns)]
     lines = [f"### {_amount(kind, budget)}", "", _row(head), _row(["---"] * len(head))]
@@ -145,7 +145,7 @@ def _budget_tables(comparison: Comparison, scores: Sequence[Score], kind: str, b
 
 
 def _spent(scores: Sequence[Score], contender: str, kind: str, budget: float) -> Score:
-    """Any score of a contender at a budget: what pre-training had is the same in all."""
+    """The first score of a contender at a budget; all of them have the same pre-training compute."""
     return next(
         score
         for score in scores
@@ -154,9 +154,9 @@ def _spent(scores: Sequence[Score], contender: str, kind: str, budget: float) ->
 
 
 def _costs(comparison: Comparison, scores: Sequence[Score]) -> list[str]:
-    """What each budget came to in steps, tokens, FLOPs and seconds."""
+    """Steps, tokens, FLOPs and seconds of each budget."""
     head = ["budget", "contender", "steps", "tokens", "FLOPs", "FLOPs as in the paper", "measured seconds"]
-    lines = ["## What pre-training had", "", _row(head), _row(["---"] * len(head))]
+    lines = ["## Compute of pre-training", "", _row(head), _row(["---"] * len(head))]
     for kind, amounts in comparison.plan.budgets.items():
         for budget in amounts:
             for name in comparison.plan.contenders:
@@ -172,14 +172,14 @@ def _costs(comparison: Comparison, scores: Sequence[Score]) -> list[str]:
     return [
         *lines,
         "",
-        "FLOPs are those of matrix products, a multiply-add counted as two and the backward pass twice the forward "
-        "pass. As in the paper: also element-wise operations, and the backward pass as much as the forward pass.",
+        "FLOPs are those of matrix products: a multiply-add counts as two, the backward pass as two forward passes. "
+        "As in the paper: element-wise operations too, and the backward pass as one forward pass.",
         "",
     ]
 
 
 def _choices(comparison: Comparison) -> list[str]:
-    """The learning rates, and what a reader should know of the fine-tuning."""
+    """The chosen learning rates, and notes on the fine-tuning."""
     plan, rates = comparison.plan, comparison.plan.finetuning.learning_rates
     tuned = [task for task in plan.tasks if TASKS[task].is_finetuned]
     head = ["", *(_COLUMNS[task] for task in tuned)]
@@ -197,14 +197,14 @@ def _choices(comparison: Comparison) -> list[str]:
     source = comparison.choosing_source(plan.baseline)
     amount = _amount(source.kind, source.amount)
     lines += ["", f"Chosen for each contender and task from {', '.join(f'{rate:g}' for rate in rates)} by the mean "
-              f"score on a dev split, with the model of pre-training seed {plan.seeds[0]} at {amount}; then the same "
-              "for all its seeds and budgets. Where a task has no dev split of its own, that split was held out of "
-              "the training examples."]  # fmt: skip
+              f"score on a dev split, with the model of pre-training seed {plan.seeds[0]} at {amount}; then used "
+              "for all its seeds and budgets. Where a task has no dev split of its own, one was held out of the "
+              "training examples."]  # fmt: skip
     if at_edge:
         lines.append("\\* at an edge of the grid: a rate beyond it may be better.")
     if found := comparison.collapsed():
         counts = ", ".join(f"{name} {count}" for name, count in found.items())
-        lines += ["", f"Fine-tuning runs that learned nothing, and count all the same: {counts}."]
+        lines += ["", f"Fine-tuning runs that learned nothing (included in all scores): {counts}."]
     return [*lines, "", random]
 
 
@@ -213,7 +213,7 @@ def _count(number: int, what: str) -> str:
 
 
 def _amount(kind: str, budget: float) -> str:
-    """A budget for people."""
+    """A budget as text, with its unit."""
     match kind:
         case "flops":
             return f"{quantity(budget)}FLOPs"

@@ -1,4 +1,4 @@
-"""Doing pieces of work: what is missing, one after the other or in several processes, and how long it will take."""
+"""Runs the missing pieces of work, one by one or in several processes, and forecasts the time left."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ from electra_jax.wording import duration
 
 
 class Forecast:
-    """How long pieces take, from those of their kind that are done."""
+    """Forecast of the time that pieces take, from finished ones of the same kind."""
 
     def __init__(self) -> None:
         self._rates: dict[str, list[float]] = {}
 
     def note(self, piece: Piece, seconds: float) -> None:
-        """Learns from a piece that is done."""
+        """Records the time of a finished piece."""
         self._rates.setdefault(piece.kind, []).append(seconds / piece.amount)
 
     def seconds(self, piece: Piece) -> float | None:
-        """What a piece will take by itself; None before one of its kind was seen."""
+        """Expected time of a piece by itself; None before one of its kind has finished."""
         rates = self._rates.get(piece.kind)
         return statistics.median(rates) * piece.amount if rates else None
 
 
 def worded_forecast(forecast: Forecast, pieces: Sequence[Piece], jobs: int) -> str:
-    """How long these pieces will take; "at least" where some are of a kind that nobody has seen."""
+    """Expected time of these pieces as text; "at least" if some are of a kind that has not finished yet."""
     known = [forecast.seconds(piece) for piece in pieces]
     if not any(known):
         return "duration not known yet"
@@ -48,20 +48,20 @@ def worded_forecast(forecast: Forecast, pieces: Sequence[Piece], jobs: int) -> s
 
 
 class Executor:
-    """Does pieces that are not done yet.
+    """Runs the pieces that are not done yet.
 
     Attributes:
-      planned: all pieces of a comparison as far as they are known, for the count and the forecast.
-      failures: the reason of each piece that failed; pieces that need it are never done.
+      planned: all known pieces of a comparison, for the count and the forecast.
+      failures: one reason per failed piece; pieces that depend on it are not run.
     """
 
     def __init__(self, store: Store, jobs: int, line: ProgressLine) -> None:
         """Starts no process yet.
 
         Args:
-          store: of the results.
-          jobs: pieces at once; several are each a process of their own with its share of the cores.
-          line: where to say what happens.
+          store: holds the results.
+          jobs: pieces in parallel; if several, each in its own process with its share of the cores.
+          line: reports progress.
         """
         self._store, self._jobs, self._line = store, jobs, line
         self._forecast = Forecast()
@@ -73,17 +73,17 @@ class Executor:
         self._running: set[str] = set()
 
     def expect(self, pieces: Sequence[Piece]) -> None:
-        """Replaces what is counted and forecast; pieces that are done teach how long the others take."""
+        """Replaces the pieces that are counted; the times of finished ones enter the forecast."""
         self.planned = {piece.path: piece for piece in pieces}
         for piece in self.planned.values():
             if piece.path not in self._done and (record := self._store.record(piece)):
                 self._note(piece, record["seconds"])
 
     def run(self, pieces: Sequence[Piece]) -> None:
-        """Does those of the pieces that are not done.
+        """Runs those of the pieces that are not done.
 
         Raises:
-          Preempted: a signal came; what was saved stays.
+          Preempted: a signal stopped it; saved state is kept.
         """
         todo = [piece for piece in pieces if self._store.record(piece) is None]
         for piece, started, error in self._results(todo):
@@ -103,7 +103,7 @@ class Executor:
         self._forecast.note(piece, seconds)
 
     def close(self) -> None:
-        """Ends the processes."""
+        """Ends the worker processes."""
         if self._pool is not None:
             self._pool.shutdown(wait=True, cancel_futures=True)
             self._pool = None
@@ -122,7 +122,7 @@ class Executor:
 
     def _in_pool(self, todo: Sequence[Piece]) -> Iterator[tuple[Piece, float, BaseException | None]]:
         if self._pool is None:
-            # Started afresh, not forked: JAX may be running threads here.
+            # Spawned, not forked: JAX may be running threads here.
             context = multiprocessing.get_context("spawn")
             numbers = context.SimpleQueue()
             for number in range(self._jobs):
@@ -144,8 +144,8 @@ class Executor:
                     yield piece, started, future.result()
         except BrokenProcessPool as error:
             raise InputError(
-                f"One of {self._jobs} processes was killed, most often for want of memory. Run the same command again, "
-                "which goes on from here, perhaps with fewer --jobs."
+                f"One of {self._jobs} processes was killed, probably because memory ran out. Run the same command "
+                "again to resume from here, if needed with fewer --jobs."
             ) from error
 
     def _announce(self, piece: Piece) -> None:
@@ -159,12 +159,12 @@ class Executor:
 
 
 def attempt(piece: Piece, store: Store, finetuner: list[Any]) -> BaseException | None:
-    """Does a piece and keeps its result; returns what went wrong.
+    """Runs a piece and stores its result; returns the error if it failed.
 
     Args:
-      piece: what to do.
-      store: of the result.
-      finetuner: holds the `scoring.Finetuner` of this process, once there was one.
+      piece: the piece to run.
+      store: receives the result.
+      finetuner: holds the `scoring.Finetuner` of this process once it is needed.
     """
     started = time.monotonic()
     log = store.log(piece)
@@ -176,7 +176,7 @@ def attempt(piece: Piece, store: Store, finetuner: list[Any]) -> BaseException |
         except (RunError, KeyboardInterrupt) as error:
             stream.write(f"{error}\n")
             return error
-        # The others may still succeed; the log has the details.
+        # Other pieces may still succeed; the log has the details.
         except Exception as error:
             traceback.print_exc(file=stream)
             return RunError(f"{type(error).__name__}: {error}")
@@ -184,7 +184,7 @@ def attempt(piece: Piece, store: Store, finetuner: list[Any]) -> BaseException |
 
 
 def _perform(piece: Piece, store: Store, line: ProgressLine, finetuner: list[Any]) -> dict[str, Any]:
-    # Imported here: where nothing is left to do, JAX need not start.
+    # Imported here, so that JAX does not start if nothing is left to do.
     from benchmarks.objectives import scoring, training
 
     folder = store.folder(piece)
@@ -210,7 +210,7 @@ def _start_worker(numbers: Any, jobs: int) -> None:
     if hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         number = numbers.get()
-        # XLA starts as many threads as there are cores that it may use.
+        # XLA starts one thread per core that it may use.
         first, end = (place * len(cores) // jobs for place in (number, number + 1))
         own = cores[first : max(end, first + 1)]
         os.sched_setaffinity(0, own)
@@ -220,7 +220,7 @@ def _start_worker(numbers: Any, jobs: int) -> None:
 
 
 def _end_with_parent() -> None:
-    """Ends this process when the one that started it is gone, however it went."""
+    """Ends this process when its parent has ended, for whatever reason."""
     parent = multiprocessing.parent_process()
     if parent is None:
         return

@@ -1,4 +1,4 @@
-"""What a pre-trained model is worth on a task: fine-tuned by the project's own code, or scored as it is."""
+"""Scores of a pre-trained model on a task: fine-tuned with electra_jax, or without fine-tuning."""
 
 from __future__ import annotations
 
@@ -24,42 +24,42 @@ from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer
 
-# Fields that a trainer does not depend on: which weights it is given, and how often.
+# Fields that a trainer does not depend on: initial weights and number of runs.
 _OF_THE_MODEL = ("init_from", "random_weights", "seed", "trials")
 
 
 class Finetuner:
-    """Fine-tunes models one after the other; the next model of equal sizes uses the last recipe's compiled programs."""
+    """Fine-tunes models one by one; models of equal sizes and recipe share compiled programs."""
 
     def __init__(self) -> None:
         self._recipe: Any = None
         self._trainer: Trainer | None = None
 
     def run(self, config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
-        """Trains and scores once for each seed; goes on where a stopped call was.
+        """Trains and scores once per seed; resumes a stopped call.
 
         Args:
-          config: of the fine-tuning, with a single task and its `init_from`.
-          workdir: belongs to this config alone.
+          config: fine-tuning config with a single task and `init_from`.
+          workdir: used by this config alone.
           line: the log.
 
         Returns:
-          "dev" and "test": scores by metric, a list with one of each seed; "collapsed": how many seeds learned
+          "dev" and "test": scores by metric, a list with one per seed; "collapsed": number of runs that learned
           nothing.
 
         Raises:
           RunError: see `finetuning/run.py`.
         """
         use_compile_cache(config.compile_cache, workdir)
-        beginning = run.start(config, workdir, line)
+        start = run.start(config, workdir, line)
         fields = schema.as_tree(config)
         recipe = {name: value for name, value in fields.items() if name not in _OF_THE_MODEL}
-        recipe |= {"tokenizer": beginning.tokenizer.sha256, "encoder": beginning.encoder}
+        recipe |= {"tokenizer": start.tokenizer.sha256, "encoder": start.encoder}
         if self._trainer is None or recipe != self._recipe:
-            tasks = run.make_tasks(config, run.read_examples(config, line), beginning.tokenizer)
-            self._trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
+            tasks = run.make_tasks(config, run.read_examples(config, line), start.tokenizer)
+            self._trainer = run.make_trainer(config, run.make_job(config, tasks, start), line)
             self._recipe = recipe
-        trials = run.make_trials(config, self._trainer, beginning, RunContext(workdir, line), "benchmarks.objectives")
+        trials = run.make_trials(config, self._trainer, start, RunContext(workdir, line), "benchmarks.objectives")
         results = trials.run()
         scores = {
             split: {metric: values["values"] for metric, values in results["summary"][split].items()}
@@ -72,8 +72,8 @@ def similarity(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLi
     """Correlation of grades with the cosine of two sentences' mean last hidden states, without any training.
 
     Args:
-      config: of a task of graded pairs, as for `Finetuner.run`; its seed draws random weights.
-      workdir: of this piece of work.
+      config: as for `Finetuner.run`, with a task of graded pairs; its seed determines random weights.
+      workdir: folder of this piece of work.
       line: the log.
 
     Returns:
@@ -82,15 +82,15 @@ def similarity(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLi
     use_compile_cache(config.compile_cache, workdir)
     (name,) = config.tasks
     examples = of_kind(run.read_examples(config, line)[name]["test"], TextExample)
-    beginning = run.start(config, workdir, line)
-    # The sentences of a pair are read one by one, as two splits of equal length.
+    start = run.start(config, workdir, line)
+    # The two sentences of a pair are encoded separately, as two splits of equal length.
     sides = {
         split: [dataclasses.replace(example, texts=(example.texts[place],)) for example in examples]
         for place, split in enumerate(("train", "dev"))
     }
-    tasks = run.make_tasks(config, {name: sides}, beginning.tokenizer)
-    job = run.make_job(config, tasks, beginning)
-    params = beginning.params() or nn.unbox(job.init(jax.random.key(config.seed)))
+    tasks = run.make_tasks(config, {name: sides}, start.tokenizer)
+    job = run.make_job(config, tasks, start)
+    params = start.params() or nn.unbox(job.init(jax.random.key(config.seed)))
     first_NxD, second_NxD = (_pooled(job, params, split) for split in sides)
     norms_N = np.linalg.norm(first_NxD, axis=-1) * np.linalg.norm(second_NxD, axis=-1)
     cosines_N = np.sum(first_NxD * second_NxD, axis=-1) / np.maximum(norms_N, 1e-12)

@@ -1,4 +1,4 @@
-"""Means, deviations and paired differences over pre-training seeds, and the choice of a learning rate."""
+"""Means, standard deviations and paired differences over pre-training seeds, and the choice of a learning rate."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ class Statistic(NamedTuple):
     """A mean over pre-training seeds.
 
     Attributes:
-      mean: of the seeds' values.
-      sd: standard deviation (n - 1); None of a single seed.
-      n: how many seeds.
+      mean: mean of the seeds' values.
+      sd: standard deviation (n - 1); None for a single seed.
+      n: number of seeds.
     """
 
     mean: float
@@ -24,21 +24,21 @@ class Statistic(NamedTuple):
 
 
 def over_seeds(values: BySeed) -> Statistic | None:
-    """Mean and deviation over pre-training seeds of the mean over fine-tuning seeds; None without values."""
+    """Mean and standard deviation over pre-training seeds of the mean over fine-tuning runs; None without values."""
     return _statistic([statistics.fmean(values[seed]) for seed in sorted(values) if values[seed]])
 
 
 def paired_difference(values: BySeed, baseline: BySeed) -> Statistic | None:
-    """Mean and deviation of the differences between runs of the same pre-training seed; None without such pairs."""
+    """Mean and standard deviation of differences between runs of equal pre-training seed; None without such pairs."""
     shared = [seed for seed in sorted(values) if values[seed] and baseline.get(seed)]
     return _statistic([statistics.fmean(values[seed]) - statistics.fmean(baseline[seed]) for seed in shared])
 
 
 def chosen_rate(dev_scores: Mapping[float, Sequence[float]]) -> float:
-    """The learning rate with the highest mean on the dev split, the smallest of equals.
+    """The learning rate with the highest mean on the dev split; on a tie, the smallest.
 
     Args:
-      dev_scores: of each fine-tuning seed, by learning rate; more is better.
+      dev_scores: scores of the fine-tuning runs by learning rate; higher is better.
     """
     return min(dev_scores, key=lambda rate: (-statistics.fmean(dev_scores[rate]), rate))
 

@@ -1,7 +1,8 @@
 """The tasks: their files, the config that reads them, and the examples held out to choose a learning rate.
 
-What a task's scores are reported on is called its test split here. Where the official test split has no labels (GLUE),
-that is the official dev split; the dev split that chooses a learning rate is then held out of the training examples.
+The split that a task's scores are reported on is called its test split here. Where the official test split has no
+labels (GLUE), it is the official dev split; the dev split that chooses a learning rate is then held out of the training
+examples.
 """
 
 from __future__ import annotations
@@ -16,20 +17,21 @@ import numpy as np
 from electra_jax import storage
 from electra_jax.errors import InputError
 
-RANDOM = "random"  # The name under which random weights are reported.
+RANDOM = "random"  # Name of random weights in reports.
 _HELD_OUT_SEED = 0
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskKind:
-    """What is known of a task before its files are seen.
+    """Facts about a task that do not depend on its files.
 
     Attributes:
       config: the fine-tuning config that reads it.
       field: its name under `config.tasks`.
-      train, dev, test: patterns of file names; empty if it has none. Without training, a model is scored as it is.
-      layout: what one example is: "lines", "table" (lines after a header) or "sentences" (blocks of lines).
-      metrics: those that are reported, the first one chooses the learning rate.
+      train, dev, test: patterns of file names; empty if there is no such file. Without `train`, models are scored
+        without fine-tuning.
+      layout: how examples are separated: "lines", "table" (lines after a header) or "sentences" (blocks of lines).
+      metrics: metrics that are reported; the first one chooses the learning rate.
     """
 
     config: str
@@ -42,7 +44,7 @@ class TaskKind:
 
     @property
     def is_finetuned(self) -> bool:
-        """Whether a model is trained on it."""
+        """Whether models are fine-tuned on it."""
         return bool(self.train)
 
 
@@ -70,7 +72,7 @@ class TaskFiles:
 
     Attributes:
       train, dev, test: paths; the first two are empty for a task that is not fine-tuned.
-      sha256: of all of them.
+      sha256: hash of all of them.
     """
 
     train: str
@@ -80,7 +82,7 @@ class TaskFiles:
 
 
 def problems(name: str, directory: pathlib.Path) -> list[str]:
-    """One line for each file of a task that is not there; a folder that is missing is one line."""
+    """One line per missing file of a task, or one for a missing folder."""
     kind = TASKS[name]
     if not directory.is_dir():
         return [f"tasks.{name}.directory: {directory} is not a folder; give --data=DIR, or leave it out with --tasks"]
@@ -93,13 +95,13 @@ def problems(name: str, directory: pathlib.Path) -> list[str]:
 
 
 def prepare(name: str, directory: pathlib.Path, dev_examples: int, workdir: pathlib.Path) -> TaskFiles:
-    """The files of a task, with a dev split held out of the training examples where it has none of its own.
+    """The files of a task; if it has no dev split, one is held out of the training examples.
 
     Args:
-      name: of the task.
-      directory: its folder, in which `problems` found nothing.
-      dev_examples: how many examples are held out.
-      workdir: held-out splits are written to a folder of it, once.
+      name: name of the task.
+      directory: its folder, for which `problems` returned nothing.
+      dev_examples: number of examples to hold out.
+      workdir: held-out splits are written below it, once.
 
     Raises:
       InputError: there are too few training examples.
@@ -117,7 +119,7 @@ def prepare(name: str, directory: pathlib.Path, dev_examples: int, workdir: path
 
 
 def _held_out(name: str, source: pathlib.Path, count: int, workdir: pathlib.Path) -> tuple[pathlib.Path, pathlib.Path]:
-    """Writes the two parts of a training file, and returns their paths."""
+    """Splits a training file in two and returns the paths of both parts."""
     raw = source.read_bytes()
     identity = hashlib.sha256(f"{count} {TASKS[name].layout} {_HELD_OUT_SEED}".encode() + raw).hexdigest()
     folder = workdir.absolute() / "data" / f"{name}.{identity[:12]}"
@@ -133,15 +135,15 @@ def _held_out(name: str, source: pathlib.Path, count: int, workdir: pathlib.Path
 
 
 def split(raw: bytes, layout: str, count: int) -> tuple[bytes, bytes]:
-    """Holds examples out of a file: the bytes of both parts, each in the order of the file.
+    """Holds out some examples of a file; returns the bytes of both parts, each in the order of the file.
 
     Args:
-      raw: the file.
+      raw: bytes of the file.
       layout: see `TaskKind`.
-      count: how many examples the second part has; the same ones in every call.
+      count: number of examples in the second part; every call holds out the same ones.
 
     Raises:
-      ValueError: the file has no more examples than that.
+      ValueError: the file does not have more examples than that.
     """
     header, records = _records(raw, layout)
     if len(records) <= count:
@@ -156,7 +158,7 @@ def split(raw: bytes, layout: str, count: int) -> tuple[bytes, bytes]:
 
 
 def _records(raw: bytes, layout: str) -> tuple[bytes, list[bytes]]:
-    """What stands before the examples, and the bytes of each of them, line ends included."""
+    """The bytes before the first example, and those of each example, line ends included."""
     text = raw.replace(b"\r\n", b"\n")
     if layout == "sentences":
         return b"", [block.strip(b"\n") + b"\n\n" for block in text.split(b"\n\n") if block.strip()]

@@ -1,4 +1,4 @@
-"""Pre-training in this process, as `electra_jax.main` does it, and how long a step of each contender takes."""
+"""Pre-training in this process, as in `electra_jax.main`, and the step time of each contender."""
 
 from __future__ import annotations
 
@@ -22,27 +22,27 @@ from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer, make_trainer
 
-_ROUNDS = 7  # How often the contenders take turns.
-_STEPS = 8  # Of a contender in its turn.
+_ROUNDS = 7  # Turns of each contender.
+_STEPS = 8  # Updates in a turn.
 
 
 def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLine) -> dict[str, Any]:
     """Trains to the last step, from the newest checkpoint of the workdir if there is one.
 
     Args:
-      config: of the run.
-      workdir: belongs to this config alone.
+      config: config of the run.
+      workdir: used by this config alone.
       line: the run's log.
 
     Returns:
-      "seconds" that went into updates, and the "scores" of the last evaluation.
+      "seconds": time of the updates; "scores": metrics of the last evaluation; "environment": versions and devices.
 
     Raises:
       RunError: see `loop.train`.
     """
     trainer, dataset = _trainer(config, workdir, line)
     workdir.mkdir(parents=True, exist_ok=True)
-    # What `interop/workdir.py` reads beside a checkpoint.
+    # Files that `interop/workdir.py` reads in addition to a checkpoint.
     fields = schema.as_tree(config)
     storage.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
     storage.write_json(workdir / "environment.json", telemetry.environment())
@@ -60,11 +60,11 @@ def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
 def step_seconds(
     contenders: Mapping[str, PretrainingConfig], workdir: pathlib.Path, line: ProgressLine
 ) -> dict[str, float]:
-    """Median seconds of an update of each contender, measured in this process in turn.
+    """Median seconds of an update by contender, measured in this process with contenders taking turns.
 
     Args:
       contenders: configs by name.
-      workdir: where compiled programs may go.
+      workdir: folder for compiled programs.
       line: the log.
     """
     updates = {name: _updates(_trainer(config, workdir, line)[0]) for name, config in contenders.items()}
@@ -92,7 +92,7 @@ def _trainer(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
 
 
 def _updates(trainer: Trainer) -> Callable[[], None]:
-    """A function that reads a batch and makes an update, compiled."""
+    """Returns a function that reads a batch and applies a compiled update to it."""
     with trainer.placed():
         program, state = trainer.compile(), trainer.initial_state()
     batches = trainer.job.training_batches(0)

@@ -1,7 +1,7 @@
-"""Pieces of work: what their results follow from, where these are kept, and which pieces a plan consists of.
+"""Pieces of work: their inputs, where results are stored, and the pieces of a plan.
 
-A result lies under a name that ends in the fingerprint of all it follows from. A changed plan therefore finds no result
-of the old one, and a plan that is changed back finds them again.
+The file name of a result ends in the fingerprint of its inputs. A changed plan therefore finds no results of pieces
+that it changes, and a plan that is changed back finds them again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.config.pretraining import PretrainingConfig
 
 _SPLITS = ("train", "dev", "test")
-# What each random start draws its weights from; far from the seeds of other runs.
+# Distance between the seeds of random weights; far from the seeds of other runs.
 _RANDOM_SEED_DISTANCE = 10_000
 
 WORK = ("calibration", "pretraining", "finetuning", "similarity")
@@ -35,12 +35,12 @@ class Piece:
     """A piece of work with one result.
 
     Attributes:
-      name: for people and for paths.
-      inputs: all that the result follows from, as JSON.
-      work: what is done, one of `WORK`.
-      config: of it; of a calibration the configs of all contenders by name.
-      kind: pieces of a kind take time in proportion to their `amount`.
-      amount: how large this one is.
+      name: name in messages and paths.
+      inputs: everything that determines the result, as JSON.
+      work: type of work, one of `WORK`.
+      config: its config; for a calibration, the configs of all contenders by name.
+      kind: pieces of the same kind take time in proportion to their `amount`.
+      amount: size of this piece.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Piece:
 
     @property
     def path(self) -> str:
-        """The name with the beginning of the fingerprint."""
+        """The name with the first digits of the fingerprint."""
         return f"{self.name}.{self.fingerprint[:12]}"
 
 
@@ -66,26 +66,26 @@ class Store:
     """Results and folders of pieces of work.
 
     Attributes:
-      workdir: absolute.
+      workdir: absolute path.
     """
 
     workdir: pathlib.Path
 
     def folder(self, piece: Piece) -> pathlib.Path:
-        """Where a piece works."""
+        """Working directory of a piece."""
         return self.workdir / "work" / piece.path
 
     def log(self, piece: Piece) -> pathlib.Path:
-        """Where a piece reports in detail."""
+        """Log file of a piece."""
         return self.workdir / "logs" / f"{piece.path}.log"
 
     def record(self, piece: Piece) -> dict[str, Any] | None:
-        """What `finish` wrote; None if the piece is not done."""
+        """The record written by `finish`; None if the piece is not done."""
         try:
             record = json.loads(self._path(piece).read_text("utf-8"))
         except FileNotFoundError:
             return None
-        # Twelve digits name the file, all of them decide.
+        # The file name has twelve digits of the fingerprint; all of them must match.
         return record if record["fingerprint"] == piece.fingerprint else None
 
     def result(self, piece: Piece) -> dict[str, Any] | None:
@@ -94,7 +94,7 @@ class Store:
         return record and record["result"]
 
     def finish(self, piece: Piece, result: Mapping[str, Any], seconds: float) -> None:
-        """Writes a result, which appears whole, and removes the folder if it is not needed any more."""
+        """Writes a result atomically, and removes the folder if it is no longer needed."""
         record = {"name": piece.name, "fingerprint": piece.fingerprint, "seconds": round(seconds, 1)}
         record |= {"inputs": piece.inputs, "result": result}
         storage.write_json(self._path(piece), record, indent=1)
@@ -111,11 +111,11 @@ class Source:
 
     Attributes:
       contender: its name, or `tasks.RANDOM`.
-      kind, amount: of the budget, see `Run`; of random weights "" and 0.
-      seed: of pre-training; of random weights the seed that they stand beside.
-      step: updates.
-      run: of pre-training; of random weights the one that sizes and tokenizer are taken from.
-      number: of the seed in the plan.
+      kind, amount: its budget, see `Run`; "" and 0 for random weights.
+      seed: pre-training seed; for random weights, the seed of the models that they are compared with.
+      step: updates before the checkpoint.
+      run: pre-training run; for random weights, the run whose sizes and tokenizer are used.
+      number: index of the seed in the plan.
     """
 
     contender: str
@@ -128,13 +128,13 @@ class Source:
 
     @property
     def name(self) -> str:
-        """For people and for paths."""
+        """Name in messages and paths."""
         budget = f"/{self.kind}_{self.amount:g}" if self.kind else ""
         return f"{self.contender}{budget}/seed_{self.seed}"
 
 
 def sources_of(runs: list[Run], plan: Plan) -> list[Source]:
-    """The models that the runs of a seed give."""
+    """The models to score from the runs of a seed."""
     return [
         Source(run.contender, run.kind, amount, run.seed, step, run, plan.seeds.index(run.seed))
         for run in runs
@@ -143,12 +143,12 @@ def sources_of(runs: list[Run], plan: Plan) -> list[Source]:
 
 
 def random_source(run: Run, number: int, seed: int) -> Source:
-    """Random weights of the sizes of a run."""
+    """Random weights with the sizes of a run."""
     return Source(RANDOM, "", 0.0, seed, run.scored[0][1], run, number)
 
 
 def calibration(plan: Plan) -> Piece:
-    """Measures the step time of all contenders."""
+    """The piece that measures the step time of all contenders."""
     contenders = {name: recipes.contender_config(plan, name) for name in plan.contenders}
     unimportant = ("data.directory", "data.download_cache", "compile_cache", "checkpoint", "evaluation", "steps")
     inputs = {
@@ -163,7 +163,7 @@ def calibration(plan: Plan) -> Piece:
 
 
 def pretraining(plan: Plan, run: Run, flops: float) -> Piece:
-    """A pre-training run, whose steps cost as many FLOPs each."""
+    """The piece of a pre-training run; `flops` is the cost of one update."""
     config = recipes.pretraining_config(plan, run)
     inputs = {"config": recipes.trained_fields(config), "scored": [step for _, step in run.scored]}
     name = f"pretraining/{run.contender}/{run.kind}_{run.amount:g}/seed_{run.seed}"
@@ -173,16 +173,16 @@ def pretraining(plan: Plan, run: Run, flops: float) -> Piece:
 def scoring(
     plan: Plan, source: Source, task: str, files: TaskFiles, rate: float | None, pretrained: Piece, store: Store
 ) -> Piece:
-    """Scores a model on a task: fine-tunes it once for each seed, or takes it as it is.
+    """The piece that scores a model on a task, fine-tuned once per seed or without fine-tuning.
 
     Args:
       plan: the comparison.
       source: the model.
-      task: its name.
-      files: its splits.
-      rate: the learning rate; None for a task without fine-tuning.
-      pretrained: the run of the model.
-      store: knows where that run is.
+      task: name of the task.
+      files: splits of the task.
+      rate: learning rate; None for a task without fine-tuning.
+      pretrained: pre-training run of the model.
+      store: knows the folder of that run.
     """
     model_config, is_random = pretrained.config, source.contender == RANDOM
     if not isinstance(model_config, PretrainingConfig):
@@ -197,12 +197,12 @@ def scoring(
         compile_cache=model_config.compile_cache,
     )
     if is_random:
-        # Sizes and tokenizer, and nothing that pre-training decides.
+        # Only sizes and tokenizer: nothing else of pre-training matters.
         fields = recipes.trained_fields(model_config)
         model = {name: value for name, value in fields.items() if name.startswith(("model.", "data."))}
     else:
         model = {"fingerprint": pretrained.fingerprint, "step": source.step}
-    # Files are known by their content.
+    # Files are identified by their content.
     paths = {"init_from", "data.directory", *(f"tasks.{TASKS[task].field}.{split}" for split in _SPLITS)}
     inputs = {"model": model, "files": files.sha256, "seeds": config.trials}
     inputs["config"] = recipes.trained_fields(config, without=paths)
@@ -211,5 +211,5 @@ def scoring(
 
 
 def _first_seed(source: Source) -> int:
-    """Of fine-tuning: the same for all pre-trained models, and for each random start its own."""
+    """The first fine-tuning seed: the same for all pre-trained models, a different one for each random start."""
     return 1 + (_RANDOM_SEED_DISTANCE * (source.number + 1) if source.contender == RANDOM else 0)

@@ -1,1 +1,1 @@
-"""Presets of fine-tuning, one file a kind of task."""
+"""Fine-tuning presets, one file per kind of task."""

@@ -1,7 +1,7 @@
-"""What fine-tuning configs share: the recipe of the ELECTRA paper (Clark et al. 2020, table 7), and what a task is.
+"""Shared by all fine-tuning configs: the recipe of the ELECTRA paper (Clark et al. 2020, table 7), and kinds of tasks.
 
-`glue.py`, `squad.py`, `tagging.py` and `text.py` start from here. A model's size decides two values of the recipe, so
-each of them takes a size as a variant: `configs/finetune/glue.py:rte+small`.
+`glue.py`, `squad.py`, `tagging.py` and `text.py` start from here. Two values of the recipe depend on the model's size,
+so each of them accepts a size as a variant: `configs/finetune/glue.py:rte+small`.
 """
 
 import ml_collections
@@ -11,27 +11,27 @@ from electra_jax.config.finetuning import AnsweringConfig, ClassificationConfig,
 
 # Peak learning rate and layer-wise decay by the size of the model (paper table 7).
 SIZES = {"small": (3e-4, 0.8), "base": (1e-4, 0.8), "large": (5e-5, 0.9)}
-# What Google's published code has instead, where it differs (`configure_finetuning.py`).
+# Learning rates in Google's published code (`configure_finetuning.py`).
 _GOOGLE_LEARNING_RATES = {"small": 1e-4, "base": 1e-4, "large": 5e-5}
 
 
 def get_config() -> ml_collections.ConfigDict:
-    """The recipe for a model of Base's size, without a task; docs/config.md lists every field."""
+    """Returns the recipe for a model of Base's size, without tasks; docs/config.md lists every field."""
     return files.defaults(FinetuningConfig)
 
 
 def classification_task(**changes: object) -> ml_collections.ConfigDict:
-    """Sentences or pairs of sentences: one class, several classes, or a grade."""
+    """A task on sentences or pairs of sentences: one class, several classes, or a grade."""
     return _changed(files.defaults(ClassificationConfig), changes)
 
 
 def tagging_task(**changes: object) -> ml_collections.ConfigDict:
-    """A tag for each word."""
+    """A task with a tag for each word."""
     return _changed(files.defaults(TaggingConfig), changes)
 
 
 def answering_task(**changes: object) -> ml_collections.ConfigDict:
-    """Questions whose answer is a stretch of a context."""
+    """A task with questions that are answered by a span of a context."""
     return _changed(files.defaults(AnsweringConfig), changes)
 
 
@@ -45,15 +45,15 @@ def _changed(task: ml_collections.ConfigDict, changes: dict[str, object]) -> ml_
 def with_variant(
     config: ml_collections.ConfigDict, names: tuple[str, ...], expected: str = "a size"
 ) -> ml_collections.ConfigDict:
-    """The config for a size of model, as Google's code fine-tunes it, or shrunk for a quick test.
+    """Returns the config for a model size, as Google's code fine-tunes it, or shrunk for a quick test.
 
     Args:
-      config: with its tasks.
+      config: config with its tasks.
       names: "small", "base" or "large"; "google_compat"; "quicktest".
-      expected: what else the caller takes, for messages.
+      expected: other variants that the caller accepts, for messages.
 
     Raises:
-      ValueError: no such variant.
+      ValueError: there is no such variant.
     """
     size = "base"
     for name in names:
@@ -74,7 +74,7 @@ def with_variant(
 
 
 def _follow_google(config: ml_collections.ConfigDict, size: str) -> None:
-    """Google's published code, bug for bug; docs/fidelity.md says what each line changes."""
+    """Follows Google's published code, bug for bug; docs/fidelity.md explains what each line changes."""
     config.optimizer.learning_rate = _GOOGLE_LEARNING_RATES[size]
     config.optimizer.weight_decay = 0.01
     config.optimizer.top_layer_exponent = 2
@@ -87,7 +87,7 @@ def _follow_google(config: ml_collections.ConfigDict, size: str) -> None:
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:
-    """The same recipe in a minute on two cores: few examples, short rows, one epoch."""
+    """Shrinks the recipe to a minute on two cores: few examples, short rows, one epoch."""
     config.epochs = 1.0
     config.batch_size = 8
     config.data.lengths = 2

@@ -3,12 +3,12 @@
     python -m electra_jax.main --config=configs/finetune/glue.py:rte --config.init_from=runs/base \
         --config.data.directory=glue_data --workdir=runs/rte
 
-The variant names tasks, joined by commas, which are then trained together with one encoder; and after +, in any
+The variant lists tasks, separated by commas, which are trained together with one encoder; then, each after a +, in any
 order: the model's size (`small`, `base`, `large`), `tfds` to read from TensorFlow Datasets instead of files,
 `google_compat`, `quicktest`. For example `:mrpc+small`, `:rte,sts+tfds`.
 
-Files are those of gluebenchmark.com/tasks, unpacked into one folder; MRPC's are made by the script of that page.
-A split that is not at hand is left out by an empty path: `--config.tasks.mnli.more.diagnostic=`.
+Files: those of gluebenchmark.com/tasks, unpacked into one folder; MRPC's are made by the script on that page.
+Leave a split out with an empty path: `--config.tasks.mnli.more.diagnostic=`.
 
 Expected on the dev sets, from the repository's README for the released models, medians of ten or more runs (STS
 Spearman, CoLA Matthews, otherwise accuracy; MNLI matched):
@@ -20,10 +20,10 @@ Spearman, CoLA Matthews, otherwise accuracy; MNLI matched):
     ELECTRA-Small-OWT     56.8  88.3  87.4  86.8  88.3  78.9  87.9  68.5
 
 Paper table 1, averages of the eight: Small 79.9, Base 85.1. Runs differ: the standard deviation of one run is 1.9 on
-RTE, 1.3 on CoLA, 0.7 on MRPC and below 0.5 on the others (richarddwang/electra_pytorch, Small), so take
-`--config.trials=10` before comparing.
+RTE, 1.3 on CoLA, 0.7 on MRPC and below 0.5 on the others (richarddwang/electra_pytorch, Small), so use
+`--config.trials=10` for comparisons.
 
-Hardware: one GPU or TPU core is enough; the small tasks also go on a laptop.
+Hardware: one GPU or TPU core is enough; the small tasks also run on a laptop.
 """
 
 import ml_collections
@@ -33,8 +33,8 @@ from electra_jax.configs.finetune import base
 _TRUTH = ("0", "1")  # Written as numbers in the files.
 _ENTAILMENT = ("entailment", "not_entailment")
 
-# What the files and the splits of TFDS are called, and what differs from `base.classification_task`. Labels are in the
-# order of TFDS's numbers. Metrics are GLUE's, the one of the paper first.
+# Settings that differ from `base.classification_task`. Labels are in the order of TFDS's numbers. Metrics are GLUE's,
+# the paper's first.
 _TASKS = {
     "cola": dict(
         text_columns=("sentence",), columns=("source", "label", "mark", "sentence"), labels=_TRUTH,
@@ -47,12 +47,12 @@ _TASKS = {
     "sts": dict(
         kind="regression", text_columns=("sentence1", "sentence2"), label_column="score", key_column="index",
         metrics=("spearman", "pearson"),
-        label_scale=5.0,  # Grades are from 0 to 5.
+        label_scale=5.0,  # Grades range from 0 to 5.
     ),
     "qqp": dict(
         text_columns=("question1", "question2"), label_column="is_duplicate", key_column="id", labels=_TRUTH,
         metrics=("accuracy", "f1"),
-        skip_broken_rows=True,  # A few questions hold line ends; Google's code and TFDS leave them out too.
+        skip_broken_rows=True,  # A few questions contain line breaks; Google's code and TFDS leave them out too.
     ),
     "mnli": dict(
         text_columns=("sentence1", "sentence2"), label_column="gold_label", key_column="index",
@@ -66,14 +66,14 @@ _FOLDERS = {
     "cola": "CoLA", "sst": "SST-2", "mrpc": "MRPC", "sts": "STS-B", "qqp": "QQP", "mnli": "MNLI", "qnli": "QNLI",
     "rte": "RTE", "wnli": "WNLI",
 }  # fmt: skip
-_TFDS = {"sst": "sst2", "sts": "stsb"}  # Where its name differs from ours.
+_TFDS = {"sst": "sst2", "sts": "stsb"}  # Names that differ from ours.
 _TFDS_COLUMNS = {"mrpc": ("sentence1", "sentence2"), "mnli": ("premise", "hypothesis")}
-# The names that gluebenchmark.com expects of the files in a submission.
+# File names that gluebenchmark.com expects in a submission.
 _SUBMISSIONS = {**_FOLDERS, "mnli": "MNLI-m"}
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe for the tasks that the variant names; see above."""
+    """Returns the recipe for the tasks in the variant; see above."""
     config = base.get_config()
     parts = variant.split("+") if variant else []
     named = parts and set(parts[0].split(",")) <= set(_TASKS)
@@ -82,7 +82,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     config.data.directory = "glue_data"  # The folder that the usual download script makes.
     for name in names:
         config.tasks[name] = _task(name, from_tfds)
-    # Paper table 7. Google's code has it only where the task is the only one, and so have we.
+    # Paper table 7; as in Google's code, only for the task alone.
     config.epochs = 10.0 if names in (("rte",), ("sts",)) else 3.0
     left = tuple(part for part in parts if part != "tfds")
     base.with_variant(config, left, expected=f"tasks ({', '.join(_TASKS)}; several joined by commas), tfds")

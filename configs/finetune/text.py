@@ -1,22 +1,22 @@
-"""Texts of your own, sorted into classes or graded.
+"""Classification or regression on your own texts.
 
     python -m electra_jax.main --config=configs/finetune/text.py --config.init_from=runs/base \
         --config.data.directory=reviews --workdir=runs/reviews
 
-Give train.tsv and dev.tsv with a first line that names the columns: text, label. Other names are said by
-`--config.tasks.text.text_columns='("body",)' --config.tasks.text.label_column=stars`; files that have no such line by
-`--config.tasks.text.columns='("label","text")'`; other files by `--config.tasks.text.train=train.csv` and `.dev=`. The
-suffix says the format: .tsv, .csv, .jsonl, or .txt with `LABEL text` in each line.
+Provide train.tsv and dev.tsv whose first line names the columns: text, label. For other column names, set
+`--config.tasks.text.text_columns='("body",)' --config.tasks.text.label_column=stars`; for files without such a line,
+`--config.tasks.text.columns='("label","text")'`; for other files, `--config.tasks.text.train=train.csv` and `.dev=`.
+The suffix determines the format: .tsv, .csv, .jsonl, or .txt with `LABEL text` in each line.
 
-The variant says what kind of answer there is: `classification` (unless said otherwise) one class; `pairs` one class of
-two texts, in the columns text1 and text2; `multilabel` any number of classes, apart by commas; `regression` a number;
-`trec` the types of questions of TREC (Li and Roth 2002) as their files have them. After +, in any order: the model's
-size (`small`, `base`, `large`), `google_compat`, `quicktest`.
+Variants: `classification` (default) for one class; `pairs` for one class of two texts, in the columns text1 and text2;
+`multilabel` for any number of classes, separated by commas; `regression` for a number; `trec` for the question types of
+TREC (Li and Roth 2002) in their original files. Then, each after a +, in any order: the model's size (`small`, `base`,
+`large`), `google_compat`, `quicktest`.
 
-Expected: what your task gives. A baseline to beat costs a minute: `--config.random_weights=True` shows what the model's
-pre-training is worth, and a linear model on word counts often is not far behind on topics.
+Expected: depends on your task. Two quick baselines: `--config.random_weights=True` shows how much pre-training gains,
+and on topic classification a linear model on word counts is often close.
 
-Hardware: that of the model's size; Small goes on a laptop.
+Hardware: depends on the model's size; Small runs on a laptop.
 """
 
 import ml_collections
@@ -32,20 +32,20 @@ _TASKS = {
         **_FILES,
         kind="regression",
         metrics=("spearman", "pearson"),
-        # The loss is that of grades about as large as 1: divide by the largest, STS-B's way.
+        # The loss expects grades of about 1: divide by the largest, as for STS-B.
         label_scale=1.0,
     ),
     "trec": dict(
         train="train.txt",
-        dev="test.txt",  # It has no other; score it once.
+        dev="test.txt",  # It has no other split; score it once.
         encoding="latin-1",
-        label_until=":",  # Six coarse types; "" takes the fifty fine ones.
+        label_until=":",  # Six coarse types; "" keeps the fifty fine ones.
     ),
 }
 
 
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
-    """The recipe for the kind of answer that the variant names; see above."""
+    """Returns the recipe for the kind of task in the variant; see above."""
     config = base.get_config()
     parts = variant.split("+") if variant else []
     chosen = parts.pop(0) if parts and parts[0] in _TASKS else "classification"

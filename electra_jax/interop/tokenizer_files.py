@@ -80,7 +80,7 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
             refusals.append(error)
             continue
         capitals = "lower-cased" if lowercase else "kept"
-        accents = "taken off" if strip_accents else "kept"
+        accents = "stripped" if strip_accents else "kept"
         return made, (f"{VOCABULARY}: capitals {capitals}, accents {accents}, by the look of its pieces",)
     raise refusals[0]
 

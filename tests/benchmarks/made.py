@@ -42,7 +42,7 @@ FILES = {
 
 
 def write_plan(directory, *changes):
-    """PLAN with each (old, new) of the changes, as a file."""
+    """Writes PLAN with each (old, new) of the changes, and returns the path."""
     text = textwrap.dedent(PLAN)
     for old, new in changes:
         assert old in text
@@ -53,13 +53,13 @@ def write_plan(directory, *changes):
 
 
 def comparison(directory, *changes, costs=None, files=None):
-    """A comparison of PLAN whose results are in the directory; nothing is done yet."""
+    """A comparison of PLAN that stores results in the directory; no piece is done yet."""
     plan = read_plan(write_plan(directory, *changes))
     return Comparison(plan, files or copy.copy(FILES), costs or COSTS, Store(pathlib.Path(directory)))
 
 
 def write_trec(folder, train=96, test=16):
-    """Questions whose first word gives their type away."""
+    """Writes questions whose first word determines their type."""
     folder.mkdir(parents=True)
     kinds = [("HUM:ind", "Who"), ("LOC:other", "Where"), ("NUM:date", "When")]
     for name, count in (("train", train), ("test", test)):
@@ -68,7 +68,7 @@ def write_trec(folder, train=96, test=16):
 
 
 def write_stsb(folder, count=16):
-    """Pairs of sentences, the more alike the higher the grade."""
+    """Writes pairs of sentences; the more alike, the higher the grade."""
     folder.mkdir(parents=True)
     words = ["the", "king", "and", "the", "queen", "of", "the", "north", "walked", "home"]
     lines = ["index\tsentence1\tsentence2\tscore"]

@@ -10,7 +10,7 @@ def finish_grid(made, contender, dev, test):
         made.store.finish(piece, {"dev": {"accuracy": dev[number]}, "test": {"accuracy": test[number]}}, 1.0)
 
 
-def test_the_learning_rate_is_chosen_on_dev_whatever_test_says(tmp_path):
+def test_the_learning_rate_is_chosen_on_dev_not_on_test(tmp_path):
     for number, test in enumerate(([[0.9], [0.1]], [[0.1], [0.9]])):
         (tmp_path / str(number)).mkdir()
         made = comparison(tmp_path / str(number))
@@ -55,7 +55,7 @@ def test_the_number_of_pieces_is_known_from_the_start(tmp_path):
     assert len({piece.path for piece in made.pieces()}) == expected
 
 
-def test_scores_say_what_pretraining_had(tmp_path):
+def test_scores_have_the_compute_of_pretraining(tmp_path):
     made = comparison(tmp_path)
     finish_grid(made, "mlm", dev=[[0.4, 0.4], [0.6, 0.5]], test=[[0.1, 0.2], [0.3, 0.4]])
     finish_grid(made, RANDOM, dev=[[0.4], [0.3]], test=[[0.1], [0.2]])
@@ -73,7 +73,7 @@ def test_scores_say_what_pretraining_had(tmp_path):
     assert own[0].pretraining_seconds == pytest.approx(60.0)
 
 
-def test_a_checkpoint_on_the_way_has_its_share_of_the_seconds(tmp_path):
+def test_an_intermediate_checkpoint_has_its_share_of_the_seconds(tmp_path):
     made = comparison(tmp_path, ("flops = [1e6, 4e6]", "at_tokens = [5120, 20480]"))
     finish_grid(made, "mlm", dev=[[0.4], [0.3]], test=[[0.1], [0.2]])
     early = next(source for source in made.sources(1) if source.contender == "mlm" and source.amount == 5120)

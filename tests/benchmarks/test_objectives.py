@@ -1,4 +1,4 @@
-"""The comparison as a user runs it: killed, run again, and reported."""
+"""A comparison from the command line: killed, resumed and reported."""
 
 import csv
 import os
@@ -33,7 +33,7 @@ def flags(tmp_path):
     )
 
 
-def test_a_killed_comparison_goes_on_and_reports(flags, tmp_path):
+def test_a_killed_comparison_resumes_and_reports(flags, tmp_path):
     work = tmp_path / "work"
     process = subprocess.Popen(
         [sys.executable, *_PROGRAM, *flags],
@@ -50,7 +50,7 @@ def test_a_killed_comparison_goes_on_and_reports(flags, tmp_path):
     assert len(list(work.glob("results/**/*.json"))) == 4 + 2 * (2 * 4 + 2) + 3
     assert f"[{len(before) + 1}/27] " in printed
     assert "[27/27] " in printed
-    # Of all that works on a task, nothing but its result is left.
+    # Only the result of a scoring piece is kept.
     assert [path.name for path in (work / "work").iterdir() if any(path.rglob("*.json"))] == ["pretraining"]
 
     with (work / "scores.csv").open() as stream:

@@ -42,7 +42,7 @@ def test_quoted_and_dotted_overrides_are_the_same(tmp_path):
 
 
 def test_all_problems_are_reported_at_once(tmp_path):
-    said = problems(
+    found = problems(
         write_plan(
             tmp_path,
             ('baseline = "mlm"', 'baseline = "bert"\nbudget = 3'),
@@ -69,7 +69,7 @@ def test_all_problems_are_reported_at_once(tmp_path):
         "tasks.trec.epoch: unknown, expected one of directory,",
         "tasks.squad: unknown, expected one of conll2000,",
     ):
-        assert line in said
+        assert line in found
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_a_budget_of_a_few_steps_is_an_error(tmp_path):
         recipes.runs_of(plan(tmp_path, ("1e6, 4e6", "4e4, 4e6")), COSTS, seed=1)
 
 
-def test_a_job_says_what_a_step_costs(tmp_path):
+def test_a_job_has_the_cost_of_a_step(tmp_path):
     made = plan(tmp_path)
     costs = {name: recipes.step_cost(recipes.contender_config(made, name)) for name in made.contenders}
     assert costs["electra"].tokens == 8 * 32
@@ -76,7 +76,7 @@ def test_problems_of_all_contenders_are_reported_at_once(tmp_path):
     assert depth == "contenders.mlm.overrides.model.depth: configs/quickstart.py:quicktest has no such field"
 
 
-def test_values_that_a_config_refuses_are_problems_of_its_contender(tmp_path):
+def test_values_that_a_config_rejects_name_the_contender(tmp_path):
     (problem,) = recipes.problems(plan(tmp_path, ('objective.name = "mlm"', 'objective.name = "gan"')))
     assert problem.startswith("contenders.mlm: config.objective.name: found 'gan', expected one of")
 
@@ -96,7 +96,7 @@ def test_equal_budgets_are_met_within_half_a_step(tmp_path):
     assert abs(run.steps * cost.flops - 1e6) <= cost.flops / 2
 
 
-def test_examples_that_cannot_be_used_are_found_before_any_training(tmp_path):
+def test_bad_examples_are_found_before_any_training(tmp_path):
     write_trec(tmp_path / "trec")
     write_stsb(tmp_path / "sts")
     (tmp_path / "trec" / "test.txt").write_text("DESC:def What is that ?\n")

@@ -8,7 +8,7 @@ from tests.benchmarks.made import comparison
 
 
 def finished(directory):
-    """A comparison whose trec scores are all there: electra is 0.1 above mlm at seed 1, 0.3 at seed 2."""
+    """A comparison with all trec scores: electra is 0.1 above mlm at seed 1, 0.3 at seed 2."""
     made = comparison(directory)
     values = {
         ("mlm", 1): 0.5,
@@ -43,7 +43,7 @@ def test_the_table_has_means_deviations_and_paired_differences(tmp_path):
     assert any("held out of the training examples" in line for line in lines)
 
 
-def test_a_report_of_nothing_is_written(tmp_path):
+def test_a_report_without_results_is_written(tmp_path):
     made = comparison(tmp_path)
     report.write(made, tmp_path)
     assert "Unfinished: 0 of 31" in (tmp_path / "report.md").read_text()
@@ -58,7 +58,7 @@ def test_every_score_is_a_line_of_the_csv(tmp_path):
     assert (row["budget_kind"], row["task"], row["metric"], row["value"]) == ("flops", "trec", "accuracy", "0.6")
 
 
-def test_figures_show_flops_that_were_spent(tmp_path):
+def test_figures_show_the_flops_that_were_spent(tmp_path):
     made = finished(tmp_path)
     (panel,) = report.figure_lines(made, made.scores(), "flops").values()
     assert [x for x, _ in panel["mlm"]] == [1e6, 4e6]
@@ -74,7 +74,7 @@ def test_a_figure_is_a_png():
     assert figure.draw({"TREC": lines}, "Equal FLOPs", "FLOPs").startswith(b"\x89PNG")
 
 
-def test_budgets_are_worded_by_their_kind(tmp_path):
+def test_budgets_have_the_unit_of_their_kind(tmp_path):
     made = comparison(tmp_path, ("flops = [1e6, 4e6]", "flops = [4e6]\nseconds = [300]\nat_tokens = [5120]"))
     headings = [line for line in report.markdown(made, [], []).splitlines() if line.startswith("### ")]
     assert headings == ["### 4 MFLOPs", "### 5 min 00 s", "### 5.12 k tokens"]

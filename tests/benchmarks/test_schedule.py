@@ -15,7 +15,7 @@ def pieces(count, kind="scoring trec", amount=1.0):
 
 @pytest.fixture
 def performed(monkeypatch):
-    """The names of pieces that were worked on; `fails` says what happens to some."""
+    """Names of the pieces that were run; `fails` maps some of them to the error that they raise."""
 
     class Performed(list):
         fails = {}  # noqa: RUF012
@@ -38,7 +38,7 @@ def executor(directory):
     return Executor(Store(directory), 1, ProgressLine(stream)), stream
 
 
-def test_a_second_run_does_what_is_missing(tmp_path, performed):
+def test_a_second_run_does_only_the_missing_pieces(tmp_path, performed):
     todo = pieces(3)
     performed.fails = {todo[1].name: Preempted("SIGTERM")}
     first, _ = executor(tmp_path)
@@ -48,22 +48,22 @@ def test_a_second_run_does_what_is_missing(tmp_path, performed):
     assert performed == [todo[0].name, todo[1].name]
     performed.clear()
     performed.fails = {}
-    second, said = executor(tmp_path)
+    second, log = executor(tmp_path)
     second.expect(todo)
     second.run(todo)
     assert performed == [todo[1].name, todo[2].name]
-    assert said.getvalue().startswith("[2/3] scoring trec/1 (")
+    assert log.getvalue().startswith("[2/3] scoring trec/1 (")
 
 
 def test_a_failed_piece_is_reported_and_the_others_go_on(tmp_path, performed):
     todo = pieces(3)
     performed.fails = {todo[0].name: Diverged("loss is nan"), todo[1].name: ValueError("a bug")}
-    runner, said = executor(tmp_path)
+    runner, log = executor(tmp_path)
     runner.expect(todo)
     runner.run(todo)
     assert runner.failures == ["loss is nan", "ValueError: a bug"]
-    assert "failed: scoring trec/0: loss is nan" in said.getvalue()
-    assert "log: " in said.getvalue()
+    assert "failed: scoring trec/0: loss is nan" in log.getvalue()
+    assert "log: " in log.getvalue()
     assert "a bug" in runner._store.log(todo[1]).read_text()
     assert runner._store.result(todo[2]) == {"scores": todo[2].name}
 

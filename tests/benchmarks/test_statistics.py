@@ -13,7 +13,7 @@ def test_mean_and_deviation_are_over_pretraining_seeds():
     assert found.n == 3
 
 
-def test_a_single_seed_has_no_deviation():
+def test_a_single_seed_has_no_standard_deviation():
     assert over_seeds({1: [0.1, 0.3]}) == (pytest.approx(0.2), None, 1)
     assert over_seeds({1: []}) is None
 
@@ -31,6 +31,6 @@ def test_a_common_shift_of_a_seed_leaves_no_deviation_in_differences():
     assert found == (pytest.approx(0.25), pytest.approx(0.0), 2)
 
 
-def test_the_best_mean_on_dev_chooses_the_rate_and_the_smaller_of_equals():
+def test_the_rate_has_the_best_mean_on_dev_or_is_the_smaller_of_equals():
     assert chosen_rate({1e-3: [0.5, 0.7], 2e-3: [0.9, 0.2], 3e-3: [0.1, 0.1]}) == 1e-3
     assert chosen_rate({2e-3: [0.5], 1e-3: [0.5]}) == 1e-3

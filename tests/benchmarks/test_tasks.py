@@ -40,14 +40,14 @@ def test_the_same_examples_are_held_out_every_time():
 def test_dev_comes_from_training_and_test_is_the_official_file(tmp_path):
     write_trec(tmp_path / "trec")
     files = tasks.prepare("trec", tmp_path / "trec", 10, tmp_path / "work")
-    whole = (tmp_path / "trec" / "train.txt").read_text().splitlines()
+    lines = (tmp_path / "trec" / "train.txt").read_text().splitlines()
     train, dev = (pathlib.Path(path).read_text().splitlines() for path in (files.train, files.dev))
     assert files.test == str(tmp_path / "trec" / "test.txt")
     assert (len(train), len(dev)) == (86, 10)
-    assert sorted(train + dev) == sorted(whole)
+    assert sorted(train + dev) == sorted(lines)
 
 
-def test_an_own_dev_split_is_used_as_it_is(tmp_path):
+def test_an_official_dev_split_is_used_unchanged(tmp_path):
     for split in ("train", "dev", "test"):
         (tmp_path / f"xx_yy-ud-{split}.conllu").write_text(split)
     files = tasks.prepare("ud", tmp_path, 10, tmp_path / "work")

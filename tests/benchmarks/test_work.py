@@ -16,7 +16,7 @@ def paths(made):
     return {piece.path for piece in made.pieces()}
 
 
-def test_a_result_is_found_by_all_that_it_follows_from(tmp_path):
+def test_a_result_is_found_by_all_of_its_inputs(tmp_path):
     store = Store(tmp_path)
     store.finish(piece(steps=1), {"loss": 2.0}, 1.0)
     assert store.result(piece(steps=1)) == {"loss": 2.0}
@@ -61,12 +61,12 @@ def test_only_pretrained_models_are_kept(tmp_path):
         (('directory = "trec"', 'directory = "trec"\ntrain_examples = 9'), {"scoring"}),
     ],
 )  # fmt: skip
-def test_a_changed_plan_finds_no_results_of_what_it_changes(tmp_path, change, which):
+def test_a_changed_plan_finds_no_results_of_changed_pieces(tmp_path, change, which):
     before, after = paths(comparison(tmp_path)), paths(comparison(tmp_path, change))
     assert {path.split("/")[0] for path in after - before} == which
 
 
-def test_what_a_plan_does_not_change_is_found_again(tmp_path):
+def test_pieces_that_a_plan_does_not_change_are_found_again(tmp_path):
     before = paths(comparison(tmp_path))
     assert before < paths(comparison(tmp_path, ("seeds = [1, 2]", "seeds = [1, 2, 3]")))
     with_larger = paths(comparison(tmp_path, ("4e6]", "4e6, 8e6]")))
@@ -74,7 +74,7 @@ def test_what_a_plan_does_not_change_is_found_again(tmp_path):
     assert {path for path in before if path.startswith("pretraining")} <= with_larger
 
 
-def test_places_of_files_do_not_matter_and_their_content_does(tmp_path):
+def test_files_count_by_content_not_by_path(tmp_path):
     trec = FILES["trec"]
     before = paths(comparison(tmp_path))
     moved = FILES | {"trec": dataclasses.replace(trec, train="/elsewhere/train.txt")}

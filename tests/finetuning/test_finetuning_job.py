@@ -96,7 +96,7 @@ def test_losses_and_gradients_of_parts_add_up_to_those_of_the_batch(both, name, 
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-5), summed, whole)
 
 
-def test_the_head_and_the_encoder_of_the_batch_s_task_have_gradients_and_no_other_head(both, quick_jit):
+def test_only_the_encoder_and_the_head_of_the_batch_have_gradients(both, quick_jit):
     job, params = both
     batch = next(batch for batch in job.training_batches(0) if "texts" in batch)
     gradients = quick_jit(jax.grad(lambda p: job.loss(p, batch, jax.random.key(0))[0]))(params)

@@ -55,7 +55,7 @@ def results(workdir):
 
 
 @pytest.mark.slow
-def test_a_run_ends_with_its_probe_which_is_repeated_if_interrupted_and_otherwise_not(flags, tmp_path):
+def test_the_probe_at_the_end_is_repeated_only_if_interrupted(flags, tmp_path):
     process = started(flags(tmp_path))
     wait_for(lambda: (tmp_path / "probe" / "random_weights").exists(), process)
     process.send_signal(signal.SIGINT)

@@ -67,7 +67,7 @@ def test_one_trial_lives_in_the_workdir_and_has_no_deviation(tmp_path):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_run_that_learned_nothing_is_put_aside_reported_and_repeated_with_a_fresh_seed(tmp_path, count):
+def test_a_run_that_learned_nothing_is_kept_apart_and_reseeded(tmp_path, count):
     (tmp_path / "config.json").write_text("{}")
     trials, printed = canned(tmp_path, count, scores={7: 0.5, 8: 0.8, 1007: 0.9}, failing=(7,))
     results = trials.run()
@@ -83,7 +83,7 @@ def test_a_run_that_learned_nothing_is_put_aside_reported_and_repeated_with_a_fr
     assert not (tmp_path / "seed_7").exists()
 
 
-def test_the_same_command_again_repeats_nothing_and_more_trials_go_on_with_the_next_seeds(tmp_path):
+def test_finished_trials_are_not_repeated_and_more_use_the_next_seeds(tmp_path):
     scores = {7: 0.5, 8: 0.8, 9: 0.7, 1007: 0.4, 1008: 0.9}
     trials, _ = canned(tmp_path, 2, scores=scores, failing=(7, 1007))
     first = trials.run()
@@ -182,14 +182,14 @@ def test_an_evaluation_of_a_finished_run_says_the_same(tmp_path):
     assert (workdir / "seed_7" / "predictions" / "films.dev.jsonl").read_bytes() == before
 
 
-def test_an_evaluation_of_a_run_that_has_not_ended_says_so_wherever_the_workdir_lies(tmp_path):
+def test_evaluating_an_unfinished_run_is_an_error_in_any_workdir(tmp_path):
     workdir = tmp_path / "failed" / "run"
     workdir.mkdir(parents=True)
     with pytest.raises(InputError, match="found no finished trial; train first"):
         canned(workdir, scores={})[0].evaluate()
 
 
-def test_trainers_of_several_seeds_share_their_compiled_steps_and_nothing_that_is_drawn(tmp_path):
+def test_trainers_of_several_seeds_share_programs_but_no_random_draws(tmp_path):
     trials = real_trials(tmp_path, 1)
     one, other = trials.make_trainer(7, True), trials.make_trainer(8, True)
     assert one._programs is other._programs

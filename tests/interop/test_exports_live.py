@@ -152,7 +152,7 @@ def test_a_fine_tuned_model_of_transformers_comes_and_goes_unchanged(tmp_path, n
         assert torch.equal(back.state_dict()[parameter], tensor)
 
 
-def test_a_checkpoint_of_googles_names_is_what_transformers_own_conversion_made_of_it():
+def test_a_checkpoint_with_googles_names_matches_transformers_conversion():
     """By the rules of `load_tf_weights_in_electra` in transformers 4: kernels transposed, few names replaced."""
     import torch
     from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining

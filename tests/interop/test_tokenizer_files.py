@@ -41,7 +41,7 @@ def test_tokenizer_json_counts_before_the_vocabulary_beside_it(tmp_path):
 @pytest.mark.parametrize(
     ("pieces", "seen", "note"),
     [
-        ([], "e", "capitals lower-cased, accents taken off"),
+        ([], "e", "capitals lower-cased, accents stripped"),
         ([f"é{n}" for n in range(200)], "é", "capitals lower-cased, accents kept"),
         ([f"W{n}" for n in range(200)], "É", "capitals kept, accents kept"),
     ],

@@ -42,7 +42,7 @@ def test_wordpiece_gives_the_ids_of_transformers(tmp_path, casing):
         assert ours.encode([text])[0].tolist() == theirs(text, add_special_tokens=False).input_ids
 
 
-def test_a_saved_tokenizer_json_opens_in_transformers_and_adds_its_special_tokens(tmp_path):
+def test_a_saved_tokenizer_json_adds_special_tokens_in_transformers(tmp_path):
     from transformers import PreTrainedTokenizerFast
 
     made = wordpiece.train(TEXTS * 3, vocabulary_size=1200, lowercase=True, strip_accents=True)

@@ -67,7 +67,7 @@ def test_a_masked_language_model_of_a_pair_takes_the_network_that_fits():
         pretraining_params(pair, expected(MaskedLanguageModel(dataclasses.replace(peer.TINY, layers=3))))
 
 
-def test_a_full_size_masked_language_model_becomes_the_discriminator_beside_a_new_generator():
+def test_a_full_size_mlm_becomes_the_discriminator_with_a_new_generator():
     params, report = pretraining_params(made.masked_language_model(), electra())
     assert report.taken == {"discriminator": "generator", "embeddings": "embeddings"}
     assert set(report.initial) == {"generator", "generator_head", "discriminator_head"}

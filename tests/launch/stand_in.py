@@ -239,7 +239,7 @@ class Cloud:
     def wait_for(self, condition, seconds=30):
         until = time.monotonic() + seconds
         while not condition():
-            assert time.monotonic() < until, "waited in vain"
+            assert time.monotonic() < until, "timed out"
             time.sleep(0.02)
 
     def starts(self, worker=0):

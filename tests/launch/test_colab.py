@@ -115,7 +115,7 @@ OLD = "jax==0.1.0  # no such version is installed\nnumpy==1.0; python_version < 
 
 def test_without_a_checkout_it_states_where_to_start(runtime, monkeypatch):
     with pytest.raises(
-        RuntimeError, match="in no checkout of electra_jax: start this notebook from its folder launch/"
+        RuntimeError, match="not in a checkout of electra_jax: start this notebook from its folder launch/"
     ):
         runtime.install()
     monkeypatch.setenv("COLAB_RELEASE_TAG", "release")

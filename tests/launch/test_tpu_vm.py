@@ -108,7 +108,7 @@ def test_help_lists_commands_and_options(cloud):
     assert len(options) > 15
     for option in options:
         assert option in output
-    assert "  train    all of it" in output
+    assert "  train    all of these" in output
     assert "set -euo" not in output
 
 

@@ -97,7 +97,7 @@ def test_damaged_and_other_json_is_told(tmp_path):
     assert problem.startswith("train.json: is not in the format of SQuAD (KeyError('data'))")
 
 
-def test_the_places_of_mrqa_include_the_last_character_and_count_more_than_the_texts(tmp_path):
+def test_mrqa_offsets_are_inclusive_and_override_the_answer_text(tmp_path):
     lines = mrqa(detected("the Five", [12, 15], [28, 31]))
     (example,) = splits_of(tmp_path, task("jsonl"), train=lines, dev=lines)["train"]
     assert example.answers == (Answer("five", 12), Answer("five", 28))

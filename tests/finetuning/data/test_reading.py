@@ -18,7 +18,7 @@ def table(count, label=lambda number: number % 2):
     return "text\tlabel\n" + "".join(f"text {number}\t{label(number)}\n" for number in range(count))
 
 
-def test_splits_have_the_names_of_the_config_and_those_without_a_path_are_left_out(tmp_path):
+def test_splits_are_named_as_in_the_config_and_need_a_path(tmp_path):
     task = text_task(more={"harder": "harder.tsv", "left_out": ""})
     assert list(splits_of(tmp_path, task, train=GOOD, dev=GOOD, harder=GOOD)) == ["train", "dev", "harder"]
 
@@ -124,7 +124,7 @@ def test_a_long_list_of_problems_is_cut_and_counted(tmp_path):
     assert problems[-1] == "and 70 more"
 
 
-def test_a_subset_is_the_same_in_every_run_keeps_the_order_and_lies_in_a_larger_one():
+def test_subsets_are_deterministic_ordered_and_nested():
     numbers = list(range(100))
     small, large = subset(numbers, 5), subset(numbers, 40)
     assert small == sorted(small)

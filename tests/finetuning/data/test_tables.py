@@ -57,7 +57,7 @@ def test_text_may_be_longer_than_the_csv_module_allows_by_itself(tmp_path):
     assert splits["train"][0].texts == (long.strip(),)
 
 
-def test_a_file_without_header_takes_the_names_of_the_config_until_a_first_line_has_them(tmp_path):
+def test_configured_columns_apply_unless_the_first_line_names_them(tmp_path):
     task = text_task(columns=("source", "label", "mark", "text"), test="test.tsv")
     splits = splits_of(
         tmp_path, task, train="a\t1\t\tyes\nb\t0\t*\tno\n", dev="a\t1\t\tso\n", test="index\ttext\n0\tperhaps\n"

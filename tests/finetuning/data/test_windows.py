@@ -75,7 +75,7 @@ def test_a_stride_larger_than_the_windows_leaves_no_token_out():
     assert list(zip(rows.window_N.tolist(), rows.size_N.tolist(), strict=True)) == [(0, 6), (6, 6), (12, 1)]
 
 
-def test_windows_without_the_whole_answer_point_to_cls_and_are_not_called_impossible():
+def test_windows_without_the_full_answer_point_to_cls_but_are_possible():
     rows = made(question("abcdefghi", "fg"))
     # Windows abcdef, cdefgh, efghi.
     assert rows.by_row["start"].tolist() == [0, 6, 4]

@@ -49,7 +49,7 @@ def test_an_unknown_word_stays_an_unknown_piece():
     assert row(classification(TOKENIZER, texts(("a z", "x"), ("b", "y"))), "train", 0)[0] == [CLS, 5, UNKNOWN, SEP]
 
 
-def test_classes_are_those_of_training_in_alphabetical_order_unless_they_are_named():
+def test_classes_are_the_sorted_training_labels_unless_configured():
     train = texts(("a", "no"), ("b", "yes"), ("c", "maybe"))
     assert classification(TOKENIZER, train).labels == ("maybe", "no", "yes")
     named = classification(TOKENIZER, train, labels=("yes", "no", "maybe"))

@@ -102,7 +102,7 @@ def test_confusions_count_first_pieces():
     )
 
 
-def test_tags_that_training_does_not_have_are_left_out_of_the_loss_and_count_as_wrong():
+def test_unseen_tags_are_excluded_from_the_loss_and_scored_as_wrong():
     dev = sentences(("a b", "N X"))
     task = tagging(TOKENIZER, sentences(("a b", "N V")), dev=dev, spans=False, metrics=("accuracy",))
     batch = task.splits["dev"].batch(np.array([0]), 8, 0)
