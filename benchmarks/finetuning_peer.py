@@ -11,7 +11,7 @@ Built are single tasks with one class, a grade or a tag for each word, the head 
 linear schedule. A batch is padded to a multiple of 8, and its rows are of similar length, as with transformers'
 length-grouped sampler. --speed measures updates of both sides in turn, in one process, on the same rows of a fixed
 length, of which a part is padding; tokenizer and batches take none of that time. Memory is kept between updates as our
-door keeps it, which makes PyTorch a little faster, too.
+entry points keep it, which makes PyTorch a little faster, too.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ _CONFIG = presets.define_flag("A preset of fine-tuning or a config file.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Runs, with the seeds config.seed, config.seed + 1, …", lower_bound=1)
 _OUTPUT = flags.DEFINE_string("output", None, "A JSON file for the results.")
 _SPEED = flags.DEFINE_bool("speed", False, "Measure updates a second of both sides instead.")
-_LENGTHS = flags.DEFINE_multi_integer("length", [64, 128], "Of rows, for --speed; may be given several times.")
-_ROUNDS = flags.DEFINE_integer("rounds", 5, "Of --speed: how often the sides take turns.", lower_bound=1)
-_STEPS = flags.DEFINE_integer("steps", 5, "Of --speed: updates of a side in its turn.", lower_bound=1)
+_LENGTHS = flags.DEFINE_multi_integer("length", [64, 128], "Row lengths for --speed; may be given several times.")
+_ROUNDS = flags.DEFINE_integer("rounds", 5, "Turns of each side for --speed.", lower_bound=1)
+_STEPS = flags.DEFINE_integer("steps", 5, "Updates of a side in its turn for --speed.", lower_bound=1)
 
 _STRETCH = 16  # Batches that are sorted by length together.
 _MULTIPLE = 8  # Of padded lengths.
@@ -199,7 +199,7 @@ def collate(rows: Sequence[Row], pad_id: int) -> dict[str, torch.Tensor]:
 
 
 def training_order(lengths: Sequence[int], batch_size: int, seed: int) -> Iterator[np.ndarray]:
-    """Yields the row numbers of batches without end; each row comes once in an epoch, beside rows of its length."""
+    """Yields the row numbers of batches without end; each row comes once in an epoch, next to rows of its length."""
     draw = np.random.default_rng(seed)
     stream = itertools.chain.from_iterable(draw.permutation(len(lengths)) for _ in itertools.count())
     while True:

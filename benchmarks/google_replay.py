@@ -77,7 +77,7 @@ class Trace(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """What our code makes of a recording; fields as in `Trace`, and
+    """The results of our code on a recording; fields as in `Trace`, and
 
     Attributes:
       real: false on padding, bool [steps, B, L].
@@ -167,7 +167,7 @@ class ReplayedJob:
             return self.job.loss(params, batch.tokens_BxL, key, weights, microbatch)
 
     def outputs(self, params: Params, batch: Draws) -> objectives.ElectraOutputs:
-        """What both networks say of a batch."""
+        """Outputs of both networks for a batch."""
         job = self.job
         with _instead_of_drawing(batch):
             return objectives.electra_outputs(

@@ -17,7 +17,7 @@ from absl import app, flags
 
 _ROWS = flags.DEFINE_integer("rows", 64, "Rows on the chip.")
 _LENGTH = flags.DEFINE_integer("length", 128, "Tokens in a row.")
-_WIDTH = flags.DEFINE_integer("width", 768, "Of the layer: 768 is ELECTRA-Base's, 1024 Large's.")
+_WIDTH = flags.DEFINE_integer("width", 768, "Width of the layer: 768 for ELECTRA-Base, 1024 for Large.")
 _TOPOLOGY = flags.DEFINE_string("topology", "v5e:2x2", "The TPU; one of its chips is compiled for.")
 
 

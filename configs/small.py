@@ -2,7 +2,7 @@
 
     python -m electra_jax.main --config=configs/small.py --workdir=runs/small --config.data.sources='("corpus/*.txt",)'
 
-The text of the paper, Wikipedia and Books, as far as it can still be had (BookCorpus is gone; PG-19 holds older books):
+The text of the paper, Wikipedia and Books, as far as it is still available (BookCorpus is not; PG-19 has older books):
 
     --config.data.sources='("tfds:wikipedia/20230601.en","tfds:pg19#field=book_text")'
 

@@ -24,7 +24,7 @@ class Score:
     Attributes:
       contender: its name, or "random".
       budget_kind, budget: see `plan.KINDS`; of random weights "" and 0.
-      pretraining_seed: of the model; of random weights the seed that they stand beside.
+      pretraining_seed: of the model; of random weights the seed that they are compared with.
       steps, tokens, flops, paper_flops: what pre-training had up to this model; FLOPs as `StepCost` says.
       pretraining_seconds: that went into updates, measured; None of random weights.
       task, metric: what was scored.

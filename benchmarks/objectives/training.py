@@ -42,7 +42,7 @@ def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
     """
     trainer, dataset = _trainer(config, workdir, line)
     workdir.mkdir(parents=True, exist_ok=True)
-    # What `interop/workdir.py` reads beside a checkpoint.
+    # `interop/workdir.py` reads these next to a checkpoint.
     fields = schema.as_tree(config)
     storage.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
     storage.write_json(workdir / "environment.json", telemetry.environment())

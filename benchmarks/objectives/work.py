@@ -112,7 +112,7 @@ class Source:
     Attributes:
       contender: its name, or `tasks.RANDOM`.
       kind, amount: of the budget, see `Run`; of random weights "" and 0.
-      seed: of pre-training; of random weights the seed that they stand beside.
+      seed: of pre-training; of random weights the seed that they are compared with.
       step: updates.
       run: of pre-training; of random weights the one that sizes and tokenizer are taken from.
       number: of the seed in the plan.

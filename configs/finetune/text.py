@@ -3,12 +3,12 @@
     python -m electra_jax.main --config=configs/finetune/text.py --config.init_from=runs/base \
         --config.data.directory=reviews --workdir=runs/reviews
 
-Give train.tsv and dev.tsv with a first line that names the columns: text, label. Other names are said by
+Give train.tsv and dev.tsv with a first line that names the columns: text, label. Set other names with
 `--config.tasks.text.text_columns='("body",)' --config.tasks.text.label_column=stars`; files that have no such line by
 `--config.tasks.text.columns='("label","text")'`; other files by `--config.tasks.text.train=train.csv` and `.dev=`. The
 suffix says the format: .tsv, .csv, .jsonl, or .txt with `LABEL text` in each line.
 
-The variant says what kind of answer there is: `classification` (unless said otherwise) one class; `pairs` one class of
+The variant says what kind of answer there is: `classification` (the default) one class; `pairs` one class of
 two texts, in the columns text1 and text2; `multilabel` any number of classes, apart by commas; `regression` a number;
 `trec` the types of questions of TREC (Li and Roth 2002) as their files have them. After +, in any order: the model's
 size (`small`, `base`, `large`), `google_compat`, `quicktest`.
