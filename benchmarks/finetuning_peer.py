@@ -170,15 +170,15 @@ def _tagging(
             made.append({"tokens": tokens, "segments": segments, "first": first, "tag": tag, "places": places})
         return made
 
-    def said(words: Sequence[str]) -> list[str]:
+    def reported(words: Sequence[str]) -> list[str]:
         return list(spans.from_bioes(words) if scheme else words)
 
     def score(logits: Sequence[np.ndarray]) -> dict[str, float]:
         predictions = []
         for example, row, logits_LxC in zip(dev, dev_rows, logits, strict=True):
             found = {word: tags[logits_LxC[place].argmax()] for word, place in row["places"].items()}
-            predictions.append(said([found.get(word, "O") for word in range(len(example.words))]))
-        return label_metrics.tagging_scores([said(trained(example)) for example in dev], predictions, task.metrics)
+            predictions.append(reported([found.get(word, "O") for word in range(len(example.words))]))
+        return label_metrics.tagging_scores([reported(trained(example)) for example in dev], predictions, task.metrics)
 
     dev_rows = rows(dev)
     return Prepared("tagging", len(tags), rows(train), dev_rows, score, tokenizer.pad_token_id)

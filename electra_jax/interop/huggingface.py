@@ -80,7 +80,7 @@ _HEADS = {
         ("discriminator_predictions.dense_prediction.bias", "discriminator_head/prediction/bias", SAME),
     ),
 }
-# Old files carry these counters beside the weights.
+# Old files store these buffers next to the weights.
 _BUFFERS = ("electra.embeddings.position_ids", "electra.embeddings.token_type_ids")
 _WHOSE = "The Hugging Face {}"
 

@@ -107,4 +107,4 @@ def test_examples_that_cannot_be_used_are_found_before_any_training(tmp_path):
     }
     (problem,) = recipes.data_problems(made, files)
     assert problem.startswith("tasks.trec: config.tasks.trec: 1 problem with its examples")
-    assert "the label 'DESC' is not known" in problem
+    assert "the label 'DESC' is not in" in problem

@@ -48,22 +48,22 @@ def test_a_second_run_does_what_is_missing(tmp_path, performed):
     assert performed == [todo[0].name, todo[1].name]
     performed.clear()
     performed.fails = {}
-    second, said = executor(tmp_path)
+    second, printed = executor(tmp_path)
     second.expect(todo)
     second.run(todo)
     assert performed == [todo[1].name, todo[2].name]
-    assert said.getvalue().startswith("[2/3] scoring trec/1 (")
+    assert printed.getvalue().startswith("[2/3] scoring trec/1 (")
 
 
 def test_a_failed_piece_is_reported_and_the_others_go_on(tmp_path, performed):
     todo = pieces(3)
     performed.fails = {todo[0].name: Diverged("loss is nan"), todo[1].name: ValueError("a bug")}
-    runner, said = executor(tmp_path)
+    runner, printed = executor(tmp_path)
     runner.expect(todo)
     runner.run(todo)
     assert runner.failures == ["loss is nan", "ValueError: a bug"]
-    assert "failed: scoring trec/0: loss is nan" in said.getvalue()
-    assert "log: " in said.getvalue()
+    assert "failed: scoring trec/0: loss is nan" in printed.getvalue()
+    assert "log: " in printed.getvalue()
     assert "a bug" in runner._store.log(todo[1]).read_text()
     assert runner._store.result(todo[2]) == {"scores": todo[2].name}
 
