@@ -55,9 +55,9 @@ def test_mistakes_end_with_64_and_one_message(tmp_path, source):
     wrong = convert(f"--source={source}", f"--target={tmp_path}/x", "--to=onnx", check=64)
     assert "huggingface|google|electra_jax" in wrong
     there = convert(f"--source={source}", f"--target={source}", "--to=google", check=64)
-    assert f"--target={source}: is there already" in there
+    assert f"--target={source}: exists" in there
     early = convert(f"--source={tmp_path}/none", f"--target={source}", "--to=google", check=64)
-    assert f"--target={source}: is there already" in early
+    assert f"--target={source}: exists" in early
     nothing = convert(f"--source={tmp_path}/none", f"--target={tmp_path}/x", "--to=google", check=64)
     assert "found nothing; expected a workdir" in nothing
     assert not (tmp_path / "x").exists()

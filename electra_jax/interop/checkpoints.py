@@ -1,4 +1,4 @@
-"""Any model that can be read, whatever wrote it."""
+"""Opens models of any supported format."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from electra_jax.interop.model import Model, shape_problems
 _READABLE = (
     "a workdir or checkpoint of electra_jax, a folder that --to=electra_jax wrote, a Hugging Face folder (config.json "
     "with model.safetensors, or generator/ and discriminator/ with them), or a TensorFlow 1 checkpoint of Google's "
-    "ELECTRA (model.ckpt-… or its folder, with #heads=N behind it where its width is none that Google published)"
+    "ELECTRA (model.ckpt-… or its folder, followed by #heads=N unless it has a width that Google published)"
 )
 _SHOWN_PROBLEMS = 8
 
 
 def open_model(path: str) -> Model:
-    """Reads a model; the format is told by the files.
+    """Reads a model; the files determine the format.
 
     Args:
-      path: local; folders of Hugging Face and exported ones may also be remote. `#heads=N` may follow that of a
-        checkpoint of Google's, see `split_heads`.
+      path: local path; Hugging Face folders and exported folders may also be remote. `#heads=N` may follow the path of
+        a Google checkpoint, see `split_heads`.
 
     Raises:
-      InputError: there is nothing that can be read, it is damaged, or its parts do not belong together.
-      MismatchError: a checkpoint of a run is damaged, or is not of the config beside it.
+      InputError: nothing readable was found, it is damaged, or its parts do not belong together.
+      MismatchError: a checkpoint of a run is damaged, or does not fit the config next to it.
     """
     path, heads = split_heads(path)
     path = path if storage.is_remote(path) else os.path.expanduser(path)
@@ -37,25 +37,27 @@ def open_model(path: str) -> Model:
         _check_unstated(path, heads)
         model = workdir.read(*place)
         if problems := shape_problems(model):
-            raise MismatchError(f"{path}: checkpoint {model.step} is not of the config beside it:\n{_listed(problems)}")
+            raise MismatchError(
+                f"{path}: checkpoint {model.step} does not fit the config next to it:\n{_listed(problems)}"
+            )
     else:
-        model = _of_others(path, heads)
+        model = _read_external(path, heads)
         if problems := shape_problems(model):
-            raise InputError(f"{path}: the weights are not of the sizes beside them:\n{_listed(problems)}")
+            raise InputError(f"{path}: the weights do not fit the sizes next to them:\n{_listed(problems)}")
     tokenizer = model.tokenizer
     if tokenizer and tokenizer.vocabulary_size != model.vocabulary_size:
         raise InputError(
-            f"{path}: the tokenizer has {tokenizer.vocabulary_size} pieces and the word table "
-            f"{model.vocabulary_size} rows; expected as many. Put the model's own tokenizer there, or none."
+            f"{path}: found a tokenizer of {tokenizer.vocabulary_size} pieces, expected {model.vocabulary_size}, the "
+            "rows of the word table. Put the model's own tokenizer there, or none."
         )
     return model
 
 
 def split_heads(path: str) -> tuple[str, int | None]:
-    """The path of a model without `#heads=N`, and N, the attention heads of its main network; None if not stated.
+    """Splits a model's path from `#heads=N`; N, the attention heads of the main network, is None if not stated.
 
     Raises:
-      InputError: N is no number above 0.
+      InputError: N is not a number above 0.
     """
     place, mark, number = path.rpartition("#heads=")
     if not mark:
@@ -68,12 +70,12 @@ def split_heads(path: str) -> tuple[str, int | None]:
 def _check_unstated(path: str, heads: int | None) -> None:
     if heads is not None:
         raise InputError(
-            f"{path}: found #heads={heads}, which only checkpoints of Google's need; this model says itself how many "
-            "heads it has. Leave it out"
+            f"{path}: found #heads={heads}, which is only for Google's checkpoints; this model states its number of "
+            "heads. Leave it out."
         )
 
 
-def _of_others(path: str, heads: int | None) -> Model:
+def _read_external(path: str, heads: int | None) -> Model:
     reader: Callable[[str], Model] | None = None
     if storage.exists(storage.join(path, native_format.MANIFEST)) and storage.exists(
         storage.join(path, tensor_files.FILE)

@@ -1,4 +1,4 @@
-"""Writing a model in another format so that there is a good copy or none, and the comparison that says it is good."""
+"""Exports a model to another format, reads the export back and compares it; failed exports are deleted."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ from electra_jax.interop.export_formats import FORMATS
 from electra_jax.interop.model import CORRECTIVE_HEAD, Model, outputs, without_corrective_head
 from electra_jax.interop.tensor_map import flatten
 
-# In float32; the same weights in the same program give the same numbers, so this is already generous.
+# In float32; the same weights in the same program give equal numbers, so this is generous.
 _TOLERANCE = 1e-5
 _ROWS, _LENGTH = 2, 32
 
 
 class Copy(NamedTuple):
-    """What was written.
+    """The result of an export.
 
     Attributes:
-      difference: the largest between the logits of the model and of its copy, by network.
-      notes: what the user should know.
-      skipped: what the format cannot hold, with the reason.
+      difference: largest difference between the logits of the model and the export, by network.
+      notes: notes for the user.
+      skipped: names of what the format cannot hold, with the reason.
     """
 
     difference: dict[str, float]
@@ -36,28 +36,28 @@ class Copy(NamedTuple):
 
 
 def check_target(target: str) -> None:
-    """Refuses a target before any slow work.
+    """Checks a target before any slow work.
 
     Raises:
-      InputError: it is remote, or there is something already.
+      InputError: the target is remote or exists.
     """
     if storage.is_remote(target):
         raise InputError(f"--target={target}: expected a local path; copy the folder there when it is complete")
     if os.path.lexists(os.path.expanduser(target)):
-        raise InputError(f"--target={target}: is there already; give another path, or delete it")
+        raise InputError(f"--target={target}: exists; give another path, or delete it")
 
 
 def write(model: Model, target: str, form: str) -> Copy:
-    """Writes a model into a new directory, which appears when a copy that was read back is the same.
+    """Exports a model to a new directory, which appears only if the export reads back equal.
 
     Args:
-      model: as `open_model` returns it.
-      target: local; must not exist.
+      model: a model from `open_model`.
+      target: local path; must not exist.
       form: one of `FORMATS`.
 
     Raises:
-      InputError: the target exists or cannot be made, or the format cannot hold the model.
-      MismatchError: the copy is not the same; it is deleted.
+      InputError: the target exists or cannot be created, or the format cannot hold the model.
+      MismatchError: the export differs from the model and was deleted.
     """
     check_target(target)
     format_ = FORMATS[form]
@@ -75,7 +75,7 @@ def write(model: Model, target: str, form: str) -> Copy:
 
 
 def _compare(model: Model, copy: Model, place: str) -> dict[str, float]:
-    """Largest difference of the networks' outputs on random rows; raises MismatchError where one counts."""
+    """Largest difference of the networks' outputs on random rows; raises MismatchError above the tolerance."""
     model, copy = finetuned.in_first_token_type(model), finetuned.in_first_token_type(copy)
     before, after = _arrays(model), _arrays(copy)
     changed = [
@@ -84,13 +84,11 @@ def _compare(model: Model, copy: Model, place: str) -> dict[str, float]:
         if path not in before or path not in after or before[path].tobytes() != after[path].tobytes()
     ]
     if changed:
-        raise MismatchError(f"{place}: these weights were not read back as they were written: {', '.join(changed)}")
+        raise MismatchError(f"{place}: these weights read back differ from those written: {', '.join(changed)}")
     if model.tokenizer and copy.tokenizer and not tokenizer_files.same_ids(model.tokenizer, copy.tokenizer):
-        raise MismatchError(f"{place}: the tokenizer was not read back as it was written")
-    if _said_of_head(model) != _said_of_head(copy):
-        raise MismatchError(
-            f"{place}: of the task's head {_said_of_head(copy)} was read back, written was {_said_of_head(model)}"
-        )
+        raise MismatchError(f"{place}: the tokenizer read back differs from the one written")
+    if _head_facts(model) != _head_facts(copy):
+        raise MismatchError(f"{place}: the task's head read back is {_head_facts(copy)}, expected {_head_facts(model)}")
     draw = np.random.default_rng(0)
     length = min(_LENGTH, *(config.positions for config in model.networks.values()))
     tokens_BxL = draw.integers(0, model.vocabulary_size, (_ROWS, length), dtype=np.int32)
@@ -100,20 +98,20 @@ def _compare(model: Model, copy: Model, place: str) -> dict[str, float]:
         network: float(np.abs(ours - theirs[network]).max())
         for network, ours in outputs(model, tokens_BxL, segments_BxL).items()
     }
-    # Written so that what is not a number fails.
+    # Negated, so that NaN fails.
     if bad := [network for network, largest in difference.items() if not largest <= _TOLERANCE]:
         raise MismatchError(
-            f"{place}: the copy computes something else in {', '.join(bad)}: {difference}, expected {_TOLERANCE}"
+            f"{place}: found differences {difference} in the outputs of {', '.join(bad)}, expected at most {_TOLERANCE}"
         )
     return difference
 
 
 def _arrays(model: Model) -> dict[str, np.ndarray]:
-    """All weights by path, those of a task's head too."""
+    """All weights by path, including a task's head."""
     head = model.task_head.tensors if model.task_head else {}
     return flatten(model.params) | {f"task_head/{name}": np.asarray(array) for name, array in head.items()}
 
 
-def _said_of_head(model: Model) -> tuple[str, dict[str, Any]] | None:
+def _head_facts(model: Model) -> tuple[str, dict[str, Any]] | None:
     head = model.task_head
     return None if head is None else (head.architecture, dict(head.fields))

@@ -1,4 +1,4 @@
-"""The formats that a model is written in, an entry each. Imports no writer, so that a mistyped flag answers at once."""
+"""The registry of export formats. Imports no writer, so that a mistyped flag fails at once."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """One format.
+    """One export format.
 
     Attributes:
-      module: of this folder, with `write(model, directory)`, which returns what the user should know.
-      about: what it is, for --help.
-      no_corrective_head: why it cannot hold the corrective head; empty if it can.
-      no_task_head: why it cannot hold the head of a fine-tuned task; empty if it can.
+      module: module in this package with `write(model, directory)`, which returns notes for the user.
+      about: description for --help.
+      no_corrective_head: reason why it cannot hold the corrective head; empty if it can.
+      no_task_head: reason why it cannot hold the head of a fine-tuned task; empty if it can.
     """
 
     module: str
@@ -29,7 +29,7 @@ class Format:
 
     @property
     def write(self) -> Callable[[Model, str], tuple[str, ...]]:
-        """The writer."""
+        """The function that writes the format."""
         return importlib.import_module(f"{__package__}.{self.module}").write
 
 
@@ -39,7 +39,7 @@ FORMATS: Mapping[str, Format] = {
         "google_checkpoint",
         "a TensorFlow 1 checkpoint for Google's code",
         no_corrective_head="Google's discriminator has no word head",
-        no_task_head="Google's code has heads of other kinds",
+        no_task_head="Google's code has other kinds of heads",
     ),
-    "electra_jax": Format("native_format", "a folder with all that electra_jax has"),
+    "electra_jax": Format("native_format", "a folder with everything that electra_jax has"),
 }

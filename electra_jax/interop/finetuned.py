@@ -1,4 +1,4 @@
-"""What a fine-tuning run of ours left: which trial is the best, and the heads of its tasks as transformers has them."""
+"""Results of fine-tuning runs: the best trial, and the heads of the tasks in the layout of transformers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import huggingface, tensor_map
 from electra_jax.interop.model import Model, TaskHead
 
-# The paper's head for questions, which transformers does not have.
+# The paper's head for question answering, which transformers does not have.
 JOINT_ANSWERS = "JointAnswerHead"
 
 _PROBLEM_TYPES = {
@@ -21,17 +21,17 @@ _PROBLEM_TYPES = {
     "multilabel": "multi_label_classification",
     "regression": "regression",
 }
-# Of a span's tags as they are trained, BIOES, those that transformers' pipeline does not know how to join.
+# BIOES letters of spans that transformers' pipeline cannot join, with the IOB2 letters that replace them.
 _JOINED = {"S": "B", "E": "I"}
 _TYPE_TABLE = "token_type_embeddings"
 
 
 def best_trial(results: Mapping[str, Any], metrics: Mapping[str, str]) -> tuple[str, str]:
-    """The directory of the trial that is best on the dev splits, and a sentence that says so.
+    """The directory of the best trial on the dev splits, and a note about it.
 
     Args:
-      results: what stands in results.json.
-      metrics: of each task the score that it is compared by; more is better.
+      results: contents of results.json.
+      metrics: the score of each task to compare by; more is better.
 
     Raises:
       KeyError: scores are missing.
@@ -57,25 +57,25 @@ def task_heads(
     """The heads of a run's tasks, by the tasks' names.
 
     Args:
-      descriptions: of the tasks by name, `finetuning/tasks/task.py: Task.description`.
-      params: of the heads, "NAME_head" each.
-      dropout_rate: of what a head reads.
+      descriptions: results of `finetuning/tasks/task.py: Task.description`, by task name.
+      params: parameters of the heads, as "NAME_head".
+      dropout_rate: dropout rate of a head's input.
       place: the file of the descriptions, for messages.
 
     Raises:
-      InputError: a description lacks something.
-      MismatchError: a head has not the shape that its description asks for.
+      InputError: a description lacks a field.
+      MismatchError: a head does not have the shape in its description.
     """
     heads = {}
     for name, description in descriptions.items():
         try:
             heads[name] = _task_head(name, description, params[f"{name}_head"], dropout_rate)
         except KeyError as error:
-            raise InputError(f"{place}: task {name} has no {error}; expected what the run wrote there") from error
+            raise InputError(f"{place}: task {name} has no {error}; restore the file that the run wrote") from error
         labels, outputs = len(heads[name].fields.get("id2label", "")), len(_last_bias(heads[name]))
         if labels and labels != outputs:
             raise MismatchError(
-                f"{place}: task {name} has {labels} labels, and its head {outputs} outputs; the file is of another run"
+                f"{place}: task {name} has {labels} labels, but its head {outputs} outputs; it is from another run"
             )
     return heads
 
@@ -84,11 +84,11 @@ def choose_head(model: Model, name: str) -> Model:
     """The model with the head of one task.
 
     Args:
-      model: perhaps of a run with several tasks.
-      name: of the task; "" where there is no choice.
+      model: a model, perhaps from a run with several tasks.
+      name: name of the task; "" for the only one.
 
     Raises:
-      InputError: there are several and none is named, or there is no such task.
+      InputError: there are several tasks and none is named, or there is no such task.
     """
     known = ", ".join(model.task_heads)
     if not name:
@@ -96,14 +96,16 @@ def choose_head(model: Model, name: str) -> Model:
             raise InputError(f"--head: the run was trained on several tasks; choose one of {known}, as --head=NAME")
         return model
     if name not in model.task_heads:
-        raise InputError(f"--head={name}: " + (f"expected one of {known}" if known else "the model is of no such run"))
+        raise InputError(
+            f"--head={name}: " + (f"expected one of {known}" if known else "the model is not from a fine-tuning run")
+        )
     return dataclasses.replace(model, task_head=model.task_heads[name])
 
 
 def in_first_token_type(model: Model) -> Model:
-    """The same function of rows that are all of token type 0, the one that transformers gives to a single text.
+    """The model as a function of rows of token type 0, which transformers gives to a single text.
 
-    Google's code tags in token type 1. There the two rows of the table of token types change places.
+    Google's code tags in token type 1; for such a model, swaps the two rows of the table of token types.
     """
     head = model.task_head
     if head is None or not head.token_type:
@@ -127,13 +129,13 @@ def _task_head(name: str, description: Mapping[str, Any], params: Mapping[str, A
     prediction = params["prediction"]
     if kind == "tagging":
         shown = [_joined(label) for label in labels] if description["spans"] else labels
-        # The second one keeps all names apart.
+        # The reverse map keeps BIOES, as its names must be distinct.
         fields = {**_labels(shown), **_label_numbers(labels), "classifier_dropout": dropout_rate}
         tensors = _linear("classifier", prediction)
         return TaskHead(
             "ElectraForTokenClassification", tensors, fields, token_type=description["segment"], max_length=length
         )
-    # Grades were divided by it for the loss.
+    # The loss divides grades by it.
     scale = np.float32(description["label_scale"] if kind == "regression" else 1)
     prediction = {part: array * scale for part, array in prediction.items()}
     if description["head"] == "paper":

@@ -1,7 +1,7 @@
-"""Our parameters under the names of Google's TensorFlow 1 checkpoints, and back. Pure, and NumPy is all it takes.
+"""Converts our parameters to the names of Google's TensorFlow 1 checkpoints and back. Pure; imports NumPy only.
 
-Names: google-research/electra at 8a46635, `model/modeling.py` and `run_pretraining.py`. What the two networks share is
-there once, under "electra/embeddings". Kernels lie as here, except that heads are not an axis of their own.
+Names: google-research/electra at 8a46635, `model/modeling.py` and `run_pretraining.py`. Shared embeddings are stored
+once, under "electra/embeddings". Kernels have our layout, except that heads are not a separate axis.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from electra_jax.interop import tensor_map
 from electra_jax.interop.tensor_map import SAME, Entry, Layout
 
 STEP = "global_step"
-# What Google's code has built in.
+# Hard-coded in Google's code.
 LAYER_NORM_EPSILON = 1e-12
 _HEAD_WIDTH = 64
-# Widths of the published models, all of which follow that rule: Small, Base and Large.
+# Widths of the published models Small, Base and Large, which all follow that rule.
 _PUBLISHED_WIDTHS = (256, 768, 1024)
 _FEED_FORWARD_FACTOR = 4
 
@@ -32,7 +32,7 @@ _KERNEL_HxKxD = Layout(
 )
 _BIAS_HxK = Layout(lambda ours: ours.reshape(-1), lambda theirs, heads: theirs.reshape(heads, -1))
 
-# Their name, our path, the layout. Read in both directions.
+# Their name, our path, the layout; used in both directions.
 _EMBEDDINGS = (
     ("electra/embeddings/word_embeddings", "embeddings/word_embeddings", SAME),
     ("electra/embeddings/position_embeddings", "embeddings/position_embeddings", SAME),
@@ -40,12 +40,12 @@ _EMBEDDINGS = (
     ("electra/embeddings/LayerNorm/gamma", "embeddings/layer_norm/scale", SAME),
     ("electra/embeddings/LayerNorm/beta", "embeddings/layer_norm/bias", SAME),
 )
-# Under the scope of the network there, and under its name here.
+# Relative to the network's scope there, and to its name here.
 _PROJECT = (
     ("embeddings_project/kernel", "embeddings_project/kernel", SAME),
     ("embeddings_project/bias", "embeddings_project/bias", SAME),
 )
-# Once for each layer: theirs after "<scope>/encoder/layer_<number>/", ours stacked under "<network>/layers/".
+# For each layer: theirs relative to "<scope>/encoder/layer_<number>/", ours stacked under "<network>/layers/".
 _LAYER = (
     ("attention/self/query/kernel", "attention/query/kernel", _KERNEL_DxHxK),
     ("attention/self/query/bias", "attention/query/bias", _BIAS_HxK),
@@ -82,11 +82,11 @@ _HEADS = {
 
 
 class Found(NamedTuple):
-    """What the names in a checkpoint amount to.
+    """The networks in a checkpoint.
 
     Attributes:
-      scopes: the scope of each network that is there, by our name of it.
-      skipped: names that are left out, with the reason.
+      scopes: scope of each network, by our name of the network.
+      skipped: names of ignored variables, with the reason.
     """
 
     scopes: dict[str, str]
@@ -94,15 +94,15 @@ class Found(NamedTuple):
 
 
 def find(shapes: Mapping[str, Sequence[int]]) -> Found:
-    """Says which networks a checkpoint holds, from the names and shapes of its variables.
+    """Finds the networks of a checkpoint from the names and shapes of its variables.
 
     Raises:
-      InputError: there is no ELECTRA in it.
+      InputError: the checkpoint has no ELECTRA.
     """
     names = set(shapes)
     if "electra/embeddings/word_embeddings" not in names or "electra/encoder/layer_0/output/dense/kernel" not in names:
         raise InputError(
-            f"there is no ELECTRA in it: expected electra/embeddings/… and electra/encoder/…, found "
+            f"has no ELECTRA: expected electra/embeddings/… and electra/encoder/…, found "
             f"{', '.join(sorted(names)[:5]) or 'nothing'}"
         )
     has_words, has_replaced = (f"{head}_predictions/dense/kernel" in names for head in tensor_map.NETWORKS)
@@ -116,7 +116,7 @@ def find(shapes: Mapping[str, Sequence[int]]) -> Found:
     elif own_generator:
         scopes = {"generator": "generator", "discriminator": "electra"}
     elif has_words and _fits(shapes):
-        # With untied_generator=False one encoder is both networks; here it becomes two of equal weights. With
+        # With untied_generator=False both networks share one encoder; here it becomes two with equal weights. With
         # electra_objective=False the only network has the word head.
         scopes = {"generator": "electra"} | ({"discriminator": "electra"} if has_replaced else {})
     else:
@@ -128,35 +128,35 @@ def find(shapes: Mapping[str, Sequence[int]]) -> Found:
         for entry in entries(network, scope, layers[network], projected=True, with_head=True)
     }
     other = {name for name in names - known if not (own_embeddings and name.startswith("generator"))}
-    skipped += [(name, "no part of the two networks") for name in sorted(other)]
+    skipped += [(name, "not part of the two networks") for name in sorted(other)]
     return Found(scopes, tuple(skipped))
 
 
 def _fits(shapes: Mapping[str, Sequence[int]]) -> bool:
-    """Whether the word head is one of the discriminator's width, rather than what is left of a narrower generator."""
+    """Whether the word head has the discriminator's width, rather than being the rest of a narrower generator."""
     return shapes["generator_predictions/dense/kernel"][0] == shapes["electra/encoder/layer_0/output/dense/kernel"][1]
 
 
 def count_layers(names: set[str], scope: str) -> int:
-    """How many layers the encoder in a scope has."""
+    """Number of layers of the encoder in a scope."""
     numbers = (re.match(rf"{scope}/encoder/layer_(\d+)/", name) for name in names)
     return 1 + max((int(number[1]) for number in numbers if number), default=-1)
 
 
 def heads_by_rule(hidden_size: int) -> int:
-    """The number of attention heads that Google's code gives to a network by default (`get_bert_config`)."""
+    """Default number of attention heads in Google's code (`get_bert_config`)."""
     return max(1, hidden_size // _HEAD_WIDTH)
 
 
 def main_heads(hidden_size: int, stated: int | None) -> int:
-    """The number of attention heads of the network in the scope "electra", which no checkpoint stores.
+    """Number of attention heads of the network in the scope "electra", which no checkpoint stores.
 
     Args:
-      hidden_size: its width.
-      stated: what the user says, if anything.
+      hidden_size: width of the network.
+      stated: the number that the user states, if any.
 
     Raises:
-      InputError: nothing is stated for a width that Google did not publish, or the number does not divide the width.
+      InputError: no number is stated for a width that Google did not publish, or it does not divide the width.
     """
     usual = heads_by_rule(hidden_size)
     if stated is None:
@@ -165,7 +165,7 @@ def main_heads(hidden_size: int, stated: int | None) -> int:
         published = ", ".join(f"{width} ({heads_by_rule(width)} heads)" for width in _PUBLISHED_WIDTHS)
         raise InputError(
             f"found a network of width {hidden_size}, and a checkpoint does not store how many attention heads it has; "
-            f"only the widths that Google published are known, {published}. Add the number to the path, as in "
+            f"it is known only for the widths that Google published, {published}. Add the number to the path, as in "
             f"PATH#heads={usual}: num_attention_heads of model_hparam_overrides, or {usual} if that was not set"
         )
     if hidden_size % stated:
@@ -176,20 +176,20 @@ def main_heads(hidden_size: int, stated: int | None) -> int:
 
 
 def overrides(hidden_size: int, heads: int, feed_forward_size: int) -> dict[str, int]:
-    """The `model_hparam_overrides` that Google's code has to be given for sizes it would not choose."""
+    """The `model_hparam_overrides` that Google's code needs for sizes that are not its defaults."""
     wanted = {"num_attention_heads": heads, "intermediate_size": feed_forward_size}
     chosen = (heads_by_rule(hidden_size), _FEED_FORWARD_FACTOR * hidden_size)
     return {name: value for (name, value), usual in zip(wanted.items(), chosen, strict=True) if value != usual}
 
 
 def network_params(state: Mapping[str, np.ndarray], network: str, scope: str, heads: int) -> dict[str, np.ndarray]:
-    """Arrays by path of one network and, if it is there, its head.
+    """Arrays by path of one network and its head, if present.
 
     Args:
-      state: tensors by name, as the checkpoint has them.
+      state: the checkpoint's tensors by name.
       network: "generator" or "discriminator".
-      scope: where it lies, as `find` says.
-      heads: attention heads.
+      scope: its scope, from `find`.
+      heads: number of attention heads.
 
     Raises:
       InputError: a tensor is missing.
@@ -204,10 +204,10 @@ def state_of(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """All tensors of a model by Google's names, each once.
 
     Args:
-      params: our nested tree with one network or both, heads where they are there.
+      params: our nested tree with one network or both, with or without heads.
 
     Raises:
-      InputError: there are parameters that Google's code does not know.
+      InputError: there are parameters that Google's code does not have.
     """
     rows: dict[str, Entry] = {}
     for network in tensor_map.NETWORKS:
@@ -223,7 +223,7 @@ def state_of(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 
 def entries(network: str, scope: str, layers: int, *, projected: bool, with_head: bool) -> Iterator[Entry]:
-    """All tensors of a network."""
+    """Yields the entries of all tensors of a network."""
     for theirs, ours, layout in (*_EMBEDDINGS, *(_HEADS[network] if with_head else ())):
         yield Entry(theirs, ours, None, layout)
     for theirs, ours, layout in _PROJECT if projected else ():

@@ -1,4 +1,4 @@
-"""Files of Google's TensorFlow 1 checkpoints. TensorFlow is imported by the functions, not with this file."""
+"""Files of Google's TensorFlow 1 checkpoints. Functions import TensorFlow when they need it."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ def find(path: str) -> str | None:
     """The prefix of a checkpoint's files, or None if there is none at this path.
 
     Args:
-      path: a prefix as model.ckpt-1000, one of its files, or a directory that holds one checkpoint or says which.
+      path: a prefix such as model.ckpt-1000, one of its files, or a directory with one checkpoint or a file
+        "checkpoint" that names one.
 
     Raises:
-      InputError: a directory with several checkpoints that does not say which.
+      InputError: the directory has several checkpoints and names none.
     """
     if prefix := re.fullmatch(r"(.+)\.(index|data-\d+-of-\d+)", path):
         path = prefix[1]
@@ -37,23 +38,23 @@ def find(path: str) -> str | None:
     if os.path.isfile(state):
         with open(state, encoding="utf-8") as file:
             newest = re.search(r'^model_checkpoint_path: "(.+)"', file.read(), re.MULTILINE)
-        # The path is the trainer's own; only its last part holds here.
+        # The path is from the training machine; only its last part applies here.
         if newest and os.path.basename(newest[1]) in indices:
             return os.path.join(path, os.path.basename(newest[1]))
     if len(indices) > 1:
-        raise InputError(f"{path}: holds several checkpoints, {', '.join(indices)}; give the path of one of them")
+        raise InputError(f"{path}: found several checkpoints, {', '.join(indices)}; give the path of one")
     return os.path.join(path, indices[0])
 
 
 def read(prefix: str, heads: int | None = None) -> Model:
-    """Reads a checkpoint, and the vocab.txt beside it.
+    """Reads a checkpoint, and the vocab.txt next to it.
 
     Args:
-      prefix: as `find` returns it.
+      prefix: a prefix from `find`.
       heads: attention heads of the main network, if the user states them.
 
     Raises:
-      InputError: it is damaged, or holds something else than ELECTRA; or the number of heads is not known or wrong.
+      InputError: it is damaged or not an ELECTRA; or the number of heads is unknown or wrong.
     """
     variables, slots = _variables(prefix)
     step = variables.pop(google.STEP, None)
@@ -62,7 +63,7 @@ def read(prefix: str, heads: int | None = None) -> Model:
     except InputError as error:
         raise InputError(f"{prefix}: {error}") from error
     directory = os.path.dirname(prefix) or "."
-    told = (
+    recorded = (
         native_format.read_manifest(directory)
         if storage.exists(storage.join(directory, native_format.MANIFEST))
         else {}
@@ -72,10 +73,10 @@ def read(prefix: str, heads: int | None = None) -> Model:
     flat: dict[str, np.ndarray] = {}
     for network, scope in found.scopes.items():
         hidden = len(variables[f"{scope}/encoder/layer_0/output/dense/bias"])
-        # A generator of its own has the default, whatever the overrides say (`get_generator_config`).
+        # A separate generator has the default, whatever the overrides (`get_generator_config`).
         stated = heads if scope == "electra" else None
-        if network in told:
-            count = _recorded_heads(prefix, told[network].heads, stated)
+        if network in recorded:
+            count = _recorded_heads(prefix, recorded[network].heads, stated)
         else:
             try:
                 count = google.main_heads(hidden, stated) if scope == "electra" else google.heads_by_rule(hidden)
@@ -85,10 +86,10 @@ def read(prefix: str, heads: int | None = None) -> Model:
             notes.append(f"{network}: {count} attention heads, {source}")
         for path, array in google.network_params(variables, network, scope, count).items():
             tensor_map.put(flat, path, array)
-        sizes[network] = told.get(network) or _sizes(flat, network)
+        sizes[network] = recorded.get(network) or _sizes(flat, network)
     if set(found.scopes.values()) == {"electra"} and len(found.scopes) == 2:
-        notes.append("generator: is the discriminator's encoder, as with untied_generator=False; here it is a copy")
-    tokenizer, casing = tokenizer_files.load_beside(directory, told.get("casing"))
+        notes.append("generator: a copy of the discriminator's encoder, as the checkpoint has untied_generator=False")
+    tokenizer, casing = tokenizer_files.load_beside(directory, recorded.get("casing"))
     counted = ((f"{slots} optimizer slots", "only weights are converted"),) if slots else ()
     return Model(
         discriminator=sizes.get("discriminator"),
@@ -96,30 +97,30 @@ def read(prefix: str, heads: int | None = None) -> Model:
         params=tensor_map.unflatten(flat),
         tokenizer=tokenizer,
         step=None if step is None else int(step),
-        origin=told.get("origin") or f"Google checkpoint {os.path.basename(prefix)}",
-        sources=tuple(told.get("sources", ())),
+        origin=recorded.get("origin") or f"Google checkpoint {os.path.basename(prefix)}",
+        sources=tuple(recorded.get("sources", ())),
         skipped=(*counted, *found.skipped),
         notes=(*notes, *casing),
     )
 
 
 def write(model: Model, directory: str) -> tuple[str, ...]:
-    """Writes model.ckpt-STEP, the file that names it, and vocab.txt; returns what the user should know.
+    """Writes model.ckpt-STEP, the file that names it, and vocab.txt; returns notes for the user.
 
     Raises:
-      InputError: Google's code cannot compute what this model computes.
-      OSError: it cannot be written.
+      InputError: Google's code cannot compute this model.
+      OSError: a file cannot be written.
     """
     for network, config in model.networks.items():
         if config.attention_bias != "none":
             raise InputError(
-                f"config.model.attention_bias: {config.attention_bias!r} has no equivalent in Google's ELECTRA; only "
-                f"models trained with --config.model.attention_bias=none can be written for it"
+                f"config.model.attention_bias: found {config.attention_bias!r}, expected 'none', as Google's ELECTRA "
+                "has no equivalent; train with --config.model.attention_bias=none"
             )
         if config.layer_norm_epsilon != google.LAYER_NORM_EPSILON:
             raise InputError(
                 f"The {network} has a LayerNorm epsilon of {config.layer_norm_epsilon}; Google's code has "
-                f"{google.LAYER_NORM_EPSILON} built in. Convert it with --to=huggingface or --to=electra_jax."
+                f"{google.LAYER_NORM_EPSILON} hard-coded. Convert it with --to=huggingface or --to=electra_jax."
             )
     variables = google.state_of(model.params)
     step = model.step or 0
@@ -127,12 +128,12 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
     _save(storage.join(directory, name), variables | {google.STEP: np.asarray(step, np.int64)})
     state = f'model_checkpoint_path: "{name}"\nall_model_checkpoint_paths: "{name}"\n'
     storage.write(storage.join(directory, _STATE_FILE), state.encode())
-    # Shapes do not tell how many heads there are.
+    # Shapes do not determine the number of heads.
     native_format.write_manifest(model, directory)
     notes = []
     for network, config in model.networks.items():
         if wanted := google.overrides(config.hidden_size, config.heads, config.feed_forward_size):
-            notes.append(f"{network}: Google's code computes the same only with model_hparam_overrides={wanted}")
+            notes.append(f"{network}: run Google's code with model_hparam_overrides={wanted}")
     vocabulary = tokenizer_files.write_vocabulary(model.tokenizer, directory) if model.tokenizer else ()
     return (*notes, *vocabulary)
 
@@ -140,13 +141,14 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
 def _recorded_heads(prefix: str, recorded: int, stated: int | None) -> int:
     if stated not in (None, recorded):
         raise InputError(
-            f"{prefix}: found heads={stated}, and {native_format.MANIFEST} beside it says {recorded}; leave heads= out"
+            f"{prefix}: found heads={stated}, expected {recorded} as in {native_format.MANIFEST} next to it; leave out "
+            "heads="
         )
     return recorded
 
 
 def _sizes(flat: dict[str, np.ndarray], network: str) -> EncoderConfig:
-    """Sizes by the shapes of arrays."""
+    """A network's sizes from the shapes of its arrays."""
     words, positions, types = (
         flat[f"embeddings/{name}"].shape for name in ("word_embeddings", "position_embeddings", "token_type_embeddings")
     )
@@ -165,7 +167,7 @@ def _sizes(flat: dict[str, np.ndarray], network: str) -> EncoderConfig:
 
 
 def _variables(prefix: str) -> tuple[dict[str, np.ndarray], int]:
-    """All variables but the optimizer's, and how many of those there are."""
+    """All variables except the optimizer's, and the number of the latter."""
     import tensorflow as tf
 
     try:
@@ -174,7 +176,7 @@ def _variables(prefix: str) -> tuple[dict[str, np.ndarray], int]:
         slots = {name for name in names if name.endswith(_SLOTS)}
         variables = {name: reader.get_tensor(name) for name in names.keys() - slots}
     except (tf.errors.OpError, ValueError, RuntimeError, IndexError) as error:
-        raise InputError(f"{prefix}: TensorFlow cannot read this checkpoint ({error}); copy it anew") from error
+        raise InputError(f"{prefix}: TensorFlow cannot read this checkpoint ({error}); copy it again") from error
     return {name: _float32(array) for name, array in variables.items()}, len(slots)
 
 
@@ -183,7 +185,7 @@ def _float32(array: np.ndarray) -> np.ndarray:
 
 
 def _save(prefix: str, variables: dict[str, np.ndarray]) -> None:
-    """Writes tensors as a checkpoint of TensorFlow's V2 format, which TensorFlow 1 reads since 1.0."""
+    """Writes tensors as a checkpoint in TensorFlow's V2 format, which TensorFlow reads since 1.0."""
     import tensorflow as tf
 
     names = sorted(variables)

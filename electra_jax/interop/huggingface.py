@@ -1,8 +1,8 @@
-"""Our parameters as the state dicts of Hugging Face's transformers, and back. Pure, and NumPy is all it takes.
+"""Converts our parameters to state dicts of Hugging Face's transformers and back. Pure; imports NumPy only.
 
-Our generator is the library's `ElectraForMaskedLM` and our discriminator its `ElectraForPreTraining`. Each of those has
-a copy of the embeddings, which are one here. Axis letters: see the legend in `models/layers.py`; I × O are the input
-and output widths of a dense layer, C is a number of classes.
+Our generator is the library's `ElectraForMaskedLM`, our discriminator its `ElectraForPreTraining`. Each of those has a
+copy of the embeddings, which are shared here. Axis letters: see the legend in `models/layers.py`; I × O are the input
+and output widths of a dense layer, C is the number of classes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from electra_jax.interop import tensor_map
 from electra_jax.interop.tensor_map import SAME, Entry, Layout
 
 if TYPE_CHECKING:
-    from electra_jax.models.encoder import EncoderConfig  # Brings JAX with it.
+    from electra_jax.models.encoder import EncoderConfig  # Imports JAX.
 
 _KERNEL_IxO = Layout(lambda ours: ours.T, lambda theirs, heads: theirs.T)
 _KERNEL_DxHxK = Layout(
@@ -31,7 +31,7 @@ _KERNEL_HxKxD = Layout(
 )
 _BIAS_HxK = Layout(lambda ours: ours.reshape(-1), lambda theirs, heads: theirs.reshape(heads, -1))
 
-# Their name, our path, the layout. Read in both directions.
+# Their name, our path, the layout; used in both directions.
 _EMBEDDINGS = (
     ("electra.embeddings.word_embeddings.weight", "embeddings/word_embeddings", SAME),
     ("electra.embeddings.position_embeddings.weight", "embeddings/position_embeddings", SAME),
@@ -39,12 +39,12 @@ _EMBEDDINGS = (
     ("electra.embeddings.LayerNorm.weight", "embeddings/layer_norm/scale", SAME),
     ("electra.embeddings.LayerNorm.bias", "embeddings/layer_norm/bias", SAME),
 )
-# Only where the embeddings are narrower than the encoder; our path goes under the network's name.
+# Only if the embeddings are narrower than the encoder; our path is relative to the network's name.
 _PROJECT = (
     ("electra.embeddings_project.weight", "embeddings_project/kernel", _KERNEL_IxO),
     ("electra.embeddings_project.bias", "embeddings_project/bias", SAME),
 )
-# Once for each layer: theirs after "electra.encoder.layer.<number>.", ours stacked under "<network>/layers/".
+# For each layer: theirs relative to "electra.encoder.layer.<number>.", ours stacked under "<network>/layers/".
 _LAYER = (
     ("attention.self.query.weight", "attention/query/kernel", _KERNEL_DxHxK),
     ("attention.self.query.bias", "attention/query/bias", _BIAS_HxK),
@@ -80,7 +80,7 @@ _HEADS = {
         ("discriminator_predictions.dense_prediction.bias", "discriminator_head/prediction/bias", SAME),
     ),
 }
-# Old files carry these counters beside the weights.
+# Old files store these buffers next to the weights.
 _BUFFERS = ("electra.embeddings.position_ids", "electra.embeddings.token_type_ids")
 _WHOSE = "The Hugging Face {}"
 
@@ -93,8 +93,8 @@ def huggingface_config(config: EncoderConfig) -> dict[str, Any]:
     """
     if config.attention_bias != "none":
         raise InputError(
-            f"config.model.attention_bias: {config.attention_bias!r} has no equivalent in Hugging Face's ELECTRA; "
-            f"only models trained with --config.model.attention_bias=none can be written for it"
+            f"config.model.attention_bias: found {config.attention_bias!r}, expected 'none', as Hugging Face's ELECTRA "
+            "has no equivalent; train with --config.model.attention_bias=none"
         )
     return {
         "model_type": "electra",
@@ -117,19 +117,19 @@ def generator_state(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
     """The state dict of `ElectraForMaskedLM`.
 
     Args:
-      params: what `Electra.init` returns under "params", unboxed; NumPy or JAX arrays. The head may be missing.
+      params: "params" of `Electra.init`, unboxed; NumPy or JAX arrays. The head may be missing.
 
     Returns:
-      Fresh arrays of the parameters' types, all that `load_state_dict(strict=True)` asks for.
+      New arrays of the parameters' types, complete for `load_state_dict(strict=True)`.
 
     Raises:
-      InputError: the network has parameters that transformers' ELECTRA does not know.
+      InputError: the network has parameters that transformers' ELECTRA does not have.
     """
     return _write(params, "generator")
 
 
 def discriminator_state(params: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The state dict of `ElectraForPreTraining`; arguments and errors are those of `generator_state`."""
+    """The state dict of `ElectraForPreTraining`; arguments and errors as in `generator_state`."""
     return _write(params, "discriminator")
 
 
@@ -143,13 +143,13 @@ def params_from_huggingface(
     """Our parameter tree from the state dicts of a generator and a discriminator that were trained together.
 
     Args:
-      generator: of `ElectraForMaskedLM`.
-      discriminator: of `ElectraForPreTraining`.
-      generator_heads: `num_attention_heads` of its config.json.
-      discriminator_heads: idem.
+      generator: state dict of `ElectraForMaskedLM`.
+      discriminator: state dict of `ElectraForPreTraining`.
+      generator_heads: `num_attention_heads` in the generator's config.json.
+      discriminator_heads: `num_attention_heads` in the discriminator's config.json.
 
     Returns:
-      Fresh arrays of the given types in nested dicts, as `Electra.init` returns them under "params".
+      New arrays of the given types in nested dicts, in the structure of "params" of `Electra.init`.
 
     Raises:
       InputError: a tensor is missing or unknown, or the two states disagree on a shared table.
@@ -168,11 +168,12 @@ def network_params(
     """Arrays by path from the state dict of one network.
 
     Args:
-      state: of `ElectraForMaskedLM`, `ElectraForPreTraining` or, without a head, a bare encoder under "electra.".
+      state: state dict of `ElectraForMaskedLM`, `ElectraForPreTraining` or, without a head, a bare encoder under
+        "electra.".
       network: "generator" or "discriminator".
-      heads: `num_attention_heads` of its config.json.
-      whose: names the file or network in messages.
-      with_head: whether the network's head is there.
+      heads: `num_attention_heads` in its config.json.
+      whose: name of the file or network in messages.
+      with_head: whether the state has the network's head.
 
     Raises:
       InputError: a tensor is missing or unknown.
@@ -187,19 +188,19 @@ def network_params(
 
 
 def classification_head_state(kernel_DxC: np.ndarray, bias_C: np.ndarray) -> dict[str, np.ndarray]:
-    """The head of `ElectraForSequenceClassification` that computes what one dense layer on [CLS] computes.
+    """The head of `ElectraForSequenceClassification` that equals one dense layer on [CLS].
 
     The paper's head is that one layer; the library's is dense, GELU, dense. With Φ the normal distribution function,
-    gelu(z) - gelu(-z) = z Φ(z) + z Φ(-z) = z: each class takes two hidden units, and the rest stay zero. Where classes
-    are more than half of the width, the hidden layer is the identity times 2^-40 instead, where GELU halves exactly;
-    that holds in float32 and bfloat16, while float16 has no numbers so small.
+    gelu(z) - gelu(-z) = z Φ(z) + z Φ(-z) = z: each class takes two hidden units; the rest are zero. With more classes
+    than half the width, the hidden layer is the identity times 2^-40 instead, where GELU halves exactly; this holds in
+    float32 and bfloat16, but float16 has no numbers that small.
 
     Args:
-      kernel_DxC: of the dense layer, float32.
-      bias_C: idem.
+      kernel_DxC: kernel of the dense layer, float32.
+      bias_C: bias of the dense layer, float32.
 
     Returns:
-      float32 tensors by their names in the library.
+      Float32 tensors by their names in the library.
     """
     width, classes = kernel_DxC.shape
     inner_DxD = np.zeros((width, width), np.float32)
@@ -220,7 +221,7 @@ def classification_head_state(kernel_DxC: np.ndarray, bias_C: np.ndarray) -> dic
 
 
 def _entries(network: str, layers: int, *, projected: bool, with_head: bool) -> Iterator[Entry]:
-    """All tensors of a network."""
+    """Yields the entries of all tensors of a network."""
     for theirs, ours, layout in (*_EMBEDDINGS, *(_HEADS[network] if with_head else ())):
         yield Entry(theirs, ours, None, layout)
     for theirs, ours, layout in _PROJECT if projected else ():

@@ -1,4 +1,4 @@
-"""Folders in the layout of Hugging Face: config.json, model.safetensors and a tokenizer, for one network or for two."""
+"""Hugging Face folders: config.json, model.safetensors and a tokenizer, for one network or two."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ CONFIG = "config.json"
 
 _ARCHITECTURES = {"generator": "ElectraForMaskedLM", "discriminator": "ElectraForPreTraining"}
 _BARE = "ElectraModel"
-# The folder of the discriminator with the word head of the hybrid objective, a masked language model of its own.
+# Folder of the discriminator with the word head of the hybrid objective, as a masked language model.
 _CORRECTOR = "discriminator_mlm"
 _TASKS = (
     "ElectraForSequenceClassification", "ElectraForTokenClassification", "ElectraForQuestionAnswering",
@@ -29,32 +29,32 @@ _BERT = (
     "BertForSequenceClassification", "BertForTokenClassification", "BertForQuestionAnswering",
     "BertForMultipleChoice",
 )  # fmt: skip
-# A field of config.json, which transformers keeps and passes over.
+# A field of config.json that transformers keeps and ignores.
 _PROVENANCE = "electra_jax"
 _TASK_TENSORS = ("classifier.", "qa_outputs.")
 _TASK_FIELDS = ("id2label", "label2id", "problem_type", "classifier_dropout")
-# The encoder's tensors begin so; a file of the bare encoder leaves out the model's own prefix.
+# Prefixes of the encoder's tensors; a file of the bare encoder omits the model's prefix.
 _ENCODER_PARTS = ("embeddings.", "encoder.", "embeddings_project.")
-# Counters that old files carry beside the weights.
+# Buffers that old files store next to the weights.
 _BUFFERS = ("position_ids", "token_type_ids")
 _OLD_SUFFIXES = {".gamma": ".weight", ".beta": ".bias"}
 _NOT_READ = {
-    "pytorch_model.bin": "is a pickle, which can run any code when it is opened",
-    "tf_model.h5": "is of transformers' TensorFlow models, which are no more",
-    "flax_model.msgpack": "is of transformers' Flax models, which are no more",
+    "pytorch_model.bin": "is a pickle, which can run arbitrary code",
+    "tf_model.h5": "is for transformers' TensorFlow models, which were removed",
+    "flax_model.msgpack": "is for transformers' Flax models, which were removed",
 }
 
 
 def is_folder(path: str) -> bool:
-    """Says whether a path is a folder of one network, or holds folders `generator` and `discriminator`."""
+    """Whether a path is a folder of one network, or has subfolders `generator` or `discriminator`."""
     return _is_network(path) or any(_is_network(storage.join(path, network)) for network in tensor_map.NETWORKS)
 
 
 def read(path: str) -> Model:
-    """Reads the network of a folder, or the two of its subfolders.
+    """Reads the network of a folder, or the networks of its subfolders.
 
     Raises:
-      InputError: it is damaged, of another architecture, or the two networks do not belong together.
+      InputError: it is damaged, has another architecture, or the two networks do not belong together.
     """
     if _is_network(path):
         return _read_network(path, None)
@@ -88,16 +88,16 @@ def read(path: str) -> Model:
 
 
 def write(model: Model, directory: str) -> tuple[str, ...]:
-    """Writes a folder for each network; a fine-tuned one that is alone goes into the directory itself.
+    """Writes a folder for each network; a single fine-tuned network is written to the directory itself.
 
-    A discriminator with a word head is written a second time with that head, since transformers has one head a model.
+    A discriminator with a word head is written a second time with that head, as transformers has one head per model.
 
     Returns:
-      what the user should know.
+      Notes for the user.
 
     Raises:
-      InputError: transformers' ELECTRA cannot compute what this model computes.
-      OSError: it cannot be written.
+      InputError: transformers' ELECTRA cannot compute this model.
+      OSError: a file cannot be written.
     """
     notes = _notes_on_task(model.task_head)
     if (alone := corrector(model)) is not None:
@@ -110,13 +110,13 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
 
 
 def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
-    """Writes networks into folders of their own; returns what the user should know."""
+    """Writes each network to its folder; returns notes for the user."""
     notes: list[str] = []
     for network, folder in folders.items():
         config = model.networks[network]
         head = model.task_head if network == "discriminator" else None
         states = {"generator": huggingface.generator_state, "discriminator": huggingface.discriminator_state}
-        # Fails where there is no equivalent, before anything is written.
+        # Raises if there is no equivalent, before anything is written.
         fields = huggingface.huggingface_config(config)
         state = states[network](model.params)
         state.pop(huggingface.TIED_WEIGHT, None)
@@ -126,7 +126,7 @@ def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
             state = {name: array for name, array in state.items() if name.startswith("electra.")} | dict(head.tensors)
             fields |= head.fields
             if "discriminator_head" in model.params:
-                notes.append("discriminator_head: not written, as the head of the task takes its place")
+                notes.append("discriminator_head: not written, as the task's head replaces it")
         if architecture == _BARE:
             state = {name.removeprefix("electra."): array for name, array in state.items()}
         tokenizer = model.tokenizer
@@ -148,7 +148,7 @@ def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
 
 
 def _notes_on_task(head: TaskHead | None) -> list[str]:
-    """What the user of a task's head should know.
+    """Notes for the user of a task's head.
 
     Raises:
       InputError: transformers has no such head.
@@ -157,22 +157,22 @@ def _notes_on_task(head: TaskHead | None) -> list[str]:
         return []
     if head.architecture not in _TASKS:
         raise InputError(
-            f"The task's head is {head.architecture}, the paper's for questions, and transformers has none that "
-            "computes the same; for a model to take there train with --config.tasks.NAME.head=huggingface"
+            f"The task's head is {head.architecture}, the paper's for question answering, which transformers does not "
+            "have; to export to transformers, train with --config.tasks.NAME.head=huggingface"
         )
     notes = []
     if head.token_type:
         notes.append(
-            "embeddings: the two token types have changed places, since the run tagged in type 1 and transformers "
-            "gives a text type 0"
+            "embeddings: the two token types are swapped, since the run tagged in type 1 and transformers gives a "
+            "single text type 0"
         )
     if head.max_length:
         notes.append(
-            f"tokenizer: cuts texts at {head.max_length} tokens, as the run did, where it is told truncation=True"
+            f"tokenizer: call it with truncation=True to truncate texts at {head.max_length} tokens, as the run did"
         )
-        # Beside [CLS] and two [SEP] an odd number is left, and the library halves it the other way round.
+        # Without [CLS] and two [SEP] an odd number is left, which the library splits the other way round.
         if head.architecture == _TASKS[0] and head.max_length % 2 == 0:
-            notes.append("tokenizer: where both texts of a pair are cut, it may leave the other one a token more")
+            notes.append("tokenizer: where both texts of a pair are truncated, the longer one may be the other")
     return notes
 
 
@@ -188,7 +188,7 @@ def _fields(path: str) -> dict[str, Any]:
     try:
         fields = json.loads(storage.read(file))
     except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); copy the folder anew") from error
+        raise InputError(f"{file}: cannot be read ({error}); copy the folder again") from error
     return fields if isinstance(fields, dict) else {}
 
 
@@ -201,7 +201,7 @@ def _read_network(path: str, expected: str | None) -> Model:
     is_bert = architecture in _BERT
     network = "generator" if architecture == _ARCHITECTURES["generator"] else "discriminator"
     if expected and network != expected:
-        raise InputError(f"{path}/{CONFIG}: architectures is {architecture}, which is no {expected}")
+        raise InputError(f"{path}/{CONFIG}: found architecture {architecture}, expected a {expected}")
     skipped: list[tuple[str, str]] = []
     task_head = None
     if is_bert:
@@ -210,7 +210,7 @@ def _read_network(path: str, expected: str | None) -> Model:
                 skipped.append((named[name], "ELECTRA has no pooler"))
                 del state[name]
             elif not name.startswith("electra."):
-                skipped.append((named[name], "a head of BERT's; the encoder is taken"))
+                skipped.append((named[name], "a head of BERT; only the encoder is read"))
                 del state[name]
     elif architecture in _TASKS:
         head = {name: state.pop(name) for name in list(state) if name.startswith(_TASK_TENSORS)}
@@ -235,28 +235,28 @@ def _read_network(path: str, expected: str | None) -> Model:
 
 
 def _architecture(path: str, fields: Mapping[str, Any]) -> str:
-    """What config.json says that the file holds."""
+    """The architecture in config.json."""
     known = (*_ARCHITECTURES.values(), _BARE, *_TASKS, *_BERT)
     kind = fields.get("model_type")
-    said = fields.get("architectures") or [
+    stated = fields.get("architectures") or [
         {"electra": _BARE, "bert": "BertModel"}.get(str(kind), f"model_type {kind!r}")
     ]
-    if said[0] not in known or kind not in ("electra", "bert", None):
-        raise InputError(f"{path}/{CONFIG}: is of {said[0]}; expected one of {', '.join(known)}")
-    return said[0]
+    if stated[0] not in known or kind not in ("electra", "bert", None):
+        raise InputError(f"{path}/{CONFIG}: found architecture {stated[0]}, expected one of {', '.join(known)}")
+    return stated[0]
 
 
 def _sizes(path: str, fields: Mapping[str, Any], is_bert: bool) -> EncoderConfig:
-    """Sizes of a network that computes what ours does.
+    """Sizes of a network that ours can compute.
 
     Raises:
-      InputError: a size is missing, or the network has another activation or other positions.
+      InputError: a size is missing, or the network has another activation or kind of positions.
     """
     fixed = {"hidden_act": "gelu", "position_embedding_type": "absolute", "is_decoder": False, "type_vocab_size": 2}
     for name, value in fixed.items():
         if fields.get(name, value) != value:
             raise InputError(
-                f"{path}/{CONFIG}: {name} is {fields[name]!r}, expected {value!r}; another one is not built here"
+                f"{path}/{CONFIG}: {name}: found {fields[name]!r}, expected {value!r}, the only one supported"
             )
     try:
         return EncoderConfig(
@@ -274,7 +274,7 @@ def _sizes(path: str, fields: Mapping[str, Any], is_bert: bool) -> EncoderConfig
             initializer_range=fields.get("initializer_range", 0.02),
         )
     except KeyError as error:
-        raise InputError(f"{path}/{CONFIG}: has no {error}, which says a size of the network") from error
+        raise InputError(f"{path}/{CONFIG}: found no {error}, expected all sizes of the network") from error
 
 
 def _tensors(path: str) -> dict[str, np.ndarray]:
@@ -284,14 +284,14 @@ def _tensors(path: str) -> dict[str, np.ndarray]:
         shards = [name for name in present if name.startswith("pytorch_model-")]
         reasons += [f"; {shards[0]} {_NOT_READ['pytorch_model.bin']}"] if shards else []
         raise InputError(
-            f"{path}: holds no {tensor_files.FILE}{''.join(reasons)}. Write one with transformers: "
+            f"{path}: found no {tensor_files.FILE}{''.join(reasons)}. Write one with transformers: "
             f"AutoModel….from_pretrained(…).save_pretrained(…), with the class that {CONFIG} names under architectures."
         )
     return tensor_files.read_folder(path)
 
 
 def _current_name(name: str) -> str:
-    """The name that a tensor has in ELECTRA's models of today."""
+    """The name of a tensor in current versions of transformers."""
     for old, new in _OLD_SUFFIXES.items():
         if name.endswith(old):
             name = name.removesuffix(old) + new

@@ -1,4 +1,4 @@
-"""A trained model as one value, wherever it comes from, and what its networks say of a row of tokens."""
+"""A trained model of any origin as one value, and the outputs of its networks for rows of tokens."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 CORRECTIVE_HEAD = "corrective_head"
 
-# Of an encoder's fields these do not belong to the trained model but to the machine it runs on.
+# Fields of an encoder that depend on the machine rather than the trained model.
 _OF_THE_MACHINE = ("dtype", "attention", "saved_activations", "unrolled_layers")
 
 
 @dataclasses.dataclass(frozen=True)
 class TaskHead:
-    """The head of a fine-tuned model, as transformers has it.
+    """The head of a fine-tuned model in the layout of transformers.
 
     Attributes:
-      architecture: transformers' name of the model, as `ElectraForSequenceClassification`; or `JointAnswerHead`, which
-        transformers does not have.
-      tensors: by their names there; of `JointAnswerHead` by their paths here.
-      fields: what config.json says of the head: "id2label", "label2id", "problem_type", "classifier_dropout".
-      token_type: of the tokens of a single text.
-      max_length: tokens of the rows that it was trained on; None where nobody says.
+      architecture: transformers' class of the model, such as `ElectraForSequenceClassification`; or `JointAnswerHead`,
+        which transformers does not have.
+      tensors: arrays by their names in transformers; for `JointAnswerHead` by their paths here.
+      fields: fields of config.json for the head: "id2label", "label2id", "problem_type", "classifier_dropout".
+      token_type: token type of a single text.
+      max_length: maximum length of the rows that it was trained on, in tokens; None if unknown.
     """
 
     architecture: str
@@ -48,22 +48,22 @@ class TaskHead:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-    """Trained networks, as far as they are there.
+    """The trained networks of a model: a generator, a discriminator or both.
 
     Attributes:
-      discriminator: sizes of ELECTRA's main network, or of the encoder of a BERT; None where there is none.
-      generator: sizes of the network with the word head; a masked language model of ours is a generator alone.
-      params: float32 arrays in nested dicts, of the parts "embeddings", "generator", "generator_head", "discriminator",
-        "discriminator_head" and "corrective_head" (the discriminator's word head of the hybrid objective) those that
-        are there.
-      tokenizer: None where none lies beside the weights.
-      step: updates that were applied; None where nobody says.
-      origin: what was read, for people.
-      sources: the text that it was trained on, as its config says.
-      skipped: what was read and left out, each with the reason.
-      notes: what a reader had to assume.
-      task_head: of a fine-tuned model; None where there are several to choose from.
-      task_heads: of a fine-tuning run, by the names of its tasks.
+      discriminator: sizes of ELECTRA's main network, or of the encoder of a BERT; None if there is none.
+      generator: sizes of the network with the word head; a masked language model trained here has only a generator.
+      params: float32 arrays in nested dicts: those present of the parts "embeddings", "generator", "generator_head",
+        "discriminator", "discriminator_head" and "corrective_head" (the discriminator's word head in the hybrid
+        objective).
+      tokenizer: None if there is none next to the weights.
+      step: number of updates; None if unknown.
+      origin: readable description of the source.
+      sources: sources of the training text, from its config.
+      skipped: names of what was read and left out, each with the reason.
+      notes: assumptions of the reader.
+      task_head: head of a fine-tuned model; None if there are several to choose from.
+      task_heads: heads of a fine-tuning run by task name.
     """
 
     discriminator: EncoderConfig | None
@@ -92,18 +92,18 @@ class Model:
 
     @property
     def networks(self) -> dict[str, EncoderConfig]:
-        """Sizes of the networks that are there, by name."""
+        """Sizes of the networks by name."""
         sizes = {"generator": self.generator, "discriminator": self.discriminator}
         return {name: config for name, config in sizes.items() if config is not None}
 
     @property
     def vocabulary_size(self) -> int:
-        """Rows of the word table."""
+        """Number of rows in the word table."""
         return len(self.params["embeddings"]["word_embeddings"])
 
 
 def corrector(model: Model) -> Model | None:
-    """The discriminator with its word head, as the masked language model that both are; None without that head."""
+    """The discriminator and its word head as a masked language model; None without that head."""
     if CORRECTIVE_HEAD not in model.params:
         return None
     params = {
@@ -115,35 +115,35 @@ def corrector(model: Model) -> Model | None:
 
 
 def without_corrective_head(model: Model) -> Model:
-    """The same model for formats that have no place for the discriminator's word head."""
+    """The model without the discriminator's word head, for formats that cannot hold it."""
     return dataclasses.replace(
         model, params={part: tree for part, tree in model.params.items() if part != CORRECTIVE_HEAD}
     )
 
 
 def in_float32(config: EncoderConfig) -> EncoderConfig:
-    """The same sizes, computed in float32."""
+    """The config with computation in float32."""
     return dataclasses.replace(config, dtype=jnp.dtype(jnp.float32), attention="plain", unrolled_layers=1)
 
 
 def sizes_as_fields(config: EncoderConfig) -> dict[str, Any]:
-    """A network's sizes as JSON."""
+    """A network's sizes and rates as JSON."""
     fields = dataclasses.asdict(config)
     return {name: value for name, value in fields.items() if name not in _OF_THE_MACHINE}
 
 
 def sizes_of_fields(fields: Mapping[str, Any]) -> EncoderConfig:
-    """A network's sizes from a config that holds them among other fields, computed in float32.
+    """A network's sizes and rates from a config with further fields; the computation is in float32.
 
     Raises:
-      KeyError: one is missing.
+      KeyError: a field is missing.
     """
     names = (field.name for field in dataclasses.fields(EncoderConfig))
     return EncoderConfig(**{name: fields[name] for name in names if name not in _OF_THE_MACHINE})
 
 
 def shape_problems(model: Model) -> list[str]:
-    """One line for each array that is missing, not expected, or of another shape than its network's sizes ask for."""
+    """One line for each array that is missing, unexpected, or of another shape than the network's sizes imply."""
     found = {path: array.shape for path, array in flatten(model.params).items()}
     expected: dict[str, tuple[int, ...]] = {}
     for name, part in _parts(model).items():
@@ -155,26 +155,26 @@ def shape_problems(model: Model) -> list[str]:
     problems = []
     for path in sorted(found.keys() | expected.keys()):
         if path not in found:
-            problems.append(f"{path}: is missing, expected the shape {list(expected[path])}")
+            problems.append(f"{path}: is missing, expected shape {list(expected[path])}")
         elif path not in expected:
-            problems.append(f"{path}: is not a part of this network")
+            problems.append(f"{path}: is not a parameter of this network")
         elif found[path] != expected[path]:
-            problems.append(f"{path}: has the shape {list(found[path])}, expected {list(expected[path])}")
+            problems.append(f"{path}: found shape {list(found[path])}, expected {list(expected[path])}")
     return problems
 
 
 def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> dict[str, np.ndarray]:
-    """What each network says of rows without padding, in float32.
+    """Outputs of each network for rows without padding, in float32.
 
     Args:
-      model: all of whose networks are asked.
+      model: the model.
       tokens_BxL: int32 ids.
       segments_BxL: int32, 0 or 1.
 
     Returns:
-      by network, the logits of its head, [B, L, V] or [B, L], of a task's head [B, C] or [B, L, C]; without a head, and
-      of one that transformers does not have, the last hidden states, [B, L, D]. Under the name of the corrective head
-      its logits, [B, L, V], where it is there.
+      By network, the logits of its head, [B, L, V] or [B, L], or of a task's head, [B, C] or [B, L, C]; without a head,
+      or with one that transformers does not have, the last hidden states, [B, L, D]. Under the name of the corrective
+      head, if there is one, its logits, [B, L, V].
     """
     parts = _parts(model)
     documents_BxL = np.ones_like(tokens_BxL)
@@ -198,7 +198,7 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
 
 
 def _task_logits(head: TaskHead | None, hidden_BxLxD: jax.Array) -> jax.Array:
-    """What transformers' heads compute; the hidden states where there is none of theirs."""
+    """Outputs of transformers' head; the hidden states if transformers has no such head."""
     if head is None:
         return hidden_BxLxD
 
@@ -219,9 +219,9 @@ class _Part(NamedTuple):
     """One part of the parameter tree.
 
     Attributes:
-      module: computes with it.
-      inputs: shapes that it takes.
-      options: and what else.
+      module: the module of the parameters.
+      inputs: shapes of its inputs.
+      options: keyword arguments of its call.
     """
 
     module: nn.Module
@@ -230,7 +230,7 @@ class _Part(NamedTuple):
 
 
 def _parts(model: Model) -> dict[str, _Part]:
-    """All parts that the networks can have; whether their parameters are there does not matter."""
+    """All parts that the networks can have, whether or not their parameters are present."""
     row = jax.ShapeDtypeStruct((1, 8), jnp.int32)
     no_dropout = {"deterministic": True}
     parts: dict[str, _Part] = {}

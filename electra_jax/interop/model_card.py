@@ -1,4 +1,4 @@
-"""The README.md beside an exported network: facts that are known, and no others."""
+"""The model card (README.md) of an exported network."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ from electra_jax.interop.model import Model
 from electra_jax.interop.tensor_map import flatten
 
 _WHAT = {
-    "generator": "The generator of an ELECTRA pair: a masked language model, small beside its discriminator.",
+    "generator": "The generator of an ELECTRA pair: a masked language model, smaller than its discriminator.",
     "discriminator": "The discriminator of an ELECTRA pair: the network to fine-tune.",
 }
 _ALONE = "A masked language model in ELECTRA's architecture."
 _FINETUNED = "An ELECTRA that was fine-tuned for a task."
-# What the hub calls the task, and how transformers' pipeline of that name repeats what the run predicted.
+# The hub's name of the task, and how to reproduce the run's predictions with transformers' pipeline of that name.
 _PIPELINES = {
     "ElectraForSequenceClassification": ("text-classification", "With `truncation=True` long texts are cut."),
     "ElectraForTokenClassification": (
@@ -24,7 +24,7 @@ _PIPELINES = {
 
 
 def text(model: Model, network: str, architecture: str) -> str:
-    """The card of one network, Markdown."""
+    """The model card of one network, as Markdown."""
     config = model.networks[network]
     head = model.task_head if network == "discriminator" else None
     title, what = network, _WHAT[network]
@@ -58,5 +58,5 @@ def text(model: Model, network: str, architecture: str) -> str:
     return (
         f"---\nlibrary_name: transformers\n{pipeline_tag}tags:\n- electra\n---\n\n# ELECTRA, {title}\n\n{what} "
         f"Written by electra_jax.\n\n| | |\n|---|---|\n{rows}\n\n"
-        "Licence: not stated; whoever publishes these weights says under which one.\n"
+        "Licence: not stated; choose one before publishing these weights.\n"
     )

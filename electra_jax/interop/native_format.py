@@ -1,4 +1,4 @@
-"""The house's own way to pass a model on: electra_jax.json, model.safetensors, tokenizer/."""
+"""electra_jax's own export format: electra_jax.json, model.safetensors, tokenizer/."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _TASK_HEAD = "task_head/"
 
 
 def manifest(model: Model) -> dict[str, Any]:
-    """What stands in electra_jax.json."""
+    """Contents of electra_jax.json."""
     return {
         "format": FORMAT,
         "task": "electra" if len(model.networks) == 2 else ("mlm" if model.generator else "encoder"),
@@ -41,10 +41,10 @@ def _task_head_fields(head: TaskHead) -> dict[str, Any]:
 
 
 def write(model: Model, directory: str) -> tuple[str, ...]:
-    """Writes an exported folder; returns what the user should know: nothing.
+    """Writes an exported folder; returns no notes.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: a file cannot be written.
     """
     tensors = tensor_map.flatten(model.params)
     if model.task_head:
@@ -57,7 +57,7 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
 
 
 def write_manifest(model: Model, directory: str) -> None:
-    """Writes electra_jax.json alone: beside the files of others, for what they do not say."""
+    """Writes only electra_jax.json, which adds to an external format what it lacks."""
     storage.write_json(storage.join(directory, MANIFEST), manifest(model))
 
 
@@ -73,14 +73,14 @@ def read(directory: str) -> Model:
     if head := fields["task_head"]:
         names = [name for name in flat if name.startswith(_TASK_HEAD)]
         tensors = {name.removeprefix(_TASK_HEAD): flat.pop(name) for name in names}
-        # The last two came later.
+        # Exports of earlier versions lack the last two.
         about = (head.pop("token_type", 0), head.pop("max_length", None))
         task_head = TaskHead(head.pop("architecture"), tensors, head, *about)
     tokenizer = tokenizer_files.load_saved(storage.join(directory, _TOKENIZER))
     if (tokenizer and tokenizer.sha256) != fields["tokenizer_sha256"]:
         raise InputError(
-            f"{directory}/{_TOKENIZER}: has the SHA-256 {tokenizer and tokenizer.sha256}, and {MANIFEST} says "
-            f"{fields['tokenizer_sha256']}; copy the folder anew"
+            f"{directory}/{_TOKENIZER}: found SHA-256 {tokenizer and tokenizer.sha256}, expected "
+            f"{fields['tokenizer_sha256']} as in {MANIFEST}; copy the folder again"
         )
     return Model(
         discriminator=fields.get("discriminator"),
@@ -95,7 +95,7 @@ def read(directory: str) -> Model:
 
 
 def read_manifest(directory: str) -> dict[str, Any]:
-    """The content of electra_jax.json, the sizes of each network as an `EncoderConfig`.
+    """The contents of electra_jax.json, with the sizes of each network as an `EncoderConfig`.
 
     Raises:
       InputError: it is missing, damaged, or of another format.
@@ -104,9 +104,9 @@ def read_manifest(directory: str) -> dict[str, Any]:
     try:
         fields = json.loads(storage.read(path))
         if fields["format"] != FORMAT:
-            raise InputError(f"{path}: has format {fields['format']}, expected {FORMAT}; export the model anew")
+            raise InputError(f"{path}: found format {fields['format']}, expected {FORMAT}; export the model again")
         sizes = {name: EncoderConfig(**fields[name]) for name in tensor_map.NETWORKS if name in fields}
         expected = ("origin", "step", "sources", "tokenizer_sha256", "casing", "task_head")
         return {name: fields[name] for name in expected} | sizes
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error!r}); copy the folder anew") from error
+        raise InputError(f"{path}: cannot be read ({error!r}); copy the folder again") from error

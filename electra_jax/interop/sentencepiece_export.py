@@ -1,4 +1,4 @@
-"""SentencePiece models as tokenizers of the `tokenizers` library, which is all that transformers reads today."""
+"""Converts SentencePiece models to the `tokenizers` library, the only format that transformers reads today."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ _NORMALIZER, _CHARACTER_MAP, _DUMMY_PREFIX, _EXTRA_BLANKS = 3, 2, 3, 4
 
 
 def to_library(model: bytes, tokenizer: Tokenizer) -> tokenizers.Tokenizer | None:
-    """The library's tokenizer for a .model, or None where it has no such rules.
+    """The library's tokenizer for a .model, or None if the library does not support its rules.
 
-    Whoever asks compares the two on text: the library rounds scores otherwise.
+    Callers must compare the two on text, as the library rounds scores differently.
 
     Args:
-      model: the bytes of the .model.
-      tokenizer: made from it; tells the special pieces, appended ones too.
+      model: bytes of the .model.
+      tokenizer: the tokenizer of that model, for its special tokens, including appended ones.
     """
     import sentencepiece
     import tokenizers
@@ -67,7 +67,7 @@ def _normalizer_fields(model: bytes) -> dict[int, int | bytes]:
 
 
 def _merges(pieces: list[str], scores: list[float]) -> list[tuple[str, str]]:
-    """All ways to put a piece together from two others, the best pieces first: what SentencePiece would join first."""
+    """All pairs of pieces that join to a piece, best pieces first, in SentencePiece's order of merges."""
     ids = {piece: index for index, piece in enumerate(pieces)}
     found = []
     for piece, score in zip(pieces, scores, strict=False):

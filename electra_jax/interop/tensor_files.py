@@ -1,4 +1,4 @@
-"""Files in the safetensors format, one or several shards, at any path of `storage.py`.
+"""Files in the safetensors format, in one or several shards, at any path that `storage.py` supports.
 
 Format: https://github.com/huggingface/safetensors#format
 """
@@ -12,7 +12,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
 
-import ml_dtypes  # noqa: F401 — makes bfloat16 known to NumPy, which the library looks types up in.
+import ml_dtypes  # noqa: F401 — registers bfloat16 with NumPy, where the library looks up types.
 import numpy as np
 import safetensors.numpy
 
@@ -24,30 +24,30 @@ INDEX = "model.safetensors.index.json"
 
 
 def read(path: str) -> dict[str, np.ndarray]:
-    """The tensors of a file, of the types that they have there.
+    """The tensors of a file, with their types in the file.
 
     Raises:
-      InputError: no such file, cut off, or something else.
+      InputError: there is no such file, it is truncated, or it has another format.
     """
     try:
-        # Reads instead of mapping the file, which would end the process if another one truncated it.
+        # Reads the file instead of mapping it: a mapped file that is truncated meanwhile would kill the process.
         with _local(path) as local, safetensors.safe_open(local, framework="np", backend="pread") as file:
             return file.get_tensors()
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error})") from error
     except safetensors.SafetensorError as error:
         raise InputError(
-            f"{path}: is no safetensors file, or was cut off: {error}; copy or download it again"
+            f"{path}: is not a safetensors file or is truncated: {error}; copy or download it again"
         ) from error
     except (AttributeError, TypeError) as error:
-        raise InputError(f"{path}: has a tensor of a type that NumPy does not know ({error})") from error
+        raise InputError(f"{path}: has a tensor of a type that NumPy does not support ({error})") from error
 
 
 def read_folder(directory: str) -> dict[str, np.ndarray]:
     """The tensors of model.safetensors, or of all files that model.safetensors.index.json names.
 
     Raises:
-      InputError: neither is there, or a file is missing, damaged, or lacks a tensor.
+      InputError: there is neither, or a file is missing, damaged, or lacks a tensor.
     """
     index = storage.join(directory, INDEX)
     if storage.exists(storage.join(directory, FILE)) or not storage.exists(index):
@@ -63,24 +63,24 @@ def read_folder(directory: str) -> dict[str, np.ndarray]:
     for file in files:
         tensors |= read(storage.join(directory, file))
     if missing := sorted(places.keys() - tensors.keys()):
-        raise InputError(f"{index}: names tensors that no file holds: {', '.join(missing)}; copy the folder anew")
+        raise InputError(f"{index}: names tensors that are in no file: {', '.join(missing)}; copy the folder again")
     return tensors
 
 
 def write(path: str, tensors: Mapping[str, np.ndarray]) -> None:
-    """Writes a file, which appears whole or not at all.
+    """Writes a file atomically.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     in_order = {name: np.asarray(array, order="C") for name, array in tensors.items()}
-    # transformers asks what wrote a file, and "pt" is the answer for weights in PyTorch's layout.
+    # transformers checks the framework of a file; "pt" means weights in PyTorch's layout.
     storage.write(path, safetensors.numpy.save(in_order, {"format": "pt"}))
 
 
 @contextlib.contextmanager
 def _local(path: str) -> Iterator[str]:
-    """A local path of the file, which the library needs; of a remote file that of a temporary copy."""
+    """Yields a local path of the file, as the library needs one; remote files are copied to a temporary file."""
     if not storage.is_remote(path):
         yield os.path.expanduser(path)
         return

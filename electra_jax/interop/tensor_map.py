@@ -1,4 +1,4 @@
-"""Tables that say how other people's tensors lie in our parameter tree, and what reads and writes by them."""
+"""Tables that map tensors of external formats to our parameter tree, and functions that read and write by them."""
 
 from __future__ import annotations
 
@@ -14,20 +14,22 @@ NETWORKS = ("generator", "discriminator")
 
 
 class Layout(NamedTuple):
-    """How the axes of one tensor move."""
+    """Conversions of one tensor between the external layout and ours."""
 
     to_theirs: Callable[[np.ndarray], np.ndarray]
-    to_ours: Callable[[np.ndarray, int], np.ndarray]  # Their tensors do not tell the number of heads.
+    to_ours: Callable[
+        [np.ndarray, int], np.ndarray
+    ]  # The second argument is the number of heads, which tensors do not determine.
 
 
 class Entry(NamedTuple):
-    """One tensor of theirs.
+    """The place of one external tensor in our tree.
 
     Attributes:
-      theirs: its name.
-      ours: the path of the array that holds it.
-      layer: its index on the layer axis of that array; None where there is no such axis.
-      layout: how its axes move.
+      theirs: its external name.
+      ours: path of our array that holds it.
+      layer: its index on the layer axis of that array; None if there is no such axis.
+      layout: conversion between the two layouts.
     """
 
     theirs: str
@@ -40,15 +42,15 @@ SAME = Layout(lambda ours: ours, lambda theirs, heads: theirs)
 
 
 def write(params: Mapping[str, Any], entries: Iterable[Entry], whose: str) -> dict[str, np.ndarray]:
-    """Their tensors by name, fresh arrays in C order.
+    """External tensors by name, as new arrays in C order.
 
     Args:
-      params: the parts of our tree that are to be written, nested.
-      entries: all tensors that these parts have over there.
-      whose: names the other side in messages.
+      params: the parts of our tree to write, nested.
+      entries: all external tensors of these parts.
+      whose: name of the external format in messages.
 
     Raises:
-      InputError: there are parameters that no entry names.
+      InputError: there are parameters without an entry.
     """
     flat = flatten(params)
     state, written = {}, set()
@@ -64,17 +66,17 @@ def write(params: Mapping[str, Any], entries: Iterable[Entry], whose: str) -> di
 def read(
     state: Mapping[str, np.ndarray], entries: Iterable[Entry], heads: int, whose: str, optional: tuple[str, ...] = ()
 ) -> dict[str, np.ndarray]:
-    """Our arrays by path, the layers of each stacked; fresh arrays in C order.
+    """Our arrays by path, with layers stacked, as new arrays in C order.
 
     Args:
-      state: their tensors by name; those without an entry are passed over.
+      state: external tensors by name; those without an entry are ignored.
       entries: the tensors to read.
       heads: attention heads of the network.
-      whose: names the other side in messages.
+      whose: name of the external format in messages.
       optional: names that may be missing.
 
     Raises:
-      InputError: a tensor is missing or cannot be laid out, or two copies of one array differ.
+      InputError: a tensor is missing or has the wrong shape, or two copies of one array differ.
     """
     flat: dict[str, np.ndarray] = {}
     stacks: dict[str, list[np.ndarray]] = {}
@@ -96,30 +98,30 @@ def read(
     for path, arrays in stacks.items():
         if len({array.shape for array in arrays}) > 1:
             shapes = sorted({str(list(array.shape)) for array in arrays})
-            raise InputError(f"{whose}: {path} has layers of several shapes, {' and '.join(shapes)}")
+            raise InputError(f"{whose}: {path} has layers of different shapes, {' and '.join(shapes)}")
         flat[path] = np.stack(arrays)
     return flat
 
 
 def put(flat: dict[str, np.ndarray], path: str, array: np.ndarray) -> None:
-    """Sets flat[path]; if it is set already, these are two copies of a shared table and must be the same.
+    """Sets flat[path]; if it is set already, the two are copies of a shared table and must be equal.
 
     Raises:
-      InputError: they are not.
+      InputError: they differ.
     """
     if path in flat and not np.array_equal(flat[path], array):
         raise InputError(
-            f"There are two different copies of {path}, of which there is one here; expected a generator with tied "
-            f"words and the discriminator that was trained with it. Each of the two can be converted by itself."
+            f"{path}: found two different copies of a shared table, expected a generator with tied words and the "
+            "discriminator that was trained with it. Each of the two can be converted by itself."
         )
     flat[path] = array
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Arrays by their path, names joined by "/"."""
+    """Arrays by path, with names joined by "/"."""
     return {path: np.asarray(array) for path, array in nested.flatten(tree, "/").items()}
 
 
 def unflatten(flat: Mapping[str, Any]) -> dict[str, Any]:
-    """The nested dicts of arrays by path."""
+    """Nested dicts from arrays by path."""
     return nested.unflatten(flat, "/")

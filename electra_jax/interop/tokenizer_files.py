@@ -1,4 +1,4 @@
-"""Tokenizers that lie beside the weights of others."""
+"""Tokenizer files next to weights in external formats."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ if TYPE_CHECKING:
     from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 VOCABULARY = "vocab.txt"
-# Files of a tokenizer that say all of it, best first.
+# Files that define a tokenizer completely, best first.
 _WHOLE = ("tokenizer.json", "spiece.model")
 _SAVED_SPECIAL = "special_pieces.json"
-# What two tokenizers are compared by, beside their pieces: words, marks, scripts, blanks.
+# Texts for comparing two tokenizers, in addition to their pieces: words, marks, scripts, blanks.
 _PLAIN = (
     "The quick brown fox, 1234! Ça va? ÉTÉ naïve 東京 Привет\t(unaffable) don't  STOP... ½ ﬁ",
     " \u200b x\u00a0y €5 😀 e\u0301 ",
 )
-# Words at which rules for long ones part, and what spells a special piece.
+# Adds long words, whose rules differ, and texts that spell special tokens.
 _MIXED = (*_PLAIN, "##ing [MASK] <mask>", "a" * 150 + " " + "the" * 80)
-# Of vocab.txt, which does not say: what Google's published vocabularies need, tried in this order.
+# (lowercase, strip_accents) for a vocab.txt, which states neither: those of Google's vocabularies, tried in this order.
 _CASINGS = ((True, True), (True, False), (False, False))
 
 
 def load_saved(directory: str) -> Tokenizer | None:
-    """What `Tokenizer.save` wrote, or None when there is no such directory.
+    """The tokenizer that `Tokenizer.save` wrote, or None if there is no such directory.
 
     Raises:
       InputError: it is damaged.
@@ -42,27 +42,27 @@ def load_saved(directory: str) -> Tokenizer | None:
 
 
 def casing(tokenizer: Tokenizer) -> dict[str, bool]:
-    """What a tokenizer does to capitals and accents, as `text.tokenizer.load` has to be told of a vocab.txt."""
+    """How a tokenizer treats capitals and accents: arguments of `text.tokenizer.load` for a vocab.txt."""
     seen = tokenizer.normalize("É")
     lowercase = seen in ("é", "e")
     return {"lowercase": lowercase, "strip_accents": lowercase and seen == "e"}
 
 
 def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tuple[Tokenizer | None, tuple[str, ...]]:
-    """The tokenizer that lies among the files of a model of others, or None; and what had to be assumed.
+    """The tokenizer among the files of an external model, or None; and the assumptions made.
 
     Args:
-      directory: of the model's files.
-      casing: of a vocab.txt, where it is known.
+      directory: directory of the model's files.
+      casing: result of `casing` for a vocab.txt, if known.
 
     Raises:
-      InputError: there is one, and it is damaged or has no special pieces.
+      InputError: the tokenizer is damaged or has no special tokens.
     """
     from electra_jax.text.tokenizers import tokenizer
 
     present = storage.names(directory)
     if _SAVED_SPECIAL in present:
-        # Only ours writes it; the SentencePiece model beside it is meant, and tokenizer.json was made from that.
+        # Written only by `Tokenizer.save`: tokenizer.json was made from the SentencePiece model next to it.
         return tokenizer.load(directory), ()
     for name in _WHOLE:
         if name in present:
@@ -86,7 +86,7 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
 
 
 def _declared_casing(directory: str) -> dict[str, bool] | None:
-    """What tokenizer_config.json says of lower-casing and accents; None where it says nothing."""
+    """Casing and accents in tokenizer_config.json; None if not stated."""
     path = storage.join(directory, "tokenizer_config.json")
     if not storage.exists(path):
         return None
@@ -94,15 +94,15 @@ def _declared_casing(directory: str) -> dict[str, bool] | None:
         fields = json.loads(storage.read(path))
         lowercase, strip_accents = fields.get("do_lower_case"), fields.get("strip_accents")
     except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not JSON ({error}); copy the folder anew") from error
+        raise InputError(f"{path}: is not JSON ({error}); copy the folder again") from error
     if lowercase is None:
         return None
-    # As in BERT's tokenizer, accents go with the capitals unless it is said otherwise.
+    # As in BERT's tokenizer, strip_accents defaults to lowercase.
     return {"lowercase": lowercase, "strip_accents": lowercase if strip_accents is None else strip_accents}
 
 
 def same_ids(one: Tokenizer, other: Tokenizer) -> bool:
-    """Whether two tokenizers have the same pieces in the same parts, and split a mixed text alike."""
+    """Whether two tokenizers have the same pieces and special tokens, and split a mixed text equally."""
     every = range(one.vocabulary_size)
     parts = ("vocabulary_size", "pad_id", "unknown_id", "cls_id", "sep_id", "mask_id")
     return (
@@ -113,21 +113,21 @@ def same_ids(one: Tokenizer, other: Tokenizer) -> bool:
 
 
 def write_vocabulary(tokenizer: Tokenizer, directory: str) -> tuple[str, ...]:
-    """Writes vocab.txt for Google's code; returns what the user should know.
+    """Writes vocab.txt for Google's code; returns notes for the user.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: the file cannot be written.
     """
     if tokenizer.kind != "wordpiece":
-        return (f"{VOCABULARY}: not written, as Google's code reads WordPiece and this is {tokenizer.kind}",)
+        return (f"{VOCABULARY}: not written, as Google's code reads only WordPiece, found {tokenizer.kind}",)
     path = storage.join(directory, VOCABULARY)
     content = "".join(f"{piece}\n" for piece in tokenizer.pieces(range(tokenizer.vocabulary_size)))
     storage.write(path, content.encode())
     if not _is_read_back(tokenizer, path):
         storage.remove(path)
-        return (f"{VOCABULARY}: not written, as Google's rules would split text otherwise than this tokenizer",)
+        return (f"{VOCABULARY}: not written, as Google's rules split text differently from this tokenizer",)
     if not casing(tokenizer)["lowercase"]:
-        return (f"{VOCABULARY}: is of a cased tokenizer; give Google's code do_lower_case=false",)
+        return (f"{VOCABULARY}: the tokenizer is cased; run Google's code with do_lower_case=false",)
     return ()
 
 
@@ -141,15 +141,15 @@ def _is_read_back(tokenizer: Tokenizer, path: str) -> bool:
 
 
 def write_huggingface(tokenizer: Tokenizer, directory: str, positions: int) -> tuple[str, ...]:
-    """Writes the tokenizer's files as transformers reads them; returns what the user should know.
+    """Writes the tokenizer's files for transformers; returns notes for the user.
 
     Args:
-      tokenizer: any.
-      directory: the folder of the network.
-      positions: the longest row that the network reads.
+      tokenizer: a tokenizer of any kind.
+      directory: folder of the network.
+      positions: maximum length of a row in tokens.
 
     Raises:
-      OSError: it cannot be written.
+      OSError: a file cannot be written.
     """
     tokenizer.save(directory)
     path = storage.join(directory, "tokenizer.json")
@@ -158,16 +158,14 @@ def write_huggingface(tokenizer: Tokenizer, directory: str, positions: int) -> t
         if backend is None or any(
             backend.encode(t, add_special_tokens=False).ids != tokenizer.encode([t])[0].tolist() for t in _PLAIN
         ):
-            return (
-                "tokenizer: transformers has no equal of it; only spiece.model is written, and AutoTokenizer fails",
-            )
+            return ("tokenizer: transformers has no equivalent; wrote only spiece.model, and AutoTokenizer will fail",)
         storage.write(path, backend.to_str().encode())
-    _add_special_pieces(path, tokenizer)
+    _add_special_tokens(path, tokenizer)
     roles = ("pad", "unk", "cls", "sep", "mask")
     ids = (tokenizer.pad_id, tokenizer.unknown_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
     special = {f"{role}_token": piece for role, piece in zip(roles, tokenizer.pieces(ids), strict=True)}
     fields = {
-        # Takes tokenizer.json as it is; BertTokenizer would make the rules anew and forget some.
+        # Uses tokenizer.json unchanged; BertTokenizer would rebuild the rules and lose some.
         "tokenizer_class": "PreTrainedTokenizerFast",
         **special,
         "model_max_length": positions,
@@ -179,8 +177,8 @@ def write_huggingface(tokenizer: Tokenizer, directory: str, positions: int) -> t
     return ()
 
 
-def _add_special_pieces(path: str, tokenizer: Tokenizer) -> None:
-    """Makes a tokenizer.json put [CLS] and [SEP] around a text, unless it does so by itself."""
+def _add_special_tokens(path: str, tokenizer: Tokenizer) -> None:
+    """Makes a tokenizer.json add [CLS] and [SEP] to a text, unless it already does."""
     import tokenizers
 
     backend = tokenizers.Tokenizer.from_str(storage.read(path).decode())

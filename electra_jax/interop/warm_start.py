@@ -1,4 +1,4 @@
-"""Starting a run from a model: the config takes its sizes and tokenizer, parameters take the weights that fit."""
+"""Warm start (`init_from`): a run takes a model's sizes and tokenizer into its config, and the weights that fit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from electra_jax.interop.tensor_map import flatten, unflatten
 from electra_jax.models.encoder import EncoderConfig
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.txt")
-# Where a model's files keep the tokenizer, seen from what the user names: a workdir or one of its checkpoints, an
-# exported folder, a Hugging Face folder, a TensorFlow checkpoint's prefix.
+# Places of the tokenizer relative to the path that the user names: a workdir or one of its checkpoints, an exported
+# folder, a Hugging Face folder, a TensorFlow checkpoint's prefix.
 _TOKENIZER_PLACES = ("", "tokenizer", "discriminator", "generator", "..", "../tokenizer", "../../tokenizer")
 
-# What is taken of a model, besides its tokenizer.
+# Fields of `config.model` that a warm start takes from the model.
 _SIZES = (
     "layers",
     "hidden_size",
@@ -37,12 +37,12 @@ _SIZES = (
 
 
 def repeat(config: PretrainingConfig, recorded: Mapping[str, Any]) -> PretrainingConfig:
-    """The config with what `fit` changed when a run began, as its config.json recorded it.
+    """The config with the changes that `fit` made when the run was started, from its config.json.
 
     All other fields are the user's.
 
     Raises:
-      KeyError: the record lacks a field.
+      KeyError: config.json lacks a field.
     """
     tokenizer = recorded["data"]["tokenizer"]
     source = config.data.tokenizer.source
@@ -69,14 +69,14 @@ def fit(config: PretrainingConfig, model: Model) -> tuple[PretrainingConfig, lis
     """Returns the config with the sizes, the vocabulary and, unless one is named, the tokenizer of a model.
 
     Args:
-      config: a pre-training config; `config.init_from` says where the model was read from.
-      model: what was read there.
+      config: a pre-training config; the model was read from `config.init_from`.
+      model: the model.
 
     Returns:
-      The config, and one line for each field that changed.
+      The config, and one line for each changed field.
 
     Raises:
-      InputError: the model has sizes that no config can say, or nothing says which tokenizer it was trained with.
+      InputError: the config cannot express the model's sizes, or there is no tokenizer next to the model.
     """
     main = model.main
     sizes = {name: getattr(main, name) for name in _SIZES if not name.startswith("generator_")}
@@ -88,8 +88,8 @@ def fit(config: PretrainingConfig, model: Model) -> tuple[PretrainingConfig, lis
     for name in ("layer_norm_epsilon", "token_types"):
         if getattr(main, name) != defaults[name]:
             raise InputError(
-                f"config.init_from: {config.init_from} has {name} {getattr(main, name)}, and pre-training knows only "
-                f"{defaults[name]}."
+                f"config.init_from: {config.init_from} has {name} {getattr(main, name)}, expected {defaults[name]}, "
+                "the only one that pre-training supports"
             )
     changes = [
         f"config.model.{name}: {value} (was {getattr(config.model, name)})"
@@ -109,16 +109,16 @@ def fit(config: PretrainingConfig, model: Model) -> tuple[PretrainingConfig, lis
 
 
 def _check_generator(origin: str, discriminator: EncoderConfig, generator: EncoderConfig) -> None:
-    """The config knows a generator as a fraction of the discriminator, its heads and inner width too."""
+    """Raises InputError unless all sizes of the generator are the same fraction of the discriminator's."""
     width = generator.hidden_size / discriminator.hidden_size
     depth = generator.layers / discriminator.layers
     followed = discriminator.scaled(width, depth)
     for name in ("hidden_size", "layers", "heads", "feed_forward_size"):
         if getattr(followed, name) != getattr(generator, name):
             raise InputError(
-                f"config.init_from: the generator of {origin} has {name} {getattr(generator, name)}; a "
-                f"generator of {width:.4g} of the discriminator's width would have {getattr(followed, name)}, and "
-                "other shapes cannot be trained here."
+                f"config.init_from: the generator of {origin} has {name} {getattr(generator, name)}, expected "
+                f"{getattr(followed, name)}, as its width is {width:.4g} of the discriminator's; other shapes "
+                "cannot be trained here"
             )
 
 
@@ -128,26 +128,26 @@ def _tokenizer_of(path: str) -> str:
         folder = storage.join(path, place) if place else path
         for name in _TOKENIZER_FILES:
             found = storage.join(folder, name)
-            # "model.ckpt-1000/.." exists only once it is resolved: a prefix is no directory.
+            # "model.ckpt-1000/.." exists only after normalisation: a prefix is not a directory.
             found = found if storage.is_remote(found) else os.path.normpath(found)
             if storage.exists(found):
                 return found
     raise InputError(
-        f"config.init_from: {path} has no tokenizer beside it ({', '.join(_TOKENIZER_FILES)}); name the one it was "
+        f"config.init_from: found no tokenizer next to {path} ({', '.join(_TOKENIZER_FILES)}); name the one it was "
         "trained with: --config.data.tokenizer.source=PATH"
     )
 
 
 Shapes = Mapping[str, tuple[int, ...]]
 
-# Where each network of a run's tree may be taken from, best first. The masked language model of ours calls its one
-# network "encoder"; there and for a missing network the other one serves, if it has the very same shapes.
+# Networks of a model that may initialise each network of a run, best first. The masked language model has one network,
+# "encoder". The second choice is used if the first is missing and the shapes are equal.
 _NETWORKS = {
     "generator": ("generator", "discriminator"),
     "discriminator": ("discriminator", "generator"),
     "encoder": ("generator", "discriminator"),
 }
-# A head goes with the network it was trained on: its place, that network's place, the network, and its own name.
+# A head follows its network: the head and its network in the run, the network and the head in the model.
 _HEADS = (
     ("generator_head", "generator", "generator", "generator_head"),
     ("discriminator_head", "discriminator", "discriminator", "discriminator_head"),
@@ -157,12 +157,12 @@ _HEADS = (
 
 
 class Report(NamedTuple):
-    """What became of each part.
+    """The source of each part of a run's parameters.
 
     Attributes:
-      taken: part of the run's tree, and part of the model it was taken from.
-      initial: parts that stay at their initial values.
-      unused: parts of the model that the run has no place for.
+      taken: parts of the model by the parts of the run that they initialise.
+      initial: parts of the run with random initial values.
+      unused: parts of the model that the run does not use.
     """
 
     taken: Mapping[str, str]
@@ -170,25 +170,27 @@ class Report(NamedTuple):
     unused: tuple[str, ...]
 
     def lines(self) -> list[str]:
-        """The report for people."""
-        said = [f"taken: {part}" + (f" from {source}" if source != part else "") for part, source in self.taken.items()]
-        said += [f"initial values: {part}" for part in self.initial]
-        return said + [f"not used: {part}" for part in self.unused]
+        """The report as lines of text."""
+        lines = [
+            f"taken: {part}" + (f" from {source}" if source != part else "") for part, source in self.taken.items()
+        ]
+        lines += [f"initial values: {part}" for part in self.initial]
+        return lines + [f"not used: {part}" for part in self.unused]
 
 
 def pretraining_params(model: Model, expected: Mapping[str, Any]) -> tuple[dict[str, Any], Report]:
-    """The parameters that a run takes from a model.
+    """The parameters that a pre-training run takes from a model.
 
     Args:
-      model: as `checkpoints.open_model` returns it.
-      expected: the run's parameter tree, unboxed, whose leaves have a `shape`.
+      model: a model from `checkpoints.open_model`.
+      expected: the run's parameter tree, unboxed; leaves have a `shape`.
 
     Returns:
-      the taken parts as a nested tree of float32 arrays, each part whole, and the report.
+      The complete parts that are taken, as a nested tree of float32 arrays, and the report.
 
     Raises:
-      InputError: the model contradicts the config; lists every tensor with the shape found and the one expected, and
-        the fields that would mend it.
+      InputError: the model contradicts the config; lists every tensor with its shape and the expected one, and the
+        fields that fix it.
     """
     wanted = _shapes(expected)
     taken, contradicted = _networks_taken(model, wanted, expected)
@@ -203,11 +205,11 @@ def pretraining_params(model: Model, expected: Mapping[str, Any]) -> tuple[dict[
     taken["embeddings"] = "embeddings"
     initial = tuple(part for part in expected if part not in taken)
     if problems:
-        mending = "".join(f" --config.{field}={value}" for field, value in _fields(model, wanted))
+        fix = "".join(f" --config.{field}={value}" for field, value in _fields(model, wanted))
         raise InputError(
             f"{model.origin} does not fit the config:\n"
             + "\n".join(f"  - {problem}" for problem in problems)
-            + (f"\nSet{mending}" if mending else "")
+            + (f"\nSet{fix}" if fix else "")
         )
     flat: dict[str, np.ndarray] = {}
     for part, source in taken.items():
@@ -218,14 +220,13 @@ def pretraining_params(model: Model, expected: Mapping[str, Any]) -> tuple[dict[
 
 
 def finetuning_params(model: Model) -> tuple[dict[str, Any], EncoderConfig, list[str]]:
-    """The encoder that a fine-tuning run takes from a model: its main one, never a small generator beside it.
+    """The encoder that a fine-tuning run takes from a model: the discriminator if there is one, else the generator.
 
     Args:
-      model: as `checkpoints.open_model` returns it; one that was fine-tuned before will do.
+      model: a model from `checkpoints.open_model`, perhaps fine-tuned.
 
     Returns:
-      "embeddings" and "encoder" as a nested tree of float32 arrays, the encoder's sizes, and what was taken and what
-      is not used, for people.
+      "embeddings" and "encoder" as a nested tree of float32 arrays, the encoder's sizes, and the report as lines.
     """
     network = "discriminator" if model.discriminator else "generator"
     parts = {"embeddings": "embeddings", "encoder": network}
@@ -243,7 +244,7 @@ def finetuning_params(model: Model) -> tuple[dict[str, Any], EncoderConfig, list
 
 
 def _networks_taken(model: Model, wanted: Shapes, expected: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
-    """Which network each of the run's is taken from, and which of the model's fit nowhere though they are meant to."""
+    """Sources of the run's networks, and networks of the model that are meant for the run but do not fit."""
     taken, contradicted = {}, {}
     for part, sources in _NETWORKS.items():
         present = [source for source in sources if source in model.params]
@@ -253,7 +254,7 @@ def _networks_taken(model: Model, wanted: Shapes, expected: Mapping[str, Any]) -
     for part, sources in _NETWORKS.items():
         if part not in expected or part in taken:
             continue
-        # One that serves in the other's place contradicts nothing: a full-size masked language model, say, whose
+        # A network used as second choice is no contradiction: a full-size masked language model, for example, whose
         # encoder becomes a discriminator.
         meant = sources if part == "encoder" else sources[:1]
         left = [source for source in meant if source in model.params and source not in taken.values()]
@@ -273,22 +274,22 @@ def _shapes(tree: Mapping[str, Any], prefix: str = "") -> dict[str, tuple[int, .
 
 
 def _mismatches(model: Model, source: str, wanted: Shapes, part: str) -> list[str]:
-    """One line for each tensor in which a part of the model is not what a part of the run needs."""
+    """One line for each tensor whose shape in the model differs from the run's."""
     found = {f"{part}/{path}": array.shape for path, array in flatten(model.params[source]).items()}
     needed = {path: shape for path, shape in wanted.items() if path.startswith(f"{part}/")}
     return [
-        f"{path}: found {_said(found.get(path))}, expected {_said(needed.get(path))}"
+        f"{path}: found {_shape_text(found.get(path))}, expected {_shape_text(needed.get(path))}"
         for path in sorted(found.keys() | needed.keys())
         if found.get(path) != needed.get(path)
     ]
 
 
-def _said(shape: tuple[int, ...] | None) -> str:
+def _shape_text(shape: tuple[int, ...] | None) -> str:
     return "none" if shape is None else str(list(shape))
 
 
 def _fields(model: Model, wanted: Shapes) -> Iterable[tuple[str, Any]]:
-    """Fields of the config whose values differ from the model's sizes, with the model's."""
+    """Yields config fields that differ from the model's sizes, with the model's values."""
     main = "encoder" if "encoder/layers/output/bias" in wanted else "discriminator"
     config = (model.generator or model.main) if main == "encoder" else model.main
     words, positions, query, inner = (

@@ -1,4 +1,4 @@
-"""Models out of the workdirs of our own runs: the weights alone, on whatever machine."""
+"""Reads models from workdirs of runs: weights only, on any machine."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from electra_jax.interop.model import Model, in_float32, sizes_of_fields
 from electra_jax.models.encoder import EncoderConfig
 
 _CHECKPOINTS, _CONFIG = "checkpoints", "config.json"
-# Of a fine-tuning run: what its heads are for, the checkpoint that it reports, and what came of several trials.
+# Files of a fine-tuning run: its tasks, the result of a trial, and the results of all trials.
 _TASKS, _RESULT, _RESULTS = "tasks.json", "result.json", "results.json"
-# The masked language model has one network, which is a generator at full size.
+# The masked language model has one network, a generator of full size.
 _MLM_PARTS = (("embeddings", "embeddings"), ("generator", "encoder"), ("generator_head", "head"))
 
 
@@ -27,7 +27,7 @@ def find(path: str) -> tuple[str, int | None] | None:
     """The workdir, and the step if the path names one; None if the path is not in a workdir.
 
     Args:
-      path: a workdir, its folder of checkpoints, or one checkpoint.
+      path: a workdir, its checkpoints folder, or one checkpoint.
     """
     path = os.path.normpath(path)
     if _is_workdir(path) or _holds_trials(path):
@@ -42,13 +42,13 @@ def find(path: str) -> tuple[str, int | None] | None:
 
 
 def read(workdir: str, step: int | None = None) -> Model:
-    """Reads the weights of a run's newest checkpoint, or of the one of a step.
+    """Reads the weights of a run's checkpoint at a step, by default the newest.
 
-    Without a step, a fine-tuning run gives the checkpoint that it reports, and several trials give the best of them.
+    Without a step, a fine-tuning run gives the checkpoint that it reports, and several trials give the best one.
 
     Raises:
-      InputError: there is no such checkpoint, config.json is of no run of ours, or the trials are not at their end.
-      MismatchError: the checkpoint is damaged, or not of the files beside it.
+      InputError: there is no such checkpoint, config.json is not from a run, or the trials are unfinished.
+      MismatchError: the checkpoint is damaged, or does not fit the files next to it.
     """
     fields = _json(workdir, _CONFIG)
     if fields.get("task") == "finetuning":
@@ -81,7 +81,7 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
     if step is None and os.path.isfile(os.path.join(workdir, _RESULT)):
         step = _json(workdir, _RESULT).get("step")
     elif step is None:
-        notes.append("the run is not at its end: its newest checkpoint is taken")
+        notes.append("the run is unfinished: read its newest checkpoint")
     step, params = _checkpoint(workdir, step)
     place = os.path.join(workdir, _CONFIG)
     try:
@@ -92,7 +92,9 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{place}: is not the config of a fine-tuning run ({error!r})") from error
     if missing := {"embeddings", "encoder", "heads"} - params.keys():
-        raise MismatchError(f"{workdir}: checkpoint {step} has no {', '.join(sorted(missing))}; it is of another run")
+        raise MismatchError(
+            f"{workdir}: checkpoint {step} has no {', '.join(sorted(missing))}; it belongs to another run"
+        )
     heads = finetuned.task_heads(_json(workdir, _TASKS), params["heads"], dropout_rate, os.path.join(workdir, _TASKS))
     return Model(
         discriminator=sizes,
@@ -109,23 +111,23 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
 
 
 def _best_trial(workdir: str) -> tuple[str, str]:
-    """The directory in a workdir of the trial that did best on dev, and a sentence about it."""
-    begun = _begun_trials(workdir)
+    """The directory of the best trial on dev, relative to the workdir, and a note about it."""
+    trials = _trials(workdir)
     if not os.path.isfile(os.path.join(workdir, _RESULTS)):
         raise InputError(
-            f"{workdir}: the trials are not at their end, as {_RESULTS} is not there yet; run the command again, or "
-            f"name one of {', '.join(begun)}"
+            f"{workdir}: found no {_RESULTS}, so the trials are unfinished; run the command again, or name one of "
+            f"{', '.join(trials)}"
         )
     try:
         metrics = {name: task["metrics"][0] for name, task in _json(workdir, _CONFIG)["tasks"].items()}
         return finetuned.best_trial(_json(workdir, _RESULTS), metrics)
     except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
         raise InputError(
-            f"{workdir}/{_RESULTS}: does not say how good the trials are ({error!r}); name one of {', '.join(begun)}"
+            f"{workdir}/{_RESULTS}: has no scores of the trials ({error!r}); name one of {', '.join(trials)}"
         ) from error
 
 
-def _begun_trials(workdir: str) -> list[str]:
+def _trials(workdir: str) -> list[str]:
     return sorted(
         path
         for name in os.listdir(workdir)
@@ -134,9 +136,9 @@ def _begun_trials(workdir: str) -> list[str]:
 
 
 def _checkpoint(workdir: str, step: int | None) -> tuple[int, dict[str, Any]]:
-    """The step and the parameters of a checkpoint, of the newest if no step is named."""
+    """Step and parameters of a checkpoint, by default the newest."""
     directory = os.path.join(workdir, _CHECKPOINTS)
-    # Orbax writes under another name and renames what is complete.
+    # Orbax writes to a temporary name and renames complete checkpoints.
     names = os.listdir(directory) if os.path.isdir(directory) else []
     steps = sorted(int(name) for name in names if name.isdigit())
     if not steps or (step is not None and step not in steps):
@@ -150,10 +152,10 @@ def _is_workdir(path: str) -> bool:
 
 
 def _holds_trials(path: str) -> bool:
-    """Whether a path is the workdir of several trials, each of which has a workdir of its own in it."""
+    """Whether a path is the workdir of several trials, with a workdir for each trial in it."""
     if not os.path.isfile(os.path.join(path, _CONFIG)):
         return False
-    return os.path.isfile(os.path.join(path, _RESULTS)) or any(map(_is_workdir, _begun_trials(path)))
+    return os.path.isfile(os.path.join(path, _RESULTS)) or any(map(_is_workdir, _trials(path)))
 
 
 def _json(workdir: str, name: str) -> dict[str, Any]:
@@ -164,12 +166,12 @@ def _json(workdir: str, name: str) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: cannot be read ({error})") from error
     if not isinstance(fields, dict):
-        raise InputError(f"{path}: cannot be read (it holds a {type(fields).__name__}, expected an object)")
+        raise InputError(f"{path}: cannot be read (found a {type(fields).__name__}, expected an object)")
     return fields
 
 
 def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConfig]:
-    """Sizes of discriminator and generator; of a masked language model None and the encoder."""
+    """Sizes of discriminator and generator; for a masked language model, None and the encoder."""
     from electra_jax.pretraining.jobs import encoder_config
 
     encoder = in_float32(encoder_config(config, "cpu"))
@@ -179,7 +181,7 @@ def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConf
 
 
 def _params(checkpoint: str) -> dict[str, Any]:
-    """The parameters of a checkpoint as NumPy arrays; nothing else of it is read."""
+    """The parameters of a checkpoint as NumPy arrays; reads nothing else."""
     import jax
     import orbax.checkpoint as ocp
 

@@ -35,7 +35,7 @@ def test_heads_that_are_no_number_are_refused(tmp_path, number):
 @pytest.mark.parametrize("writer", [native_format, huggingface_folder])
 def test_heads_of_a_model_that_says_them_itself_are_refused(tmp_path, writer):
     writer.write(made.model(), str(tmp_path))
-    with pytest.raises(InputError, match=r"found #heads=4, which only checkpoints of Google's need"):
+    with pytest.raises(InputError, match=r"found #heads=4, which is only for Google's checkpoints"):
         checkpoints.open_model(f"{tmp_path}#heads=4")
 
 
@@ -65,7 +65,7 @@ def test_all_weights_of_the_wrong_size_are_listed_and_a_long_list_is_cut(tmp_pat
     path = str(tmp_path / "model.safetensors")
     tensors = {name: array[..., :-1] for name, array in tensor_files.read(path).items()}
     tensor_files.write(path, tensors)
-    with pytest.raises(InputError, match=r"not of the sizes beside them:\n(  - .*\n){8}  … and \d+ more$"):
+    with pytest.raises(InputError, match=r"do not fit the sizes next to them:\n(  - .*\n){8}  … and \d+ more$"):
         checkpoints.open_model(str(tmp_path))
 
 
@@ -76,6 +76,7 @@ def test_missing_and_foreign_weights_are_listed(tmp_path):
     tensors["generator_head/scale"] = tensors.pop("generator_head/bias")
     tensor_files.write(path, tensors)
     with pytest.raises(
-        InputError, match=r"generator_head/bias: is missing.*\n.*generator_head/scale: is not a part of this network"
+        InputError,
+        match=r"generator_head/bias: is missing.*\n.*generator_head/scale: is not a parameter of this network",
     ):
         checkpoints.open_model(str(tmp_path))

@@ -67,7 +67,7 @@ def test_a_run_is_read_as_an_encoder_with_its_head(run):
 
 def test_the_reported_checkpoint_is_read_unless_a_step_is_named(run, tmp_path):
     unfinished = checkpoints.open_model(str(run[0]))
-    assert (unfinished.step, unfinished.notes) == (20, ("the run is not at its end: its newest checkpoint is taken",))
+    assert (unfinished.step, unfinished.notes) == (20, ("the run is unfinished: read its newest checkpoint",))
     workdir = copied(run[0], tmp_path / "run", result={"step": 10})
     assert (checkpoints.open_model(str(workdir)).step, checkpoints.open_model(str(workdir)).notes) == (10, ())
     assert checkpoints.open_model(f"{workdir}/checkpoints").step == 10
@@ -108,10 +108,10 @@ def test_trials_of_several_tasks_are_compared_by_the_mean_of_their_scores():
 
 def test_trials_that_are_not_at_their_end_are_refused_with_their_names(run, tmp_path):
     workdir = trials(tmp_path / "mrpc", run, [(43, {"dev": {}})])
-    with pytest.raises(InputError, match=r"does not say how good the trials are.*name one of .*seed_43"):
+    with pytest.raises(InputError, match=r"has no scores of the trials.*name one of .*seed_43"):
         checkpoints.open_model(str(workdir))
     (workdir / "results.json").unlink()
-    with pytest.raises(InputError, match=r"the trials are not at their end.*name one of .*seed_43"):
+    with pytest.raises(InputError, match=r"so the trials are unfinished.*name one of .*seed_43"):
         checkpoints.open_model(str(workdir))
 
 
@@ -126,7 +126,7 @@ def test_the_head_of_one_of_several_tasks_has_to_be_chosen(several):
         finetuned.choose_head(model, "rte")
     assert finetuned.choose_head(model, "tagging").task_head.architecture == "ElectraForTokenClassification"
     assert finetuned.choose_head(made.model(), "").task_head is None
-    with pytest.raises(InputError, match="--head=rte: the model is of no such run"):
+    with pytest.raises(InputError, match="--head=rte: the model is not from a fine-tuning run"):
         finetuned.choose_head(made.model(), "rte")
 
 
@@ -223,7 +223,7 @@ def test_a_tagger_of_token_type_1_is_written_for_texts_of_type_0(tmp_path):
     made_finetuned.write_run(tmp_path / "run", job, params, steps=(10,), reported=10)
     model = checkpoints.open_model(str(tmp_path / "run"))
     written = export.write(model, str(tmp_path / "hf"), "huggingface")
-    assert any("token types have changed places" in note for note in written.notes)
+    assert any("token types are swapped" in note for note in written.notes)
     tokens, _, _ = peer.rows(peer.TINY, 20)
     tokens = tokens[:1]
     there = outputs(checkpoints.open_model(str(tmp_path / "hf")), tokens, np.zeros_like(tokens))
@@ -249,7 +249,7 @@ def test_a_copy_with_another_head_is_deleted(run, tmp_path, monkeypatch, change)
     tensors = dict(model.task_head.tensors) | change.pop("tensors", {})
     wrong = dataclasses.replace(model, task_head=dataclasses.replace(model.task_head, tensors=tensors, **change))
     monkeypatch.setattr(export, "open_model", lambda path: wrong)
-    with pytest.raises(MismatchError, match=r"task_head/classifier|of the task's head"):
+    with pytest.raises(MismatchError, match=r"task_head/classifier|the task's head"):
         export.write(model, str(tmp_path / "copy"), "electra_jax")
     assert not list(tmp_path.iterdir())
 
@@ -259,8 +259,8 @@ def test_texts_are_cut_where_the_run_cut_them(tmp_path):
     made_finetuned.write_run(tmp_path / "run", job, made_finetuned.params_of(job), steps=(10,), reported=10)
     written = export.write(checkpoints.open_model(str(tmp_path / "run")), str(tmp_path / "hf"), "huggingface")
     assert written.notes == (
-        "tokenizer: cuts texts at 10 tokens, as the run did, where it is told truncation=True",
-        "tokenizer: where both texts of a pair are cut, it may leave the other one a token more",
+        "tokenizer: call it with truncation=True to truncate texts at 10 tokens, as the run did",
+        "tokenizer: where both texts of a pair are truncated, the longer one may be the other",
     )
     assert json.loads((tmp_path / "hf" / "tokenizer_config.json").read_text())["model_max_length"] == 10
     card = (tmp_path / "hf" / "README.md").read_text()
@@ -272,7 +272,7 @@ def test_texts_are_cut_where_the_run_cut_them(tmp_path):
 def test_files_of_another_run_are_refused(run, tmp_path):
     description = json.loads((run[0] / "tasks.json").read_text())["rte"]
     two = copied(run[0], tmp_path / "two", tasks={"rte": description | {"labels": ["no", "yes"]}})
-    with pytest.raises(MismatchError, match=r"tasks\.json: task rte has 2 labels, and its head 3 outputs"):
+    with pytest.raises(MismatchError, match=r"tasks\.json: task rte has 2 labels, but its head 3 outputs"):
         checkpoints.open_model(str(two))
     other = copied(run[0], tmp_path / "other", tasks={"mnli": description})
     with pytest.raises(InputError, match=r"tasks\.json: task mnli has no 'mnli_head'"):

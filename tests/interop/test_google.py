@@ -80,7 +80,7 @@ def test_one_encoder_with_both_heads_is_both_networks():
     # The head of a generator of half the width says nothing of this encoder.
     found = google.find(tied)
     assert found.scopes == {"discriminator": "electra"}
-    assert ("generator_predictions/output_bias", "no part of the two networks") in found.skipped
+    assert ("generator_predictions/output_bias", "not part of the two networks") in found.skipped
     tied["generator_predictions/dense/kernel"] = (32, 16)
     assert google.find(tied).scopes == {"generator": "electra", "discriminator": "electra"}
 
@@ -94,11 +94,11 @@ def test_a_generator_with_embeddings_of_its_own_is_left_out_and_said():
 
 def test_what_else_is_there_is_named():
     shapes = shapes_of(made.model().params) | {"task_specific/cola/logits/kernel": (32, 2)}
-    assert google.find(shapes).skipped == (("task_specific/cola/logits/kernel", "no part of the two networks"),)
+    assert google.find(shapes).skipped == (("task_specific/cola/logits/kernel", "not part of the two networks"),)
 
 
 def test_a_checkpoint_of_something_else_is_refused():
-    with pytest.raises(InputError, match=r"no ELECTRA in it.*bert/embeddings/word_embeddings"):
+    with pytest.raises(InputError, match=r"has no ELECTRA.*bert/embeddings/word_embeddings"):
         google.find({"bert/embeddings/word_embeddings": (64, 16)})
 
 

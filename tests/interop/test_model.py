@@ -27,7 +27,7 @@ def test_shapes_are_compared_with_the_sizes_and_heads_may_be_missing():
     assert models.shape_problems(made.model()) == []
     assert models.shape_problems(made.discriminator_alone()) == []
     wrong = dataclasses.replace(made.model(), generator=dataclasses.replace(peer.TINY_PAIR[1], layers=3))
-    assert "generator/layers/attention/key/bias: has the shape [2, 2, 8], expected [3, 2, 8]" in models.shape_problems(
+    assert "generator/layers/attention/key/bias: found shape [2, 2, 8], expected [3, 2, 8]" in models.shape_problems(
         wrong
     )
     model = made.model()

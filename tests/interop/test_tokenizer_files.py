@@ -49,7 +49,7 @@ def test_tokenizer_json_counts_before_the_vocabulary_beside_it(tmp_path):
 def test_the_casing_of_a_vocabulary_is_told_by_its_pieces(tmp_path, pieces, seen, note):
     loaded, notes = tokenizer_files.load_beside(vocabulary_of([*made.vocabulary(), *pieces], tmp_path))
     assert loaded.normalize("É") == seen
-    assert notes == (f"vocab.txt: {note}, by the look of its pieces",)
+    assert notes == (f"vocab.txt: {note}, inferred from its pieces",)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_vocabulary_whose_rules_google_does_not_have_is_not_written(tmp_path, 
     backend.add_special_tokens(list(tokenizers.SPECIAL_PIECES))
     backend.save(str(tmp_path / "tokenizer.json"))
     other = tokenizers.load(tmp_path / "tokenizer.json")
-    assert "Google's rules would split text otherwise" in tokenizer_files.write_vocabulary(other, str(tmp_path))[0]
+    assert "Google's rules split text differently" in tokenizer_files.write_vocabulary(other, str(tmp_path))[0]
     assert not (tmp_path / "vocab.txt").exists()
     pieces = tokenizers.train(
         lines, kind="unigram", vocabulary_size=600, lowercase=True, strip_accents=False, character_coverage=0.99

@@ -144,7 +144,7 @@ def test_a_run_of_several_tasks_gives_its_encoder_to_the_next_one(tmp_path):
     assert sizes == job.encoder
     jax.tree.map(np.testing.assert_array_equal, taken, {part: params[part] for part in ("embeddings", "encoder")})
     assert {"not used: head of task mnli", "not used: head of task squad"} <= set(lines)
-    assert "note: the run is not at its end: its newest checkpoint is taken" in lines
+    assert "note: the run is unfinished: read its newest checkpoint" in lines
 
 
 def test_fine_tuning_takes_float32_and_hears_what_was_skipped():

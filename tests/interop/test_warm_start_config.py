@@ -83,21 +83,21 @@ def test_a_tokenizer_is_found_beside_a_model_whose_heads_are_stated(config, tmp_
 
 def test_a_model_without_tokenizer_asks_for_one(config, tmp_path):
     (tmp_path / "vocab.txt").unlink()
-    with pytest.raises(InputError, match=r"has no tokenizer beside it .*--config.data.tokenizer.source=PATH"):
+    with pytest.raises(InputError, match=r"found no tokenizer next to .*--config.data.tokenizer.source=PATH"):
         fit(config, made.model())
 
 
 def test_a_generator_of_other_proportions_is_refused(config):
     model = made.model()
     odd = dataclasses.replace(model, generator=dataclasses.replace(model.generator, feed_forward_size=40))
-    with pytest.raises(InputError, match=r"the generator of .* has feed_forward_size 40; .* would have 24"):
+    with pytest.raises(InputError, match=r"the generator of .* has feed_forward_size 40, expected 24"):
         fit(config, odd)
 
 
 def test_another_epsilon_is_refused(config):
     model = made.model()
     sizes = dataclasses.replace(model.discriminator, layer_norm_epsilon=1e-5)
-    with pytest.raises(InputError, match=r"layer_norm_epsilon 1e-05, and pre-training knows only 1e-12"):
+    with pytest.raises(InputError, match=r"layer_norm_epsilon 1e-05, expected 1e-12"):
         fit(config, dataclasses.replace(model, discriminator=sizes))
 
 

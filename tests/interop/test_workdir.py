@@ -86,7 +86,7 @@ def test_a_checkpoint_that_is_not_of_its_config_is_refused(run, tmp_path):
     fields["model"]["layers"] = 3
     path.write_text(json.dumps(fields))
     with pytest.raises(
-        MismatchError, match=r"checkpoint 20 is not of the config beside it:\n  - discriminator/layers/"
+        MismatchError, match=r"checkpoint 20 does not fit the config next to it:\n  - discriminator/layers/"
     ):
         checkpoints.open_model(str(tmp_path / "other"))
 
@@ -100,14 +100,14 @@ def test_a_damaged_checkpoint_is_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize("content", ["{", json.dumps({"task": "pretraining"}), "[]"])
-def test_a_config_that_is_none_is_refused(run, tmp_path, content):
+def test_an_unreadable_config_is_refused(run, tmp_path, content):
     shutil.copytree(run[0], tmp_path / "bad")
     (tmp_path / "bad" / "config.json").write_text(content)
     with pytest.raises(InputError, match=r"bad/config\.json"):
         checkpoints.open_model(str(tmp_path / "bad"))
 
 
-def test_fields_that_came_later_are_not_asked_for():
+def test_older_runs_may_lack_fields():
     fields = json.loads(quicktest().to_json_best_effort())
     fields["data"] = {"tokenizer": {"vocabulary_size": 64}, "sources": []}
     assert interop_workdir._sizes(recorded(fields, "config.json")) == pair_of(quicktest())
