@@ -25,6 +25,16 @@ compile() {
     pyproject.toml "$@"
 }
 
+# torch's CUDA packages are pinned by torch itself, and its builds for CPUs must stay without them: triton next to
+# TensorFlow ends in a segmentation fault. jax's own are in requirements-gpu.txt.
+leave_to_torch() {
+  if [[ $1 == interop ]]; then
+    grep -vE '^(cuda-|nvidia-|triton==)'
+  else
+    cat
+  fi
+}
+
 # All extras at once, so that the files agree with each other.
 cat requirements*.txt >"$folder/all.txt"
 extras=()
@@ -40,7 +50,7 @@ compile "${extras[@]}" --output-file="$folder/all.txt" "$@" >/dev/null
 for extra in "${EXTRAS[@]}"; do
   {
     echo "# Made by launch/lock.sh from pyproject.toml: what the extra \"$extra\" adds to requirements.txt."
-    compile --extra="$extra" --constraint="$folder/all.txt" | grep -vxFf "$folder/requirements.txt"
+    compile --extra="$extra" --constraint="$folder/all.txt" | grep -vxFf "$folder/requirements.txt" | leave_to_torch "$extra"
   } >"$folder/requirements-$extra.txt"
 done
 

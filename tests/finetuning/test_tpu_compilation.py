@@ -39,7 +39,7 @@ def task_of(kind):
 def test_steps_and_evaluations_compile_for_four_chips(v5e_devices, kind, sharding):
     sizes = dataclasses.replace(encoder(), vocabulary_size=64, dtype=jnp.dtype(jnp.bfloat16))
     job = FinetuningJob((task_of(kind),), sizes, 8, 0, 1.0, 2, "mean", 0)
-    optimizer = OptimizerConfig(10, 1e-4, 1, 1.0, 0.0, 0.9, 0.999, 1e-6, 1.0, layer_decay=0.8)
+    optimizer = OptimizerConfig(steps=10, warmup_steps=1, learning_rate=1e-4, weight_decay=0.0, layer_decay=0.8)
     mesh = partitioning.make_mesh((-1, 1, 1) if sharding == "dp" else (1, 2, 2), devices=v5e_devices)
     loop = LoopConfig(
         seed=0, log_every_steps=5, evaluate_every_steps=5, save_every_steps=5, keep_last=1, keep_every_steps=0,

@@ -11,6 +11,7 @@ import pytest
 from electra_jax.finetuning import run
 from electra_jax.interop import huggingface_folder
 from electra_jax.progress import ProgressLine
+from tests.configs import typed
 from tests.interop import made
 
 pytestmark = pytest.mark.interop
@@ -35,14 +36,14 @@ def folder(tmp_path_factory):
 def make_config(folder):
     from electra_jax.configs.finetune import glue, tagging
 
-    def make(variant, directory, **optimizer):
+    def make(variant, directory, max_length=24, **optimizer):
         config = (tagging if "conll" in variant else glue).get_config(f"{variant}+quicktest")
         config.init_from = str(folder)
         config.data.directory = str(DATA / directory)
         for task in config.tasks.values():
-            task.max_length = 24
+            task.max_length = max_length
         config.optimizer.update(optimizer)
-        return config
+        return typed(config)
 
     return make
 
@@ -58,9 +59,8 @@ def our_trainer(config, tmp_path):
 
 @pytest.mark.parametrize(("variant", "directory"), [("cola", "glue"), ("sts", "glue"), ("conll2000", "conll2000")])
 def test_rows_are_ours(finetuning_peer, make_config, folder, variant, directory):
-    config = make_config(variant, directory)
-    for fields in config.tasks.values():
-        fields.max_length = 512  # No text is cut: there the two may leave different words.
+    # No text is cut: there the two may leave different words.
+    config = make_config(variant, directory, max_length=512)
     prepared = finetuning_peer.prepare(config, folder / "discriminator")
     (task,) = run.make_tasks(config, run.read_examples(config, ProgressLine()), made.tokenizer())
     for split, theirs in (("train", prepared.train), ("dev", prepared.dev)):
@@ -84,9 +84,14 @@ def test_updates_are_ours(finetuning_peer, make_config, folder, tmp_path, varian
 
     # A rate at which every parameter moves far more than rounding does, and is clipped.
     config = make_config(variant, directory, learning_rate=0.01, weight_decay=0.01, clip_norm=0.1, warmup_fraction=0.3)
-    for name in ("dropout_rate", "attention_dropout_rate", "classifier_dropout_rate"):
-        config.model[name] = 0.0
-    config.log.every_steps = config.data.lengths = 1
+    config = dataclasses.replace(
+        config,
+        model=dataclasses.replace(
+            config.model, dropout_rate=0.0, attention_dropout_rate=0.0, classifier_dropout_rate=0.0
+        ),
+        log=dataclasses.replace(config.log, every_steps=1),
+        data=dataclasses.replace(config.data, lengths=1),
+    )
     trainer = our_trainer(config, tmp_path)
     (name,) = trainer.job.order.rows
     prepared = finetuning_peer.prepare(config, folder / "discriminator")
@@ -124,8 +129,7 @@ def test_updates_are_ours(finetuning_peer, make_config, folder, tmp_path, varian
     ("variant", "directory", "metric"), [("rte", "glue", "accuracy"), ("conll2000", "conll2000", "span_f1")]
 )
 def test_a_run_ends_with_scores_in_the_unit_of_ours(finetuning_peer, make_config, folder, variant, directory, metric):
-    config = make_config(variant, directory)
-    config.random_weights = True
+    config = dataclasses.replace(make_config(variant, directory), random_weights=True)
     prepared = finetuning_peer.prepare(config, folder / "discriminator")
     runs = [finetuning_peer.train(config, prepared, folder / "discriminator", seed) for seed in (1, 2)]
     assert all(run["steps"] == len(prepared.train) // config.batch_size > 1 for run in runs)

@@ -227,7 +227,7 @@ def test_googles_variant_reaches_the_objective_and_the_optimizer():
     job = pretraining_job(typed(config), None, "cpu")
     assert job.objective.with_replacement
     assert job.objective.sampling == "google_gumbel"
-    settings = OptimizerConfig(steps=config.steps, **config.optimizer)
+    settings = OptimizerConfig.of(config.optimizer, steps=config.steps, warmup_steps=config.optimizer.warmup_steps)
     assert settings.schedule == "warmup_times_decay"
     assert settings.gradient_scope == "per_device"
     assert settings.top_layer_exponent == 2

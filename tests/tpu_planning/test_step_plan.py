@@ -76,7 +76,7 @@ def test_a_batch_that_does_not_fit_is_refused_with_one_that_does():
         (["--topology=v5e:3x5"], "--topology=v5e:3x5: the TPU compiler knows no such slice"),
         (["--topology=v5e:2x2", "--config.batch_size=9"], "use a multiple of 4"),
         (["--topology=v5e:2x2", "--config.mesh.data=3"], "does not use exactly the 4 devices"),
-        (["--topology=v5e:2x2", "--config.model.attention=cudnn"], "cudnn runs on gpu alone"),
+        (["--topology=v5e:2x2", "--config.model.attention=cudnn"], "cudnn runs only on gpu, found tpu"),
         (["--topology=v5e:2x2", "--json=/nowhere/plan.json"], "there is no directory /nowhere"),
         ([], "--topology=v5e:4x4"),
     ],
