@@ -86,8 +86,8 @@ def prepare(config: FinetuningConfig, folder: pathlib.Path) -> Prepared:
     """
     if len(config.tasks) != 1 or config.loss_reduction != "mean":
         raise ValueError(
-            f"found tasks {', '.join(config.tasks)} and loss_reduction {config.loss_reduction!r}, expected one task and "
-            "the mean loss"
+            f"found tasks {', '.join(config.tasks)} and loss_reduction {config.loss_reduction!r}, expected one task "
+            "and the mean loss"
         )
     ((name, task),) = config.tasks.items()
     if task.kind == "multilabel" or task.head != "paper" or not isinstance(task, ClassificationConfig | TaggingConfig):
