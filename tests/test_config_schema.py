@@ -208,6 +208,7 @@ def test_a_section_answers_with_its_fields_and_a_field_with_nothing():
     tree = preset("base").to_dict()
     assert reference.unknown_field(tree, "log") == "--config.log: is a section; its fields are --config.log.every_steps"
     assert reference.unknown_field(tree, "steps") == ""
+    assert reference.unknown_field(preset("quickstart").to_dict(), "probe") == "", "--config.probe={} drops it"
     assert reference.unknown_field(tree, "xyzzy") == "--config.xyzzy: no such field; see --config.help"
 
 

@@ -49,7 +49,9 @@ def unknown_field(tree: Mapping[str, Any], name: str) -> str:
       name: dotted, without "config.".
     """
     known = dict(_values(tree))
-    if name in known:
+    field = _field(tree, name)
+    # `--config.probe={}` and the like replace a section that may be absent, or a table.
+    if name in known or (field and (field.default is None or schema.is_table(field.type))):
         return ""
     inside = [full for full in known if full.startswith(f"{name}.")]
     if inside:
