@@ -5,14 +5,14 @@ import dataclasses
 import numpy as np
 
 from electra_jax.training import partitioning
-from tests.models.attention_cases import assert_equal, attended_in_parts, outcome, prepared
+from tests.models.attention_cases import assert_equal, attended_in_microbatches, outcome, prepared
 
 
 def main():
     module, *rest = prepared(4, 64, 128, 0.1, rows=8)
     kernel = dataclasses.replace(module, implementation="fused", interpret=True)
     with partitioning.placed_on(partitioning.make_mesh((2, 1, 2)), "fsdp_tp"):
-        parts = attended_in_parts(kernel, *rest, 2)
+        parts = attended_in_microbatches(kernel, *rest, 2)
     np.testing.assert_allclose(parts, outcome(module, *rest)["attended"], atol=2e-5)
     for implementation, rate in (("fused", 0.1), ("splash", 0.0)):
         module, *rest = prepared(4, 64, 128, rate)
