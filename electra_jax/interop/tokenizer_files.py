@@ -81,7 +81,7 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
             continue
         capitals = "lower-cased" if lowercase else "kept"
         accents = "stripped" if strip_accents else "kept"
-        return made, (f"{VOCABULARY}: capitals {capitals}, accents {accents}, by the look of its pieces",)
+        return made, (f"{VOCABULARY}: capitals {capitals}, accents {accents}, inferred from its pieces",)
     raise refusals[0]
 
 
