@@ -81,6 +81,6 @@ def test_a_fine_tuned_run_is_exported_with_the_named_head(tmp_path):
     printed = convert(*flags, "--head=rte")
     assert "read       electra_jax run run, fine-tuned from exported/small, step 10" in printed
     assert "exported   head of ElectraForSequenceClassification: 3 labels" in printed
-    assert "note       tokenizer: cuts texts at 24 tokens" in printed
+    assert "to truncate texts at 24 tokens, as the run did" in printed
     assert "missing  " not in printed
     assert open_model(f"{tmp_path}/hf").task_head.architecture == "ElectraForSequenceClassification"
