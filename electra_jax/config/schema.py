@@ -254,7 +254,7 @@ def _checked(field: Field, value: Any, place: str, problems: Problems) -> Any:
         problems.add(place, repr(value), expected_values(field))
     elif isinstance(converted, float) and not math.isfinite(converted):
         problems.add(place, repr(value), f"{bounds.expected or 'a number'}, and finite")
-    elif not bounds.accepts(converted) if bounds is not ANY else False:
+    elif bounds is not ANY and not bounds.accepts(converted):
         problems.add(place, repr(value), bounds.expected)
     else:
         return converted
