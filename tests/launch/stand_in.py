@@ -26,14 +26,23 @@ case "$1 $2" in
     echo start >> "$CLOUD/starts-$WORKER"
     { printf '%s\\0' "$@"; printf '\\n'; } >> "$CLOUD/flags-$WORKER"
     trap 'echo saved; exit 75' TERM
+    # Trouble comes when all workers have started, so that each of them is at the same line of the course.
+    everyone_started() {
+      local home
+      for home in "$CLOUD"/workers/*; do
+        until [ "$(cat "$CLOUD/starts-${home##*/}" 2>/dev/null | wc -l)" -ge "$(wc -l < "$CLOUD/starts-$WORKER")" ]; do
+          sleep 0.05
+        done
+      done
+    }
     # The n-th line, or the last one; of it, this worker's word, or the only one.
     course=$(head -n "$(wc -l < "$CLOUD/starts-$WORKER")" "$CLOUD/runs" | tail -n 1 | cut -d, -f "$((WORKER + 1))")
     case $course in
       go) ;;
-      taken) [ "$WORKER" != 0 ] || echo SUSPENDED > "$CLOUD/queue" ;;
-      silently) [ "$WORKER" != 0 ] || echo PREEMPTED > "$CLOUD/node" ;;
-      partly) [ "$WORKER" != 0 ] || echo el-1=PREEMPTED > "$CLOUD/node" ;;
-      lost) kill -KILL $PPID $$ ;;
+      taken) [ "$WORKER" != 0 ] || { everyone_started; echo SUSPENDED > "$CLOUD/queue"; } ;;
+      silently) [ "$WORKER" != 0 ] || { everyone_started; echo PREEMPTED > "$CLOUD/node"; } ;;
+      partly) [ "$WORKER" != 0 ] || { everyone_started; echo el-1=PREEMPTED > "$CLOUD/node"; } ;;
+      lost) everyone_started; kill -KILL $PPID $$ ;;
       *) exit "$course" ;;
     esac
     echo training
