@@ -3,17 +3,17 @@
 Reads flags, checks what can be checked at once, joins the processes of the run, and hands over to the task.
 """
 
-import pathlib
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from electra_jax import allocator, entry_point, presets
+from electra_jax import allocator, entry_point, presets, storage
 from electra_jax.config import identity
 from electra_jax.config.files import read_config
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine, QuietLine
+from electra_jax.runs.workdir_address import address_problem
 from electra_jax.training.multihost.session import Session
 
 if TYPE_CHECKING:
@@ -38,11 +38,11 @@ def main(session: Session) -> None:
     """Prepares the text if need be, then trains or evaluates; see `entry_point` for exit codes."""
     if _CONFIG.value is None or not _WORKDIR.value:
         raise InputError("Two flags are needed, for example --config=configs/quickstart.py --workdir=runs/quickstart")
-    if "://" in _WORKDIR.value:
-        raise InputError(f"--workdir={_WORKDIR.value}: expected a local path; object storage cannot be used yet")
+    if problem := address_problem(_WORKDIR.value):
+        raise InputError(f"--workdir={_WORKDIR.value}: {problem}")
     if _START_TIMEOUT.value <= 0:
         raise InputError(f"--start_timeout={_START_TIMEOUT.value:g}: expected a number of seconds above 0")
-    workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
+    workdir = storage.absolute(_WORKDIR.value)
     allocator.keep_freed_memory()
     # Imported here so that a mistyped flag answers at once.
     from electra_jax.runs.run_options import RunOptions
@@ -61,6 +61,8 @@ def main(session: Session) -> None:
     with session.joined(*places, seconds=_START_TIMEOUT.value) as cluster:
         _introduce(cluster)
         context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
+        if not options.evaluates:
+            cluster.from_first(lambda: storage.check_access(workdir))
         config, problems = read_config(_CONFIG.value)
         if isinstance(config, FinetuningConfig):
             from electra_jax.runs.finetuning_run import finetune
