@@ -115,14 +115,14 @@ def exists(path: Path) -> bool:
     """Returns whether there is a file, a directory, or anything whose address begins with this one and "/"."""
     if not is_remote(path):
         return os.path.exists(_local(path))
-    return _remotely(path, lambda system, name: system.exists(name))
+    return _remotely(path, _kind) != ""
 
 
 def is_file(path: Path) -> bool:
     """Returns whether a path is a file."""
     if not is_remote(path):
         return os.path.isfile(_local(path))
-    return _remotely(path, lambda system, name: system.isfile(name))
+    return _remotely(path, _kind) == "file"
 
 
 def size(path: Path) -> int:
@@ -148,8 +148,8 @@ def matching(pattern: Path) -> list[str]:
         return [PACKAGE_PREFIX + os.path.relpath(path, _PACKAGE_DATA) for path in files]
 
     def found_in(system: Any, name: str) -> list[str]:
-        found = [name] if system.isfile(name) else sorted(system.glob(name))
-        return [system.unstrip_protocol(path) for path in found if not system.isdir(path)]
+        found = [name] if _kind(system, name) == "file" else sorted(system.glob(name))
+        return [system.unstrip_protocol(path) for path in found if _kind(system, path) == "file"]
 
     return _remotely(pattern, found_in)
 
@@ -171,7 +171,7 @@ def is_directory(path: Path) -> bool:
     """Returns whether a path is a directory."""
     if not is_remote(path):
         return os.path.isdir(_local(path))
-    return _remotely(path, lambda system, name: system.isdir(name))
+    return _remotely(path, _kind) == "directory"
 
 
 def names(directory: Path) -> list[str]:
@@ -191,6 +191,14 @@ def sizes(directory: Path) -> dict[str, int]:
         with os.scandir(local) as entries:
             return {entry.name: entry.stat().st_size for entry in entries if entry.is_file()}
     return {entry["name"].rpartition("/")[2]: entry["size"] for entry in _entries(directory) if entry["type"] == "file"}
+
+
+def _kind(system: Any, name: str) -> str:
+    """What is at a name: "file", "directory" or "". fsspec's own functions say "no" when a request fails, too."""
+    try:
+        return system.info(name)["type"]
+    except FileNotFoundError:
+        return ""
 
 
 def _entries(directory: Path) -> list[dict[str, Any]]:
