@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from electra_jax.training.multihost.cluster import Cluster
 
 _CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, a path or gs://BUCKET/NAME; created if it is missing, else resumed.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run, a path or gs://BUCKET/NAME; created if it is missing, else resumed."
+)
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "eval scores the newest checkpoint of the workdir.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for a run of several processes.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of the run.")

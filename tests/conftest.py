@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import time
 import types
 
 import pytest
@@ -53,6 +54,6 @@ def object_store(_served_store, monkeypatch):
         await asyncio.sleep(0)
 
     monkeypatch.setattr("gcsfs.retry.asyncio", types.SimpleNamespace(sleep=at_once))
-    monkeypatch.setattr(storage.time, "sleep", lambda _: None)
+    monkeypatch.setattr(storage, "time", types.SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic))
     _served_store.clear()
     return _served_store

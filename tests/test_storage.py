@@ -2,6 +2,7 @@
 
 import os
 import stat
+import types
 import uuid
 
 import fsspec
@@ -191,8 +192,7 @@ def test_pauses_double_and_end_after_minutes(object_store, monkeypatch):
         pauses.append(seconds)
         now[0] += seconds
 
-    monkeypatch.setattr(storage.time, "sleep", sleep)
-    monkeypatch.setattr(storage.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(storage, "time", types.SimpleNamespace(sleep=sleep, monotonic=lambda: now[0]))
     object_store.trouble = lambda method, path: 503
     with pytest.raises(StorageLost):
         storage.read("gs://bucket/file")

@@ -1,12 +1,13 @@
 import itertools
 import json
 import pathlib
+import types
 
 import pytest
 
 from electra_jax import storage
 from electra_jax.progress import QuietLine
-from electra_jax.training import loop
+from electra_jax.training import appended_file, event_files, loop
 from electra_jax.training.event_files import EventFiles
 from electra_jax.training.run_context import RunContext
 from electra_jax.training.telemetry import JsonLines, sample_lines
@@ -141,7 +142,7 @@ def test_a_killed_run_continues_from_what_was_published(object_store):
 
 def test_a_bucket_is_written_to_at_a_bounded_rate(object_store, monkeypatch):
     now, written = [0.0], []
-    monkeypatch.setattr("electra_jax.training.appended_file.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(appended_file, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(
         storage, "upload", lambda local, _: written.append((now[0], pathlib.Path(local).stat().st_size))
     )
@@ -168,7 +169,7 @@ def test_metrics_are_durable_before_a_checkpoint(object_store, make_trainer):
 
 def test_events_in_a_bucket_are_one_file_for_each_upload(object_store, monkeypatch, tmp_path):
     now = [0.0]
-    monkeypatch.setattr("electra_jax.training.event_files.time.monotonic", lambda: now[0])
+    monkeypatch.setattr(event_files, "time", types.SimpleNamespace(monotonic=lambda: now[0]))
     events = EventFiles("gs://bucket/run")
     counts = []
     for step in range(100):
