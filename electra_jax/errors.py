@@ -28,6 +28,12 @@ class ProcessLost(RunError):
     exit_code = 75
 
 
+class StorageLost(RunError):
+    """Storage failed for minutes, or after a run had started; the same command continues from what is complete."""
+
+    exit_code = 75
+
+
 class Diverged(RunError):
     """A loss or a gradient is no longer finite; running again would give the same."""
 

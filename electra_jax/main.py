@@ -3,24 +3,26 @@
 Reads flags, checks what can be checked at once, joins the processes of the run, and hands over to the task.
 """
 
-import pathlib
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from electra_jax import allocator, entry_point, presets
+from electra_jax import allocator, entry_point, presets, storage
 from electra_jax.config import identity
 from electra_jax.config.files import read_config
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine, QuietLine
+from electra_jax.runs.workdir_address import address_problem
 from electra_jax.training.multihost.session import Session
 
 if TYPE_CHECKING:
     from electra_jax.training.multihost.cluster import Cluster
 
 _CONFIG = presets.define_flag("What to do: a preset's name or a config file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run; created if it is missing, else resumed.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Directory of the run, a path or gs://BUCKET/NAME; created if it is missing, else resumed."
+)
 _MODE = flags.DEFINE_enum("mode", "train", ["train", "eval"], "eval scores the newest checkpoint of the workdir.")
 _COORDINATOR = flags.DEFINE_string("coordinator", None, "HOST:PORT of process 0, for a run of several processes.")
 _NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes of the run.")
@@ -38,11 +40,11 @@ def main(session: Session) -> None:
     """Prepares the text if need be, then trains or evaluates; see `entry_point` for exit codes."""
     if _CONFIG.value is None or not _WORKDIR.value:
         raise InputError("Two flags are needed, for example --config=configs/quickstart.py --workdir=runs/quickstart")
-    if "://" in _WORKDIR.value:
-        raise InputError(f"--workdir={_WORKDIR.value}: expected a local path; object storage cannot be used yet")
+    if problem := address_problem(_WORKDIR.value):
+        raise InputError(f"--workdir={_WORKDIR.value}: {problem}")
     if _START_TIMEOUT.value <= 0:
         raise InputError(f"--start_timeout={_START_TIMEOUT.value:g}: expected a number of seconds above 0")
-    workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
+    workdir = storage.absolute(_WORKDIR.value)
     allocator.keep_freed_memory()
     # Imported here so that a mistyped flag answers at once.
     from electra_jax.runs.run_options import RunOptions
@@ -61,6 +63,8 @@ def main(session: Session) -> None:
     with session.joined(*places, seconds=_START_TIMEOUT.value) as cluster:
         _introduce(cluster)
         context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
+        if not options.evaluates:
+            cluster.from_first(lambda: storage.check_access(workdir))
         config, problems = read_config(_CONFIG.value)
         if isinstance(config, FinetuningConfig):
             from electra_jax.runs.finetuning_run import finetune

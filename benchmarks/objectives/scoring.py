@@ -59,7 +59,7 @@ class Finetuner:
             tasks = run.make_tasks(config, run.read_examples(config, line), start.tokenizer)
             self._trainer = run.make_trainer(config, run.make_job(config, tasks, start), line)
             self._recipe = recipe
-        trials = run.make_trials(config, self._trainer, start, RunContext(workdir, line), "benchmarks.objectives")
+        trials = run.make_trials(config, self._trainer, start, RunContext(str(workdir), line), "benchmarks.objectives")
         results = trials.run()
         scores = {
             split: {metric: values["values"] for metric, values in results["summary"][split].items()}

@@ -47,7 +47,7 @@ def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
     storage.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
     storage.write_json(workdir / "environment.json", telemetry.environment())
     dataset.tokenizer.save(workdir / "tokenizer")
-    loop.train(trainer, RunContext(workdir, line))
+    loop.train(trainer, RunContext(str(workdir), line))
     logged = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
     timed = [values for values in logged if "time/elapsed_seconds" in values]
     return {

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -77,7 +76,7 @@ def read_examples(config: FinetuningConfig, line: ProgressLine) -> Examples:
     return examples
 
 
-def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> Start:
+def start(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> Start:
     """Opens the model of `config.init_from`.
 
     A resumed run reads the sizes and the tokenizer from its workdir, and opens the model only if a trial has not
@@ -93,10 +92,10 @@ def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -
         line.print("\n".join([f"Starting from {config.init_from}:", *(f"  {text}" for text in report)]))
         return params, sizes, model.tokenizer
 
-    recorded = workdir / "config.json"
-    if recorded.exists() and (workdir / "tokenizer").exists():
+    recorded, saved = storage.join(workdir, "config.json"), storage.join(workdir, "tokenizer")
+    if storage.exists(recorded) and storage.exists(saved):
         sizes = _recorded_sizes(recorded)
-        tokenizer: Tokenizer | None = tokenizers.load(workdir / "tokenizer")
+        tokenizer: Tokenizer | None = tokenizers.load(saved)
 
         def params() -> Mapping[str, Any]:
             return opened()[0]
@@ -136,10 +135,10 @@ def recorded_fields(config: FinetuningConfig, start: Start) -> dict[str, Any]:
     return json.loads(json.dumps(fields))
 
 
-def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
+def _recorded_sizes(path: str) -> EncoderConfig:
     names = sizes_as_fields(EncoderConfig(1, 1, 1, 1, 1, 1, 1))
     try:
-        model = json.loads(path.read_text("utf-8"))["model"]
+        model = json.loads(storage.read(path))["model"]
         return EncoderConfig(**{name: model[name] for name in names})
     except (OSError, ValueError, KeyError) as error:
         raise InputError(
@@ -236,16 +235,16 @@ def make_trials(
             seeded.start_from(start.params())
         return seeded
 
-    def prepare(directory: pathlib.Path, seed: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+    def prepare(directory: str, seed: int) -> None:
         if directory != context.workdir:
-            storage.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
+            storage.write_json(storage.join(directory, "config.json"), fields | {"seed": seed, "trials": 1})
         # In the common workdir of several trials too: resuming then needs no model.
         for place in {context.workdir, directory}:
-            start.tokenizer.save(place / "tokenizer")
-        _check_examples(directory / _TASKS, described)
-        storage.write_json(directory / _TASKS, described)
-        storage.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
+            start.tokenizer.save(storage.join(place, "tokenizer"))
+        _check_examples(storage.join(directory, _TASKS), described)
+        storage.write_json(storage.join(directory, _TASKS), described)
+        environment = {"config": config_path, **telemetry.environment()}
+        storage.write_json(storage.join(directory, "environment.json"), environment)
 
     return Trials(
         context=context,
@@ -262,17 +261,17 @@ def make_trials(
     )
 
 
-def _check_examples(path: pathlib.Path, described: Mapping[str, Any]) -> None:
+def _check_examples(path: str, described: Mapping[str, Any]) -> None:
     """Raises MismatchError if the run was started with other examples."""
-    if not path.exists():
+    if not storage.exists(path):
         return
-    before = json.loads(path.read_text("utf-8"))
+    before = json.loads(storage.read(path))
     for name, task in described.items():
         for split, sha256 in task["sha256"].items():
             if before[name]["sha256"].get(split, sha256) != sha256:
                 raise MismatchError(
-                    f"config.tasks.{name}: the examples of {split} are not those that the run in {path.parent} was "
-                    "started with. Restore the old files, or give another --workdir."
+                    f"config.tasks.{name}: the examples of {split} are not those that the run in "
+                    f"{storage.parent(path)} was started with. Restore the old files, or give another --workdir."
                 )
 
 

@@ -2,27 +2,33 @@
 
 import json
 import math
-import pathlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 
 Json = dict[str, Any]
 Histories = dict[str, dict[int, float]]  # Metric name → step → value.
 
 
-def read_json(path: pathlib.Path) -> Json:
+def run_name(directory: str) -> str:
+    """The name of a run's directory, of what it leads to if it is a link."""
+    return storage.name(directory if storage.is_remote(directory) else os.path.realpath(directory))
+
+
+def read_json(path: str) -> Json:
     """Returns the JSON object of a file; empty if there is no such file.
 
     Raises:
       InputError: the file holds something else.
     """
-    if not path.is_file():
+    if not storage.is_file(path):
         return {}
     try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
+        value = json.loads(storage.read(path).decode())
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: found {error}, expected one JSON object; restore or delete the file") from error
     if not isinstance(value, dict):
         raise InputError(
@@ -32,7 +38,7 @@ def read_json(path: pathlib.Path) -> Json:
 
 
 def read_json_lines(
-    path: pathlib.Path, notes: list[str], accepts: Callable[[Json], bool], expected: str
+    path: str, notes: list[str], accepts: Callable[[Json], bool], expected: str
 ) -> Iterator[tuple[str, Json]]:
     """Yields ("file:line", object), one line after the other; files may be large.
 
@@ -45,7 +51,7 @@ def read_json_lines(
     Raises:
       InputError: a line before the last one is broken or not accepted.
     """
-    with path.open("rb") as file:
+    with storage.open_to_read(path) as file:
         for line_number, line in enumerate(file, start=1):
             place = f"{path}:{line_number}"
             if not line.strip():
@@ -54,9 +60,11 @@ def read_json_lines(
                 record = json.loads(line)
                 if not isinstance(record, dict) or not accepts(record):
                     raise ValueError(f"no object with {expected}")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if not any(rest.strip() for rest in file):
-                    notes.append(f"The last line of {path.name} is cut off, as after a killed run; it is left out.")
+                    notes.append(
+                        f"The last line of {storage.name(path)} is cut off, as after a killed run; it is left out."
+                    )
                     return
                 raise InputError(
                     f"{place}: found {error}, expected one JSON object with {expected}; fix or delete the line"
@@ -69,7 +77,7 @@ def has_step(record: Json) -> bool:
     return isinstance(record.get("step"), int)
 
 
-def read_histories(path: pathlib.Path, notes: list[str]) -> Histories:
+def read_histories(path: str, notes: list[str]) -> Histories:
     """Returns the metrics of a run, by name and in the order of their steps.
 
     A resumed run may write a step twice; the later line counts.

@@ -1,7 +1,6 @@
 """The report at the end of a run, however it ends."""
 
 import contextlib
-import pathlib
 from collections.abc import Iterator
 
 from electra_jax.errors import RunError
@@ -10,7 +9,7 @@ from electra_jax.reporting.pretraining_page import has_metrics, write_report
 
 
 @contextlib.contextmanager
-def report_at_end(workdir: pathlib.Path, line: ProgressLine, *, writes: bool) -> Iterator[None]:
+def report_at_end(workdir: str, line: ProgressLine, *, writes: bool) -> Iterator[None]:
     """Writes the report when its block ends, also that of a run that was stopped.
 
     Args:
@@ -25,7 +24,7 @@ def report_at_end(workdir: pathlib.Path, line: ProgressLine, *, writes: bool) ->
             _write(workdir, line)
 
 
-def _write(workdir: pathlib.Path, line: ProgressLine) -> None:
+def _write(workdir: str, line: ProgressLine) -> None:
     if not has_metrics(workdir):
         return  # Stopped before anything was logged.
     # A failed report must not hide why the run stopped.

@@ -13,7 +13,7 @@ from electra_jax.finetuning import run
 from electra_jax.reporting.summary import summary_lines
 from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
-from electra_jax.runs.run_workdir import Workdir
+from electra_jax.runs.run_workdir import Workdir, under_way
 from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.run_context import RunContext
 
@@ -48,5 +48,5 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
         line.print(json.dumps(trials.evaluate()["summary"], indent=2))
         return
     line.print(run.screen(config, trainer))
-    with report_at_end(workdir, line, writes=cluster.is_first):
+    with report_at_end(workdir, line, writes=cluster.is_first), under_way():
         line.print("\n".join(summary_lines(trials.run())))

@@ -1,7 +1,6 @@
 """A pre-training run from its config: open the dataset, build the trainer, train, probe and report."""
 
 import json
-import pathlib
 
 import jax
 
@@ -18,7 +17,7 @@ from electra_jax.reporting.dataset_card import write_card
 from electra_jax.reporting.probe_results import probe_lines
 from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
-from electra_jax.runs.run_workdir import Workdir
+from electra_jax.runs.run_workdir import Workdir, under_way
 from electra_jax.runs.shared_dataset import shared_dataset
 from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.tokenizers import tokenizer
@@ -51,7 +50,7 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
         config.data, context, lambda made: line.print(f"Dataset card: {write_card(made.directory)}")
     )
     config_rules.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
-    cluster.from_first(lambda: _check_tokenizer(workdir / "tokenizer", dataset))
+    cluster.from_first(lambda: _check_tokenizer(storage.join(workdir, "tokenizer"), dataset))
     trainer = _trainer(config, context, dataset, model)
     if options.evaluates:
         scores = loop.evaluate_newest(trainer, context)
@@ -59,14 +58,14 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
         return
 
     def describe() -> None:
-        dataset.tokenizer.save(workdir / "tokenizer")
+        dataset.tokenizer.save(storage.join(workdir, "tokenizer"))
         environment = {"config": options.config_path, **telemetry.environment()}
-        storage.write_json(workdir / "environment.json", environment)
+        storage.write_json(storage.join(workdir, "environment.json"), environment)
 
     cluster.from_first(describe)
     line.print(facts.screen(trainer))
     probed = probe.prepare(config, context)
-    with report_at_end(workdir, line, writes=cluster.is_first):
+    with report_at_end(workdir, line, writes=cluster.is_first), under_way():
         loop.train(trainer, context, options.profiled)
         if probed:
             probed.run()
@@ -82,10 +81,10 @@ def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) ->
     if not config.init_from:
         return config, None
     workdir = context.workdir
-    recorded = workdir / "config.json"
-    if recorded.exists() and any((workdir / "checkpoints").glob("*")):
+    recorded = storage.join(workdir, "config.json")
+    if storage.exists(recorded) and storage.names(storage.join(workdir, "checkpoints")):
         try:
-            return warm_start.repeat(config, json.loads(recorded.read_text())), None
+            return warm_start.repeat(config, json.loads(storage.read(recorded))), None
         except (OSError, ValueError, KeyError) as error:
             raise InputError(f"--workdir={workdir}: config.json cannot be used: {error}") from error
     model = checkpoints.open_model(config.init_from)
@@ -95,9 +94,9 @@ def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) ->
     return fitted, model
 
 
-def _check_tokenizer(folder: pathlib.Path, dataset: Dataset) -> None:
+def _check_tokenizer(folder: str, dataset: Dataset) -> None:
     """Raises MismatchError if the run began with another tokenizer than the dataset's."""
-    if folder.exists() and (before := tokenizer.load(folder)).sha256 != dataset.tokenizer.sha256:
+    if storage.exists(folder) and (before := tokenizer.load(folder)).sha256 != dataset.tokenizer.sha256:
         raise MismatchError(
             f"{folder}: this run began with another tokenizer (SHA-256 {before.sha256[:12]}…) than the one that made "
             f"{dataset.directory} ({dataset.tokenizer.sha256[:12]}…). Give the old --config.data.directory, or another "

@@ -1,12 +1,13 @@
 """The directory of a run, and its config.json, which records the config."""
 
+import contextlib
 import json
-import pathlib
+from collections.abc import Iterator
 from typing import Any
 
 from electra_jax import storage
 from electra_jax.config import identity
-from electra_jax.errors import InputError, MismatchError
+from electra_jax.errors import InputError, MismatchError, StorageLost
 from electra_jax.runs.run_options import RunOptions
 from electra_jax.training.multihost import shared_storage
 from electra_jax.training.run_context import RunContext
@@ -37,29 +38,28 @@ class Workdir:
         """
         self._cluster.barrier("the opening of the workdir")
         self._cluster.from_first(lambda: self._open(fields))
-        if not shared_storage.appears(self._config_path.exists):
+        if not shared_storage.appears(lambda: storage.exists(self._config_path)):
             raise InputError(
                 f"--workdir={self.path}: {self._cluster.name()} does not see what {self._cluster.name(0)} wrote there; "
                 "use storage that all hosts share"
             )
 
     @property
-    def _config_path(self) -> pathlib.Path:
-        return self.path / "config.json"
+    def _config_path(self) -> str:
+        return storage.join(self.path, "config.json")
 
     def _open(self, fields: dict[str, Any]) -> None:
         """Compares the fields with what is recorded, and records them if the run is to be trained."""
         try:
-            if self._config_path.exists():
-                self._compare(json.loads(self._config_path.read_text()), fields)
-            elif self.path.exists() and any(self.path.iterdir()):
+            if storage.exists(self._config_path):
+                self._compare(json.loads(storage.read(self._config_path)), fields)
+            elif any(not name.startswith(storage.ACCESS_CHECK) for name in storage.names(self.path)):
                 raise InputError(
                     f"--workdir={self.path}: is not empty and holds no config.json, so it is not the workdir of a run"
                 )
             elif self._options.evaluates:
                 raise InputError(f"--workdir={self.path}: no run to evaluate there")
             if not self._options.evaluates:
-                self.path.mkdir(parents=True, exist_ok=True)
                 storage.write_json(self._config_path, fields | {"fingerprint": identity.fingerprint(fields)})
         except (OSError, ValueError) as error:
             raise InputError(f"--workdir={self.path}: cannot be used: {error}") from error
@@ -79,3 +79,19 @@ class Workdir:
                 + "\n".join(f"  {change}" for change in changes)
                 + "\nGive another --workdir, or the old values; or name the fields in --allow_config_change."
             )
+
+
+@contextlib.contextmanager
+def under_way() -> Iterator[None]:
+    """The part of a run in which an error of object storage is no mistake of the user's: everything worked before.
+
+    Raises:
+      StorageLost: in place of such an error.
+    """
+    try:
+        yield
+    except storage.RemoteError as error:
+        raise StorageLost(
+            f"{error}. The run had started: run the same command again once the storage works; it continues from what "
+            "is complete."
+        ) from error

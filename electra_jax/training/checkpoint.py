@@ -6,12 +6,12 @@ A save runs in the background; if the process is killed meanwhile, the checkpoin
 
 import dataclasses
 import logging
-import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
+from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from electra_jax.errors import Diverged, InputError, MismatchError, Preempted
@@ -35,11 +35,11 @@ class Checkpoints:
       preferred: a step whose checkpoint is kept in any case; None for none.
     """
 
-    def __init__(self, directory: pathlib.Path, keep_last: int, keep_every_steps: int, cluster: Cluster) -> None:
+    def __init__(self, directory: str, keep_last: int, keep_every_steps: int, cluster: Cluster) -> None:
         """Opens `directory`, which need not exist.
 
         Args:
-          directory: an absolute path.
+          directory: an absolute path, or an address gs://….
           keep_last: how many of the newest checkpoints are kept.
           keep_every_steps: checkpoints at multiples of it are always kept; 0 for none.
           cluster: the processes of the run, all of which open it.
@@ -57,7 +57,7 @@ class Checkpoints:
             save_decision_policy=policies.FixedIntervalPolicy(1),
             enable_async_checkpointing=True,
         )
-        self._manager = ocp.CheckpointManager(directory, options=options, item_names=("state", "progress"))
+        self._manager = ocp.CheckpointManager(epath.Path(directory), options=options, item_names=("state", "progress"))
 
     def resumable_step(self) -> int | None:
         """The newest complete checkpoint that process 0 finds, from which all processes resume."""

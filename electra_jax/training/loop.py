@@ -10,6 +10,7 @@ from collections.abc import Callable
 
 import jax
 
+from electra_jax import storage
 from electra_jax.errors import InputError, Preempted
 from electra_jax.progress import ProgressLine
 from electra_jax.training import partitioning
@@ -74,11 +75,13 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
         else:
             state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
             line.print(f"Resumed from checkpoint {newest:,}.")
-        recorder = Recorder(trainer, context, progress, checkpoints)
-        with contextlib.closing(Profiler(profiled, context, progress.next_batch)) as profiler:
+        with (
+            Recorder(trainer, context, progress, checkpoints) as recorder,
+            contextlib.closing(Profiler(profiled, context, progress.next_batch)) as profiler,
+        ):
             _update(trainer, state, progress, checkpoints, recorder, stop, profiler, line)
+            recorder.finished()
         checkpoints.wait()
-        recorder.finished()
 
 
 def _update(
@@ -141,7 +144,8 @@ def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> Train
 def opened_checkpoints(trainer: Trainer, context: RunContext) -> Checkpoints:
     """The checkpoints of a run; the caller closes them."""
     config = trainer.config
-    return Checkpoints(context.workdir / "checkpoints", config.keep_last, config.keep_every_steps, context.cluster)
+    directory = storage.join(context.workdir, "checkpoints")
+    return Checkpoints(directory, config.keep_last, config.keep_every_steps, context.cluster)
 
 
 def evaluate_newest(trainer: Trainer, context: RunContext) -> dict[str, float]:

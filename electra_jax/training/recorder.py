@@ -9,6 +9,8 @@ from typing import Any
 
 import jax
 
+from electra_jax import storage
+from electra_jax.errors import StorageLost
 from electra_jax.training import device_speed, telemetry
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.compile_cache import CompiledPrograms
@@ -36,7 +38,9 @@ class Recorder:
         workdir, cluster = context.workdir, context.cluster
         step = progress.next_batch
         self._metrics = telemetry.MetricsWriter(workdir, cluster, resumed_at=step)
-        self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if cluster.is_first else None, resumed_at=step)
+        self._samples = telemetry.JsonLines(
+            storage.join(workdir, "samples.jsonl") if cluster.is_first else None, resumed_at=step
+        )
         self._peak_flops, _ = device_speed.peak_flops_per_second()
         self._pending: deque[tuple[int, Sums]] = deque()
         self._seconds: dict[str, float] = {}  # By activity, since the last line.
@@ -50,7 +54,7 @@ class Recorder:
         self._held_out = ""  # The first score of the last evaluation, for the live line.
 
     def holds(self, step: int, name: str) -> bool:
-        """Whether metrics.jsonl has that value, for example from before the run was resumed."""
+        """Whether metrics.jsonl has that score, for example from before the run was resumed."""
         return self._metrics.holds(step, name)
 
     @contextlib.contextmanager
@@ -89,8 +93,9 @@ class Recorder:
         self._show(step)
 
     def check(self, step: int, metrics: Sums) -> None:
-        """Raises Diverged if the sums so far are not finite, before they are saved."""
+        """Makes all metrics durable before they are saved; raises Diverged if the sums so far are not finite."""
         self._flush()
+        self._publish()
         check_finite(_means(metrics), step, self._checkpoints.latest_step())
 
     def evaluated(self, step: int, scores: dict[str, float], samples: list[dict[str, Any]]) -> None:
@@ -110,9 +115,24 @@ class Recorder:
             self._line.print(f"Warning: {warning}")
 
     def finished(self) -> None:
-        """Writes pending metrics and closes the files."""
+        """Writes pending metrics."""
         self._flush()
-        self._metrics.close()
+
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Closes the files; what is wrong with them must not hide why the run stopped."""
+        try:
+            self._metrics.close()
+            self._samples.publish()
+        except (OSError, StorageLost):
+            if error is None:
+                raise
+
+    def _publish(self) -> None:
+        self._metrics.publish()
+        self._samples.publish()
 
     def _flush(self) -> None:
         while self._pending:

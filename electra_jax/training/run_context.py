@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 
 from electra_jax.progress import ProgressLine
 from electra_jax.training.multihost.cluster import Cluster
@@ -14,15 +13,15 @@ class RunContext:
     """The workdir of a run, its progress line and its processes.
 
     Attributes:
-      workdir: an absolute path.
+      workdir: an absolute path, or an address such as gs://bucket/run.
       line: what the user sees; silent in all processes but the first.
       cluster: this process among those of the run.
     """
 
-    workdir: pathlib.Path
+    workdir: str
     line: ProgressLine = dataclasses.field(default_factory=ProgressLine)
     cluster: Cluster = dataclasses.field(default_factory=Cluster)
 
-    def within(self, directory: pathlib.Path) -> RunContext:
+    def within(self, directory: str) -> RunContext:
         """The context of a part of the run that has a directory of its own, such as a trial."""
         return dataclasses.replace(self, workdir=directory)

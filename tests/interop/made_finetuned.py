@@ -83,7 +83,7 @@ def write_run(workdir, made_job, params, steps=(10, 20), tokenizer=None, reporte
     write_config(workdir, made_job)
     (tokenizer or made.tokenizer()).save(workdir / "tokenizer")
     write_json(workdir / "tasks.json", {task.name: task.description() for task in made_job.tasks})
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
+    checkpoints = Checkpoints(str(workdir / "checkpoints"), keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in steps:
         scaled = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf) * (step / 10), params)
         state = TrainState(jnp.int32(step), scaled, optax.sgd(1e-3).init(scaled), {"loss": jnp.zeros(2)})

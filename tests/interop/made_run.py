@@ -32,7 +32,7 @@ def write_run(workdir, config, params, steps=(10, 20)):
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(json.dumps(json.loads(config.to_json_best_effort()) | {"fingerprint": "0"}))
     made.tokenizer().save(workdir / "tokenizer")
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
+    checkpoints = Checkpoints(str(workdir / "checkpoints"), keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in steps:
         scaled = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf) * step, params)
         state = TrainState(jnp.int32(step), scaled, optax.adamw(1e-3).init(scaled), {"loss": jnp.zeros(2)})

@@ -7,14 +7,19 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from electra_jax import storage
 from electra_jax.config.files import recorded
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import checkpoints
 from electra_jax.interop import workdir as interop_workdir
 from electra_jax.interop.tensor_map import flatten
 from electra_jax.models.electra import MaskedLanguageModel
+from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.state import TrainState
 from tests.interop import made, peer
 from tests.interop.made_run import pair_of, quicktest, write_run
 
@@ -111,3 +116,29 @@ def test_older_runs_may_lack_fields():
     fields = json.loads(quicktest().to_json_best_effort())
     fields["data"] = {"tokenizer": {"vocabulary_size": 64}, "sources": []}
     assert interop_workdir._sizes(recorded(fields, "config.json")) == pair_of(quicktest())
+
+
+def test_a_run_in_a_bucket_is_read_like_a_local_one(object_store, tmp_path):
+    write_run(tmp_path / "electra", quicktest(), peer.random_params(pair_of(quicktest())), steps=(10,))
+    checkpoints_ = Checkpoints("gs://bucket/electra/checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
+    for step in (10, 20):
+        params = peer.random_params(pair_of(quicktest()))
+        state = TrainState(jnp.int32(step), params, optax.sgd(1e-3).init(params), {"loss": jnp.zeros(2)})
+        checkpoints_.save(state, Progress(step, 0.0))
+    checkpoints_.close()
+    for path in sorted(tmp_path.rglob("*")):
+        if path.is_file() and "checkpoints" not in path.parts:
+            storage.write(f"gs://bucket/{path.relative_to(tmp_path)}", path.read_bytes())
+    # As a kill leaves it.
+    storage.remove("gs://bucket/electra/checkpoints/20/commit_success.txt")
+    remote, local = checkpoints.open_model("gs://bucket/electra/"), checkpoints.open_model(str(tmp_path / "electra"))
+    assert (remote.step, remote.origin) == (10, local.origin)
+    assert interop_workdir.find("gs://bucket/electra/checkpoints/10") == ("gs://bucket/electra", 10)
+    assert interop_workdir.find("gs://bucket/electra/tokenizer") is None
+    assert jax.tree.structure(remote.params) == jax.tree.structure(local.params)
+
+
+def test_a_checkpoint_is_found_from_within_its_workdir(run, monkeypatch):
+    monkeypatch.chdir(run[0])
+    assert interop_workdir.find("checkpoints/10") == (".", 10)
+    assert checkpoints.open_model("checkpoints/10").origin == "electra_jax run electra"

@@ -1,6 +1,7 @@
 """The page of fine-tuning shows scores, trials, curves and mistakes of a workdir, and notes what is missing."""
 
 import json
+import pathlib
 import re
 
 import pytest
@@ -77,7 +78,7 @@ def write_trials(directory, accuracies=(0.6, 0.8), failed=(), results=True):
 
 
 def page_of(directory):
-    return write_report(directory).read_text("utf-8")
+    return pathlib.Path(write_report(directory)).read_text("utf-8")
 
 
 def facts_of(page):

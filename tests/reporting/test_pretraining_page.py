@@ -1,12 +1,14 @@
 """The report shows a workdir, escaped, with the same bytes each time, and names bad files."""
 
 import json
+import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import pretraining_page as report
 from electra_jax.reporting.probe_results import probe_lines
@@ -66,7 +68,7 @@ def make_run(tmp_path):
 
 
 def page_of(directory):
-    return report.write_report(directory).read_text("utf-8")
+    return pathlib.Path(report.write_report(directory)).read_text("utf-8")
 
 
 def facts_of(page):
@@ -186,8 +188,8 @@ def test_a_step_written_again_after_a_resume_counts_once(make_run):
 
 def test_same_files_give_the_same_bytes_and_no_temporary_file_stays(make_run):
     directory = make_run(samples=[{"step": 100, **SAMPLE}])
-    first = report.write_report(directory).read_bytes()
-    assert report.write_report(directory).read_bytes() == first
+    first = pathlib.Path(report.write_report(directory)).read_bytes()
+    assert pathlib.Path(report.write_report(directory)).read_bytes() == first
     assert sorted(path.name for path in directory.iterdir()) == [
         "config.json",
         "environment.json",
@@ -402,3 +404,15 @@ def test_files_of_either_task_count_as_metrics_once_they_hold_something(tmp_path
     assert not report.has_metrics(tmp_path)
     path.write_text("{}")
     assert report.has_metrics(tmp_path)
+
+
+def test_the_report_of_a_run_in_a_bucket_is_the_same(object_store, make_run):
+    directory = make_run(samples=[{"step": 100, **SAMPLE}])
+    for path in directory.iterdir():
+        storage.write(f"gs://bucket/{directory.name}/{path.name}", path.read_bytes())
+    assert report.has_metrics(f"gs://bucket/{directory.name}")
+    target = report.write_report(f"gs://bucket/{directory.name}")
+    assert target == f"gs://bucket/{directory.name}/report.html"
+    assert storage.read(target).decode().replace(f"gs://bucket/{directory.name}", str(directory)) == page_of(directory)
+    with pytest.raises(InputError, match="found no directory at this address"):
+        report.write_report("gs://bucket/nowhere")

@@ -9,7 +9,7 @@ from electra_jax.training.multihost.cluster import Cluster
 
 @pytest.fixture
 def checkpoints(tmp_path):
-    opened = Checkpoints(tmp_path / "checkpoints", keep_last=2, keep_every_steps=4, cluster=Cluster())
+    opened = Checkpoints(str(tmp_path / "checkpoints"), keep_last=2, keep_every_steps=4, cluster=Cluster())
     yield opened
     opened.close()
 

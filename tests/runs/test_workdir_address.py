@@ -1,0 +1,72 @@
+"""Which addresses are refused as a run's directory, and what an error of the storage means before and during a run."""
+
+import pytest
+
+from electra_jax import storage
+from electra_jax.errors import InputError, StorageLost
+from electra_jax.runs.run_options import RunOptions
+from electra_jax.runs.run_workdir import Workdir, under_way
+from electra_jax.runs.workdir_address import address_problem
+from electra_jax.training.run_context import RunContext
+
+
+@pytest.mark.parametrize("workdir", ["gs://bucket/run", "gs://bucket/a b/ü", "runs/lr[1e-4]", "~/run", "/a/b"])
+def test_paths_and_names_in_a_bucket_are_accepted(workdir):
+    assert address_problem(workdir) == ""
+
+
+@pytest.mark.parametrize(
+    ("workdir", "problem"),
+    [
+        ("nonsense://bucket/run", "nonsense:// cannot be used"),
+        ("memory://run", "found memory://, expected a local path or gs://BUCKET/NAME"),
+        ("gs://bucket", "expected a name within a bucket"),
+        ("gs://bucket/", "expected a name within a bucket"),
+        ("gs:///run", "expected a name within a bucket"),
+        ("gs://bucket/lr[1e-4]", "found [ ], which tools of object stores take for a pattern"),
+    ],
+)
+def test_other_addresses_are_refused_with_the_reason(workdir, problem):
+    assert problem in address_problem(workdir)
+
+
+def workdir(path):
+    return Workdir(RunContext(path), RunOptions("test"))
+
+
+@pytest.mark.parametrize("kind", ["local", "bucket"])
+def test_a_workdir_records_its_config(object_store, kind, tmp_path):
+    path = str(tmp_path / "run") if kind == "local" else "gs://bucket/run"
+    if kind == "bucket":
+        storage.write(f"{path}/{storage.ACCESS_CHECK}1", b"")  # Of a process that was killed.
+    workdir(path).open({"steps": 1})
+    workdir(path).open({"steps": 1})
+    assert "config.json" in storage.names(path)
+    storage.write(f"{path}_other/x", b"")
+    with pytest.raises(InputError, match="is not empty and holds no config"):
+        workdir(f"{path}_other").open({"steps": 1})
+
+
+def test_a_forbidden_bucket_is_refused_at_the_start(object_store):
+    object_store.trouble = lambda method, path: 403 if method == "POST" else 0
+    with pytest.raises(InputError, match=r"--workdir=gs://bucket/run: cannot be used: .*Forbidden"):
+        workdir("gs://bucket/run").open({"steps": 1})
+
+
+def test_an_outage_at_the_start_is_no_bad_flag(object_store, monkeypatch):
+    monkeypatch.setattr(storage, "RETRY_SECONDS", 0.0)
+    object_store.trouble = lambda method, path: 503
+    with pytest.raises(StorageLost, match="Run the same command again"):
+        workdir("gs://bucket/run").open({"steps": 1})
+
+
+def test_any_error_of_the_storage_during_a_run_is_75(object_store):
+    def write():
+        with under_way():
+            storage.write("gs://bucket/run/file", b"")
+
+    write()
+    object_store.trouble = lambda method, path: 403
+    with pytest.raises(StorageLost, match=r"Forbidden.*The run had started") as error:
+        write()
+    assert error.value.exit_code == 75
