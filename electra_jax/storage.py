@@ -5,13 +5,14 @@ path in which "~" is expanded. Every error is an OSError, whatever library it co
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import io
 import json
 import os
-import pathlib
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, BinaryIO
@@ -123,10 +124,10 @@ def open_to_read(path: Path) -> io.BufferedReader:
     """A file's bytes as a stream that can seek.
 
     Raises:
-      OSError: no such file, or it cannot be reached.
+      OSError: no such file, it cannot be reached, or it is a named pipe or a device.
     """
     if not is_remote(path):
-        return open(_local(path), "rb")
+        return open(_local(path), "rb", opener=_open_regular)
     with _remote(path) as (system, name):
         return io.BufferedReader(_RemoteFile(os.fspath(path), system.open(name, "rb")), _BUFFER_BYTES)
 
@@ -134,7 +135,8 @@ def open_to_read(path: Path) -> io.BufferedReader:
 def read(path: Path) -> bytes:
     """Reads a file."""
     if not is_remote(path):
-        return pathlib.Path(_local(path)).read_bytes()
+        with open_to_read(path) as file:
+            return file.read()
     with _remote(path) as (system, name):
         return system.cat_file(name)
 
@@ -232,6 +234,18 @@ def _local(path: Path) -> str:
     if text.startswith(PACKAGE_PREFIX):
         return os.path.join(_PACKAGE_DATA, text.removeprefix(PACKAGE_PREFIX))
     return os.path.expanduser(text)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Opens a file, but nothing that may block or never end, such as a named pipe or /dev/zero."""
+    # Without O_NONBLOCK, opening a pipe waits for a writer. For regular files it has no effect.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # `open` itself refuses a directory.
+        os.close(descriptor)
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device" if stat.S_ISCHR(mode) else "no regular file"
+        raise OSError(errno.EINVAL, f"is {kind}, expected a regular file; copy the content into one", path)
+    return descriptor
 
 
 @functools.cache

@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from electra_jax.errors import InputError
-from electra_jax.text.sources import line_reader, parquet
+from electra_jax.text.sources import decompression, line_reader, parquet
 from electra_jax.text.sources.text_sources import documents, pieces
 from tests.text.reading import WHOLE, lines_of
 
@@ -111,7 +111,7 @@ def test_lines_of_many_blocks_are_read(file, monkeypatch):
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 17])
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_all_members_and_frames_of_packed_text_are_read(file, monkeypatch, suffix, block_bytes):
-    monkeypatch.setattr(line_reader, "_COMPRESSED_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(decompression, "_STORED_BLOCK_BYTES", block_bytes)
     pack = gzip.compress if suffix == ".gz" else zstandard.compress
     packed = pack(b"one\ntw") + pack(b"") + pack("o\n\nthrée".encode())
     path = file(f"a.txt{suffix}", packed + b"\0" * 512)
