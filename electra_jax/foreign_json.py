@@ -81,10 +81,10 @@ def read_as(
 
 
 def parse(content: bytes | str, *, finite: bool = True) -> Any:
-    """The value of a JSON text.
+    """The value of a JSON text; half a character in a string becomes U+FFFD.
 
     Raises:
-      ValueError: it is too long, not UTF-8, not JSON, too deeply nested, names a field twice, or has half a character.
+      ValueError: it is too long, not UTF-8, not JSON, too deeply nested, or names a field twice.
     """
     if len(content) > MOST_BYTES:
         raise ValueError(f"more than {MOST_BYTES >> 20} MiB")
@@ -95,10 +95,9 @@ def parse(content: bytes | str, *, finite: bool = True) -> Any:
         raise ValueError(f"nested more than {MOST_LEVELS} levels deep") from None
     _check_depth(value)
     if _HALF_CHARACTER.search(text):
-        try:
-            json.dumps(value, ensure_ascii=False).encode()
-        except UnicodeEncodeError:
-            raise ValueError(r"half of a character, such as \ud83d without \ude00") from None
+        # "\ud83d" alone is half a character, which UTF-8 has no bytes for, so that it could not be printed.
+        halves = json.dumps(value, ensure_ascii=False).encode("utf-16-le", "surrogatepass")
+        value = json.loads(halves.decode("utf-16-le", "replace"), object_pairs_hook=_object)
     return value
 
 

@@ -14,7 +14,17 @@ PACKAGE = "electra_jax"
 # From the bottom up. A package stands for all of its modules. A module imports from layers below its own, and from its
 # own package; packages and modules of one line do not import each other.
 LAYERS = (
-    ("allocator", "collapse", "errors", "nested", "progress", "storage", "wording"),
+    (
+        "allocator",
+        "collapse",
+        "dataset_manifest",
+        "errors",
+        "foreign_json",
+        "nested",
+        "progress",
+        "storage",
+        "wording",
+    ),  # fmt: skip
     ("config",),
     ("models", "text"),
     ("training",),

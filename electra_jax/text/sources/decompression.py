@@ -1,4 +1,4 @@
-"""Decompression in bounded memory: gzip and zstd, in small blocks, up to a length that follows from the stored bytes."""
+"""Decompression in bounded memory: gzip and zstd, in small blocks, up to a length that the stored bytes give."""
 
 import zlib
 from collections.abc import Callable, Iterator
@@ -8,7 +8,7 @@ from electra_jax.errors import InputError
 
 COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
 
-# Natural text shrinks to a third or a tenth, repetitive logs to a hundredth; zeros to a thousandth (gzip) or less (zstd).
+# Natural text shrinks to a third or a tenth, repetitive logs to a hundredth; zeros to a thousandth or far less.
 MOST_EXPANSION = 200
 # However few bytes are stored, this much may come out of them.
 FREE_BYTES = 1 << 26

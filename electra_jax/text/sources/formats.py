@@ -244,8 +244,8 @@ def _bounded(blocks: Iterable[list[str]], name: str, boundary: str) -> Iterator[
 
 def _too_long(name: str) -> InputError:
     return InputError(
-        f"{name}: a document has more than {LONGEST_DOCUMENT >> 20} Mi characters, and is kept in memory; end documents "
-        "sooner, with blank lines or #documents=line."
+        f"{name}: a document has more than {LONGEST_DOCUMENT >> 20} Mi characters, too many to keep in memory; end "
+        "documents sooner, with blank lines or #documents=line."
     )
 
 

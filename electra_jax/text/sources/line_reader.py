@@ -121,8 +121,8 @@ class LineReader:
             if size > _LONGEST_LINE_BYTES:
                 number = self._lines_before_stretch() + self._lines + 1
                 raise InputError(
-                    f"{self._name}, line {number}: is longer than {_LONGEST_LINE_BYTES >> 20} MiB; break it into lines, "
-                    "if it is a text"
+                    f"{self._name}, line {number}: is longer than {_LONGEST_LINE_BYTES >> 20} MiB; if it is a text, "
+                    "break it into lines."
                 )
         if pending:
             yield b"".join(pending)

@@ -72,10 +72,7 @@ class LibraryTokenizer:
         named = zip(ROLES, SPECIAL_PIECES, strict=True)
         roles |= {role: vocabulary[piece] for role, piece in named if piece in missing}
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-            raise InputError(
-                f"{origin}: {len(vocabulary)} pieces have ids up to {max(vocabulary.values())}; expected every id "
-                f"from 0 to {len(vocabulary) - 1} exactly once."
-            )
+            raise _gaps(origin, len(vocabulary), max(vocabulary.values()))
         self.vocabulary_size = len(vocabulary)
         self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(roles.__getitem__, ROLES)
         self._backend = backend
@@ -149,7 +146,8 @@ def from_json(text: str, origin: str, *, add_special_pieces: bool = False) -> Li
     """
     fix = "expected the tokenizer.json that `tokenizers.Tokenizer.save` writes."
     try:
-        _check_ids(foreign_json.checked(_TokenizerFile, foreign_json.parse(text), origin, fix))
+        place = f"{origin}: the tokenizers library cannot read it"
+        _check_ids(foreign_json.checked(_TokenizerFile, foreign_json.parse(text), place, fix), origin)
         backend = tokenizers.Tokenizer.from_str(text)
         return LibraryTokenizer(backend, origin, add_special_pieces=add_special_pieces)
     except (InputError, KeyboardInterrupt, SystemExit):
@@ -159,13 +157,23 @@ def from_json(text: str, origin: str, *, add_special_pieces: bool = False) -> Li
         raise InputError(f"{origin}: the tokenizers library cannot read it ({error}); {fix}") from error
 
 
-def _check_ids(file: "_TokenizerFile") -> None:
-    """Raises ValueError if ids have gaps: the library allocates memory for all ids up to the largest."""
+def _check_ids(file: _TokenizerFile, origin: str) -> None:
+    """Raises InputError for an id beyond the number of pieces: the library allocates memory for all ids below it."""
     vocabulary = file.model.vocab
-    ids = list(vocabulary.values()) if isinstance(vocabulary, dict) else list(range(len(vocabulary)))
-    ids += [token.id for token in file.added_tokens]
-    if ids and max(ids) >= len(ids):
-        raise ValueError(f"found the id {max(ids)}, but only {len(ids)} pieces")
+    # A list holds pieces in the order of their ids.
+    ids: dict[str | int, int] = {}
+    ids |= vocabulary if isinstance(vocabulary, dict) else {number: number for number in range(len(vocabulary))}
+    added = {token.content: token.id for token in file.added_tokens}
+    highest = max([*ids.values(), *added.values()], default=-1)
+    ids |= added
+    if highest >= len(ids):
+        raise _gaps(origin, len(ids), highest)
+
+
+def _gaps(origin: str, count: int, highest: int) -> InputError:
+    return InputError(
+        f"{origin}: {count} pieces have ids up to {highest}; expected every id from 0 to {count - 1} exactly once."
+    )
 
 
 def _roles(backend: tokenizers.Tokenizer) -> dict[str, int]:

@@ -182,10 +182,13 @@ def test_nothing_in_a_dataset_is_unpickled(tmp_path, write_dataset):
 @pytest.mark.parametrize(
     ("new", "message"),
     [
-        (lambda manifest: manifest[:-20], "manifest.json: the dataset is damaged"),
+        (lambda manifest: manifest[:-20], "manifest.json: cannot be read .it is not JSON"),
         (lambda manifest: manifest.replace(b'_version": 2', b'_version": 1'), "found format_version 1, expected 2"),
-        (lambda manifest: b'{"format_version": 2}', "no valid entry"),
-        (lambda manifest: b"[]", "found format_version None"),
+        (
+            lambda manifest: b'{"format_version": 2}',
+            "manifest.json: the dataset is damaged: data_fingerprint: found noth",
+        ),
+        (lambda manifest: b"[]", "found format_version null"),
         (lambda manifest: manifest.replace(b'"source": 1', b'"source": 2'), "train-00002.bin is out of order"),
         (lambda manifest: manifest.replace(b'"source": 0', b'"source": 1', 1), "train-00001.bin is out of order"),
         (lambda manifest: manifest.replace(b'"rows": 250', b'"rows": 249'), "train has 250 rows, expected 249"),
