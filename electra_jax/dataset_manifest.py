@@ -6,7 +6,7 @@ import pydantic
 
 from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
-from electra_jax.foreign_json import Count, Record, Sha256, Size
+from electra_jax.foreign_json import Count, Record, Sha256
 
 FORMAT_VERSION = 2
 MANIFEST = "manifest.json"
@@ -80,7 +80,7 @@ def read(directory: storage.Path, kind: type[Read]) -> tuple[dict[str, Any], Rea
     version = value.get("format_version") if isinstance(value, dict) else None
     if version != FORMAT_VERSION or isinstance(version, bool):
         raise InputError(
-            f"{path}: found format_version {foreign_json.shown(version)}, expected {FORMAT_VERSION}; delete {directory} "
-            "and prepare it again"
+            f"{path}: found format_version {foreign_json.shown(version)}, expected {FORMAT_VERSION}; delete "
+            f"{directory} and prepare it again"
         )
     return value, foreign_json.checked(kind, value, f"{path}: the dataset is damaged", fix)

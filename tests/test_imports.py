@@ -24,7 +24,7 @@ LAYERS = (
         "progress",
         "storage",
         "wording",
-    ),  # fmt: skip
+    ),
     ("config",),
     ("models", "text"),
     ("training",),

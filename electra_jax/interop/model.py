@@ -141,6 +141,9 @@ Rate = Annotated[float, pydantic.Field(ge=0, le=1)]
 class NetworkFields(Record):
     """A network's sizes and rates as JSON, as `sizes_as_fields` writes them; fields of `EncoderConfig`."""
 
+    # A field that this version does not know would be missing from the network.
+    model_config = pydantic.ConfigDict(extra="forbid")
+
     vocabulary_size: Size
     embedding_size: Size
     hidden_size: Size
@@ -173,6 +176,8 @@ def sizes_of_fields(fields: Mapping[str, Any], place: str = "config.model") -> E
     Raises:
       InputError: a field is missing or has another type; the message begins with `place`.
     """
+    if isinstance(fields, Mapping):
+        fields = {name: fields[name] for name in NetworkFields.model_fields if name in fields}
     return foreign_json.checked(NetworkFields, fields, place, "restore the file").encoder
 
 

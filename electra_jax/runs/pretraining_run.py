@@ -2,11 +2,12 @@
 
 import json
 import pathlib
+from typing import Any
 
 import jax
 
-from electra_jax import config_rules, storage
-from electra_jax.config import schema
+from electra_jax import config_rules, foreign_json, storage
+from electra_jax.config import files, schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError, MismatchError
@@ -84,10 +85,12 @@ def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) ->
     workdir = context.workdir
     recorded = workdir / "config.json"
     if recorded.exists() and any((workdir / "checkpoints").glob("*")):
+        fields = foreign_json.read_as(dict[str, Any], recorded, "restore the file, or give another --workdir")
+        files.recorded(fields, str(recorded))  # Checks the types of all fields.
         try:
-            return warm_start.repeat(config, json.loads(recorded.read_text())), None
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"--workdir={workdir}: config.json cannot be used: {error}") from error
+            return warm_start.repeat(config, fields), None
+        except KeyError as error:
+            raise InputError(f"--workdir={workdir}: config.json cannot be used: it has no {error}") from error
     model = checkpoints.open_model(config.init_from)
     fitted, changes = warm_start.fit(config, model)
     for change in changes:

@@ -1,10 +1,9 @@
 """The directory of a run, and its config.json, which records the config."""
 
-import json
 import pathlib
 from typing import Any
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.config import identity
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.runs.run_options import RunOptions
@@ -51,7 +50,8 @@ class Workdir:
         """Compares the fields with what is recorded, and records them if the run is to be trained."""
         try:
             if self._config_path.exists():
-                self._compare(json.loads(self._config_path.read_text()), fields)
+                fix = "restore the file, or give another --workdir"
+                self._compare(foreign_json.read_as(dict[str, Any], self._config_path, fix), fields)
             elif self.path.exists() and any(self.path.iterdir()):
                 raise InputError(
                     f"--workdir={self.path}: is not empty and holds no config.json, so it is not the workdir of a run"

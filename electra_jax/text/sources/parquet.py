@@ -20,10 +20,10 @@ from typing import IO, Any
 import electra_jax
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.text.sources.parquet_reader import END, FAULT, FRAME, READ, STRETCHES, TEXT
+from electra_jax.text.sources.parquet_reader import END, FAULT, FRAME, READ
 
 # What a file makes pyarrow allocate, beyond which it fails: a page has 2 GiB at most.
-_MOST_MEMORY = 1 << 34
+_MOST_MEMORY = 1 << 33
 
 
 def stretches(stream: IO[bytes], name: str, column: str, piece_bytes: int) -> list[tuple[int, int, int]]:
@@ -40,7 +40,7 @@ def stretches(stream: IO[bytes], name: str, column: str, piece_bytes: int) -> li
     Raises:
       InputError: the file is damaged, or the column is missing or holds no text.
     """
-    found = [content for kind, content in _answers(stream, name, column=column, piece_bytes=piece_bytes)]
+    found = [content for _, content in _answers(stream, name, column=column, piece_bytes=piece_bytes)]
     return [(start, stop, size) for start, stop, size in json.loads(found[0])]
 
 
@@ -83,7 +83,8 @@ def _answers(stream: IO[bytes], name: str, **request: Any) -> Iterator[tuple[int
 
 
 def _exchange(child: "subprocess.Popen[bytes]", name: str, request: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
-    assert child.stdin and child.stdout  # They are pipes.
+    assert child.stdin  # Both are pipes.
+    assert child.stdout
     with contextlib.suppress(BrokenPipeError):  # It is gone, which reading reports.
         child.stdin.write(json.dumps(request).encode() + b"\n")
         child.stdin.flush()

@@ -155,7 +155,8 @@ def main() -> None:
     """Serves one parent, until it closes the pipe."""
     # What libraries print must not get between the frames.
     if len(sys.argv) > 1:
-        resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
+        with contextlib.suppress(ValueError, OSError):  # Not every system has this limit.
+            resource.setrlimit(resource.RLIMIT_AS, (int(sys.argv[1]), int(sys.argv[1])))
     answers = os.fdopen(os.dup(1), "wb", 1 << 16)
     os.dup2(2, 1)
     with contextlib.suppress(BrokenPipeError):
