@@ -86,6 +86,11 @@ def _write_huggingface(folder: pathlib.Path) -> None:
     shutil.move(folder / "both" / "discriminator", folder / "model")
 
 
+def _write_vocabulary_beside(folder: pathlib.Path) -> None:
+    _write_huggingface(folder)
+    (folder / "model" / "tokenizer.json").unlink()  # It would be preferred.
+
+
 def _write_index(folder: pathlib.Path) -> None:
     _write_huggingface(folder)
     tensors = tensor_files.read(str(folder / "model" / tensor_files.FILE))
@@ -229,7 +234,9 @@ def _of_task(label: str, name: str, kind: str, content: str, task: TaskConfig, w
 
 _LABELLED = "sentence\tlabel\n" + "".join(f"{text}\t{('no', 'yes')[n % 2]}\n" for n, text in enumerate(_SENTENCES[:60]))
 _QUESTION = {"id": "q", "question": "who", "answers": [{"text": "fox", "answer_start": 16}]}
-_SQUAD = {"data": [{"paragraphs": [{"context": _TEXT[:60], "qas": [_QUESTION | {"id": f"q{n}{a}"} for n in range(3)]}]} for a in range(3)]}  # fmt: skip
+_PARAGRAPH = {"context": _TEXT[:60], "qas": [_QUESTION, _QUESTION | {"id": "r"}]}
+_SECOND = {"context": _TEXT[:60], "qas": [_QUESTION | {"id": "s"}]}
+_SQUAD = {"data": [{"paragraphs": [_PARAGRAPH]}, {"paragraphs": [_SECOND]}]}
 _MRQA_QUESTION = {"qid": "q", "question": "who", "detected_answers": [{"text": "fox", "char_spans": [[16, 18]]}]}
 _MRQA = [{"header": {}}, *({"context": _TEXT[:60], "qas": [_MRQA_QUESTION | {"qid": f"q{n}"}]} for n in range(4))]
 _TAGGED = "The DT B-NP\nfox NN I-NP\nruns VB O\n\nIt PR B-NP\nsleeps VB O\n\n" * 4
@@ -301,7 +308,9 @@ FORMATS = (
     Format(
         "model.safetensors.index.json", "model/model.safetensors.index.json", "json", _write_index, _open("model"), 0.5
     ),
-    Format("tokenizer_config.json", "model/tokenizer_config.json", "json", _write_huggingface, _open("model"), 0.2),
+    Format(
+        "tokenizer_config.json", "model/tokenizer_config.json", "json", _write_vocabulary_beside, _open("model"), 0.2
+    ),
     Format("electra_jax.json", "native/electra_jax.json", "json", _write_native, _open("native"), 0.5),
     Format(
         "special_pieces.json",
@@ -345,12 +354,12 @@ FORMATS = (
     _of_text("Markdown", "a.md", "text", f"# A\n{_TEXT}## B\n{_TEXT}".encode(), 0.3),
     _of_text("Python module", "a.py", "text", f"text = {_TEXT!r}\n".encode(), 0.3),
     _of_text("JSON lines of text", "a.jsonl", "json_lines", b"".join(_line({"text": text}) for text in _SENTENCES)),
-    _of_text("text, gzip", "a.txt.gz", "gz", gzip.compress(_TEXT.encode())),
-    _of_text("text, zstd", "a.txt.zst", "zst", zstandard.compress(_TEXT.encode())),
+    _of_text("text, gzip", "a.txt.gz", "gz", gzip.compress(_TEXT.encode()), 0.3),
+    _of_text("text, zstd", "a.txt.zst", "zst", zstandard.compress(_TEXT.encode()), 0.3),
     _of_text("JSON lines, zstd", "a.jsonl.zst", "zst", zstandard.compress(_line({"text": _TEXT}) * 9), 0.3),
     _of_text("Parquet", "a.parquet", "bytes", _parquet(), 1.0),
     _of_task("TSV", "a.tsv", "text", _LABELLED, _CLASSES, 0.5),
-    _of_task("TSV, gzip", "a.tsv.gz", "gz", _LABELLED, _CLASSES, 0.5),
+    _of_task("TSV, gzip", "a.tsv.gz", "gz", _LABELLED, _CLASSES, 0.2),
     _of_task("CSV", "a.csv", "text", _LABELLED.replace("\t", ","), _CLASSES, 0.5),
     _of_task("JSON lines of examples", "a.jsonl", "json_lines", _EXAMPLES, _CLASSES),
     _of_task("CoNLL columns", "a.conll", "text", _TAGGED, TaggingConfig(), 0.5),

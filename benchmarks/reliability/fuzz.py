@@ -49,18 +49,16 @@ def main(argv: list[str]) -> None:
 
     chosen = [form for form in FORMATS if not _FORMAT.value or form.name in _FORMAT.value]
     weights = sum(form.weight for form in chosen)
-    print(
-        "| format | inputs | read | refused | foreign exceptions | aborts | hangs | too much memory | largest memory, MB |"
-    )
-    print("|---|---|---|---|---|---|---|---|---|")
+    columns = ["format", "inputs", "read", "refused", "foreign exceptions", "aborts", "hangs", "too much memory", "MB"]
+    print(f"| {' | '.join(columns)} |\n|{'---|' * len(columns)}", flush=True)
     totals: Counter[str] = Counter()
     started = time.monotonic()
     for form in chosen:
         count = max(1, round(_COUNT.value * form.weight / weights))
         found, most = _campaign(form.name, count)
         totals += found
-        columns = [count, *(found[name] for name in _OUTCOMES), round(most / 1e6)]
-        print(f"| {form.name} | {' | '.join(map(str, columns))} |", flush=True)
+        figures = [count, *(found[name] for name in _OUTCOMES), round(most / 1e6)]
+        print(f"| {form.name} | {' | '.join(map(str, figures))} |", flush=True)
     print(f"| all | {totals.total()} | {' | '.join(str(totals[name]) for name in _OUTCOMES)} | |")
     print(f"{time.monotonic() - started:.0f} s")
     sys.exit(any(totals[name] for name in _OUTCOMES[2:]))

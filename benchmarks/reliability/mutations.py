@@ -113,7 +113,9 @@ def _safetensors(draw: random.Random, content: bytes) -> bytes:
 def _packed(pack: Callable[[bytes], bytes], content: bytes, draw: random.Random) -> bytes:
     match draw.randrange(12):
         case 0:
-            return pack(draw.choice((b"\n", b"a ", b"a\n\n", b"ab\n", b"\0")) * (_BOMB_BYTES >> draw.choice((1, 3, 8))))
+            return pack(draw.choice((b"\n", b"a ", b"ab\n", b"\0")) * (_BOMB_BYTES >> draw.choice((2, 4, 8))))
+        case 5:
+            return pack(b"a\n\n" * 1_000_000)
         case 1:
             return pack(content) * draw.choice((2, 500))
         case 2:

@@ -32,7 +32,7 @@ _TYPE_TABLE = "token_type_embeddings"
 class _Trial(Record):
     """The part of a trial's result that is read; its directory is one of the workdir's own."""
 
-    scores: dict[str, dict[str, Annotated[float, pydantic.Field(allow_inf_nan=True)]]]
+    scores: dict[str, dict[str, Annotated[float, pydantic.AllowInfNan(True)]]]
     directory: Annotated[str, pydantic.Field(pattern=r"^\w[^/\\]*$")]
 
 

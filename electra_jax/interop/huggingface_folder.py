@@ -92,7 +92,7 @@ class _Provenance(Record):
 
     origin: str | None = None
     step: Count | None = None
-    sources: tuple[str, ...] = pydantic.Field((), strict=False)
+    sources: list[str] = pydantic.Field(default_factory=list)
 
 
 def is_folder(path: str) -> bool:
@@ -273,7 +273,7 @@ def _read_network(path: str, expected: str | None) -> Model:
         tokenizer=tokenizer,
         step=provenance.step,
         origin=provenance.origin or f"{architecture} {path.rstrip('/').rpartition('/')[2]}",
-        sources=provenance.sources,
+        sources=tuple(provenance.sources),
         skipped=tuple(skipped),
         notes=notes,
         task_head=task_head,

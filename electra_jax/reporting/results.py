@@ -11,6 +11,8 @@ from electra_jax import foreign_json
 from electra_jax.foreign_json import Record
 
 _FIX = "restore or delete the file"
+# A trial's folder in the workdir, or that of a failed trial in `failed/`: no other place can be named.
+_FOLDER = r"^(\w[\w .-]*(/\w[\w .-]*)?)?$"
 
 
 def _nan(value: Any) -> Any:
@@ -18,7 +20,7 @@ def _nan(value: Any) -> Any:
 
 
 # A score; null and NaN where it is not defined.
-Score = Annotated[float, pydantic.BeforeValidator(_nan), pydantic.Field(allow_inf_nan=True)]
+Score = Annotated[float, pydantic.AllowInfNan(True), pydantic.BeforeValidator(_nan)]
 Scores = dict[str, dict[str, Score]]  # Split, or task/split → metric → value.
 
 
@@ -74,7 +76,9 @@ class Trial(Record):
     truncated: Annotated[dict[str, int], pydantic.BeforeValidator(_empty)] = pydantic.Field(default_factory=dict)
     seconds: float | None = None
     confusion: dict[str, Confusion] = pydantic.Field(default_factory=dict)
-    directory: Annotated[Text, pydantic.Field(pattern=r"^(\w[\w .-]*(/\w[\w .-]*)?)?$")] = ""
+    directory: Annotated[
+        str, pydantic.Field(pattern=r"^(\w[\w .-]*(/\w[\w .-]*)?)?$"), pydantic.BeforeValidator(_no_text)
+    ] = ""
 
 
 class Spread(Record):

@@ -20,8 +20,9 @@ from electra_jax.text.sources.line_reader import LineReader, split_lines, withou
 # Strings up to this many characters in a Python module are names and messages rather than text.
 SHORTEST_PYTHON_TEXT = 500
 
-# A document is kept in memory. The Bible has four million characters.
-LONGEST_DOCUMENT = 1 << 27
+# A document is kept in memory, each line as a string of its own. The Bible takes 6 MB.
+_LARGEST_DOCUMENT_BYTES = 1 << 28
+_LINE_BYTES = 60
 # The syntax tree of a module takes about a hundred times its length.
 _LONGEST_MODULE = 1 << 23
 
@@ -236,16 +237,16 @@ def _bounded(blocks: Iterable[list[str]], name: str, boundary: str) -> Iterator[
     for lines in blocks:
         if boundary == "line" or (boundary == "blank_line" and "" in lines):
             size = 0
-        size += sum(map(len, lines)) + len(lines)
-        if size > LONGEST_DOCUMENT:
+        size += sum(map(len, lines)) + _LINE_BYTES * len(lines)
+        if size > _LARGEST_DOCUMENT_BYTES:
             raise _too_long(name)
         yield lines
 
 
 def _too_long(name: str) -> InputError:
     return InputError(
-        f"{name}: a document has more than {LONGEST_DOCUMENT >> 20} Mi characters, too many to keep in memory; end "
-        "documents sooner, with blank lines or #documents=line."
+        f"{name}: a document takes more than {_LARGEST_DOCUMENT_BYTES >> 20} MiB of memory; end documents sooner, with "
+        "blank lines or #documents=line."
     )
 
 
@@ -279,7 +280,7 @@ def _json_error(line: str, place: str, field: str, error: Exception) -> InputErr
         return InputError(f"{place}: not a JSON value ({error}); each line must be one object.")
     if not isinstance(record, dict):
         return InputError(f'{place}: found a JSON {type(record).__name__}, expected {{"{field}": "…"}}.')
-    found = ", ".join(sorted(record)[:10]) or "no field at all"
+    found = _whole_characters(", ".join(sorted(record)[:10])) or "no field at all"
     return InputError(f"{place}: no field {field!r} (found {found}); append #field=NAME to the source.")
 
 
@@ -302,13 +303,13 @@ def _markdown(reader: LineReader, boundary: str, name: str) -> Iterator[Document
     size = 0
     for block in reader.blocks():
         for line in split_lines(block):
-            size += len(line) + 1
-            if size > LONGEST_DOCUMENT:
+            size += len(line) + _LINE_BYTES
+            if size > _LARGEST_DOCUMENT_BYTES:
                 raise _too_long(name)
             is_heading = bool(_HEADING.match(line))
             if is_heading and not only_headings:
                 yield from _one_document([section])
-                section, only_headings, size = [], True, len(line) + 1
+                section, only_headings, size = [], True, len(line) + _LINE_BYTES
             text = _plain(line)
             section.append(text)
             only_headings = only_headings and (is_heading or not text)

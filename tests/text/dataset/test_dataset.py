@@ -222,3 +222,22 @@ def test_a_home_directory_is_found(tmp_path, write_dataset, monkeypatch):
     assert open_dataset("~/dataset").train.rows(np.array([3]))[0, 0] == 8
     assert pathlib.Path(tmp_path, "dataset", "manifest.json").exists()
     assert json.loads(storage.read("~/dataset/manifest.json"))["format_version"] == 2
+
+
+def test_changed_counts_are_found_by_their_hash(dataset):
+    import hashlib
+    import io
+
+    import numpy as np
+
+    path, manifest = (storage.join(dataset.directory, name) for name in ("unigram_counts.npy", "manifest.json"))
+    fields = json.loads(storage.read(manifest))
+    assert open_dataset(dataset.directory).unigram_counts.sum()  # A manifest without the hash is still read.
+    fields["unigram_counts_sha256"] = hashlib.sha256(storage.read(path)).hexdigest()
+    storage.write_json(manifest, fields)
+    assert open_dataset(dataset.directory).unigram_counts.sum()
+    changed = io.BytesIO()
+    np.save(changed, dataset.unigram_counts + 1)
+    storage.write(path, changed.getvalue())
+    with pytest.raises(InputError, match=r"unigram_counts\.npy: the dataset is damaged \(SHA-256"):
+        open_dataset(dataset.directory)
