@@ -32,7 +32,7 @@ from electra_jax.interop import (
 from electra_jax.interop.model import Model
 from electra_jax.models.electra import Electra
 from electra_jax.models.encoder import EncoderConfig
-from electra_jax.reporting import dataset_card, results, run_files
+from electra_jax.reporting import dataset_card, pretraining_page, results, run_files
 from electra_jax.text.dataset import dataset as datasets
 from electra_jax.text.dataset.shards import ShardWriter, token_dtype
 from electra_jax.text.sources import pypi, text_sources
@@ -261,6 +261,29 @@ def _write_workdir(folder: pathlib.Path) -> None:
     (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
 
 
+def _write_reported(folder: pathlib.Path) -> None:
+    _write_workdir(folder)
+    (folder / "results.json").unlink()
+    row = {
+        "tokens": ["a", "b"],
+        "original": ["a", "c"],
+        "masked": [0, 1],
+        "replaced": [0, 1],
+        "probability": [0.1, 0.9],
+    }
+    (folder / "samples.jsonl").write_text("".join(json.dumps({"step": 4, "row": n, **row}) + "\n" for n in range(3)))
+    (folder / "environment.json").write_text(json.dumps({"python": "3.12", "versions": {"jax": "1"}, "config": "a.py"}))
+
+
+def _write_tried(folder: pathlib.Path) -> None:
+    _write_workdir(folder)
+    (folder / "config.json").write_text(json.dumps({"task": "finetuning", "tasks": {"t": {"metrics": ["accuracy"]}}}))
+    (folder / "seed_1" / "predictions").mkdir(parents=True)
+    shutil.copy(folder / "metrics.jsonl", folder / "seed_1")
+    records = [{"texts": ["a b"], "label": "no", "prediction": "yes", "right": False, "loss": 1.5} for _ in range(4)]
+    (folder / "seed_1" / "predictions" / "t.dev.jsonl").write_text("".join(json.dumps(one) + "\n" for one in records))
+
+
 def _read_config(folder: pathlib.Path) -> None:
     path = folder / "config.json"
     run_files.read_json(path)
@@ -368,4 +391,15 @@ FORMATS = (
     Format("config.json of a run", "config.json", "json", _write_workdir, _read_config),
     Format("results.json", "results.json", "json", _write_workdir, _read_results),
     Format("metrics.jsonl", "metrics.jsonl", "json_lines", _write_workdir, _read_metrics),
+    *(
+        Format(f"{name}, report", name, kind, make, pretraining_page.write_report, 0.03)
+        for name, kind, make in (
+            ("samples.jsonl", "json_lines", _write_reported),
+            ("environment.json", "json", _write_reported),
+            ("config.json", "json", _write_reported),
+            ("metrics.jsonl", "json_lines", _write_reported),
+            ("results.json", "json", _write_tried),
+            ("seed_1/predictions/t.dev.jsonl", "json_lines", _write_tried),
+        )
+    ),
 )

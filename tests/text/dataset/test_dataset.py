@@ -1,5 +1,7 @@
 """Datasets on disk: rows are read from anywhere, damage is found and named."""
 
+import hashlib
+import io
 import json
 import pathlib
 import types
@@ -225,11 +227,6 @@ def test_a_home_directory_is_found(tmp_path, write_dataset, monkeypatch):
 
 
 def test_changed_counts_are_found_by_their_hash(dataset):
-    import hashlib
-    import io
-
-    import numpy as np
-
     path, manifest = (storage.join(dataset.directory, name) for name in ("unigram_counts.npy", "manifest.json"))
     fields = json.loads(storage.read(manifest))
     assert open_dataset(dataset.directory).unigram_counts.sum()  # A manifest without the hash is still read.
