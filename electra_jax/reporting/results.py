@@ -76,9 +76,7 @@ class Trial(Record):
     truncated: Annotated[dict[str, int], pydantic.BeforeValidator(_empty)] = pydantic.Field(default_factory=dict)
     seconds: float | None = None
     confusion: dict[str, Confusion] = pydantic.Field(default_factory=dict)
-    directory: Annotated[
-        str, pydantic.Field(pattern=r"^(\w[\w .-]*(/\w[\w .-]*)?)?$"), pydantic.BeforeValidator(_no_text)
-    ] = ""
+    directory: Annotated[str, pydantic.Field(pattern=_FOLDER, max_length=200), pydantic.BeforeValidator(_no_text)] = ""
 
 
 class Spread(Record):
