@@ -21,6 +21,7 @@ MOST_LEVELS = 64
 
 _SHOWN_CHARACTERS = 60
 _SHOWN_PROBLEMS = 3
+_SHOWN_ENTRIES = 3
 _HALF_CHARACTER = re.compile(r"\\u[dD][89a-fA-F]")
 _EXPECTED = {
     "missing": "this field",
@@ -134,10 +135,10 @@ def field_path(parts: Sequence[int | str]) -> str:
 
 def shown(value: Any) -> str:
     """A value, shortened, for messages."""
-    if isinstance(value, dict):
-        return f"an object of {len(value)} fields"
-    if isinstance(value, list):
-        return f"a list of {len(value)}"
+    if isinstance(value, dict | list):
+        inner = value.values() if isinstance(value, dict) else value
+        if len(value) > _SHOWN_ENTRIES or _containers(inner):
+            return f"an object of {len(value)} fields" if isinstance(value, dict) else f"a list of {len(value)}"
     text = json.dumps(value[:_SHOWN_CHARACTERS] if isinstance(value, str) else value, ensure_ascii=False)
     return text[:_SHOWN_CHARACTERS]
 
@@ -188,6 +189,8 @@ def _problem(entry: Any) -> str:
         "less_than_equal": f"at most {context.get('le')}",
         "literal_error": str(context.get("expected")),
         "value_error": str(context.get("error")),
+        "string_pattern_mismatch": f"a text of the form {context.get('pattern')}",
+        "string_too_long": f"at most {context.get('max_length')} characters",
     }.get(kind, entry["msg"].removeprefix("Input should be "))
     found = "nothing" if kind == "missing" else shown(entry["input"])
     return f"{place + ': ' if place else ''}found {found}, expected {expected}"

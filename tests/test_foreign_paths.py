@@ -18,7 +18,7 @@ def test_a_name_inside_a_file_cannot_leave_its_directory(tmp_path, write_small_d
     (tmp_path / tensor_files.INDEX).write_text(json.dumps({"weight_map": {"a": name}}))
     with pytest.raises(InputError, match=r"index\.json: weight_map\.a: found"):
         tensor_files.read_folder(str(tmp_path))
-    trial = {"scores": {"dev": {"f1": 0.5}}, "directory": name or "."}
+    trial = {"scores": {"dev": {"f1": 0.5}}, "directory": name or ".."}
     with pytest.raises(InputError, match=r"trials\[0\]\.directory: found"):
         finetuned.best_trial({"trials": [trial]}, {"a": "f1"})
     if name:

@@ -14,17 +14,9 @@ PACKAGE = "electra_jax"
 # From the bottom up. A package stands for all of its modules. A module imports from layers below its own, and from its
 # own package; packages and modules of one line do not import each other.
 LAYERS = (
-    (
-        "allocator",
-        "collapse",
-        "dataset_manifest",
-        "errors",
-        "foreign_json",
-        "nested",
-        "progress",
-        "storage",
-        "wording",
-    ),
+    ("allocator", "collapse", "errors", "nested", "progress", "storage", "wording"),
+    ("foreign_json",),
+    ("dataset_manifest",),
     ("config",),
     ("models", "text"),
     ("training",),
@@ -38,7 +30,7 @@ LAYERS = (
     ("runs",),
     ("convert", "main", "plan", "prepare", "report"),
 )
-# Next to these layers: imports the lowest alone, and only the two highest import it.
+# Next to these layers: imports those below "config" alone, and only the two highest import it.
 BESIDE = "reporting"
 
 # Imports that break the order and have yet to go; an entry that no module needs fails the test.
@@ -117,7 +109,7 @@ def order_problems(imports):
             if one == two or two not in layer_of | {BESIDE: 0}:
                 continue
             if one == BESIDE:
-                allowed = layer_of[two] == 0
+                allowed = layer_of[two] < layer_of["config"]
             elif two == BESIDE:
                 allowed = layer_of[one] >= highest - 1
             else:

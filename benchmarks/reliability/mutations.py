@@ -111,7 +111,7 @@ def _safetensors(draw: random.Random, content: bytes) -> bytes:
 
 
 def _packed(pack: Callable[[bytes], bytes], content: bytes, draw: random.Random) -> bytes:
-    match draw.randrange(12):
+    match draw.randrange(60):
         case 0:
             return pack(draw.choice((b"\n", b"a ", b"ab\n", b"\0")) * (_BOMB_BYTES >> draw.choice((2, 4, 8))))
         case 5:

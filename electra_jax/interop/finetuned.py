@@ -33,7 +33,7 @@ class _Trial(Record):
     """The part of a trial's result that is read; its directory is one of the workdir's own."""
 
     scores: dict[str, dict[str, Annotated[float, pydantic.AllowInfNan(True)]]]
-    directory: Annotated[str, pydantic.Field(pattern=r"^\w[^/\\]*$", max_length=200)]
+    directory: Annotated[str, pydantic.Field(pattern=r"^(\.|\w[^/\\]*)$", max_length=200)]
 
 
 class _Results(Record):

@@ -77,6 +77,7 @@ class _CardManifest(dataset_manifest.Manifest):
 
     config: _CardConfig  # type: ignore[assignment]  # more precise than a run needs
     rows: str
+    tokenizer_sha256: str
     tokenizer_kind: str
     vocabulary_size: Count
     unknown_tokens: Count

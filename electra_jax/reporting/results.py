@@ -12,7 +12,7 @@ from electra_jax.foreign_json import Record
 
 _FIX = "restore or delete the file"
 # A trial's folder in the workdir, or that of a failed trial in `failed/`: no other place can be named.
-_FOLDER = r"^(\w[\w .-]*(/\w[\w .-]*)?)?$"
+_FOLDER = r"^(\.|\w[\w .-]*(/\w[\w .-]*)?)?$"
 
 
 def _nan(value: Any) -> Any:

@@ -255,7 +255,8 @@ def _unigram_counts(path: str, vocabulary_size: int, sha256: str | None) -> np.n
     except Exception as error:  # NumPy parses the header as Python, with whatever errors that has.
         raise _damaged(path, _reason(error)) from error
     if not isinstance(counts_V, np.ndarray) or counts_V.shape != (vocabulary_size,) or counts_V.dtype != np.int64:
-        raise _damaged(path, f"expected int64 ({vocabulary_size},)")
+        found = f"{counts_V.dtype} {counts_V.shape}" if isinstance(counts_V, np.ndarray) else "an archive"
+        raise _damaged(path, f"it holds {found}, expected int64 ({vocabulary_size},)")
     if counts_V.min() < 0:
         raise _damaged(path, f"found the count {counts_V.min()}, expected 0 or more")
     return counts_V

@@ -30,7 +30,7 @@ FORM = "pypi:NAME==VERSION!PATH#sha256=HEX"
 
 # What zipfile raises for a damaged archive; a RuntimeError is a member with a password.
 _DAMAGE = (
-    zipfile.BadZipFile, OSError, EOFError, KeyError, ValueError, OverflowError, RuntimeError, MemoryError,
+    zipfile.BadZipFile, OSError, EOFError, LookupError, ValueError, OverflowError, RuntimeError, MemoryError,
     zlib.error, lzma.LZMAError, struct.error,
 )  # fmt: skip
 
