@@ -7,6 +7,7 @@ path in which "~" is expanded. Every error is an OSError, whatever library it co
 
 import concurrent.futures
 import contextlib
+import errno
 import fnmatch
 import functools
 import glob
@@ -15,10 +16,10 @@ import io
 import json
 import logging
 import os
-import pathlib
 import posixpath
 import random
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -74,7 +75,7 @@ def absolute(path: Path) -> str:
     if is_remote(path):
         protocol, _, place = os.fspath(path).partition("://")
         return f"{protocol}://{place.rstrip('/')}"
-    return str(pathlib.Path(_local(path)).absolute())
+    return os.path.abspath(_local(path))
 
 
 def problem(path: Path) -> str:
@@ -219,10 +220,10 @@ def open_to_read(path: Path) -> io.BufferedReader:
     """A file's bytes as a stream that can seek.
 
     Raises:
-      OSError: no such file, or it cannot be reached.
+      OSError: no such file, it cannot be reached, or it is a named pipe or a device.
     """
     if not is_remote(path):
-        return open(_local(path), "rb")
+        return open(_local(path), "rb", opener=_open_regular)
     file = _remotely(path, lambda system, name: system.open(name, "rb"))
     return io.BufferedReader(_RemoteFile(os.fspath(path), file), _BUFFER_BYTES)
 
@@ -230,7 +231,8 @@ def open_to_read(path: Path) -> io.BufferedReader:
 def read(path: Path) -> bytes:
     """Reads a file."""
     if not is_remote(path):
-        return pathlib.Path(_local(path)).read_bytes()
+        with open_to_read(path) as file:
+            return file.read()
     return _remotely(path, lambda system, name: system.cat_file(name))
 
 
@@ -394,6 +396,18 @@ def _local(path: Path) -> str:
     if text.startswith(PACKAGE_PREFIX):
         return os.path.join(_PACKAGE_DATA, text.removeprefix(PACKAGE_PREFIX))
     return os.path.expanduser(text)
+
+
+def _open_regular(path: str, flags: int) -> int:
+    """Opens a file, but nothing that may block or never end, such as a named pipe or /dev/zero."""
+    # Without O_NONBLOCK, opening a pipe waits for a writer. For regular files it has no effect.
+    descriptor = os.open(path, flags | os.O_NONBLOCK)
+    mode = os.fstat(descriptor).st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # `open` itself refuses a directory.
+        os.close(descriptor)
+        kind = "a named pipe" if stat.S_ISFIFO(mode) else "a device" if stat.S_ISCHR(mode) else "no regular file"
+        raise OSError(errno.EINVAL, f"is {kind}, expected a regular file; copy the content into one", path)
+    return descriptor
 
 
 @functools.cache

@@ -16,6 +16,8 @@ PACKAGE = "electra_jax"
 LAYERS = (
     ("errors",),
     ("allocator", "collapse", "nested", "progress", "storage", "wording"),
+    ("foreign_json",),
+    ("dataset_manifest",),
     ("config",),
     ("models", "text"),
     ("training",),
@@ -29,7 +31,7 @@ LAYERS = (
     ("runs",),
     ("convert", "main", "plan", "prepare", "report"),
 )
-# Next to these layers: imports the two lowest alone, and only the two highest import it.
+# Next to these layers: imports those below "config" alone, and only the two highest import it.
 BESIDE = "reporting"
 
 # Imports that break the order and have yet to go; an entry that no module needs fails the test.
@@ -108,7 +110,7 @@ def order_problems(imports):
             if one == two or two not in layer_of | {BESIDE: 0}:
                 continue
             if one == BESIDE:
-                allowed = layer_of[two] <= 1
+                allowed = layer_of[two] < layer_of["config"]
             elif two == BESIDE:
                 allowed = layer_of[one] >= highest - 1
             else:

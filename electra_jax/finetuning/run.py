@@ -10,7 +10,7 @@ from typing import Any
 
 import jax
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.config import schema
 from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
 from electra_jax.errors import InputError, MismatchError
@@ -21,8 +21,9 @@ from electra_jax.finetuning.finetuning_job import FinetuningJob, job_of
 from electra_jax.finetuning.tasks.kinds import KINDS
 from electra_jax.finetuning.tasks.task import Task
 from electra_jax.finetuning.trials import Trials
+from electra_jax.foreign_json import Record
 from electra_jax.interop import checkpoints, warm_start
-from electra_jax.interop.model import sizes_as_fields
+from electra_jax.interop.model import sizes_as_fields, sizes_of_fields
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.progress import ProgressLine
 from electra_jax.text.tokenizers import tokenizer as tokenizers
@@ -136,14 +137,9 @@ def recorded_fields(config: FinetuningConfig, start: Start) -> dict[str, Any]:
 
 
 def _recorded_sizes(path: str) -> EncoderConfig:
-    names = sizes_as_fields(EncoderConfig(1, 1, 1, 1, 1, 1, 1))
-    try:
-        model = json.loads(storage.read(path))["model"]
-        return EncoderConfig(**{name: model[name] for name in names})
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path}: is not the config of a fine-tuning run ({error!r}); give another --workdir"
-        ) from error
+    fields = foreign_json.read_as(dict[str, Any], path, "give another --workdir")
+    place = f"{path}: is not the config of a fine-tuning run: model"
+    return sizes_of_fields(fields.get("model", {}), place)
 
 
 def _encoder(config: FinetuningConfig, sizes: EncoderConfig) -> EncoderConfig:
@@ -261,14 +257,20 @@ def make_trials(
     )
 
 
+class _Described(Record):
+    """The part of a description of examples that is compared: their hash by split."""
+
+    sha256: dict[str, str]
+
+
 def _check_examples(path: str, described: Mapping[str, Any]) -> None:
     """Raises MismatchError if the run was started with other examples."""
     if not storage.exists(path):
         return
-    before = json.loads(storage.read(path))
+    before = foreign_json.read_as(dict[str, _Described], path, "restore the file, or give another --workdir")
     for name, task in described.items():
         for split, sha256 in task["sha256"].items():
-            if before[name]["sha256"].get(split, sha256) != sha256:
+            if name in before and before[name].sha256.get(split, sha256) != sha256:
                 raise MismatchError(
                     f"config.tasks.{name}: the examples of {split} are not those that the run in "
                     f"{storage.parent(path)} was started with. Restore the old files, or give another --workdir."

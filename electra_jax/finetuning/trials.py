@@ -11,7 +11,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import json
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from typing import Any
 
 import jax
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import outputs
 from electra_jax.finetuning.data.examples import is_answered
@@ -286,7 +285,8 @@ def _restored(trainer: Trainer, context: RunContext, step: int) -> Iterator[Trai
 
 
 def _read(path: str) -> dict[str, Any]:
-    return json.loads(storage.read(path))
+    # Scores may be NaN.
+    return foreign_json.read_as(dict[str, Any], path, "delete the file, and the trial is run again", finite=False)
 
 
 def _results(trials: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import os
 from typing import Any
 
 import numpy as np
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.config.files import recorded
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError, MismatchError
@@ -87,7 +86,8 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
     place = storage.join(workdir, _CONFIG)
     try:
         model = fields["model"]
-        sizes, dropout_rate = sizes_of_fields(model), model["classifier_dropout_rate"]
+        about = f"{place}: is not the config of a fine-tuning run: model"
+        sizes, dropout_rate = sizes_of_fields(model, about), model["classifier_dropout_rate"]
         sources = tuple(task["train"] for task in fields["tasks"].values())
         begin = "random weights" if fields.get("random_weights") else fields["init_from"]
     except (KeyError, TypeError, AttributeError) as error:
@@ -160,14 +160,8 @@ def _holds_trials(path: str) -> bool:
 
 
 def _json(workdir: str, name: str) -> dict[str, Any]:
-    path = storage.join(workdir, name)
-    try:
-        fields = json.loads(storage.read(path).decode())
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path}: cannot be read (found a {type(fields).__name__}, expected an object)")
-    return fields
+    # Scores may be NaN.
+    return foreign_json.read_as(dict[str, Any], storage.join(workdir, name), "restore the file", finite=False)
 
 
 def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConfig]:

@@ -75,7 +75,7 @@ class FinetuningFiles:
         ended = [run for run in self.runs if run.trial is not None]
         if not ended:
             return None
-        sign = 1 if self.results is None or self.results.higher_is_better else -1
+        sign = -1 if self.results and self.results.higher_is_better is False else 1
         scores = [self.main_score(run) for run in ended]
         worst = float("-inf")
         # NaN is never the best: no comparison with it is true.

@@ -48,7 +48,7 @@ def _read(workdir: str) -> tuple[Json, list[tuple[str, str, str]]]:
     results = read_json(path)
     try:
         return results, list(_rows(results)) if results else []
-    except (KeyError, TypeError, ValueError, statistics.StatisticsError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, statistics.StatisticsError) as error:
         raise InputError(f"{path}: has no scores of a probe ({error!r}); delete the file and run again") from error
 
 

@@ -1,11 +1,12 @@
 """A pre-training run from its config: open the dataset, build the trainer, train, probe and report."""
 
 import json
+from typing import Any
 
 import jax
 
-from electra_jax import config_rules, storage
-from electra_jax.config import schema
+from electra_jax import config_rules, foreign_json, storage
+from electra_jax.config import files, schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError, MismatchError
@@ -83,10 +84,12 @@ def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) ->
     workdir = context.workdir
     recorded = storage.join(workdir, "config.json")
     if storage.exists(recorded) and storage.names(storage.join(workdir, "checkpoints")):
+        fields = foreign_json.read_as(dict[str, Any], recorded, "restore the file, or give another --workdir")
+        files.recorded(fields, recorded)  # Checks the types of all fields.
         try:
-            return warm_start.repeat(config, json.loads(storage.read(recorded))), None
-        except (OSError, ValueError, KeyError) as error:
-            raise InputError(f"--workdir={workdir}: config.json cannot be used: {error}") from error
+            return warm_start.repeat(config, fields), None
+        except KeyError as error:
+            raise InputError(f"--workdir={workdir}: config.json cannot be used: it has no {error}") from error
     model = checkpoints.open_model(config.init_from)
     fitted, changes = warm_start.fit(config, model)
     for change in changes:

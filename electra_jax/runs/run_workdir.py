@@ -1,11 +1,10 @@
 """The directory of a run, and its config.json, which records the config."""
 
 import contextlib
-import json
 from collections.abc import Iterator
 from typing import Any
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.config import identity
 from electra_jax.errors import InputError, MismatchError, StorageLost
 from electra_jax.runs.run_options import RunOptions
@@ -52,7 +51,8 @@ class Workdir:
         """Compares the fields with what is recorded, and records them if the run is to be trained."""
         try:
             if storage.exists(self._config_path):
-                self._compare(json.loads(storage.read(self._config_path)), fields)
+                fix = "restore the file, or give another --workdir"
+                self._compare(foreign_json.read_as(dict[str, Any], self._config_path, fix), fields)
             elif any(not name.startswith(storage.ACCESS_CHECK) for name in storage.names(self.path)):
                 raise InputError(
                     f"--workdir={self.path}: is not empty and holds no config.json, so it is not the workdir of a run"

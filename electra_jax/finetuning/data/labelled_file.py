@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import gzip
-import zlib
+import io
 from typing import Generic, TypeVar
 
 from electra_jax import storage
 from electra_jax.config.finetuning import TaskConfig
 from electra_jax.errors import InputError
-from electra_jax.text.sources import pypi
+from electra_jax.text.sources import decompression, pypi
 
 _SHOWN = 8
 
@@ -80,14 +79,14 @@ class SplitFile(Generic[Settings_co]):
             else:
                 raw = storage.read(path)
             if path.endswith(".gz"):
-                raw = gzip.decompress(raw)
+                raw = b"".join(decompression.blocks(io.BytesIO(raw), path, lambda count: None))
         except InputError as error:
             self.add(str(error))
             return None
         except FileNotFoundError:
             self.add(self._missing(path))
             return None
-        except (OSError, EOFError, zlib.error) as error:
+        except (OSError, *decompression.errors("gzip")) as error:
             self.add(f"{self._field()}: {path} cannot be read ({getattr(error, 'strerror', None) or error})")
             return None
         try:
