@@ -35,7 +35,7 @@ from electra_jax.models.encoder import EncoderConfig
 from electra_jax.reporting import dataset_card, pretraining_page, results, run_files
 from electra_jax.text.dataset import dataset as datasets
 from electra_jax.text.dataset.shards import ShardWriter, token_dtype
-from electra_jax.text.sources import pypi, text_sources
+from electra_jax.text.sources import formats, pypi, text_sources
 from electra_jax.text.tokenizers import sentencepiece_tokenizer, tokenizer, wordpiece
 from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES
 
@@ -96,7 +96,7 @@ def _write_index(folder: pathlib.Path) -> None:
     tensors = tensor_files.read(str(folder / "model" / tensor_files.FILE))
     (folder / "model" / tensor_files.FILE).unlink()
     names = sorted(tensors)
-    places = {}
+    places: dict[str, str] = {}
     for number, part in enumerate((names[::2], names[1::2])):
         file = f"model-{number}.safetensors"
         tensor_files.write(str(folder / "model" / file), {name: tensors[name] for name in part})
@@ -180,9 +180,9 @@ def _write_wheel(folder: pathlib.Path) -> None:
 def _read_wheel(folder: pathlib.Path) -> None:
     wheel = folder / "a-1-py3-none-any.whl"
     for name, size in pypi.member_sizes(wheel, "a/*").items():
-        options = text_sources.Options()
+        options = formats.Options()
         with pypi.open_member(wheel, name) as stream:
-            for _ in text_sources.formats.read(stream, f"{wheel.name}!{name}", options, 0, size, lambda count: None):
+            for _ in formats.read(stream, f"{wheel.name}!{name}", options, 0, size, lambda count: None):
                 pass
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import io
+import zlib
 from typing import Generic, TypeVar
 
 from electra_jax import storage
@@ -86,7 +87,7 @@ class SplitFile(Generic[Settings_co]):
         except FileNotFoundError:
             self.add(self._missing(path))
             return None
-        except (OSError, *decompression.errors("gzip")) as error:
+        except (OSError, EOFError, zlib.error) as error:
             self.add(f"{self._field()}: {path} cannot be read ({getattr(error, 'strerror', None) or error})")
             return None
         try:

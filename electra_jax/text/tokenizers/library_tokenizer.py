@@ -161,13 +161,11 @@ def _check_ids(file: _TokenizerFile, origin: str) -> None:
     """Raises InputError for an id beyond the number of pieces: the library allocates memory for all ids below it."""
     vocabulary = file.model.vocab
     # A list holds pieces in the order of their ids.
-    ids: dict[str | int, int] = {}
-    ids |= vocabulary if isinstance(vocabulary, dict) else {number: number for number in range(len(vocabulary))}
-    added = {token.content: token.id for token in file.added_tokens}
-    highest = max([*ids.values(), *added.values()], default=-1)
-    ids |= added
-    if highest >= len(ids):
-        raise _gaps(origin, len(ids), highest)
+    ids, known = (vocabulary.values(), vocabulary) if isinstance(vocabulary, dict) else (range(len(vocabulary)), ())
+    count = len(vocabulary) + len({token.content for token in file.added_tokens if token.content not in known})
+    highest = max([*ids, *(token.id for token in file.added_tokens)], default=-1)
+    if highest >= count:
+        raise _gaps(origin, count, highest)
 
 
 def _gaps(origin: str, count: int, highest: int) -> InputError:
