@@ -5,6 +5,7 @@ path in which "~" is expanded. Every error is an OSError, whatever library it co
 """
 
 import contextlib
+import errno
 import functools
 import glob
 import io
@@ -210,6 +211,21 @@ def new_directory(path: Path) -> Iterator[str]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def move(source: Path, target: Path) -> None:
+    """Gives a file or a directory another name on the same storage; at an address, by copying and deleting.
+
+    Raises:
+      OSError: there is nothing at `source`, something at `target`, or it is not permitted.
+    """
+    if exists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target))
+    if not is_remote(source):
+        os.rename(_local(source), _local(target))
+        return
+    with _remote(source) as (system, name):
+        system.mv(name, system._strip_protocol(os.fspath(target)), recursive=True)
 
 
 def remove(path: Path) -> None:

@@ -10,7 +10,8 @@ from typing import Any
 import jax
 
 from electra_jax.training import device_speed, telemetry
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.job import Sums, Work
 from electra_jax.training.optimizer import learning_rate

@@ -17,11 +17,13 @@ class RunContext:
       workdir: an absolute path.
       line: what the user sees; silent in all processes but the first.
       cluster: this process among those of the run.
+      restarts: whether a run whose checkpoints are gone may begin again.
     """
 
     workdir: pathlib.Path
     line: ProgressLine = dataclasses.field(default_factory=ProgressLine)
     cluster: Cluster = dataclasses.field(default_factory=Cluster)
+    restarts: bool = False
 
     def within(self, directory: pathlib.Path) -> RunContext:
         """The context of a part of the run that has a directory of its own, such as a trial."""

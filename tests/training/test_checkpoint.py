@@ -3,7 +3,8 @@ import numpy as np
 import pytest
 
 from electra_jax.errors import MismatchError
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
 
 
