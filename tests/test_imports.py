@@ -15,6 +15,7 @@ PACKAGE = "electra_jax"
 # own package; packages and modules of one line do not import each other.
 LAYERS = (
     ("allocator", "collapse", "errors", "nested", "progress", "storage", "wording"),
+    ("ownership",),
     ("config",),
     ("models", "text"),
     ("training",),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pathlib
@@ -213,29 +214,26 @@ def _params(directory: str, step: int) -> dict[str, Any]:
     import jax
     import orbax.checkpoint as ocp
 
-    from electra_jax.training import array_digests
+    from electra_jax.training import array_digests, checkpoint_errors
 
-    handler = ocp.PyTreeCheckpointHandler()
-    try:
-        record = checkpoint_steps.read_record(directory, step)
-        with checkpoint_steps.plain(directory) as plain:
+    def read() -> Any:
+        with checkpoint_steps.plain(directory) as plain, contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
             state = pathlib.Path(checkpoint_steps.place(os.path.abspath(plain), step), checkpoint_steps.STATE)
             present = handler.metadata(state).tree["params"]
             wanted = {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), present)}
             as_numpy = {"params": jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)}
             arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-            read = handler.restore(state, args=arguments)
-    except Damaged:
-        raise
-    except Exception as error:  # Whatever Orbax makes of files that are not as it wrote them.
-        if checkpoint_steps.is_trouble(error):
-            raise InputError(f"{directory}/{step}: cannot be read ({checkpoint_steps.in_a_line(error)})") from error
-        raise Damaged(f"its arrays cannot be read ({checkpoint_steps.in_a_line(error)})") from error
-    finally:
-        handler.close()
+            return handler.restore(state, args=arguments)
+
+    try:
+        record = checkpoint_steps.read_record(directory, step)
+        read_back = checkpoint_errors.read_plainly(read)
+    except OSError as error:
+        reason = checkpoint_errors.in_a_line(error)
+        raise InputError(f"{checkpoint_steps.place(directory, step)}: cannot be read ({reason})") from error
     if record.arrays is not None:
-        digests = array_digests.digests(read)
+        digests = array_digests.digests(read_back)
         if missing := {name for name in record.arrays if name.startswith("params/")} ^ digests.keys():
             raise Damaged(f"its arrays are not those that were written: {', '.join(sorted(missing)[:3])}")
         checkpoint_record.check_digests(record.arrays, digests)
-    return read["params"]
+    return read_back["params"]

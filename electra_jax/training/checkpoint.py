@@ -18,11 +18,12 @@ from typing import Any, NoReturn
 import jax
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
+from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from electra_jax import storage
 from electra_jax.errors import Diverged, InputError, MismatchError, Preempted, RunError, StorageLost
-from electra_jax.training import array_digests, checkpoint_record, checkpoint_steps
+from electra_jax.training import array_digests, checkpoint_errors, checkpoint_record, checkpoint_steps
 from electra_jax.training.checkpoint_record import Damaged, Progress, Record
 from electra_jax.training.checkpoint_steps import PROGRESS, STATE
 from electra_jax.training.multihost.cluster import Cluster
@@ -133,7 +134,7 @@ class Checkpoints:
             storage.remove(probe)
         except OSError as error:
             raise InputError(
-                f"{self._directory}: cannot be written ({checkpoint_steps.in_a_line(error)}); nothing was trained. "
+                f"{self._directory}: cannot be written ({checkpoint_errors.in_a_line(error)}); nothing was trained. "
                 "Free some space, fix the permissions or give another --workdir."
             ) from error
 
@@ -184,7 +185,7 @@ class Checkpoints:
         except OSError as error:
             raise InputError(
                 f"{checkpoint_steps.place(self._directory, step)} is damaged ({reason}) and cannot be renamed "
-                f"({checkpoint_steps.in_a_line(error)}); move it elsewhere, then run the same command again"
+                f"({checkpoint_errors.in_a_line(error)}); move it elsewhere, then run the same command again"
             ) from error
         self._note(f"Checkpoint {step:,} is damaged and set aside as {name}: {reason}.")
 
@@ -236,21 +237,20 @@ class Checkpoints:
                 target,
             ),
         )
-        try:
-            return handler.restore(_as_path(folder), args=arguments)
-        except jax.errors.JaxRuntimeError:
-            raise  # Of devices or of processes, not of files.
-        except Exception as error:  # Whatever Orbax makes of files that are not as it wrote them.
-            if checkpoint_steps.is_trouble(error):
+
+        def restore() -> Any:
+            try:
+                return handler.restore(epath.Path(folder), args=arguments)
+            except ValueError as error:
+                if record.arrays is None and _is_mismatch(error):
+                    raise MismatchError(
+                        f"checkpoint {step} in {self._directory} does not fit this config or is damaged: {error}\n"
+                        f"Resume with the config it was made with, or give another --workdir."
+                    ) from error
                 raise
-            if record.arrays is None and isinstance(error, ValueError) and _is_mismatch(error):
-                raise MismatchError(
-                    f"checkpoint {step} in {self._directory} does not fit this config or is damaged: {error}\n"
-                    f"Resume with the config it was made with, or give another --workdir."
-                ) from error
-            raise Damaged(f"its arrays cannot be read ({checkpoint_steps.in_a_line(error)})") from error
-        finally:
-            handler.close()
+
+        with contextlib.closing(handler):
+            return checkpoint_errors.read_plainly(restore)
 
     def _agreed(self, step: int, make: Callable[[], Any]) -> Any:
         """The result of `make` in each process; if one finds damage, all raise it.
@@ -293,9 +293,9 @@ class Checkpoints:
                     raise InputError(
                         f"{error.filename or self._directory}: must not be read; fix its permissions"
                     ) from error
-                if not checkpoint_steps.is_trouble(error):
+                if not checkpoint_errors.is_trouble(error):
                     raise
-                reason = checkpoint_steps.in_a_line(error)
+                reason = checkpoint_errors.in_a_line(error)
                 if pause is None:
                     raise StorageLost(
                         f"{self._directory}: failed to read checkpoints: {reason}\n"
@@ -407,7 +407,7 @@ class Checkpoints:
             if isinstance(cause, RunError | jax.errors.JaxRuntimeError):
                 raise error
             cause = cause.__cause__
-        return checkpoint_steps.in_a_line(error)
+        return checkpoint_errors.in_a_line(error)
 
     def _reopen(self) -> None:
         """Forgets what Orbax believes to be saved after a commit has failed, and reads it again from storage."""
@@ -494,12 +494,6 @@ class _Preferred:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         del context
         return [info.step == self.checkpoints.preferred for info in checkpoints]
-
-
-def _as_path(path: str) -> Any:
-    from etils import epath
-
-    return epath.Path(path)
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:

@@ -1,14 +1,13 @@
 """The folder of a run's checkpoints: which steps there are, their records, and damaged ones under other names."""
 
 import contextlib
-import errno
 import os
 import re
 import tempfile
 from collections.abc import Iterator
 
 from electra_jax import storage
-from electra_jax.training import checkpoint_record
+from electra_jax.training import checkpoint_errors, checkpoint_record
 from electra_jax.training.checkpoint_record import Damaged, Record
 
 FOLDER = "checkpoints"
@@ -18,12 +17,6 @@ _UNFINISHED = re.compile(r"[0-9]+\.orbax-checkpoint-tmp.*", re.ASCII)
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
 # Orbax and TensorStore take them for patterns, or for a separator of folders.
 _PATTERN_CHARACTERS = "[]*?\\"
-# What storage may say although the files are as they were written.
-_TROUBLE = re.compile(
-    r"UNAVAILABLE|DEADLINE_EXCEEDED|RESOURCE_EXHAUSTED|PERMISSION_DENIED|UNAUTHENTICATED|ABORTED|CANCELLED|"
-    r"[Ii]nput/output error|[Tt]imed out|Connection (?:refused|reset)|Stale file handle"
-)
-_DAMAGE_NUMBERS = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.ELOOP)
 
 
 def steps(directory: storage.Path) -> list[int]:
@@ -51,25 +44,10 @@ def read_record(directory: storage.Path, step: int) -> Record:
     try:
         content = storage.read(path)
     except OSError as error:
-        if is_trouble(error):
+        if checkpoint_errors.is_trouble(error):
             raise
         raise Damaged(f"{PROGRESS}/metadata is missing, so it was never finished or lost files") from error
     return checkpoint_record.parse(content, step)
-
-
-def is_trouble(error: BaseException) -> bool:
-    """Whether an error is of storage or network, so that the same may succeed later; False for damaged files."""
-    if isinstance(error, OSError) and error.errno is not None:
-        return error.errno not in _DAMAGE_NUMBERS
-    if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError):
-        return False
-    return isinstance(error, OSError | MemoryError) or bool(_TROUBLE.search(str(error)))
-
-
-def in_a_line(error: BaseException) -> str:
-    """An error of a library without its stack traces and specifications."""
-    text = " ".join(str(error).split(" [tensorstore_spec")[0].split(" [source locations")[0].split())
-    return f"{type(error).__name__}: {text[:200]}" if text else type(error).__name__
 
 
 def set_aside(directory: storage.Path, name: str) -> str:
