@@ -1,8 +1,8 @@
 """Whole runs on storage that fails: `python -m benchmarks.reliability.storage_faults [--only=NAME]`.
 
-Trains a tiny model as a user would, once undisturbed, then on a disk that fills up, without permission to write, twice at
-the same time, under odd names, with a clock that is set back, with damaged checkpoints and without any. Prints a line for
-each with the exit codes and what the user reads; ends with an error if one is not as expected. Mounting needs root.
+Trains a tiny model as a user would, once undisturbed, then on a disk that fills up, without permission to write, twice
+at the same time, under odd names, with a clock that is set back, with damaged checkpoints and without any. Prints for
+each the exit codes and what the user reads; ends with an error if one is not as expected. Mounting needs root.
 """
 
 import argparse
