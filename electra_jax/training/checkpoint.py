@@ -350,8 +350,11 @@ class Checkpoints:
         Raises:
           StorageLost: too many have failed one after the other.
         """
+        if self._manager.is_saving_in_progress():
+            return False
         try:
-            self._manager.check_for_errors()
+            # Of `check_for_errors` Orbax's own thread has already taken the error.
+            self._wait()
             return False
         except Exception as error:
             self._failures += 1

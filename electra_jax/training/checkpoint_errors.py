@@ -1,11 +1,13 @@
 """What an error of Orbax or TensorStore means: damaged files, or storage that could not be reached."""
 
 import errno
+import functools
 import gc
 import re
 import sys
+import warnings
 from collections.abc import Callable, Iterator
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 
@@ -42,10 +44,19 @@ def read_plainly(read: Callable[[], Value]) -> Value:
             problem = (
                 OSError(in_a_line(error)) if is_trouble(error) else Damaged(f"cannot be read ({in_a_line(error)})")
             )
-        gc.collect()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # Coroutines that were never awaited.
+            gc.collect()
+        # A read may still end afterwards, and find the loop closed that began it.
+        hook = functools.partial(_print_unless_closed, hook)
     finally:
         sys.unraisablehook = hook
     raise problem
+
+
+def _print_unless_closed(hook: Callable[[Any], Any], unraisable: Any) -> None:
+    if str(unraisable.exc_value) != "Event loop is closed":
+        hook(unraisable)
 
 
 def is_trouble(error: BaseException) -> bool:

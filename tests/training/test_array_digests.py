@@ -31,9 +31,9 @@ def test_order_shape_and_sign_of_zero_change_the_digest():
 
 @pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "bfloat16", "int32", "float32"])
 def test_digest_of_each_dtype_follows_its_elements(dtype):
-    array = jnp.asarray([0, 1, 1, 0]).astype(dtype)
+    array = jnp.asarray([0, 1, 1, 1]).astype(dtype)
     assert digest(array) == digest(array.copy())
-    assert digest(array) != digest(array[::-1] + array)
+    assert digest(array) != digest(array[::-1])
 
 
 def test_digests_have_the_names_of_the_leaves():
