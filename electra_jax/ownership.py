@@ -73,8 +73,8 @@ def owned(
     beat_seconds: float = _BEAT_SECONDS,
     stale_seconds: float = _STALE_SECONDS,
     read_back_seconds: float = _READ_BACK_SECONDS,
-) -> Iterator[None]:
-    """Owns a directory while its block runs.
+) -> Iterator[Callable[[], bool]]:
+    """Owns a directory while its block runs; gives a function that tells whether this process still owns it.
 
     Args:
       directory: an existing directory, or an address.
@@ -105,7 +105,7 @@ def owned(
         time.sleep(read_back_seconds)
         if (there := file.read()) is None or there[0].token != own.token:
             raise InputError(complaint.replace("{owner}", str(there[0]) if there else "another process"))
-    ended = threading.Event()
+    ended, lost = threading.Event(), threading.Event()
 
     def beat() -> None:
         count = 0
@@ -113,13 +113,14 @@ def owned(
             count += 1
             with contextlib.suppress(OSError):  # A full disk is reported by what the run writes itself.
                 if not file.refresh(own, count):
-                    note(f"{path}: another process has taken over, since this one gave no heartbeat; stop one of them.")
+                    lost.set()
+                    note(f"{path}: another process has taken over, as this one gave no heartbeat for too long.")
                     return
 
     thread = threading.Thread(target=beat, name="ownership", daemon=True)
     thread.start()
     try:
-        yield
+        yield lambda: not lost.is_set()
     finally:
         ended.set()
         thread.join(timeout=beat_seconds)

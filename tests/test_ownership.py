@@ -114,10 +114,11 @@ def test_heartbeat_changes_the_lock(directory):
 
 
 def test_owner_that_was_taken_over_leaves_the_lock_alone(directory):
-    with quickly(directory, notes := []):
+    with quickly(directory, notes := []) as owns:
+        assert owns()
         left_by(directory, OTHER_MACHINE)
         deadline = time.monotonic() + 20
-        while not notes:
+        while owns() or not notes:
             assert time.monotonic() < deadline
             time.sleep(0.005)
     assert "another process has taken over" in notes[0]

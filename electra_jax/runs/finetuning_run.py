@@ -39,10 +39,10 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
     trainer = run.make_trainer(config, job, line)
     if options.profiled:
         options.profiled.check(trainer.optimizer_config.steps)
-    with Workdir(context, options).opened(run.recorded_fields(config, beginning)):
+    with Workdir(context, options).opened(run.recorded_fields(config, beginning)) as opened:
         use_compile_cache(config.compile_cache, workdir)
         cluster.agree("examples", run.data_facts(job, beginning), MismatchError)
-        trials = run.make_trials(config, trainer, beginning, context, options.config_path)
+        trials = run.make_trials(config, trainer, beginning, opened, options.config_path)
         trials = dataclasses.replace(trials, profiled=options.profiled)
         if options.evaluates:
             line.print(json.dumps(trials.evaluate()["summary"], indent=2))

@@ -45,8 +45,8 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
     config_rules.check(config, jax.device_count(), context.cluster.count, problems=problems)
     if options.profiled:
         options.profiled.check(config.steps)
-    with Workdir(context, options).opened(schema.as_tree(config)):
-        _pretrain(config, context, options, model)
+    with Workdir(context, options).opened(schema.as_tree(config)) as opened:
+        _pretrain(config, opened, options, model)
 
 
 def _pretrain(config: PretrainingConfig, context: RunContext, options: RunOptions, model: Model | None) -> None:

@@ -1,6 +1,7 @@
 """The directory of a run, and its config.json, which records the config."""
 
 import contextlib
+import dataclasses
 import json
 import pathlib
 from collections.abc import Iterator
@@ -26,13 +27,13 @@ class Workdir:
     def __init__(self, context: RunContext, options: RunOptions) -> None:
         """Reads and writes nothing before `opened`."""
         self.path = context.workdir
-        self._cluster, self._options, self._note = context.cluster, options, context.line.print
+        self._context, self._cluster, self._options = context, context.cluster, options
 
     @contextlib.contextmanager
-    def opened(self, fields: dict[str, Any]) -> Iterator[None]:
+    def opened(self, fields: dict[str, Any]) -> Iterator[RunContext]:
         """Opens the workdir in process 0, once all have read what they need of it, and checks that all see the same.
 
-        While the block runs, process 0 owns the workdir, unless the run is only evaluated.
+        While the block runs, process 0 owns the workdir, unless the run is only evaluated; the context says if it lost it.
 
         Args:
           fields: the config as nested plain values, which config.json records.
@@ -46,7 +47,7 @@ class Workdir:
         with contextlib.ExitStack() as resources:
             self._cluster.from_first(lambda: self._open(fields, resources))
             self._check_shared()
-            yield
+            yield self._context
 
     def _check_shared(self) -> None:
         if not shared_storage.appears(self._config_path.exists):
@@ -79,7 +80,9 @@ class Workdir:
                 raise InputError(f"--workdir={self.path}: no run to evaluate there")
             if not self._options.evaluates:
                 self.path.mkdir(parents=True, exist_ok=True)
-                resources.enter_context(ownership.owned(self.path, _LOCK, self._complaint, self._note))
+                note = self._context.line.print
+                owns = resources.enter_context(ownership.owned(self.path, _LOCK, self._complaint, note))
+                self._context = dataclasses.replace(self._context, owns_workdir=owns)
                 storage.write_json(self._config_path, fields | {"fingerprint": identity.fingerprint(fields)})
         except (OSError, ValueError) as error:
             raise InputError(f"--workdir={self.path}: cannot be used: {error}") from error

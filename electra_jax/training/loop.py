@@ -6,12 +6,12 @@ was taken after update s. The loop does not depend on the number of devices.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 
 from electra_jax import storage
-from electra_jax.errors import InputError, Preempted
+from electra_jax.errors import InputError, Preempted, StorageLost
 from electra_jax.progress import ProgressLine
 from electra_jax.training import checkpoint_steps, partitioning, restart
 from electra_jax.training.checkpoint import Checkpoints
@@ -64,6 +64,7 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
     processes.check_rows(partitioning.batch_sharding(trainer.mesh), trainer.job.batch_size)
     _check_restart(trainer, context)
     with (
+        _under_way(),
         opened_checkpoints(trainer, context) as checkpoints,
         trainer.placed(),
         stop_on_signals(context.cluster) as stop,
@@ -117,6 +118,7 @@ def _update(
         due = schedule.is_due(step) or (step % config.log_every_steps == 0 and checkpoints.lost_a_save())
         if stopping or last or due:
             recorder.check(step, metrics)
+            context.check_owner()
             with recorder.timed("save"):
                 if not stopping:
                     checkpoints.save(state, progress)
@@ -146,6 +148,22 @@ def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> Train
         train_step = trainer.compile()
     recorder.compiled(programs)
     return train_step
+
+
+@contextlib.contextmanager
+def _under_way() -> Iterator[None]:
+    """The part of a run in which an error of storage is no mistake of the user's: everything worked before.
+
+    Raises:
+      StorageLost: in place of such an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageLost(
+            f"Storage failed during the run: {error}. Free some space, or check the disk or the network, then run the "
+            "same command again; it continues from the newest checkpoint."
+        ) from error
 
 
 def _check_restart(trainer: Trainer, context: RunContext) -> None:
