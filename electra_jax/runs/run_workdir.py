@@ -33,7 +33,8 @@ class Workdir:
     def opened(self, fields: dict[str, Any]) -> Iterator[RunContext]:
         """Opens the workdir in process 0, once all have read what they need of it, and checks that all see the same.
 
-        While the block runs, process 0 owns the workdir, unless the run is only evaluated; the context says if it lost it.
+        While the block runs, process 0 owns the workdir, unless the run is only evaluated; the context that the block
+        gets tells if it lost it.
 
         Args:
           fields: the config as nested plain values, which config.json records.

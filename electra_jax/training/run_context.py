@@ -30,7 +30,7 @@ class RunContext:
     owns_workdir: Callable[[], bool] = lambda: True
 
     def check_owner(self) -> None:
-        """Raises ProcessLost if another process has taken the workdir over, after this one was suspended for example."""
+        """Raises ProcessLost if another process has taken the workdir over, as this one was suspended for example."""
         if not self.owns_workdir():
             raise ProcessLost(
                 f"--workdir={self.workdir}: another process has taken over; this one ends and writes nothing more. "
