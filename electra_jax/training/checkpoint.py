@@ -161,7 +161,7 @@ class Checkpoints:
         def newest() -> int | None:
             return max(set(checkpoint_steps.steps(self._directory)) - passed.keys(), default=None)
 
-        while (step := self._retried(lambda: self._cluster.from_first(newest))) is not None:
+        while (step := self._cluster.from_first(lambda: self._retried(newest))) is not None:
             try:
                 state, progress = self._restored(step, abstract, shardings)
                 return Restored(step, state, progress)
@@ -421,7 +421,7 @@ class Checkpoints:
 
     def _give_up(self, reason: str, error: Exception) -> NoReturn:
         try:
-            newest = max(checkpoint_steps.steps(self._directory), default=None)
+            newest = checkpoint_steps.newest_complete(self._directory)
             kept = (
                 "No checkpoint was completed yet" if newest is None else f"The newest complete checkpoint is {newest}"
             )
@@ -470,7 +470,7 @@ class Checkpoints:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Closes, unless an error ends this process alone: closing would wait for the others without end."""
-        if isinstance(error, StorageLost):
+        if isinstance(error, StorageLost) and self._cluster.count == 1:
             with contextlib.suppress(Exception):  # The same error again.
                 self.close()
         elif error is None or isinstance(error, (Preempted, Diverged)) or self._cluster.count == 1:

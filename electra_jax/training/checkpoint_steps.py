@@ -50,6 +50,19 @@ def read_record(directory: storage.Path, step: int) -> Record:
     return checkpoint_record.parse(content, step)
 
 
+def newest_complete(directory: storage.Path) -> int | None:
+    """The newest step whose record is intact; None if there is none.
+
+    Raises:
+      OSError: storage cannot be read.
+    """
+    for step in reversed(steps(directory)):
+        with contextlib.suppress(Damaged):
+            read_record(directory, step)
+            return step
+    return None
+
+
 def set_aside(directory: storage.Path, name: str) -> str:
     """Gives something in the folder a name under which it is no checkpoint, and returns that name."""
     taken = set(storage.names(directory))

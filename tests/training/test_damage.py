@@ -389,3 +389,17 @@ def test_storage_that_one_process_cannot_read_ends_all(folder, monkeypatch):
     results, _ = restore_by_two([folder, folder.parent / "away"])
     assert [type(result) for result in results] == [StorageLost, StorageLost]
     assert sorted(os.listdir(folder)) == ["1", "2", "3"]
+
+
+def test_folder_that_cannot_be_listed_at_first_is_listed_again(folder, monkeypatch):
+    names, errors = storage.names, [OSError(errno.EIO, "Input/output error")]
+
+    def failing(path):
+        if errors:
+            raise errors.pop()
+        return names(path)
+
+    monkeypatch.setattr(storage, "names", failing)
+    steps, notes = restore_by_two([folder, folder])
+    assert steps == [3, 3]
+    assert notes == [["Failed to read checkpoints ([Errno 5] Input/output error); trying again in 0 s."], []]
