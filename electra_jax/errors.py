@@ -29,7 +29,7 @@ class ProcessLost(RunError):
 
 
 class StorageLost(RunError):
-    """Storage failed for minutes, or after a run had started; the same command continues from what is complete."""
+    """Storage cannot be read or written any more; the same command continues from what was saved."""
 
     exit_code = 75
 

@@ -34,6 +34,9 @@ _PROFILE_STEPS = flags.DEFINE_string(
 _ALLOW = flags.DEFINE_list(
     "allow_config_change", [], "Fields, such as steps, in which a resumed run may differ from its first start."
 )
+_RESTART = flags.DEFINE_bool(
+    "restart", False, "Train from the beginning if the run's checkpoints are gone; its metrics are kept."
+)
 
 
 def main(session: Session) -> None:
@@ -62,7 +65,7 @@ def main(session: Session) -> None:
     processes.check_flags(*places)
     with session.joined(*places, seconds=_START_TIMEOUT.value) as cluster:
         _introduce(cluster)
-        context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
+        context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster, _RESTART.value)
         if not options.evaluates:
             cluster.from_first(lambda: storage.check_access(workdir))
         config, problems = read_config(_CONFIG.value)
@@ -87,7 +90,12 @@ def _introduce(cluster: "Cluster") -> None:
         print(processes.first_line(cluster), flush=True)
     if cluster.count > 1:
         given = {f"config.{name}": value for name, value in identity.flatten(_CONFIG.value.to_dict()).items()}
-        named = {"--mode": _MODE.value, "--allow_config_change": _ALLOW.value, "--profile_steps": _PROFILE_STEPS.value}
+        named = {
+            "--mode": _MODE.value,
+            "--allow_config_change": _ALLOW.value,
+            "--profile_steps": _PROFILE_STEPS.value,
+            "--restart": _RESTART.value,
+        }
         where = {"--workdir": _WORKDIR.value}
         cluster.agree("program, config or flags", telemetry.program_facts() | given | named | where)
 

@@ -339,12 +339,17 @@ def new_directory(path: Path) -> Iterator[str]:
 
 
 def move(source: Path, target: Path) -> None:
-    """Moves a file, or a directory with all that is in it, within one file system.
+    """Gives a file or a directory another name on the same storage.
 
     At an address everything is copied, then deleted: if that is interrupted, moving again completes it.
+
+    Raises:
+      OSError: there is nothing at `source`, a local `target` exists, or it is not permitted.
     """
     if not is_remote(source):
-        shutil.move(_local(source), _local(target))
+        if os.path.lexists(_local(target)):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), os.fspath(target))
+        os.rename(_local(source), _local(target))
         return
     place = os.fspath(source)
 

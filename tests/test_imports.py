@@ -16,7 +16,7 @@ PACKAGE = "electra_jax"
 LAYERS = (
     ("errors",),
     ("allocator", "collapse", "nested", "progress", "storage", "wording"),
-    ("foreign_json",),
+    ("foreign_json", "ownership"),
     ("dataset_manifest",),
     ("config",),
     ("models", "text"),

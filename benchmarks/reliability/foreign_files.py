@@ -286,16 +286,16 @@ def _write_tried(folder: pathlib.Path) -> None:
 
 def _read_config(folder: pathlib.Path) -> None:
     path = folder / "config.json"
-    run_files.read_json(path)
+    run_files.read_json(str(path))
     files.recorded(foreign_json.read_as(dict[str, Any], path, "restore it", finite=False), str(path))
 
 
 def _read_metrics(folder: pathlib.Path) -> None:
-    run_files.read_histories(folder / "metrics.jsonl", [])
+    run_files.read_histories(str(folder / "metrics.jsonl"), [])
 
 
 def _read_results(folder: pathlib.Path) -> None:
-    value = run_files.read_json(folder / "results.json")
+    value = run_files.read_json(str(folder / "results.json"))
     results.read_results(value, "results.json")
     try:
         finetuned.best_trial(value, {"task": "accuracy"})

@@ -239,6 +239,10 @@ class CheckpointConfig:
         5_000, "interval of checkpoints; at 100 ms an update, at most ten minutes are lost", ABOVE_ZERO,
         unit="updates", synonyms=("save_steps", "save_checkpoints_steps"),
     )  # fmt: skip
+    every_minutes: float = setting(
+        0.0, "saves also when so long has passed since the last save, at a step whose metrics are logged; 0 never",
+        NOT_NEGATIVE, unit="minutes",
+    )  # fmt: skip
     keep_last: int = setting(3, "newest checkpoints that are kept", ABOVE_ZERO)
     keep_every_steps: int = setting(
         100_000, "checkpoints of multiples of this are kept for ever, to fine-tune from; 0 keeps none", at_least(0),

@@ -24,7 +24,7 @@ from electra_jax.finetuning import outputs
 from electra_jax.finetuning.data.examples import is_answered
 from electra_jax.finetuning.finetuning_job import DEV, job_of
 from electra_jax.finetuning.tasks.task import Predicted, Task
-from electra_jax.training import loop, telemetry
+from electra_jax.training import checkpoint_steps, loop, telemetry
 from electra_jax.training.profiling import ProfiledSteps
 from electra_jax.training.run_context import RunContext
 from electra_jax.training.state import TrainState
@@ -163,9 +163,7 @@ class Trials:
             self.context.line.print(f"== Trial with seed {seed}")
         first(lambda: self.prepare(directory, seed))
         started = time.time()
-        started_before = first(
-            lambda: any(name[:1].isdigit() for name in storage.names(storage.join(directory, "checkpoints")))
-        )
+        started_before = first(lambda: bool(checkpoint_steps.steps(storage.join(directory, checkpoint_steps.FOLDER))))
         trainer = self.make_trainer(seed, not started_before)
         loop.train(trainer, self.context.within(directory), self.profiled)
         result = self._finish(directory, seed, trainer) | {"seconds": round(time.time() - started, 1)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
@@ -14,9 +15,10 @@ from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import finetuned, tokenizer_files
 from electra_jax.interop.model import Model, in_float32, sizes_of_fields
 from electra_jax.models.encoder import EncoderConfig
+from electra_jax.training import checkpoint_record, checkpoint_steps
+from electra_jax.training.checkpoint_record import Damaged
 
 _CHECKPOINTS, _CONFIG = "checkpoints", "config.json"
-_COMMITTED = "commit_success.txt"  # Orbax's mark of a complete checkpoint in an object store.
 # Files of a fine-tuning run: its tasks, the result of a trial, and the results of all trials.
 _TASKS, _RESULT, _RESULTS = "tasks.json", "result.json", "results.json"
 # The masked language model has one network, a generator of full size.
@@ -36,7 +38,7 @@ def find(path: str) -> tuple[str, int | None] | None:
     if name == _CHECKPOINTS and _is_workdir(parent):
         return parent, None
     workdir, folder = storage.parent(parent) or ".", storage.name(parent)
-    if folder == _CHECKPOINTS and name.isdigit() and _is_workdir(workdir):
+    if folder == _CHECKPOINTS and name.isascii() and name.isdigit() and _is_workdir(workdir):
         return workdir, int(name)
     return None
 
@@ -56,7 +58,7 @@ def read(workdir: str, step: int | None = None) -> Model:
     config = recorded(fields, storage.join(workdir, _CONFIG))
     if not isinstance(config, PretrainingConfig):
         raise InputError(f"{workdir}/{_CONFIG}: found task {config.task!r}, expected pretraining or finetuning")
-    step, params = _checkpoint(workdir, step)
+    step, params, notes = _checkpoint(workdir, step)
     discriminator, generator = _sizes(config)
     if config.objective.name == "mlm":
         params = {ours: params[theirs] for ours, theirs in _MLM_PARTS if theirs in params}
@@ -68,6 +70,7 @@ def read(workdir: str, step: int | None = None) -> Model:
         step=step,
         origin=f"electra_jax run {storage.name(storage.absolute(workdir))}",
         sources=tuple(map(str, config.data.sources)),
+        notes=notes,
     )
 
 
@@ -82,7 +85,8 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
         step = _json(workdir, _RESULT).get("step")
     elif step is None:
         notes.append("the run is unfinished: read its newest checkpoint")
-    step, params = _checkpoint(workdir, step)
+    step, params, damaged = _checkpoint(workdir, step)
+    notes.extend(damaged)
     place = storage.join(workdir, _CONFIG)
     try:
         model = fields["model"]
@@ -133,19 +137,35 @@ def _trials(workdir: str) -> list[str]:
     return [path for path in paths if storage.is_directory(storage.join(path, _CHECKPOINTS))]
 
 
-def _checkpoint(workdir: str, step: int | None) -> tuple[int, dict[str, Any]]:
-    """Step and parameters of a checkpoint, by default the newest."""
+def _checkpoint(workdir: str, step: int | None) -> tuple[int, dict[str, Any], tuple[str, ...]]:
+    """Step and parameters of a checkpoint, by default the newest that is intact, and notes about damaged ones.
+
+    Raises:
+      InputError: there is no such checkpoint.
+      MismatchError: it is damaged, or all are.
+    """
     directory = storage.join(workdir, _CHECKPOINTS)
-    steps = sorted(int(name) for name in storage.names(directory) if name.isdigit() and _is_complete(directory, name))
+    steps = checkpoint_steps.steps(directory)
     if not steps or (step is not None and step not in steps):
         raise InputError(f"{directory}: has no checkpoint {'yet' if step is None else step}; found {steps or 'none'}")
-    step = steps[-1] if step is None else step
-    return step, _params(storage.join(directory, str(step)))
-
-
-def _is_complete(directory: str, name: str) -> bool:
-    """Whether a checkpoint was written to its end: Orbax renames a local one then, and marks one at an address."""
-    return not storage.is_remote(directory) or storage.exists(storage.join(directory, name, _COMMITTED))
+    damaged: dict[int, str] = {}
+    for candidate in reversed(steps) if step is None else [step]:
+        try:
+            params = _params(directory, candidate)
+        except Damaged as error:
+            damaged[candidate] = str(error)
+            continue
+        return (
+            candidate,
+            params,
+            tuple(
+                f"checkpoint {passed} is damaged ({reason}); read the one before" for passed, reason in damaged.items()
+            ),
+        )
+    listed = "\n".join(
+        f"  {checkpoint_steps.place(directory, passed)}: is damaged: {text}" for passed, text in damaged.items()
+    )
+    raise MismatchError(f"{listed}\nName another checkpoint of the run, or restore it from a copy")
 
 
 def _is_workdir(path: str) -> bool:
@@ -174,21 +194,38 @@ def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConf
     return encoder, encoder.scaled(config.model.generator_width, config.model.generator_depth)
 
 
-def _params(checkpoint: str) -> dict[str, Any]:
-    """The parameters of a checkpoint as NumPy arrays; reads nothing else."""
+def _params(directory: str, step: int) -> dict[str, Any]:
+    """The verified parameters of a checkpoint as NumPy arrays; reads nothing else.
+
+    Raises:
+      Damaged: they are not as they were written.
+      InputError: storage cannot be read.
+    """
     import jax
     import orbax.checkpoint as ocp
     from etils import epath
 
-    state = epath.Path(storage.join(storage.absolute(checkpoint), "state"))
-    handler = ocp.PyTreeCheckpointHandler()
+    from electra_jax.training import array_digests, checkpoint_errors
+
+    def read() -> Any:
+        with checkpoint_steps.plain(directory) as plain, contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+            place = checkpoint_steps.place(storage.absolute(plain), step)
+            state = epath.Path(storage.join(place, checkpoint_steps.STATE))
+            present = handler.metadata(state).tree["params"]
+            wanted = {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), present)}
+            as_numpy = {"params": jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)}
+            arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+            return handler.restore(state, args=arguments)
+
     try:
-        present = handler.metadata(state).tree["params"]
-        wanted = {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), present)}
-        as_numpy = {"params": jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)}
-        arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-        return handler.restore(state, args=arguments)["params"]
-    except (ValueError, KeyError, TypeError, FileNotFoundError, OSError) as error:
-        raise MismatchError(f"{checkpoint}: is damaged ({error}); name another checkpoint of the run") from error
-    finally:
-        handler.close()
+        record = checkpoint_steps.read_record(directory, step)
+        read_back = checkpoint_errors.read_plainly(read)
+    except OSError as error:
+        reason = checkpoint_errors.in_a_line(error)
+        raise InputError(f"{checkpoint_steps.place(directory, step)}: cannot be read ({reason})") from error
+    if record.arrays is not None:
+        digests = array_digests.digests(read_back)
+        if missing := {name for name in record.arrays if name.startswith("params/")} ^ digests.keys():
+            raise Damaged(f"its arrays are not those that were written: {', '.join(sorted(missing)[:3])}")
+        checkpoint_record.check_digests(record.arrays, digests)
+    return read_back["params"]

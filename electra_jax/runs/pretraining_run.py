@@ -14,6 +14,7 @@ from electra_jax.finetuning import probe
 from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import Model
 from electra_jax.pretraining.jobs import pretraining_job
+from electra_jax.progress import ProgressLine
 from electra_jax.reporting.dataset_card import write_card
 from electra_jax.reporting.probe_results import probe_lines
 from electra_jax.runs.final_report import report_at_end
@@ -22,7 +23,7 @@ from electra_jax.runs.run_workdir import Workdir, under_way
 from electra_jax.runs.shared_dataset import shared_dataset
 from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.tokenizers import tokenizer
-from electra_jax.training import facts, loop, partitioning, telemetry
+from electra_jax.training import checkpoint_steps, facts, loop, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer, make_trainer
@@ -40,16 +41,19 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
     Raises:
       RunError: the config or an input does not fit, or the run was stopped; see `errors`.
     """
-    workdir, line, cluster = context.workdir, context.line, context.cluster
     config, model = _with_model_to_start_from(config, context)
-    config_rules.check(config, jax.device_count(), cluster.count, problems=problems)
+    config_rules.check(config, jax.device_count(), context.cluster.count, problems=problems)
     if options.profiled:
         options.profiled.check(config.steps)
-    Workdir(context, options).open(schema.as_tree(config))
+    with Workdir(context, options).opened(schema.as_tree(config)) as opened:
+        _pretrain(config, opened, options, model)
+
+
+def _pretrain(config: PretrainingConfig, context: RunContext, options: RunOptions, model: Model | None) -> None:
+    """Does it in the opened workdir."""
+    workdir, line, cluster = context.workdir, context.line, context.cluster
     use_compile_cache(config.compile_cache, workdir)
-    dataset = shared_dataset(
-        config.data, context, lambda made: line.print(f"Dataset card: {write_card(made.directory)}")
-    )
+    dataset = shared_dataset(config.data, context, lambda made: _write_card(made, line))
     config_rules.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     cluster.from_first(lambda: _check_tokenizer(storage.join(workdir, "tokenizer"), dataset))
     trainer = _trainer(config, context, dataset, model)
@@ -74,6 +78,16 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
         line.print(text)
 
 
+def _write_card(dataset: Dataset, line: ProgressLine) -> None:
+    """Writes the card of a dataset, unless there is one; a dataset that is read-only does without."""
+    if storage.exists(storage.join(dataset.directory, "card.html")):
+        return
+    try:
+        line.print(f"Dataset card: {write_card(dataset.directory)}")
+    except InputError as error:
+        line.print(f"No dataset card: {error}")
+
+
 def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) -> tuple[PretrainingConfig, Model | None]:
     """Returns the config with the sizes and tokenizer of the model in `config.init_from`, and that model or None.
 
@@ -83,7 +97,7 @@ def _with_model_to_start_from(config: PretrainingConfig, context: RunContext) ->
         return config, None
     workdir = context.workdir
     recorded = storage.join(workdir, "config.json")
-    if storage.exists(recorded) and storage.names(storage.join(workdir, "checkpoints")):
+    if storage.exists(recorded) and checkpoint_steps.steps(storage.join(workdir, checkpoint_steps.FOLDER)):
         fields = foreign_json.read_as(dict[str, Any], recorded, "restore the file, or give another --workdir")
         files.recorded(fields, recorded)  # Checks the types of all fields.
         try:

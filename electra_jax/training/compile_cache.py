@@ -64,7 +64,7 @@ def _delete_unreadable(directory: str) -> None:
             storage.remove(storage.join(directory, name))
 
     warnings.filterwarnings("always", message="Error reading persistent compilation cache entry")
-    warnings.showwarning = show
+    warnings.showwarning = show  # type: ignore[assignment]  # mypy asks for the names of typeshed's arguments.
 
 
 class CompiledPrograms:

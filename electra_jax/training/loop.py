@@ -6,20 +6,22 @@ was taken after update s. The loop does not depend on the number of devices.
 
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 
 from electra_jax import storage
-from electra_jax.errors import InputError, Preempted
+from electra_jax.errors import InputError, Preempted, StorageLost
 from electra_jax.progress import ProgressLine
-from electra_jax.training import partitioning
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training import checkpoint_steps, partitioning, restart
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
 from electra_jax.training.run_context import RunContext
+from electra_jax.training.save_schedule import SaveSchedule
 from electra_jax.training.state import TrainState
 from electra_jax.training.step import TrainStep
 from electra_jax.training.stopping import StopRequest, stop_on_signals
@@ -54,34 +56,38 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
     Raises:
       Preempted: a process of the run received SIGTERM or Ctrl-C; the state is saved.
       Diverged: a metric is not finite; the state is not saved.
-      InputError: a checkpoint failed to be written.
-      MismatchError: the newest checkpoint does not fit this config.
+      StorageLost: checkpoints cannot be read or written any more.
+      InputError: the workdir cannot be written.
+      MismatchError: the newest checkpoint does not fit this config, or none can be used.
     """
     steps, line = trainer.optimizer_config.steps, context.line
     processes.check_rows(partitioning.batch_sharding(trainer.mesh), trainer.job.batch_size)
+    _check_restart(trainer, context)
     with (
+        _under_way(),
         opened_checkpoints(trainer, context) as checkpoints,
         trainer.placed(),
         stop_on_signals(context.cluster) as stop,
     ):
-        newest = checkpoints.resumable_step()
-        if newest is not None and newest >= steps:
+        checkpoints.open()
+        restored = checkpoints.restore_newest(trainer.abstract, trainer.shardings)
+        if restored and restored.step >= steps:
             line.print(
-                f"This run is complete: {newest:,} of {steps:,} steps. To train from scratch, give another --workdir."
+                f"This run is complete: {restored.step:,} of {steps:,} steps. To train from scratch, give another "
+                "--workdir."
             )
             return
-        if newest is None:
-            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=time.time())
+        if restored:
+            state, progress = restored.state, restored.progress
+            line.print(f"Resumed from checkpoint {restored.step:,}.")
         else:
-            state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
-            line.print(f"Resumed from checkpoint {newest:,}.")
+            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=time.time())
         with (
             Recorder(trainer, context, progress, checkpoints) as recorder,
             contextlib.closing(Profiler(profiled, context, progress.next_batch)) as profiler,
         ):
-            _update(trainer, state, progress, checkpoints, recorder, stop, profiler, line)
+            _update(trainer, state, progress, checkpoints, recorder, stop, profiler, context)
             recorder.finished()
-        checkpoints.wait()
 
 
 def _update(
@@ -92,11 +98,12 @@ def _update(
     recorder: Recorder,
     stop: StopRequest,
     profiler: Profiler,
-    line: ProgressLine,
+    context: RunContext,
 ) -> None:
     """Runs the loop."""
     config, steps = trainer.config, trainer.optimizer_config.steps
-    train_step = _compiled(trainer, recorder, line)
+    train_step = _compiled(trainer, recorder, context.line)
+    schedule = SaveSchedule(config.save_every_steps, config.save_every_minutes, config.log_every_steps, context.cluster)
     batches = trainer.job.training_batches(progress.next_batch)
     step, metrics = progress.next_batch, state.metrics
     # The order matters: metrics and scores of step s must be written before checkpoint s.
@@ -110,14 +117,18 @@ def _update(
         checkpoints.preferred = recorder.best_step(config.best_metric)
         # Read once for all that depends on it: a signal may come at any moment.
         stopping = stop.reached()
-        if stopping or last or (step and step % config.save_every_steps == 0):
+        due = schedule.is_due(step) or (step % config.log_every_steps == 0 and checkpoints.lost_a_save())
+        if stopping or last or due:
             recorder.check(step, metrics)
+            context.check_owner()
             with recorder.timed("save"):
-                checkpoints.save(state, progress)
+                if not stopping:
+                    checkpoints.save(state, progress)
+                if stopping or last:
+                    checkpoints.finish(state, progress)
         if last:
             return
         if stopping:
-            checkpoints.wait()
             raise Preempted(
                 f"{stop.reason}: stopped after step {step:,} of {steps:,}; it is saved. "
                 f"Run the same command again to resume."
@@ -141,11 +152,37 @@ def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> Train
     return train_step
 
 
+@contextlib.contextmanager
+def _under_way() -> Iterator[None]:
+    """The part of a run in which an error of storage is no mistake of the user's: everything worked before.
+
+    Raises:
+      StorageLost: in place of such an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageLost(
+            f"Storage failed during the run: {error}. Free some space, or check the disk or the network, then run the "
+            "same command again; it continues from the newest checkpoint."
+        ) from error
+
+
+def _check_restart(trainer: Trainer, context: RunContext) -> None:
+    every, restarts = trainer.config.save_every_steps, context.restarts
+    context.cluster.from_first(lambda: restart.check(context.workdir, every, restarts, context.line.print))
+
+
 def opened_checkpoints(trainer: Trainer, context: RunContext) -> Checkpoints:
     """The checkpoints of a run; the caller closes them."""
     config = trainer.config
-    directory = storage.join(context.workdir, "checkpoints")
-    return Checkpoints(directory, config.keep_last, config.keep_every_steps, context.cluster)
+    return Checkpoints(
+        storage.join(context.workdir, checkpoint_steps.FOLDER),
+        config.keep_last,
+        config.keep_every_steps,
+        context.cluster,
+        context.line.print,
+    )
 
 
 def evaluate_newest(trainer: Trainer, context: RunContext) -> dict[str, float]:
@@ -156,8 +193,7 @@ def evaluate_newest(trainer: Trainer, context: RunContext) -> dict[str, float]:
       MismatchError: it does not fit this config.
     """
     with opened_checkpoints(trainer, context) as checkpoints, trainer.placed():
-        newest = checkpoints.resumable_step()
-        if newest is None:
+        restored = checkpoints.restore_newest(trainer.abstract, trainer.shardings, sets_aside=False)
+        if restored is None:
             raise InputError(f"{context.workdir}: no checkpoint to evaluate; train first, with --mode=train")
-        state, _ = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
-        return {"step": newest, **(evaluate(trainer, state) or {})}
+        return {"step": restored.step, **(evaluate(trainer, restored.state) or {})}

@@ -12,7 +12,8 @@ import jax
 from electra_jax import storage
 from electra_jax.errors import StorageLost
 from electra_jax.training import device_speed, telemetry
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.job import Sums, Work
 from electra_jax.training.optimizer import learning_rate
@@ -166,11 +167,13 @@ class Recorder:
         self._line_at, self._line_step = now, step
         self._tokens = self._flops = 0.0
         self._progress.productive_seconds += seconds - spent.get("time/data_wait_seconds", 0.0)
+        # The clock may have been set back since the run began.
+        elapsed = max(time.time() - self._progress.started_at, self._progress.productive_seconds, 1e-9)
         values = {
             "performance/tokens_per_second": tokens / seconds,
-            "performance/goodput": self._progress.productive_seconds / (time.time() - self._progress.started_at),
+            "performance/goodput": self._progress.productive_seconds / elapsed,
             "time/step_seconds": seconds / max(steps, 1),
-            "time/elapsed_seconds": time.time() - self._progress.started_at,
+            "time/elapsed_seconds": elapsed,
         }
         if self._peak_flops:
             values["performance/mfu"] = flops / seconds / self._peak_flops

@@ -37,6 +37,7 @@ class LoopConfig:
     rules: str = ""  # Changes to the sharding rules of `sharding`.
     shard_optimizer: bool = False
     accumulation: int = 1
+    save_every_minutes: float = 0.0  # In addition; 0 for none.
     best_metric: str = ""  # The checkpoint with the highest score of this name is kept; "" for none.
 
 
@@ -192,6 +193,7 @@ def make_trainer(config: PretrainingConfig, job: Job, mesh: Mesh, note: Callable
         log_every_steps=config.log.every_steps,
         evaluate_every_steps=config.evaluation.every_steps,
         save_every_steps=config.checkpoint.every_steps,
+        save_every_minutes=config.checkpoint.every_minutes,
         keep_last=config.checkpoint.keep_last,
         keep_every_steps=config.checkpoint.keep_every_steps,
         **placement(config),

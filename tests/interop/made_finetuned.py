@@ -17,7 +17,8 @@ from electra_jax.finetuning.tasks.answering import AnsweringTask
 from electra_jax.finetuning.tasks.classification import ClassificationTask
 from electra_jax.finetuning.tasks.tagging import TaggingTask
 from electra_jax.interop.model import sizes_as_fields
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
 from tests.configs import typed_task

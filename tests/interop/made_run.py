@@ -9,7 +9,8 @@ import optax
 from electra_jax.configs import small
 from electra_jax.interop.model import in_float32
 from electra_jax.pretraining.jobs import encoder_config
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
 from tests.configs import typed

@@ -96,12 +96,40 @@ def test_a_checkpoint_that_is_not_of_its_config_is_refused(run, tmp_path):
         checkpoints.open_model(str(tmp_path / "other"))
 
 
-def test_a_damaged_checkpoint_is_refused(run, tmp_path):
-    shutil.copytree(run[0], tmp_path / "damaged")
-    for path in (tmp_path / "damaged" / "checkpoints" / "20" / "state").rglob("d/*"):
+def damage(checkpoint):
+    for path in (checkpoint / "state").rglob("d/*"):
         path.write_bytes(path.read_bytes()[:10])
+
+
+def test_a_damaged_checkpoint_is_passed_over_or_refused_by_name(run, tmp_path):
+    workdir = shutil.copytree(run[0], tmp_path / "damaged")
+    damage(workdir / "checkpoints" / "20")
+    model = checkpoints.open_model(str(workdir))
+    assert model.step == 10
+    assert "checkpoint 20 is damaged (" in model.notes[0]
     with pytest.raises(MismatchError, match="checkpoints/20: is damaged"):
-        checkpoints.open_model(str(tmp_path / "damaged"))
+        checkpoints.open_model(f"{workdir}/checkpoints/20")
+    damage(workdir / "checkpoints" / "10")
+    with pytest.raises(MismatchError, match=r"(?s)checkpoints/20: is damaged.*checkpoints/10: is damaged"):
+        checkpoints.open_model(str(workdir))
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"10", "20"}
+
+
+def test_weights_with_a_flipped_bit_are_not_read(run, tmp_path):
+    workdir = shutil.copytree(run[0], tmp_path / "flipped")
+    path = max((workdir / "checkpoints" / "20" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(MismatchError, match="checkpoints/20: is damaged"):
+        checkpoints.open_model(f"{workdir}/checkpoints/20")
+
+
+def test_names_that_are_no_steps_are_passed_over(run, tmp_path):
+    workdir = shutil.copytree(run[0], tmp_path / "odd")
+    for name in ("²", "٣", "007", "30.damaged", "40.orbax-checkpoint-tmp"):
+        (workdir / "checkpoints" / name).mkdir()
+    assert checkpoints.open_model(str(workdir)).step == 20
 
 
 @pytest.mark.parametrize("content", ["{", json.dumps({"task": "pretraining"}), "[]"])

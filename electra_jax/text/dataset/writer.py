@@ -84,7 +84,7 @@ def prepare(data: DataConfig, line: ProgressLine, runner: Runner | None = None, 
         raise InputError("\n".join(wrong))
     workspace.check(data.directory, overwrite)
     try:
-        with workspace.locked(data.directory):
+        with workspace.locked(data.directory, line):
             if overwrite:
                 workspace.clear(data.directory)
             elif datasets.is_prepared(data.directory):  # By a process that held the lock until now.

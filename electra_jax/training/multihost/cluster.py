@@ -66,6 +66,19 @@ class Cluster:
         """
         return make()
 
+    def from_each(self, value: Value, about: str, seconds: float = WAIT_SECONDS) -> list[Value]:
+        """The value of each process, in their order; values must be serialisable as JSON.
+
+        Args:
+          value: this process's.
+          about: name of the exchange.
+          seconds: how long to wait for the others.
+
+        Raises:
+          ProcessLost: some did not arrive here within `seconds`.
+        """
+        return [value]
+
     def agree(self, about: str, facts: Mapping[str, Any], error: type[RunError] = InputError) -> None:
         """Compares facts between the processes.
 
@@ -131,6 +144,13 @@ class SeveralProcesses(Cluster):
             self._store.set(key, json.dumps(value))
             return value
         return json.loads(self._awaited(key, 0, "a result of process 0", seconds))
+
+    def from_each(self, value: Value, about: str, seconds: float = WAIT_SECONDS) -> list[Value]:
+        """See `Cluster`."""
+        self._calls += 1
+        place = f"each/{self._calls}"
+        self._store.set(f"{place}/{self.index}", json.dumps(value))
+        return [json.loads(found) for found in self._collected(place, about, seconds)]
 
     def agree(self, about: str, facts: Mapping[str, Any], error: type[RunError] = InputError) -> None:
         """See `Cluster`."""

@@ -92,6 +92,12 @@ def test_process_0_decides_and_all_receive_the_result(run_each):
     assert called == [0]
 
 
+def test_each_process_receives_the_values_of_all_in_order(run_each):
+    results = run_each(lambda cluster: [cluster.from_each(["at", cluster.index], "a test") for _ in range(2)])
+    assert results == [[[["at", 0], ["at", 1], ["at", 2]]] * 2] * 3
+    assert Cluster().from_each("own", "a test") == ["own"]
+
+
 def test_barrier_names_missing_processes(run_each):
     def wait(member):
         if member.index == 1:
