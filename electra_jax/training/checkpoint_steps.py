@@ -12,8 +12,8 @@ from electra_jax.training.checkpoint_record import Damaged, Record
 
 FOLDER = "checkpoints"
 STATE, PROGRESS = "state", "progress"  # The items of a checkpoint.
-# Orbax's name of a checkpoint while it is written, where storage can rename; at an address it bears its name
-# at once and is complete when it holds this file.
+# Orbax's name of a checkpoint while it is written, where storage can rename; at an address it bears its name at once,
+# and is complete when it holds this file.
 _UNFINISHED = re.compile(r"[0-9]+\.orbax-checkpoint-tmp.*", re.ASCII)
 _COMMITTED = "commit_success.txt"
 _STEP = re.compile(r"0|[1-9][0-9]{0,17}", re.ASCII)
