@@ -60,7 +60,8 @@ def main(session: Session) -> None:
     processes.check_flags(*places)
     with session.joined(*places, seconds=_START_TIMEOUT.value) as cluster:
         _introduce(cluster)
-        context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster)
+        line = ProgressLine() if cluster.is_first else QuietLine()
+        context = RunContext(workdir, line, cluster, session.stop, session.began)
         config, problems = read_config(_CONFIG.value)
         if isinstance(config, FinetuningConfig):
             from electra_jax.runs.finetuning_run import finetune
@@ -91,7 +92,8 @@ def _introduce(cluster: "Cluster") -> None:
 def run() -> None:
     """Runs the command `electra-train`: parses the flags, calls `main` and exits with its exit code."""
     session = Session()
-    entry_point.enter(lambda: main(session), leave=session.leave)
+    with session.stop:
+        entry_point.enter(lambda: main(session), leave=session.leave)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILER}
 # Of a metrics line; these measure the machine and not the model.
-_MEASURED = ("time/", "performance/")
+_MEASURED = ("time/", "performance/", "goodput/")
 
 
 def main(*arguments, check=0, program=("-m", "electra_jax.main"), **environment):

@@ -16,6 +16,7 @@ from electra_jax.config import identity, schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.progress import ProgressLine
+from electra_jax.stop_signals import StopSignals
 from electra_jax.text.dataset import writer
 from electra_jax.training import loop, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
@@ -47,7 +48,8 @@ def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
     storage.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
     storage.write_json(workdir / "environment.json", telemetry.environment())
     dataset.tokenizer.save(workdir / "tokenizer")
-    loop.train(trainer, RunContext(workdir, line))
+    with StopSignals() as stop:
+        loop.train(trainer, RunContext(workdir, line, stop=stop))
     logged = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
     timed = [values for values in logged if "time/elapsed_seconds" in values]
     return {

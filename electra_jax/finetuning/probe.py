@@ -62,7 +62,7 @@ class Probe:
         """
         try:
             self._run()
-        except (Preempted, KeyboardInterrupt) as error:
+        except Preempted as error:
             raise Preempted(
                 "Stopped during the probe; the pre-trained model is complete and saved. Run the same command again to "
                 "repeat the probe alone."
@@ -92,7 +92,7 @@ class Probe:
             first(functools.partial(_write_config, directory, fields))
             own_start = dataclasses.replace(start, params=dict) if is_random else start
             described = f"{workdir / 'config.json'}, config.probe"
-            context = RunContext(directory, line, cluster)
+            context = dataclasses.replace(self.context.within(directory), line=line)
             results[name_of_start] = run.make_trials(config, trainer, own_start, context, described).run()
         split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}

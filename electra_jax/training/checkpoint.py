@@ -14,7 +14,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
-from electra_jax.errors import Diverged, InputError, MismatchError, Preempted
+from electra_jax.errors import Diverged, InputError, MismatchError, Preempted, RunError
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
 
@@ -26,6 +26,7 @@ class Progress:
     next_batch: int  # The global batch that the next update reads; equals the state's step.
     started_at: float  # Seconds since 1970 at the run's very first start.
     productive_seconds: float = 0.0  # Spent since then on updates that were not lost.
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # Spent otherwise, by activity; see `goodput`.
 
 
 class Checkpoints:
@@ -114,6 +115,8 @@ class Checkpoints:
                 args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()),
             )
         except (ValueError, KeyError, FileNotFoundError, OSError) as error:
+            if (lost := self._cluster.explained(error)) is not None:
+                raise lost from error
             raise MismatchError(
                 f"checkpoint {step} in {self._directory} does not fit this config or is damaged: {error}\n"
                 f"Resume with the config it was made with, or give another --workdir."
@@ -132,7 +135,9 @@ class Checkpoints:
         """Waits for the save in progress and closes the directory."""
         self._manager.close()
 
-    def _failed(self, error: Exception) -> InputError:
+    def _failed(self, error: Exception) -> RunError:
+        if (lost := self._cluster.explained(error)) is not None:
+            return lost
         newest = self.latest_step() or "none"
         return InputError(
             f"{self._directory}: failed to write a checkpoint: {str(error)[-300:]}\n"

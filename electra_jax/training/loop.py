@@ -15,14 +15,15 @@ from electra_jax.progress import ProgressLine
 from electra_jax.training import partitioning
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.compile_cache import CompiledPrograms
+from electra_jax.training.hang_watch import HangWatch
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
 from electra_jax.training.run_context import RunContext
 from electra_jax.training.state import TrainState
 from electra_jax.training.step import TrainStep
-from electra_jax.training.stopping import StopRequest, stop_on_signals
-from electra_jax.training.trainer import Trainer
+from electra_jax.training.stopping import StopRequest
+from electra_jax.training.trainer import Trainer, shape_of
 
 
 def evaluate(
@@ -51,7 +52,7 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
       profiled: updates to trace.
 
     Raises:
-      Preempted: a process of the run received SIGTERM or Ctrl-C; the state is saved.
+      Preempted: a process of the run was asked to stop, by a signal for example; the state is saved.
       Diverged: a metric is not finite; the state is not saved.
       InputError: a checkpoint failed to be written.
       MismatchError: the newest checkpoint does not fit this config.
@@ -61,39 +62,47 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
     with (
         opened_checkpoints(trainer, context) as checkpoints,
         trainer.placed(),
-        stop_on_signals(context.cluster) as stop,
+        HangWatch(context, trainer.config.hang_minutes, ends_run=trainer.config.hang_ends_run) as watch,
+        StopRequest(context.cluster, context.stop, watch) as stop,
     ):
-        newest = checkpoints.resumable_step()
+        newest, restoring = checkpoints.resumable_step(), 0.0
         if newest is not None and newest >= steps:
             line.print(
                 f"This run is complete: {newest:,} of {steps:,} steps. To train from scratch, give another --workdir."
             )
             return
         if newest is None:
-            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=time.time())
+            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=context.began)
         else:
-            state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
+            before = time.perf_counter()
+            with context.stop.doing(f"restoring checkpoint {newest:,}"):
+                state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
+            restoring = time.perf_counter() - before
             line.print(f"Resumed from checkpoint {newest:,}.")
-        recorder = Recorder(trainer, context, progress, checkpoints)
+        recorder = Recorder(trainer, context, progress, checkpoints, restoring)
         with contextlib.closing(Profiler(profiled, context, progress.next_batch)) as profiler:
-            _update(trainer, state, progress, checkpoints, recorder, stop, profiler, line)
+            with context.stop.doing("compiling"):
+                train_step = _compiled(trainer, recorder, line)
+                if recorder.holds(progress.next_batch, "eval/loss"):
+                    _compile_evaluation(trainer, state)
+            with context.stop.doing("training"):
+                _update(trainer, train_step, state, progress, checkpoints, recorder, stop, profiler)
         checkpoints.wait()
         recorder.finished()
 
 
 def _update(
     trainer: Trainer,
+    train_step: TrainStep,
     state: TrainState,
     progress: Progress,
     checkpoints: Checkpoints,
     recorder: Recorder,
     stop: StopRequest,
     profiler: Profiler,
-    line: ProgressLine,
 ) -> None:
     """Runs the loop."""
     config, steps = trainer.config, trainer.optimizer_config.steps
-    train_step = _compiled(trainer, recorder, line)
     batches = trainer.job.training_batches(progress.next_batch)
     step, metrics = progress.next_batch, state.metrics
     # The order matters: metrics and scores of step s must be written before checkpoint s.
@@ -127,6 +136,10 @@ def _update(
         step = progress.next_batch = step + 1
         profiler.after(step, metrics)
         recorder.stepped(step, metrics, trainer.job.work(batch))
+        if not stop.is_holding:
+            # When the first update is complete all processes have compiled, and there is something to save.
+            jax.block_until_ready(metrics)
+            stop.hold()
 
 
 def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:
@@ -136,6 +149,19 @@ def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> Train
         train_step = trainer.compile()
     recorder.compiled(programs)
     return train_step
+
+
+def _compile_evaluation(trainer: Trainer, state: TrainState) -> None:
+    """Compiles what the next evaluation needs, by computing a batch of each shape.
+
+    Otherwise it would be compiled between updates, and a request to stop would wait for that to save them.
+    """
+    shapes = set()
+    for batch in trainer.job.evaluation_batches():
+        if (shape := shape_of(batch)) not in shapes:
+            shapes.add(shape)
+            trainer.evaluation_step(state, trainer.put(batch), trainer.evaluation_key)
+    trainer.inspected(state)
 
 
 def opened_checkpoints(trainer: Trainer, context: RunContext) -> Checkpoints:

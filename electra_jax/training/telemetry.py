@@ -114,6 +114,14 @@ class JsonLines:
             os.fsync(file.fileno())
 
 
+def last_elapsed(path: pathlib.Path) -> float:
+    """The last `time/elapsed_seconds` of metrics.jsonl, also of steps that a resumed run repeats; 0 without any."""
+    if not path.exists():
+        return 0.0
+    lines = map(_parsed, path.read_text().splitlines())
+    return max((float(line.get("time/elapsed_seconds", 0.0)) for line in lines), default=0.0)
+
+
 def _parsed(line: str) -> dict[str, Any]:
     """The line's object; a step of infinity if the line was truncated."""
     try:

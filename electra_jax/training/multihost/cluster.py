@@ -25,6 +25,8 @@ _LEAVE_SECONDS = 20.0  # Until the others have received the reason why the run e
 _LAST_SECONDS = 1.0  # From a process's notice to its end, at most: JAX aborts those that process 0 leaves behind.
 _EXPLAIN_SECONDS = 20.0  # For the reason of a failed computation.
 _SHOWN_DIFFERENCES = 8  # Per process.
+# In messages of errors that another process may have caused: Gloo's are ValueErrors, and Orbax wraps those of JAX.
+_OF_OTHERS = ("Gloo", "DEADLINE_EXCEEDED", "UNAVAILABLE", "barrier", "Barrier")
 
 
 class Cluster:
@@ -33,14 +35,17 @@ class Cluster:
     Attributes:
       index, count: number of this process, and of processes in the run.
       hosts: host name of each process.
+      may_end: whether this process has nothing to save, so that it may end at once when another one has.
     """
 
     index, count = 0, 1
     hosts: tuple[str, ...] = ()
+    may_end: Callable[[], bool]
 
     def __init__(self) -> None:
         """A single process."""
         self.hosts = (socket.gethostname(),)
+        self.may_end = lambda: False
 
     @property
     def is_first(self) -> bool:
@@ -82,8 +87,8 @@ class Cluster:
         """The agreement on the step at which all stop; None for a single process."""
         return None
 
-    def explained(self, error: Exception) -> RunError | None:
-        """The reason of an error of JAX if another process has ended; waits some seconds for it."""
+    def explained(self, error: BaseException) -> RunError | None:
+        """The reason of a library's error if another process has ended; waits some seconds for it."""
         return None
 
     def leave(self, exit_code: int, reason: str) -> NoReturn:
@@ -103,6 +108,7 @@ class SeveralProcesses(Cluster):
           count: number of processes.
         """
         self.index, self.count = index, count
+        self.may_end = lambda: False
         self._client, self._store = client, Store(client)
         self._calls = 0
         self.hosts = ("?",) * count
@@ -161,10 +167,11 @@ class SeveralProcesses(Cluster):
         self._calls += 1
         return self._heartbeat.agreement(f"{self._calls}")
 
-    def explained(self, error: Exception) -> RunError | None:
-        """See `Cluster`; an error that is not from JAX is this process's own."""
-        # Gloo's errors are ValueErrors.
-        if not isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" not in str(error):
+    def explained(self, error: BaseException) -> RunError | None:
+        """See `Cluster`; an error that does not come from communication is this process's own."""
+        if self._heartbeat.ended is not None:
+            return self._heartbeat.ended.error()
+        if not isinstance(error, jax.errors.JaxRuntimeError) and not any(sign in str(error) for sign in _OF_OTHERS):
             return None
         if "RESOURCE_EXHAUSTED" in str(error):
             return None
