@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from electra_jax import allocator, entry_point, presets
+from electra_jax import allocator, cloud_notices, entry_point, presets
 from electra_jax.config import identity
 from electra_jax.config.files import read_config
 from electra_jax.config.finetuning import FinetuningConfig
@@ -44,6 +44,7 @@ def main(session: Session) -> None:
         raise InputError(f"--start_timeout={_START_TIMEOUT.value:g}: expected a number of seconds above 0")
     workdir = pathlib.Path(_WORKDIR.value).expanduser().absolute()
     allocator.keep_freed_memory()
+    cloud_notices.watch(cloud_notices.metadata_host(), session.stop.request)
     # Imported here so that a mistyped flag answers at once.
     from electra_jax.runs.run_options import RunOptions
     from electra_jax.training.multihost import processes

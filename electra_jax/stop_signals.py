@@ -14,15 +14,14 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
 
-from electra_jax.errors import Preempted
-
 # SIGUSR1 is what many batch scripts ask Slurm to send before the time limit.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+_EXIT_CODE = os.EX_TEMPFAIL  # 75, that of `errors.Preempted`.
 
 
 def _exit(reason: str) -> None:
     """Ends a process that has no others to tell."""
-    os._exit(Preempted.exit_code)
+    os._exit(_EXIT_CODE)
 
 
 class StopSignals:
@@ -40,7 +39,7 @@ class StopSignals:
         """Handles no signal until it is entered as a context.
 
         Args:
-          leave: ends the process with the exit code of `Preempted`, given the reason; called in another thread.
+          leave: ends the process with exit code 75, given the reason; called in another thread.
         """
         self.requested = ""
         self.activity = "starting"
@@ -139,7 +138,7 @@ class StopSignals:
         try:
             self._leave(reason)
         finally:
-            os._exit(Preempted.exit_code)
+            os._exit(_EXIT_CODE)
 
 
 def _ignore(number: int, frame: object) -> None:

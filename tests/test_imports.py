@@ -14,7 +14,7 @@ PACKAGE = "electra_jax"
 # From the bottom up. A package stands for all of its modules. A module imports from layers below its own, and from its
 # own package; packages and modules of one line do not import each other.
 LAYERS = (
-    ("allocator", "collapse", "errors", "nested", "progress", "stop_signals", "storage", "wording"),
+    ("allocator", "cloud_notices", "collapse", "errors", "nested", "progress", "stop_signals", "storage", "wording"),
     ("config",),
     ("models", "text"),
     ("training",),

@@ -402,3 +402,12 @@ def test_files_of_either_task_count_as_metrics_once_they_hold_something(tmp_path
     assert not report.has_metrics(tmp_path)
     path.write_text("{}")
     assert report.has_metrics(tmp_path)
+
+
+def test_the_time_of_a_run_is_shown_as_one_bar_and_not_as_curves(make_run):
+    ledger = {"goodput/step_seconds": 60.0, "goodput/save_seconds": 0.0, "goodput/lost_seconds": 40.0}
+    page = page_of(make_run([{"step": 100, **TRAIN, **ledger}]))
+    assert 'aria-label="steps 60.0%, steps done again 40.0%"' in page
+    assert "flex-grow:0.60000" in page
+    assert "save_seconds" not in page
+    assert "Where the time went" not in page_of(make_run())
