@@ -22,8 +22,11 @@ def main() -> None:
     phase, file, seconds = sys.argv[1], pathlib.Path(sys.argv[2]), float(sys.argv[3])
     sys.argv[:] = ["electra_jax.main", *sys.argv[4:]]
 
-    def linger(*_: Any) -> None:
-        if not file.exists():
+    lingered: list[str] = []
+
+    def linger(*_: Any, **__: Any) -> None:
+        if not lingered:
+            lingered.append(phase)
             file.touch()
             if phase != "compiling":
                 time.sleep(seconds)

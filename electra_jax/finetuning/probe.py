@@ -61,7 +61,8 @@ class Probe:
           MismatchError: the processes read different examples.
         """
         try:
-            self._run()
+            with self.context.stop.doing("probing the complete model"):
+                self._run()
         except Preempted as error:
             raise Preempted(
                 "Stopped during the probe; the pre-trained model is complete and saved. Run the same command again to "

@@ -10,7 +10,7 @@ from electra_jax.reporting.run_files import Histories
 from electra_jax.wording import duration
 
 PREFIX = "goodput/"
-# In the order of the bar: the name in metrics.jsonl without prefix and unit, the words, and the class of the style sheet.
+# In the order of the bar: name in metrics.jsonl, words, and class of the style sheet.
 _ACTIVITIES = (
     ("step", "steps", "blue"),
     ("data_wait", "waiting for data", "blue pale"),

@@ -66,7 +66,7 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
     cluster.from_first(describe)
     line.print(facts.screen(trainer))
     probed = probe.prepare(config, context)
-    with report_at_end(workdir, line, writes=cluster.is_first):
+    with report_at_end(context):
         loop.train(trainer, context, options.profiled)
         if probed:
             probed.run()

@@ -6,6 +6,7 @@ end with std::bad_cast). So the signal of the abort is handled, in C, where Pyth
 """
 
 import ctypes
+import faulthandler
 import os
 import signal
 import socket
@@ -35,7 +36,8 @@ def exit_if_lost(coordinator: str) -> None:
             )
             os.write(2, text.encode())
             os._exit(ProcessLost.exit_code)
-        # Another reason: the abort goes on.
+        # Another reason: the abort goes on, with the stacks that absl would have printed.
+        faulthandler.dump_traceback()
         library.signal(number, signal.SIG_DFL)
 
     handler = ctypes.CFUNCTYPE(None, ctypes.c_int)(aborted)
