@@ -5,6 +5,7 @@ and after it. A run of several processes gets the signals in its last process. A
 """
 
 import argparse
+import contextlib
 import dataclasses
 import os
 import pathlib
@@ -103,9 +104,10 @@ class Runs:
             _await(file, running)
             time.sleep(0.5)
             before, began = checkpoints(workdir), time.monotonic()
-            for number, name in enumerate(names):
-                time.sleep(_BETWEEN_SIGNALS if number else 0)
+            for name in names:
                 running[-1].send_signal(signal.Signals[name])
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    running[-1].wait(_BETWEEN_SIGNALS)
             printed = [process.communicate(timeout=120)[0] for process in running]
         finally:
             for process in running:
