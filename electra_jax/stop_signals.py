@@ -92,7 +92,7 @@ class StopSignals:
             elif is_first and self._note is not None:
                 self._note(name)
             elif is_first:
-                self._end_without_loss()
+                self._end(f"{self.requested}: stopped while {self.activity}, with nothing to save")
 
     @property
     def is_held(self) -> bool:
@@ -113,7 +113,7 @@ class StopSignals:
         with self._lock:
             was_held, self._note = self.is_held, None
             if ends and was_held and self.requested and not self._closed:
-                self._end_without_loss()
+                self._end(f"{self.requested}: stopped when everything was saved")
 
     @contextlib.contextmanager
     def doing(self, activity: str) -> Iterator[None]:
@@ -128,9 +128,6 @@ class StopSignals:
         """Ignores requests from here on: the process ends with an exit code that they must not change."""
         with self._lock:
             self._closed = True
-
-    def _end_without_loss(self) -> None:
-        self._end(f"{self.requested}: stopped while {self.activity}, with nothing to save")
 
     def _end(self, text: str) -> None:
         reason = f"{text}. What was saved before stays; run the same command again to go on."

@@ -61,7 +61,7 @@ def test_request_that_was_not_answered_ends_after_the_save():
     stop, _ = held()
     stop.request("SIGTERM")
     stop.release()
-    assert stop.reasons == ["SIGTERM: stopped while starting, with nothing to save"]
+    assert stop.reasons == ["SIGTERM: stopped when everything was saved"]
 
 
 def test_error_that_ends_the_run_is_not_overtaken():

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from benchmarks.reliability.slowed_main import PHASES
 
 SIGNALS = ("SIGTERM", "SIGTERM SIGTERM", "SIGINT SIGINT")
-_LINGERS = 6.0  # Seconds that a phase is slowed down for.
+_LINGERS = 3.0  # Seconds that a phase is slowed down for.
 _BETWEEN_SIGNALS = 1.0
 _RESUMED = ("restoring",)
 

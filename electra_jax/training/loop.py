@@ -87,7 +87,8 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
                     _compile_evaluation(trainer, state)
             with context.stop.doing("training"):
                 _update(trainer, train_step, state, progress, checkpoints, recorder, stop, profiler)
-        checkpoints.wait()
+        with context.stop.doing("completing the last checkpoint"):
+            checkpoints.wait()
         recorder.finished()
 
 
@@ -120,6 +121,8 @@ def _update(
             recorder.check(step, metrics)
             with recorder.timed("save"):
                 checkpoints.save(state, progress)
+            # A request during the save needs no other one.
+            stopping = stopping or stop.reached()
         if last:
             return
         if stopping:
