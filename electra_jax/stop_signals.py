@@ -100,9 +100,15 @@ class StopSignals:
         return self._note is not None
 
     def hold(self, note: Callable[[str], None]) -> None:
-        """From here on there is something to save: `note` is called with a request, in another thread."""
+        """From here on there is something to save.
+
+        Args:
+          note: called with the request, in another thread; now, if it came during an earlier hold.
+        """
         with self._lock:
             self._note = note
+            if self.requested:
+                note(self.requested)
 
     def release(self, *, ends: bool = True) -> None:
         """Everything is saved; ends the process if it was asked to stop meanwhile.

@@ -83,3 +83,11 @@ def test_second_ctrl_c_ends_at_once_and_other_signals_do_not():
         os.kill(os.getpid(), signal.SIGUSR1)
         sent(stop, signal.SIGINT)
     assert stop.reasons == ["SIGINT: stopped at once while starting, without a checkpoint"]
+
+
+def test_request_during_an_earlier_hold_is_passed_on():
+    stop, _ = held()
+    stop.request("SIGTERM")
+    noted = []
+    stop.hold(noted.append)
+    assert noted == ["SIGTERM"]
