@@ -20,6 +20,8 @@ _SECONDS_BETWEEN_LOOKS = 5.0
 _WARM_UP = 0.1  # Share of the time that is left out.
 _PER_UPDATES = 10_000
 
+Look = tuple[float, float, float]  # Step, resident memory in MB, seconds of a step.
+
 
 def main() -> None:
     """Runs it and prints the figures as JSON."""
@@ -31,15 +33,15 @@ def main() -> None:
     print(json.dumps(figures(looks), indent=2))
 
 
-def observe(place: pathlib.Path, seconds: float) -> list[tuple[int, float, float]]:
-    """Trains for so many seconds; (step, resident memory in MB, seconds of a step) at each new line of metrics."""
+def observe(place: pathlib.Path, seconds: float) -> list[Look]:
+    """Trains for so many seconds; a look at each new line of metrics."""
     workdir = place / "run"
     command = [
         sys.executable, "-m", "electra_jax.main", "--config=quickstart:quicktest", f"--workdir={workdir}",
         f"--config.data.directory={place / 'data'}", "--config.steps=100000000", "--config.log.every_steps=100",
         "--config.evaluation.every_steps=1000", "--config.checkpoint.every_steps=1000",
     ]  # fmt: skip
-    looks = []
+    looks: list[Look] = []
     with (place / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         began = time.monotonic()
         while time.monotonic() - began < seconds:
@@ -70,7 +72,7 @@ def _resident_megabytes(pid: int) -> float:
     return int(kilobytes) / 1024
 
 
-def figures(looks: list[tuple[int, float, float]]) -> dict[str, float]:
+def figures(looks: list[Look]) -> dict[str, float]:
     """Slopes and levels after the warm-up."""
     kept = looks[int(len(looks) * _WARM_UP) :]
     steps = [step for step, _, _ in kept]

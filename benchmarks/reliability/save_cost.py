@@ -46,7 +46,9 @@ def measured(config: PretrainingConfig, updates: int, rounds: int) -> dict[str, 
     shape = config.batch_size, config.data.sequence_length
     rows = np.random.default_rng(0).integers(_FIRST_ID, config.data.tokenizer.vocabulary_size, shape, dtype=np.int32)
     rows[:, 0], rows[:, -1] = 2, 3
-    plain, saving, blocked = [], [], []
+    plain: list[float] = []
+    saving: list[float] = []
+    blocked: list[float] = []
     with tempfile.TemporaryDirectory() as place, trainer.placed():
         context = RunContext(pathlib.Path(place))
         with loop.opened_checkpoints(trainer, context) as checkpoints:

@@ -44,7 +44,10 @@ def slow_down(phase: str, linger: Callable[..., None]) -> None:
         from electra_jax import main as program
         from electra_jax.training.multihost import session
 
-        _before(*((program, "main") if phase == "importing" else (session.Session, "joined")), linger)
+        if phase == "importing":
+            _before(program, "main", linger)
+        else:
+            _before(session.Session, "joined", linger)
         return
     from electra_jax.finetuning.probe import Probe
     from electra_jax.runs import final_report
