@@ -1,10 +1,15 @@
 import dataclasses
+import io
+import json
 import time
 
 import pytest
 
+from electra_jax.progress import ProgressLine
+from electra_jax.training import loop
 from electra_jax.training.checkpoint import Progress
 from electra_jax.training.goodput import Ledger
+from electra_jax.training.run_context import RunContext
 
 
 def sums(progress):
@@ -50,3 +55,19 @@ def test_clock_that_was_set_back_loses_nothing():
     Ledger(progress, now, restoring=0.0, last_seen=61.0)
     assert all(seconds >= 0 for seconds in progress.seconds.values())
     assert "down" not in progress.seconds
+
+
+def test_ledger_of_a_run_is_kept_over_restarts_and_adds_up(make_trainer, tmp_path):
+    def last_line(steps):
+        loop.train(make_trainer(steps=steps, log_every_steps=1), RunContext(tmp_path, ProgressLine(io.StringIO())))
+        lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
+        return [line for line in lines if "time/elapsed_seconds" in line][-1]
+
+    first = last_line(3)
+    second = last_line(5)
+    assert "goodput/restore_seconds" not in first
+    assert second["goodput/restore_seconds"] > 0
+    assert second["goodput/compile_seconds"] > first["goodput/compile_seconds"]
+    for line in (first, second):
+        sums = sum(seconds for name, seconds in line.items() if name.startswith("goodput/"))
+        assert sums == pytest.approx(line["time/elapsed_seconds"], abs=0.2)

@@ -1,11 +1,24 @@
+import io
 import threading
 import time
 
+from electra_jax.progress import ProgressLine
 from electra_jax.stop_signals import StopSignals
+from electra_jax.training import loop
 from electra_jax.training.hang_watch import HangWatch
 from electra_jax.training.run_context import RunContext
+from tests.training.stand_in import ParityJob
 
 _MINUTES = 0.2 / 60
+
+
+class StuckJob(ParityJob):
+    """Takes long to read a batch."""
+
+    def training_batches(self, start):
+        for number, batch in enumerate(super().training_batches(start), start):
+            time.sleep(0.6 if number == 3 else 0)
+            yield batch
 
 
 class Asked(StopSignals):
@@ -49,3 +62,11 @@ def test_no_minutes_watch_nothing(tmp_path):
         watch.start()
         time.sleep(0.05)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_loop_that_waits_for_a_batch_is_reported_and_goes_on(make_trainer, tmp_path, capsys):
+    trainer = make_trainer(StuckJob(), steps=5, hang_minutes=_MINUTES)
+    loop.train(trainer, RunContext(tmp_path, ProgressLine(io.StringIO())))
+    assert "in training_batches" in (tmp_path / "hang_of_process_0.txt").read_text()
+    assert (tmp_path / "checkpoints" / "5").exists()
+    capsys.readouterr()

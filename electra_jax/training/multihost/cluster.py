@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -25,8 +25,13 @@ _LEAVE_SECONDS = 20.0  # Until the others have received the reason why the run e
 _LAST_SECONDS = 1.0  # From a process's notice to its end, at most: JAX aborts those that process 0 leaves behind.
 _EXPLAIN_SECONDS = 20.0  # For the reason of a failed computation.
 _SHOWN_DIFFERENCES = 8  # Per process.
-# In messages of errors that another process may have caused: Gloo's are ValueErrors, and Orbax wraps those of JAX.
-_OF_OTHERS = ("Gloo", "DEADLINE_EXCEEDED", "UNAVAILABLE", "barrier", "Barrier")
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
 
 
 class Cluster:
@@ -171,7 +176,8 @@ class SeveralProcesses(Cluster):
         """See `Cluster`; an error that does not come from communication is this process's own."""
         if self._heartbeat.ended is not None:
             return self._heartbeat.ended.error()
-        if not isinstance(error, jax.errors.JaxRuntimeError) and not any(sign in str(error) for sign in _OF_OTHERS):
+        # Gloo's errors are ValueErrors, and Orbax raises errors of its own that come from those of JAX.
+        if not any(isinstance(part, jax.errors.JaxRuntimeError) or "Gloo" in str(part) for part in _chain(error)):
             return None
         if "RESOURCE_EXHAUSTED" in str(error):
             return None
