@@ -84,7 +84,8 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
             with context.stop.doing("compiling"):
                 train_step = _compiled(trainer, recorder, line)
                 if recorder.holds(progress.next_batch, "eval/loss"):
-                    _compile_evaluation(trainer, state)
+                    with recorder.timed("compile"):
+                        _compile_evaluation(trainer, state)
             with context.stop.doing("training"):
                 _update(trainer, train_step, state, progress, checkpoints, recorder, stop, profiler)
         with context.stop.doing("completing the last checkpoint"):
