@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from absl import flags
 
-from electra_jax import allocator, entry_point, presets, storage
+from electra_jax import allocator, cloud_notices, entry_point, presets, storage
 from electra_jax.config import identity
 from electra_jax.config.files import read_config
 from electra_jax.config.finetuning import FinetuningConfig
@@ -49,6 +49,7 @@ def main(session: Session) -> None:
         raise InputError(f"--start_timeout={_START_TIMEOUT.value:g}: expected a number of seconds above 0")
     workdir = storage.absolute(_WORKDIR.value)
     allocator.keep_freed_memory()
+    cloud_notices.watch(cloud_notices.metadata_host(), session.stop.request)
     # Imported here so that a mistyped flag answers at once.
     from electra_jax.runs.run_options import RunOptions
     from electra_jax.training.multihost import processes
@@ -65,7 +66,8 @@ def main(session: Session) -> None:
     processes.check_flags(*places)
     with session.joined(*places, seconds=_START_TIMEOUT.value) as cluster:
         _introduce(cluster)
-        context = RunContext(workdir, ProgressLine() if cluster.is_first else QuietLine(), cluster, _RESTART.value)
+        line = ProgressLine() if cluster.is_first else QuietLine()
+        context = RunContext(workdir, line, cluster, session.stop, session.began, restarts=_RESTART.value)
         if not options.evaluates:
             cluster.from_first(lambda: storage.check_access(workdir))
         config, problems = read_config(_CONFIG.value)
@@ -103,7 +105,8 @@ def _introduce(cluster: "Cluster") -> None:
 def run() -> None:
     """Runs the command `electra-train`: parses the flags, calls `main` and exits with its exit code."""
     session = Session()
-    entry_point.enter(lambda: main(session), leave=session.leave)
+    with session.stop:
+        entry_point.enter(lambda: main(session), leave=session.leave)
 
 
 if __name__ == "__main__":

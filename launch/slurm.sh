@@ -5,7 +5,7 @@
 # or, on a file system that all nodes share, --workdir=/shared/runs/…
 # One process per GPU; each process sees all GPUs of its node, and under Slurm JAX uses the one with the process's local
 # number. So neither --gpus-per-task nor --gpu-bind, which would hide the others.
-# Slurm sends SIGTERM before the time limit; the run saves its state and exits with 75, and the job is requeued to resume
+# Slurm sends SIGTERM before the time limit (SIGUSR1, which other scripts ask for, has the same effect); the run saves its state and exits with 75, and the job is requeued to resume
 # from there. Every other exit code ends the job.
 #SBATCH --job-name=electra_jax
 #SBATCH --nodes=1

@@ -15,7 +15,7 @@ PACKAGE = "electra_jax"
 # own package; packages and modules of one line do not import each other.
 LAYERS = (
     ("errors",),
-    ("allocator", "collapse", "nested", "progress", "storage", "wording"),
+    ("allocator", "cloud_notices", "collapse", "nested", "progress", "stop_signals", "storage", "wording"),
     ("foreign_json", "ownership"),
     ("dataset_manifest",),
     ("config",),

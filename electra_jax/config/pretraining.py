@@ -251,6 +251,19 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class HangConfig:
+    """What happens when a run no longer gets ahead."""
+
+    minutes: float = setting(
+        30.0, "after so long without an update, the stacks of all threads are logged; 0 never does", NOT_NEGATIVE,
+        unit="minutes", synonyms=("hang_minutes", "hang_timeout", "watchdog"),
+    )  # fmt: skip
+    ends_run: bool = setting(
+        False, "exit then with code 75, for a launcher that starts the run again; nothing is saved"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class PretrainingConfig:
     """A pre-training run."""
 
@@ -276,6 +289,7 @@ class PretrainingConfig:
     log: LogConfig = section(LogConfig, "when metrics are written", free=True)
     evaluation: EvaluationConfig = section(EvaluationConfig, "when and on what the run is evaluated", free=True)
     checkpoint: CheckpointConfig = section(CheckpointConfig, "when state is saved", free=True)
+    hang: HangConfig = section(HangConfig, "a run that no longer gets ahead", free=True)
     probe: ProbeConfig | None = optional(
         "a fine-tuning at the end that says what the model is worth; docs/probe.md", free=True
     )

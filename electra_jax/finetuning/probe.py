@@ -59,8 +59,9 @@ class Probe:
           MismatchError: the processes read different examples.
         """
         try:
-            self._run()
-        except (Preempted, KeyboardInterrupt) as error:
+            with self.context.stop.doing("probing the complete model"):
+                self._run()
+        except Preempted as error:
             raise Preempted(
                 "Stopped during the probe; the pre-trained model is complete and saved. Run the same command again to "
                 "repeat the probe alone."
@@ -90,7 +91,7 @@ class Probe:
             first(functools.partial(storage.write_json, storage.join(directory, "config.json"), fields))
             own_start = dataclasses.replace(start, params=dict) if is_random else start
             described = f"{storage.join(workdir, 'config.json')}, config.probe"
-            context = RunContext(directory, line, cluster)
+            context = dataclasses.replace(self.context.within(directory), line=line)
             results[name_of_start] = run.make_trials(config, trainer, own_start, context, described).run()
         split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}

@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from electra_jax import collapse, storage
 from electra_jax.errors import InputError
-from electra_jax.reporting import finetuning_page, markup
+from electra_jax.reporting import finetuning_page, markup, time_bar
 from electra_jax.reporting.charts import charts, final_value, last, number
 from electra_jax.reporting.probe_results import probe_section
 from electra_jax.reporting.run_files import (
@@ -28,6 +28,7 @@ from electra_jax.reporting.run_files import (
 from electra_jax.wording import duration
 
 _MOST_EARLIER_STEPS = 6
+_NOT_CURVES = ("probe/", time_bar.PREFIX)  # Metrics that have a section of their own.
 
 
 def has_metrics(workdir: storage.Path) -> bool:
@@ -77,7 +78,8 @@ def _pretraining_page(directory: str, config: Json, command: str) -> Markup:
         warning=_warning(config, histories),
         notes=notes,
         facts=_facts(config, histories),
-        charts=charts({name: history for name, history in histories.items() if not name.startswith("probe/")}),
+        time_bar=time_bar.time_bar(histories),
+        charts=charts({name: history for name, history in histories.items() if not name.startswith(_NOT_CURVES)}),
         samples=_samples(samples),
         probe=probe_section(directory),
         config=config,

@@ -6,22 +6,18 @@ from collections.abc import Iterator
 from electra_jax.errors import RunError
 from electra_jax.progress import ProgressLine
 from electra_jax.reporting.pretraining_page import has_metrics, write_report
+from electra_jax.training.run_context import RunContext
 
 
 @contextlib.contextmanager
-def report_at_end(workdir: str, line: ProgressLine, *, writes: bool) -> Iterator[None]:
-    """Writes the report when its block ends, also that of a run that was stopped.
-
-    Args:
-      workdir: the run's directory.
-      line: prints the report's path.
-      writes: whether this process is the one that writes it.
-    """
+def report_at_end(context: RunContext) -> Iterator[None]:
+    """Writes the report in process 0 when its block ends, also that of a run that was stopped."""
     try:
         yield
     finally:
-        if writes:
-            _write(workdir, line)
+        if context.cluster.is_first:
+            with context.stop.doing("writing the report"):
+                _write(context.workdir, context.line)
 
 
 def _write(workdir: str, line: ProgressLine) -> None:

@@ -48,5 +48,5 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
             line.print(json.dumps(trials.evaluate()["summary"], indent=2))
             return
         line.print(run.screen(config, trainer))
-        with report_at_end(workdir, line, writes=cluster.is_first), under_way():
+        with report_at_end(opened), under_way():
             line.print("\n".join(summary_lines(trials.run())))

@@ -70,7 +70,7 @@ def _pretrain(config: PretrainingConfig, context: RunContext, options: RunOption
     cluster.from_first(describe)
     line.print(facts.screen(trainer))
     probed = probe.prepare(config, context)
-    with report_at_end(workdir, line, writes=cluster.is_first), under_way():
+    with report_at_end(context), under_way():
         loop.train(trainer, context, options.profiled)
         if probed:
             probed.run()

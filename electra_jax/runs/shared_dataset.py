@@ -34,7 +34,8 @@ def shared_dataset(data: DataConfig, context: RunContext, finish: Callable[[Data
         finish(prepared)
         opened.append(prepared)
 
-    cluster.from_first(prepare, seconds=_PREPARING_SECONDS)
+    with context.stop.doing("preparing the text"):
+        cluster.from_first(prepare, seconds=_PREPARING_SECONDS)
     if not opened:
         if not shared_storage.appears(lambda: dataset.is_prepared(data.directory)):
             raise InputError(

@@ -28,6 +28,7 @@ class Progress:
     next_batch: int  # The global batch that the next update reads; equals the state's step.
     started_at: float  # Seconds since 1970 at the run's very first start.
     productive_seconds: float = 0.0  # Spent since then on updates that were not lost.
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # Spent otherwise, by activity; see `goodput`.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,14 +109,20 @@ def _progress(fields: dict[str, Any]) -> Progress:
         raise Damaged(f"the record has unknown fields: {', '.join(sorted(unknown))}")
     for name, field in known.items():
         if name not in fields:
-            if field.default is dataclasses.MISSING:
+            if field.default is field.default_factory is dataclasses.MISSING:
                 raise Damaged(f"the record has no {name}")
             continue
         value = fields[name]
-        is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        if not is_number or (field.type is int and not isinstance(value, int)):
+        if field.default_factory is dict:
+            if not isinstance(value, dict) or not all(map(_is_number, value.values())):
+                raise Damaged(f"{name} of the record is {value!r:.40}, expected numbers by name")
+        elif not _is_number(value) or (field.type is int and not isinstance(value, int)):
             raise Damaged(f"{name} of the record is {value!r:.40}, expected a number")
     return Progress(**fields)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def _arrays(fields: Any) -> dict[str, ArrayRecord]:

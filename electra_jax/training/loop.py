@@ -17,6 +17,7 @@ from electra_jax.training import checkpoint_steps, partitioning, restart
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
+from electra_jax.training.hang_watch import HangWatch
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
@@ -24,8 +25,8 @@ from electra_jax.training.run_context import RunContext
 from electra_jax.training.save_schedule import SaveSchedule
 from electra_jax.training.state import TrainState
 from electra_jax.training.step import TrainStep
-from electra_jax.training.stopping import StopRequest, stop_on_signals
-from electra_jax.training.trainer import Trainer
+from electra_jax.training.stopping import StopRequest
+from electra_jax.training.trainer import Trainer, shape_of
 
 
 def evaluate(
@@ -54,7 +55,7 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
       profiled: updates to trace.
 
     Raises:
-      Preempted: a process of the run received SIGTERM or Ctrl-C; the state is saved.
+      Preempted: a process of the run was asked to stop, by a signal for example; the state is saved.
       Diverged: a metric is not finite; the state is not saved.
       StorageLost: checkpoints cannot be read or written any more.
       InputError: the workdir cannot be written.
@@ -67,10 +68,14 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
         _under_way(),
         opened_checkpoints(trainer, context) as checkpoints,
         trainer.placed(),
-        stop_on_signals(context.cluster) as stop,
+        HangWatch(context, trainer.config.hang_minutes, ends_run=trainer.config.hang_ends_run) as watch,
+        StopRequest(context.cluster, context.stop, watch) as stop,
     ):
         checkpoints.open()
-        restored = checkpoints.restore_newest(trainer.abstract, trainer.shardings)
+        before = time.perf_counter()
+        with context.stop.doing("restoring the newest checkpoint"):
+            restored = checkpoints.restore_newest(trainer.abstract, trainer.shardings)
+        restoring = time.perf_counter() - before if restored else 0.0
         if restored and restored.step >= steps:
             line.print(
                 f"This run is complete: {restored.step:,} of {steps:,} steps. To train from scratch, give another "
@@ -81,17 +86,24 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
             state, progress = restored.state, restored.progress
             line.print(f"Resumed from checkpoint {restored.step:,}.")
         else:
-            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=time.time())
+            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=context.began)
         with (
-            Recorder(trainer, context, progress, checkpoints) as recorder,
+            Recorder(trainer, context, progress, checkpoints, restoring) as recorder,
             contextlib.closing(Profiler(profiled, context, progress.next_batch)) as profiler,
         ):
-            _update(trainer, state, progress, checkpoints, recorder, stop, profiler, context)
+            with context.stop.doing("compiling"):
+                train_step = _compiled(trainer, recorder, line)
+                if recorder.holds(progress.next_batch, "eval/loss"):
+                    with recorder.timed("compile"):
+                        _compile_evaluation(trainer, state)
+            with context.stop.doing("training"):
+                _update(trainer, train_step, state, progress, checkpoints, recorder, stop, profiler, context)
             recorder.finished()
 
 
 def _update(
     trainer: Trainer,
+    train_step: TrainStep,
     state: TrainState,
     progress: Progress,
     checkpoints: Checkpoints,
@@ -102,7 +114,6 @@ def _update(
 ) -> None:
     """Runs the loop."""
     config, steps = trainer.config, trainer.optimizer_config.steps
-    train_step = _compiled(trainer, recorder, context.line)
     schedule = SaveSchedule(config.save_every_steps, config.save_every_minutes, config.log_every_steps, context.cluster)
     batches = trainer.job.training_batches(progress.next_batch)
     step, metrics = progress.next_batch, state.metrics
@@ -124,6 +135,7 @@ def _update(
             with recorder.timed("save"):
                 if not stopping:
                     checkpoints.save(state, progress)
+                    stopping = stop.reached()  # A request during the save needs no other one.
                 if stopping or last:
                     checkpoints.finish(state, progress)
         if last:
@@ -141,6 +153,10 @@ def _update(
         step = progress.next_batch = step + 1
         profiler.after(step, metrics)
         recorder.stepped(step, metrics, trainer.job.work(batch))
+        if not stop.is_holding:
+            # When the first update is complete all processes have compiled, and there is something to save.
+            jax.block_until_ready(metrics)
+            stop.hold()
 
 
 def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:
@@ -171,6 +187,19 @@ def _under_way() -> Iterator[None]:
 def _check_restart(trainer: Trainer, context: RunContext) -> None:
     every, restarts = trainer.config.save_every_steps, context.restarts
     context.cluster.from_first(lambda: restart.check(context.workdir, every, restarts, context.line.print))
+
+
+def _compile_evaluation(trainer: Trainer, state: TrainState) -> None:
+    """Compiles what the next evaluation needs, by computing a batch of each shape.
+
+    Otherwise it would be compiled between updates, and a request to stop would wait for that to save them.
+    """
+    shapes = set()
+    for batch in trainer.job.evaluation_batches():
+        if (shape := shape_of(batch)) not in shapes:
+            shapes.add(shape)
+            trainer.evaluation_step(state, trainer.put(batch), trainer.evaluation_key)
+    trainer.inspected(state)
 
 
 def opened_checkpoints(trainer: Trainer, context: RunContext) -> Checkpoints:

@@ -15,6 +15,7 @@ from electra_jax.training import device_speed, telemetry
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
+from electra_jax.training.goodput import Ledger
 from electra_jax.training.job import Sums, Work
 from electra_jax.training.optimizer import learning_rate
 from electra_jax.training.run_context import RunContext
@@ -34,10 +35,22 @@ class Recorder:
         context: RunContext,
         progress: Progress,
         checkpoints: Checkpoints,
+        restoring: float,
     ) -> None:
+        """Opens the files of the run.
+
+        Args:
+          trainer: what is trained.
+          context: context of the run.
+          progress: data position and times so far, which the recorder continues.
+          checkpoints: the run's.
+          restoring: seconds that restoring the state took.
+        """
         self._trainer, self._progress, self._checkpoints, self._line = trainer, progress, checkpoints, context.line
         workdir, cluster = context.workdir, context.cluster
         step = progress.next_batch
+        last_seen = telemetry.last_elapsed(storage.join(workdir, "metrics.jsonl")) if cluster.is_first else 0.0
+        self._ledger = Ledger(progress, context.began, restoring=restoring, last_seen=last_seen)
         self._metrics = telemetry.MetricsWriter(workdir, cluster, resumed_at=step)
         self._samples = telemetry.JsonLines(
             storage.join(workdir, "samples.jsonl") if cluster.is_first else None, resumed_at=step
@@ -63,8 +76,10 @@ class Recorder:
         """Counts the seconds of its block, if the block succeeds, as spent on `activity`."""
         if activity != "data_wait":
             self._flush()
+            self._ledger.settle()
         start = time.perf_counter()
-        yield
+        with self._ledger.timed(activity):
+            yield
         spent = self._seconds.get(activity, 0.0)
         self._seconds[activity] = spent + time.perf_counter() - start
 
@@ -166,7 +181,7 @@ class Recorder:
         steps, tokens, flops = step - self._line_step, self._tokens, self._flops
         self._line_at, self._line_step = now, step
         self._tokens = self._flops = 0.0
-        self._progress.productive_seconds += seconds - spent.get("time/data_wait_seconds", 0.0)
+        self._ledger.settle()
         # The clock may have been set back since the run began.
         elapsed = max(time.time() - self._progress.started_at, self._progress.productive_seconds, 1e-9)
         values = {
@@ -178,7 +193,7 @@ class Recorder:
         if self._peak_flops:
             values["performance/mfu"] = flops / seconds / self._peak_flops
         once, self._once = self._once, {}
-        return values | spent | once
+        return values | spent | self._ledger.values() | once
 
     def _spent(self, *activities: str) -> dict[str, float]:
         return {f"time/{name}_seconds": self._seconds.pop(name) for name in activities if name in self._seconds}

@@ -128,6 +128,13 @@ class JsonLines:
             self._best.clear()
 
 
+def last_elapsed(path: str) -> float:
+    """The last `time/elapsed_seconds` of metrics.jsonl, also of steps that a resumed run repeats; 0 without any."""
+    lines = storage.read(path).split(b"\n") if storage.exists(path) else []
+    values = [line.get("time/elapsed_seconds") for line in map(_parsed, lines) if line is not None]
+    return max((float(value) for value in values if isinstance(value, int | float)), default=0.0)
+
+
 def _encoded(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, ensure_ascii=False) + "\n").encode()
 

@@ -7,7 +7,8 @@ import optax
 import pytest
 
 from benchmarks.reliability import kills
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
 from tests.running import main

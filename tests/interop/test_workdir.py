@@ -17,7 +17,8 @@ from electra_jax.interop import checkpoints
 from electra_jax.interop import workdir as interop_workdir
 from electra_jax.interop.tensor_map import flatten
 from electra_jax.models.electra import MaskedLanguageModel
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
 from tests.interop import made, peer

@@ -416,3 +416,12 @@ def test_the_report_of_a_run_in_a_bucket_is_the_same(object_store, make_run):
     assert storage.read(target).decode().replace(f"gs://bucket/{directory.name}", str(directory)) == page_of(directory)
     with pytest.raises(InputError, match="found no directory at this address"):
         report.write_report("gs://bucket/nowhere")
+
+
+def test_the_time_of_a_run_is_shown_as_one_bar_and_not_as_curves(make_run):
+    ledger = {"goodput/step_seconds": 60.0, "goodput/save_seconds": 0.0, "goodput/lost_seconds": 40.0}
+    page = page_of(make_run([{"step": 100, **TRAIN, **ledger}]))
+    assert 'aria-label="steps 60.0%, steps done again 40.0%"' in page
+    assert "flex-grow:0.60000" in page
+    assert "save_seconds" not in page
+    assert "Where the time went" not in page_of(make_run())
