@@ -59,7 +59,7 @@ def test_clock_that_was_set_back_loses_nothing():
 
 def test_ledger_of_a_run_is_kept_over_restarts_and_adds_up(make_trainer, tmp_path):
     def last_line(steps):
-        loop.train(make_trainer(steps=steps, log_every_steps=1), RunContext(tmp_path, ProgressLine(io.StringIO())))
+        loop.train(make_trainer(steps=steps, log_every_steps=1), RunContext(str(tmp_path), ProgressLine(io.StringIO())))
         lines = map(json.loads, (tmp_path / "metrics.jsonl").read_text().splitlines())
         return [line for line in lines if "time/elapsed_seconds" in line][-1]
 

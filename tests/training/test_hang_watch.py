@@ -35,7 +35,7 @@ class Asked(StopSignals):
 
 def test_stacks_of_all_threads_are_reported_once_and_the_run_ends(tmp_path, capsys):
     stop = Asked()
-    with HangWatch(RunContext(tmp_path, stop=stop), _MINUTES, ends_run=True) as watch:
+    with HangWatch(RunContext(str(tmp_path), stop=stop), _MINUTES, ends_run=True) as watch:
         watch.start()
         assert stop.was_asked.wait(10)
         time.sleep(0.3)
@@ -49,7 +49,7 @@ def test_stacks_of_all_threads_are_reported_once_and_the_run_ends(tmp_path, caps
 
 
 def test_progress_is_not_taken_for_a_hang(tmp_path):
-    with HangWatch(RunContext(tmp_path), _MINUTES, ends_run=False) as watch:
+    with HangWatch(RunContext(str(tmp_path)), _MINUTES, ends_run=False) as watch:
         watch.start()
         for _ in range(40):
             time.sleep(0.01)
@@ -58,7 +58,7 @@ def test_progress_is_not_taken_for_a_hang(tmp_path):
 
 
 def test_no_minutes_watch_nothing(tmp_path):
-    with HangWatch(RunContext(tmp_path), 0, ends_run=False) as watch:
+    with HangWatch(RunContext(str(tmp_path)), 0, ends_run=False) as watch:
         watch.start()
         time.sleep(0.05)
     assert list(tmp_path.iterdir()) == []
@@ -66,7 +66,7 @@ def test_no_minutes_watch_nothing(tmp_path):
 
 def test_loop_that_waits_for_a_batch_is_reported_and_goes_on(make_trainer, tmp_path, capsys):
     trainer = make_trainer(StuckJob(), steps=5, hang_minutes=_MINUTES)
-    loop.train(trainer, RunContext(tmp_path, ProgressLine(io.StringIO())))
+    loop.train(trainer, RunContext(str(tmp_path), ProgressLine(io.StringIO())))
     assert "in training_batches" in (tmp_path / "hang_of_process_0.txt").read_text()
     assert (tmp_path / "checkpoints" / "5").exists()
     capsys.readouterr()

@@ -1,4 +1,3 @@
-import pathlib
 
 import pytest
 
@@ -12,7 +11,7 @@ from electra_jax.training.stopping import StopRequest, check_finite
 
 def test_request_is_answered_from_the_first_update_on():
     signals = StopSignals()
-    watch = HangWatch(RunContext(pathlib.Path("nowhere")), 0, ends_run=False)
+    watch = HangWatch(RunContext("nowhere"), 0, ends_run=False)
     with StopRequest(Cluster(), signals, watch) as stop:
         assert not signals.is_held
         stop.hold()
