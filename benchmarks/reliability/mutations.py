@@ -14,6 +14,7 @@ _ODD = (float("nan"), float("inf"), True, False, None)
 _TEXTS = ("", " ", "x", "x" * 3000, "../../../etc/passwd", "/dev/zero", "\0", "\ud83d", "\u2028", "9" * 5000, "\x1b[2J")
 _INTERESTING = (0, 1, 127, 128, 255, 256, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFFFFFFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 _BOMB_BYTES = 1 << 28
+_MOST_PLACES = 20_000
 
 
 def mutate(draw: random.Random, content: bytes, kind: str) -> bytes:
@@ -69,6 +70,8 @@ def _json(draw: random.Random, content: bytes) -> bytes:
     value = [json.loads(content)]
     for _ in range(draw.choice((1, 1, 1, 2, 5))):
         places = _places(value)
+        if len(places) > _MOST_PLACES:  # Lists were lengthened several times; the file is large enough.
+            break
         # Of long lists of like entries, the rarer ones count as often.
         container, key = draw.choice(places[:: max(1, len(places) // 50)] if draw.random() < 0.5 else places)
         if isinstance(container, list) and container is value:
