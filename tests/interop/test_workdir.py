@@ -150,7 +150,7 @@ def test_a_run_in_a_bucket_is_read_like_a_local_one(object_store, tmp_path):
     write_run(tmp_path / "electra", quicktest(), peer.random_params(pair_of(quicktest())), steps=(10,))
     checkpoints_ = Checkpoints("gs://bucket/electra/checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in (10, 20):
-        params = peer.random_params(pair_of(quicktest()))
+        params = jax.tree.map(jnp.asarray, peer.random_params(pair_of(quicktest())))
         state = TrainState(jnp.int32(step), params, optax.sgd(1e-3).init(params), {"loss": jnp.zeros(2)})
         checkpoints_.save(state, Progress(step, 0.0))
     checkpoints_.close()
