@@ -1,17 +1,20 @@
 """Files at local paths and at addresses, through the same functions."""
 
+import importlib
 import os
 import stat
 import types
 import uuid
 
-import fsspec
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from benchmarks.reliability.object_store import RESET
 from electra_jax import storage
 from electra_jax.errors import StorageLost
+
+# `fsspec.registry` is the mapping in it.
+REGISTRY = importlib.import_module("fsspec.registry")
 
 
 @pytest.fixture(params=["local", "memory"])
@@ -279,10 +282,10 @@ def test_only_the_pattern_is_a_pattern(object_store, kind, tmp_path):
 
 
 def test_a_missing_package_is_named(monkeypatch):
-    registered = fsspec.registry.known_implementations | {
+    registered = REGISTRY.known_implementations | {
         "absent": {"class": "absent_package.System", "err": "Install absent_package to access it"}
     }
-    monkeypatch.setattr(fsspec.registry, "known_implementations", registered)
+    monkeypatch.setattr(REGISTRY, "known_implementations", registered)
     assert storage.problem("absent://x") == "absent://x: absent:// cannot be used (Install absent_package to access it)"
 
 
@@ -291,7 +294,7 @@ def test_any_address_of_fsspec_is_read(monkeypatch):
         protocol = "hf"
         store, pseudo_dirs = {}, [""]
 
-    monkeypatch.setitem(fsspec.registry._registry, "hf", Hub)
+    monkeypatch.setitem(REGISTRY._registry, "hf", Hub)
     storage.write("hf://owner/model/config.json", b"{}")
     assert storage.read("hf://owner/model/config.json") == b"{}"
     assert storage.names("hf://owner/model") == ["config.json"]

@@ -152,4 +152,4 @@ def read_manifest(directory: str) -> ManifestFields:
     found = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
     if found != FORMAT:
         raise InputError(f"{path}: found format {foreign_json.shown(found)}, expected {FORMAT}; export the model again")
-    return foreign_json.checked(ManifestFields, value, path, _FIX)
+    return foreign_json.checked(ManifestFields, value, f"{path}: cannot be read", _FIX)

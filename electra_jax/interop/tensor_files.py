@@ -65,7 +65,8 @@ def read_folder(directory: str) -> dict[str, np.ndarray]:
     index = storage.join(directory, INDEX)
     if storage.exists(storage.join(directory, FILE)) or not storage.exists(index):
         return read(storage.join(directory, FILE))
-    places = foreign_json.read_as(_Index, index, "copy the folder again").weight_map
+    fix = 'copy the folder again; expected "weight_map", a file for each tensor'
+    places = foreign_json.read_as(_Index, index, fix).weight_map
     tensors: dict[str, np.ndarray] = {}
     for file in sorted(set(places.values())):
         tensors |= read(storage.join(directory, file))
