@@ -502,7 +502,7 @@ def _os_errors(path: Path) -> Iterator[None]:
 
 
 def _described(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _may_pass(error: Exception) -> bool:

@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import Iterator
 
-from electra_jax.errors import RunError
+from electra_jax.errors import RunError, StorageLost
 from electra_jax.progress import ProgressLine
 from electra_jax.reporting.pretraining_page import has_metrics, write_report
 
@@ -17,18 +17,22 @@ def report_at_end(workdir: str, line: ProgressLine, *, writes: bool) -> Iterator
       line: prints the report's path.
       writes: whether this process is the one that writes it.
     """
+    is_reachable = True
     try:
         yield
+    except StorageLost:
+        is_reachable = False  # Trying to write there would take minutes again.
+        raise
     finally:
-        if writes:
+        if writes and is_reachable:
             _write(workdir, line)
 
 
 def _write(workdir: str, line: ProgressLine) -> None:
-    if not has_metrics(workdir):
-        return  # Stopped before anything was logged.
     # A failed report must not hide why the run stopped.
     try:
-        line.print(f"Report: {write_report(workdir)}")
+        # Otherwise it was stopped before anything was logged.
+        if has_metrics(workdir):
+            line.print(f"Report: {write_report(workdir)}")
     except (RunError, OSError) as error:
         line.print(f"No report: {error}")
