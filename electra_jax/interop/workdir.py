@@ -184,9 +184,8 @@ def _params(checkpoint: str) -> dict[str, Any]:
     """The parameters of a checkpoint as NumPy arrays; reads nothing else."""
     import jax
     import orbax.checkpoint as ocp
-    from etils import epath
 
-    state = epath.Path(storage.join(storage.absolute(checkpoint), "state"))
+    state = storage.for_orbax(storage.join(storage.absolute(checkpoint), "state"))
     handler = ocp.PyTreeCheckpointHandler()
     try:
         present = handler.metadata(state).tree["params"]

@@ -11,9 +11,9 @@ from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
+from electra_jax import storage
 from electra_jax.errors import Diverged, InputError, MismatchError, Preempted
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
@@ -57,7 +57,9 @@ class Checkpoints:
             save_decision_policy=policies.FixedIntervalPolicy(1),
             enable_async_checkpointing=True,
         )
-        self._manager = ocp.CheckpointManager(epath.Path(directory), options=options, item_names=("state", "progress"))
+        self._manager = ocp.CheckpointManager(
+            storage.for_orbax(directory), options=options, item_names=("state", "progress")
+        )
 
     def resumable_step(self) -> int | None:
         """The newest complete checkpoint that process 0 finds, from which all processes resume."""

@@ -1,10 +1,13 @@
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from electra_jax.errors import MismatchError
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.state import TrainState
 
 
 @pytest.fixture
@@ -78,3 +81,30 @@ def test_checkpoint_of_another_model_is_refused_with_its_path(make_trainer, chec
     other = make_trainer(job=Wider())
     with pytest.raises(MismatchError, match=r"checkpoint 1 in .*checkpoints does not fit"):
         checkpoints.restore(1, other.abstract, other.shardings)
+
+
+def test_a_kill_during_a_save_in_a_bucket_leaves_the_checkpoint_before_it(object_store):
+    def opened():
+        return Checkpoints("gs://bucket/checkpoints", keep_last=2, keep_every_steps=0, cluster=Cluster())
+
+    def state(step):
+        params = {"table": jnp.full(10, float(step))}
+        return TrainState(jnp.int32(step), params, optax.sgd(1e-3).init(params), {"loss": jnp.zeros(2)})
+
+    made = opened()
+    for step in (1, 2):
+        made.save(state(step), Progress(step, 0.0))
+    made.close()
+    whole = dict(object_store.objects)
+    # In the order in which they were written.
+    of_second = sorted((key for key in whole if key[1].startswith("checkpoints/2/")), key=lambda key: whole[key][1])
+    assert of_second[-1][1] == "checkpoints/2/commit_success.txt"
+    for count in (1, len(of_second) // 2, len(of_second) - 1):
+        object_store.objects.clear()
+        object_store.objects |= {key: value for key, value in whole.items() if key not in of_second[count:]}
+        again = opened()
+        assert again.resumable_step() == 1
+        again.save(state(2), Progress(2, 0.0))
+        again.wait()
+        assert again.steps() == [1, 2]
+        again.close()
