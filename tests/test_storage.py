@@ -2,6 +2,7 @@
 
 import os
 import stat
+import sys
 import types
 import uuid
 
@@ -278,11 +279,9 @@ def test_only_the_pattern_is_a_pattern(object_store, kind, tmp_path):
     assert not storage.exists(root)
 
 
-def test_a_missing_package_is_named(monkeypatch):
-    registered = fsspec.registry.known_implementations | {
-        "absent": {"class": "absent_package.System", "err": "Install absent_package to access it"}
-    }
-    monkeypatch.setattr(fsspec.registry, "known_implementations", registered)
+def test_a_missing_package_is_named():
+    text = "Install absent_package to access it"
+    fsspec.register_implementation("absent", "absent_package.System", clobber=True, errtxt=text)
     assert storage.problem("absent://x") == "absent://x: absent:// cannot be used (Install absent_package to access it)"
 
 
@@ -291,7 +290,7 @@ def test_any_address_of_fsspec_is_read(monkeypatch):
         protocol = "hf"
         store, pseudo_dirs = {}, [""]
 
-    monkeypatch.setitem(fsspec.registry._registry, "hf", Hub)
+    monkeypatch.setitem(sys.modules["fsspec.registry"]._registry, "hf", Hub)
     storage.write("hf://owner/model/config.json", b"{}")
     assert storage.read("hf://owner/model/config.json") == b"{}"
     assert storage.names("hf://owner/model") == ["config.json"]
