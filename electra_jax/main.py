@@ -13,7 +13,7 @@ from electra_jax.config.files import read_config
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine, QuietLine
-from electra_jax.runs.workdir_address import address_problem
+from electra_jax.runs.workdir_address import address_problem, check_access
 from electra_jax.training.multihost.session import Session
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def main(session: Session) -> None:
         line = ProgressLine() if cluster.is_first else QuietLine()
         context = RunContext(workdir, line, cluster, session.stop, session.began, restarts=_RESTART.value)
         if not options.evaluates:
-            cluster.from_first(lambda: storage.check_access(workdir))
+            cluster.from_first(lambda: check_access(workdir))
         config, problems = read_config(_CONFIG.value)
         if isinstance(config, FinetuningConfig):
             from electra_jax.runs.finetuning_run import finetune

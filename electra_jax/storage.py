@@ -78,10 +78,20 @@ def absolute(path: Path) -> str:
     return os.path.abspath(_local(path))
 
 
+def for_orbax(path: Path) -> Any:
+    """A path or address as Orbax needs it: its own type, which reaches addresses through fsspec, too."""
+    from etils import epath
+
+    if is_remote(path):
+        _configure()
+    return epath.Path(os.fspath(path))
+
+
 def problem(path: Path) -> str:
     """Returns why an address can never be reached from here; "" if it may be, and for local paths."""
     if not is_remote(path):
         return ""
+    _configure()
     import fsspec
 
     protocol = os.fspath(path).partition("://")[0]
@@ -470,14 +480,22 @@ def _remotely(path: Path, action: Callable[[Any, str], Value]) -> Value:
 
 
 def _file_system(path: Path) -> tuple[Any, str]:
+    _configure()
     import fsspec  # Imported here: slow, and local files do not need it.
 
+    return fsspec.core.url_to_fs(os.fspath(path))
+
+
+def _configure() -> None:
+    """Sets what all file systems of fsspec must have, before the first one is made."""
+    import fsspec
+
     for protocol in ("gs", "s3"):
-        # Others write there too: tensorstore, other hosts. A listing from a cache would not show it.
+        # Others write there too: tensorstore, other hosts. A listing from a cache would not show it, and Orbax would
+        # take a checkpoint for complete that a kill has left without its end.
         fsspec.config.conf.setdefault(protocol, {}).setdefault("use_listings_cache", False)
     # It prints a traceback whenever it gives up; what is raised says the same once.
     logging.getLogger("gcsfs").setLevel(logging.CRITICAL)
-    return fsspec.core.url_to_fs(os.fspath(path))
 
 
 def _retried(path: Path, action: Callable[[], Value]) -> Value:
@@ -521,7 +539,7 @@ def _os_errors(path: Path) -> Iterator[None]:
 
 
 def _described(error: Exception) -> str:
-    return str(error) or type(error).__name__
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _may_pass(error: Exception) -> bool:

@@ -306,3 +306,21 @@ def test_names_of_paths_and_addresses():
     assert storage.absolute("gs://b/run//") == "gs://b/run"
     assert storage.absolute("a b/ü") == f"{os.getcwd()}/a b/ü"
     assert storage.absolute("~/x") == os.path.expanduser("~/x")
+
+
+def test_a_directory_in_a_bucket_is_uploaded_when_it_is_whole(object_store):
+    def make(broken):
+        with storage.new_directory("gs://bucket/model") as temporary:
+            storage.write(f"{temporary}/weights", b"x" * 100)
+            storage.write(f"{temporary}/tokenizer/config", b"xx")
+            storage.write(f"{temporary}/config", b"x")
+            if broken:
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        make(broken=True)
+    assert object_store.names("bucket") == []
+    make(broken=False)
+    written = sorted(object_store.objects, key=lambda key: object_store.objects[key][1])
+    # What says what the others are comes last.
+    assert [name for _, name in written] == ["model/weights", "model/tokenizer/config", "model/config"]

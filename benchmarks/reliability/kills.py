@@ -119,12 +119,11 @@ def _last_state(workdir: str) -> tuple[int, dict[str, np.ndarray]]:
     """The step of the last checkpoint, and every array in it by name: parameters, optimizer state, metric sums."""
     import jax
     import orbax.checkpoint as ocp
-    from etils import epath
 
     checkpoints = storage.join(workdir, "checkpoints")
     step = max(int(name) for name in storage.names(checkpoints) if name.isdigit())
     handler = ocp.PyTreeCheckpointHandler()
-    path = epath.Path(storage.join(checkpoints, str(step), "state"))
+    path = storage.for_orbax(storage.join(checkpoints, str(step), "state"))
     present = handler.metadata(path).tree
     as_numpy = jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)
     restored = handler.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))

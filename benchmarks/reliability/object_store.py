@@ -48,8 +48,7 @@ class ObjectStore:
         self._generations = itertools.count(int(time.time() * 1e6))
         self._sessions: dict[str, tuple[str, str, dict[str, str], bytes]] = {}
         self._lock = threading.Lock()
-        self._server = http.server.ThreadingHTTPServer(("localhost", 0), _handler(self))
-        self._server.daemon_threads = True
+        self._server = _Server(("localhost", 0), _handler(self))
         threading.Thread(target=self._server.serve_forever, daemon=True).start()
 
     @property
@@ -221,6 +220,11 @@ class ObjectStore:
             )
         content = b"".join(answers) + b"--batch_answer--"
         return 200, content, {"Content-Type": "multipart/mixed; boundary=batch_answer"}
+
+
+class _Server(http.server.ThreadingHTTPServer):
+    request_queue_size = 1024  # A reader of rows opens hundreds of connections at once.
+    daemon_threads = True
 
 
 @contextlib.contextmanager

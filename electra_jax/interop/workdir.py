@@ -203,14 +203,13 @@ def _params(directory: str, step: int) -> dict[str, Any]:
     """
     import jax
     import orbax.checkpoint as ocp
-    from etils import epath
 
     from electra_jax.training import array_digests, checkpoint_errors
 
     def read() -> Any:
         with checkpoint_steps.plain(directory) as plain, contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
             place = checkpoint_steps.place(storage.absolute(plain), step)
-            state = epath.Path(storage.join(place, checkpoint_steps.STATE))
+            state = storage.for_orbax(storage.join(place, checkpoint_steps.STATE))
             present = handler.metadata(state).tree["params"]
             wanted = {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), present)}
             as_numpy = {"params": jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)}

@@ -18,7 +18,6 @@ from typing import Any, NoReturn
 import jax
 import orbax.checkpoint as ocp
 from absl import logging as absl_logging
-from etils import epath
 from orbax.checkpoint import checkpoint_managers as policies
 
 from electra_jax import storage
@@ -106,7 +105,7 @@ class Checkpoints:
                 enable_async_checkpointing=True,
             )
             self._opened = ocp.CheckpointManager(
-                epath.Path(self._plain_directory), options=options, item_names=(STATE, PROGRESS)
+                storage.for_orbax(self._plain_directory), options=options, item_names=(STATE, PROGRESS)
             )
         return self._opened
 
@@ -242,7 +241,7 @@ class Checkpoints:
 
         def restore() -> Any:
             try:
-                return handler.restore(epath.Path(folder), args=arguments)
+                return handler.restore(storage.for_orbax(folder), args=arguments)
             except ValueError as error:
                 if record.arrays is None and _is_mismatch(error):
                     raise MismatchError(

@@ -139,6 +139,8 @@ class Recorder:
 
     def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
         """Closes the files; what is wrong with them must not hide why the run stopped."""
+        if isinstance(error, StorageLost):
+            return  # Trying again would take minutes.
         try:
             self._metrics.close()
             self._samples.publish()

@@ -86,14 +86,6 @@ def test_a_target_that_is_there_is_refused(tmp_path):
         export.write(made.model(), "nonsense://bucket/model", "electra_jax")
 
 
-@pytest.mark.parametrize("form", ["electra_jax", "huggingface"])
-def test_an_export_to_a_bucket_is_read_back_from_there(object_store, form):
-    export.write(made.model(), "gs://bucket/exported", form)
-    assert open_model("gs://bucket/exported").vocabulary_size == made.model().vocabulary_size
-    with pytest.raises(InputError, match="exists"):
-        export.write(made.model(), "gs://bucket/exported", form)
-
-
 @pytest.mark.parametrize("form", FORMATS)
 def test_nothing_is_left_where_writing_fails(tmp_path, form, monkeypatch):
     def full(*_):

@@ -147,24 +147,23 @@ def test_older_runs_may_lack_fields():
     assert interop_workdir._sizes(recorded(fields, "config.json")) == pair_of(quicktest())
 
 
-def test_a_run_in_a_bucket_is_read_like_a_local_one(object_store, tmp_path):
-    write_run(tmp_path / "electra", quicktest(), peer.random_params(pair_of(quicktest())), steps=(10,))
-    checkpoints_ = Checkpoints("gs://bucket/electra/checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
-    for step in (10, 20):
-        params = jax.tree.map(jnp.asarray, peer.random_params(pair_of(quicktest())))
-        state = TrainState(jnp.int32(step), params, optax.sgd(1e-3).init(params), {"loss": jnp.zeros(2)})
-        checkpoints_.save(state, Progress(step, 0.0))
-    checkpoints_.close()
-    for path in sorted(tmp_path.rglob("*")):
+def test_a_run_in_a_bucket_is_read_like_a_local_one(object_store, run):
+    workdir, params = run
+    for path in workdir.rglob("*"):
         if path.is_file() and "checkpoints" not in path.parts:
-            storage.write(f"gs://bucket/{path.relative_to(tmp_path)}", path.read_bytes())
+            storage.write(f"gs://bucket/electra/{path.relative_to(workdir)}", path.read_bytes())
+    opened = Checkpoints("gs://bucket/electra/checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
+    for step in (10, 20):
+        state = TrainState(jnp.int32(step), params, optax.sgd(1e-3).init(params), {"loss": jnp.zeros(2)})
+        opened.save(state, Progress(step, 0.0))
+    opened.close()
     # As a kill leaves it.
     storage.remove("gs://bucket/electra/checkpoints/20/commit_success.txt")
-    remote, local = checkpoints.open_model("gs://bucket/electra/"), checkpoints.open_model(str(tmp_path / "electra"))
-    assert (remote.step, remote.origin) == (10, local.origin)
+    model = checkpoints.open_model("gs://bucket/electra/")
+    assert (model.step, model.origin) == (10, "electra_jax run electra")
+    jax.tree.map(np.testing.assert_array_equal, model.params, params)
     assert interop_workdir.find("gs://bucket/electra/checkpoints/10") == ("gs://bucket/electra", 10)
     assert interop_workdir.find("gs://bucket/electra/tokenizer") is None
-    assert jax.tree.structure(remote.params) == jax.tree.structure(local.params)
 
 
 def test_a_checkpoint_is_found_from_within_its_workdir(run, monkeypatch):

@@ -1,12 +1,16 @@
 """Which addresses are refused as a run's directory, and what an error of the storage means before and during a run."""
 
+import io
+
 import pytest
 
 from electra_jax import storage
 from electra_jax.errors import InputError, StorageLost
+from electra_jax.progress import ProgressLine
+from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
 from electra_jax.runs.run_workdir import Workdir, under_way
-from electra_jax.runs.workdir_address import address_problem
+from electra_jax.runs.workdir_address import address_problem, check_access
 from electra_jax.training.run_context import RunContext
 
 
@@ -47,8 +51,15 @@ def test_a_workdir_records_its_config(object_store, kind, tmp_path):
         workdir(f"{path}_other").open({"steps": 1})
 
 
-def test_a_forbidden_bucket_is_refused_at_the_start(object_store):
+def test_a_missing_or_forbidden_bucket_is_refused_at_the_start(object_store):
+    with pytest.raises(
+        InputError, match=r"--workdir=gs://nowhere/run: cannot be used: .*no such bucket.*Make the bucket"
+    ):
+        check_access("gs://nowhere/run")
+    check_access("gs://bucket/run")
     object_store.trouble = lambda method, path: 403 if method == "POST" else 0
+    with pytest.raises(InputError, match=r"--workdir=gs://bucket/run: cannot be used: .*Forbidden"):
+        check_access("gs://bucket/run")
     with pytest.raises(InputError, match=r"--workdir=gs://bucket/run: cannot be used: .*Forbidden"):
         workdir("gs://bucket/run").open({"steps": 1})
 
@@ -70,3 +81,19 @@ def test_any_error_of_the_storage_during_a_run_is_75(object_store):
     with pytest.raises(StorageLost, match=r"Forbidden.*The run had started") as error:
         write()
     assert error.value.exit_code == 75
+
+
+def test_no_report_is_written_to_a_storage_that_is_lost(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text('{"step": 1, "train/loss": 1.0}\n')
+    printed = io.StringIO()
+
+    def stop(error):
+        with report_at_end(str(tmp_path), ProgressLine(printed), writes=True):
+            raise error
+
+    with pytest.raises(StorageLost):
+        stop(StorageLost("503"))
+    assert not (tmp_path / "report.html").exists()
+    with pytest.raises(KeyboardInterrupt):
+        stop(KeyboardInterrupt())
+    assert (tmp_path / "report.html").exists()

@@ -6,7 +6,9 @@ import subprocess
 import time
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import orbax.checkpoint as ocp
 import pytest
 
@@ -15,6 +17,7 @@ from electra_jax.errors import InputError, MismatchError, StorageLost
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.state import TrainState
 from tests.training.made_checkpoints import state_at
 
 
@@ -257,3 +260,31 @@ def test_checkpoints_in_a_folder_of_any_name_are_restored(tmp_path, name):
 def test_address_with_characters_of_a_pattern_is_refused():
     with pytest.raises(InputError, match=r"gs://bucket/lr\[1e-4\]: found \[ \], which object storage"):
         Checkpoints("gs://bucket/lr[1e-4]", 3, 0, Cluster())
+
+
+def test_a_kill_during_a_save_in_a_bucket_leaves_the_checkpoint_before_it(object_store):
+    def opened():
+        return Checkpoints("gs://bucket/checkpoints", keep_last=2, keep_every_steps=0, cluster=Cluster())
+
+    def state(step):
+        params = {"table": jnp.full(10, float(step))}
+        return TrainState(jnp.int32(step), params, optax.sgd(1e-3).init(params), {"loss": jnp.zeros(2)})
+
+    made = opened()
+    for step in (1, 2):
+        made.save(state(step), Progress(step, 0.0))
+    made.close()
+    whole = dict(object_store.objects)
+    # In the order in which they were written.
+    of_second = sorted((key for key in whole if key[1].startswith("checkpoints/2/")), key=lambda key: whole[key][1])
+    assert of_second[-1][1] == "checkpoints/2/commit_success.txt"
+    for count in (1, len(of_second) // 2, len(of_second) - 1):
+        object_store.objects.clear()
+        object_store.objects |= {key: value for key, value in whole.items() if key not in of_second[count:]}
+        again = opened()
+        again.open()
+        assert restored_step(again, state(0)) == 1
+        again.save(state(2), Progress(2, 0.0))
+        again.finish(state(2), Progress(2, 0.0))
+        assert again.steps() == [1, 2]
+        again.close()

@@ -1,4 +1,3 @@
-
 import pytest
 
 from electra_jax.errors import ProcessLost
