@@ -4,7 +4,7 @@ import collections
 import logging
 import re
 import warnings
-from typing import Any
+from typing import TextIO
 
 import jax
 
@@ -50,10 +50,17 @@ def _delete_unreadable(directory: str) -> None:
     """Deletes an entry, from now on, when JAX cannot understand it, so that JAX writes a new one in its place."""
     show_others = warnings.showwarning
 
-    def show(message: Warning | str, category: type[Warning], filename: str, line_number: int, *rest: Any) -> None:
+    def show(
+        message: Warning | str,
+        category: type[Warning],
+        filename: str,
+        lineno: int,
+        file: TextIO | None = None,
+        line: str | None = None,
+    ) -> None:
         found = _UNREADABLE.match(str(message))
         if not found:
-            show_others(message, category, filename, line_number, *rest)
+            show_others(message, category, filename, lineno, file, line)
             return
         # The warning names the program alone. Others of that name are compiled again as well, at most once.
         entries = [name for name in storage.names(directory) if name.startswith(f"{found[1]}-")]
