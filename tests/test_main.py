@@ -187,9 +187,9 @@ def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_addresses_are_never_taken_for_local_folders():
-    printed = main("--config=configs/small.py:quicktest", "--workdir=gs://bucket/run", check=64)
-    assert "--workdir=gs://bucket/run" in printed
-    assert not (ROOT / "gs:").exists()
+    printed = main("--config=configs/small.py:quicktest", "--workdir=memory://run", check=64)
+    assert "--workdir=memory://run: found memory://, expected a local path or gs://BUCKET/NAME" in printed
+    assert not (ROOT / "memory:").exists()
     printed = main(
         "--config=configs/small.py:quicktest", "--workdir=x", "--config.data.directory=nonsense://data", check=64
     )

@@ -154,7 +154,8 @@ def test_a_run_in_a_bucket_is_read_like_a_local_one(object_store, run):
             storage.write(f"gs://bucket/electra/{path.relative_to(workdir)}", path.read_bytes())
     opened = Checkpoints("gs://bucket/electra/checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in (10, 20):
-        state = TrainState(jnp.int32(step), params, optax.sgd(1e-3).init(params), {"loss": jnp.zeros(2)})
+        arrays = jax.tree.map(jnp.asarray, params)
+        state = TrainState(jnp.int32(step), arrays, optax.sgd(1e-3).init(arrays), {"loss": jnp.zeros(2)})
         opened.save(state, Progress(step, 0.0))
     opened.close()
     # As a kill leaves it.

@@ -6,7 +6,7 @@ import pytest
 
 from electra_jax import storage
 from electra_jax.errors import InputError, StorageLost
-from electra_jax.progress import ProgressLine
+from electra_jax.progress import ProgressLine, QuietLine
 from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
 from electra_jax.runs.run_workdir import Workdir, under_way
@@ -34,8 +34,10 @@ def test_other_addresses_are_refused_with_the_reason(workdir, problem):
     assert problem in address_problem(workdir)
 
 
-def workdir(path):
-    return Workdir(RunContext(path), RunOptions("test"))
+def opened(path):
+    """Opens the workdir of a run, and closes it."""
+    with Workdir(RunContext(path, QuietLine()), RunOptions("test")).opened({"steps": 1}) as context:
+        context.check_owner()
 
 
 @pytest.mark.parametrize("kind", ["local", "bucket"])
@@ -43,12 +45,12 @@ def test_a_workdir_records_its_config(object_store, kind, tmp_path):
     path = str(tmp_path / "run") if kind == "local" else "gs://bucket/run"
     if kind == "bucket":
         storage.write(f"{path}/{storage.ACCESS_CHECK}1", b"")  # Of a process that was killed.
-    workdir(path).open({"steps": 1})
-    workdir(path).open({"steps": 1})
+    opened(path)
+    opened(path)
     assert "config.json" in storage.names(path)
     storage.write(f"{path}_other/x", b"")
     with pytest.raises(InputError, match="is not empty and holds no config"):
-        workdir(f"{path}_other").open({"steps": 1})
+        opened(f"{path}_other")
 
 
 def test_a_missing_or_forbidden_bucket_is_refused_at_the_start(object_store):
@@ -61,14 +63,14 @@ def test_a_missing_or_forbidden_bucket_is_refused_at_the_start(object_store):
     with pytest.raises(InputError, match=r"--workdir=gs://bucket/run: cannot be used: .*Forbidden"):
         check_access("gs://bucket/run")
     with pytest.raises(InputError, match=r"--workdir=gs://bucket/run: cannot be used: .*Forbidden"):
-        workdir("gs://bucket/run").open({"steps": 1})
+        opened("gs://bucket/run")
 
 
 def test_an_outage_at_the_start_is_no_bad_flag(object_store, monkeypatch):
     monkeypatch.setattr(storage, "RETRY_SECONDS", 0.0)
     object_store.trouble = lambda method, path: 503
     with pytest.raises(StorageLost, match="Run the same command again"):
-        workdir("gs://bucket/run").open({"steps": 1})
+        opened("gs://bucket/run")
 
 
 def test_any_error_of_the_storage_during_a_run_is_75(object_store):
@@ -88,7 +90,7 @@ def test_no_report_is_written_to_a_storage_that_is_lost(tmp_path):
     printed = io.StringIO()
 
     def stop(error):
-        with report_at_end(str(tmp_path), ProgressLine(printed), writes=True):
+        with report_at_end(RunContext(str(tmp_path), ProgressLine(printed))):
             raise error
 
     with pytest.raises(StorageLost):
