@@ -224,8 +224,9 @@ def test_options_install_their_stack_and_select_their_tests(checkout):
     assert checkout.run("test.sh", "--tpu_compiler", "--interop")[1] == [
         f"-m|pytest|-m|(tpu_compiler and not tpu_all) or interop|{place}"
     ]
-    slow = "(slow and not interop and not beam and not tpu_compiler)"
+    slow = "(slow and not release and not interop and not beam and not tpu_compiler)"
     assert checkout.run("test.sh", "--slow")[1] == [f"-m|pytest|-m|{slow}|{place}"]
+    assert checkout.run("test.sh", "--release")[1] == [f"-m|pytest|-m|release|{place}"]
     assert checkout.run("test.sh", "--beam")[1] == [
         "pip --no-input --use-pep517 -c requirements.txt -r requirements-beam.txt",
         f"-m|pytest|-m|beam|{place}",
