@@ -51,7 +51,7 @@ esac
 """
 
 FAKE_GCLOUD = """#!@python
-import json, os, pathlib, shutil, signal, subprocess, sys
+import json, os, pathlib, shutil, signal, subprocess, sys, tempfile
 
 cloud = pathlib.Path(os.environ["CLOUD"])
 arguments = sys.argv[1:]
@@ -69,10 +69,12 @@ def wipe():
     for home in homes:
         if (home / "electra_jax/run/pid").exists():
             try:
-                os.kill(int((home / "electra_jax/run/pid").read_text()), signal.SIGKILL)
+                # With the shell that supervises it: where a machine is gone, nothing records an exit code.
+                os.killpg(os.getpgid(int((home / "electra_jax/run/pid").read_text())), signal.SIGKILL)
             except ProcessLookupError:
                 pass
-        shutil.rmtree(home)
+        # Moved rather than removed, which fails while something there still creates files.
+        home.rename(tempfile.mkdtemp(dir=cloud, prefix="wiped-"))
     node.write_text("READY")
 
 
