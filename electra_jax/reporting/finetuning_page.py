@@ -13,6 +13,7 @@ from markupsafe import Markup
 from electra_jax.reporting import curves, markup, metric_names, trial_table
 from electra_jax.reporting.charts import last
 from electra_jax.reporting.confusion import confusion_table
+from electra_jax.reporting.divergence_section import divergence_section
 from electra_jax.reporting.finetuning_files import FinetuningFiles, Run, read_files
 from electra_jax.reporting.mistakes import read_predictions, split_section
 from electra_jax.reporting.results import Results, Trial
@@ -56,6 +57,7 @@ def page(directory: pathlib.Path, config: Json, command: str) -> Markup | None:
         scores=_scores(files, directory),
         curves=_curves(files),
         sections=sections,
+        divergence=[divergence_section(place) for place in (directory, *sorted(directory.glob("seed_*")))],
         config=config,
         environment=environment,
         command=command,

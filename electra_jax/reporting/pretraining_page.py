@@ -17,6 +17,7 @@ from electra_jax import collapse, storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import finetuning_page, markup
 from electra_jax.reporting.charts import charts, final_value, last, number
+from electra_jax.reporting.divergence_section import divergence_section
 from electra_jax.reporting.probe_results import probe_section
 from electra_jax.reporting.run_files import (
     Histories,
@@ -80,6 +81,7 @@ def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> Ma
         facts=_facts(config, histories),
         charts=charts({name: history for name, history in histories.items() if not name.startswith("probe/")}),
         samples=_samples(samples),
+        divergence=divergence_section(directory),
         probe=probe_section(directory),
         config=config,
         environment=environment,

@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers as policies
 
 from electra_jax.errors import Diverged, InputError, MismatchError, Preempted
+from electra_jax.training import recent_updates
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.state import TrainState
 
@@ -23,9 +24,12 @@ from electra_jax.training.state import TrainState
 class Progress:
     """The part of a checkpoint next to the state: the data position, and the time that the run has taken so far."""
 
-    next_batch: int  # The global batch that the next update reads; equals the state's step.
+    next_batch: int  # The global batch that the next update reads: the state's step + `batches_passed_over`.
     started_at: float  # Seconds since 1970 at the run's very first start.
     productive_seconds: float = 0.0  # Spent since then on updates that were not lost.
+    batches_passed_over: int = 0  # Because the run went back after it diverged, and never reads them again.
+    rollbacks: int = 0  # How often it went back.
+    rolled_back_to: int = 0  # The step that it went back to the last time.
 
 
 class Checkpoints:
@@ -109,16 +113,40 @@ class Checkpoints:
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
         )
         try:
-            restored = self._manager.restore(
-                step,
-                args=ocp.args.Composite(state=ocp.args.StandardRestore(target), progress=ocp.args.JsonRestore()),
-            )
+            restored = self._restored(step, target)
+            state = restored["state"]
+            if not isinstance(state, TrainState):
+                nothing = recent_updates.nothing_yet(len(recent_updates.watched(abstract.metrics)))
+                state = TrainState(**state, recent=jax.device_put(nothing, shardings.recent))
         except (ValueError, KeyError, FileNotFoundError, OSError) as error:
             raise MismatchError(
                 f"checkpoint {step} in {self._directory} does not fit this config or is damaged: {error}\n"
                 f"Resume with the config it was made with, or give another --workdir."
             ) from error
-        return restored["state"], Progress(**restored["progress"])
+        return state, Progress(**restored["progress"])
+
+    def _restored(self, step: int, target: TrainState) -> Any:
+        """The items of a checkpoint; the state of an earlier version as a dictionary without `recent`."""
+
+        def restored(wanted: Any) -> Any:
+            args = ocp.args.Composite(state=ocp.args.StandardRestore(wanted), progress=ocp.args.JsonRestore())
+            return self._manager.restore(step, args=args)
+
+        try:
+            return restored(target)
+        except ValueError as error:
+            if "recent" not in str(error):
+                raise
+            try:
+                return restored({name: part for name, part in vars(target).items() if name != "recent"})
+            except ValueError:
+                raise error from None
+
+    def discard_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps, from which the run must not resume; called in all processes."""
+        for later in self._cluster.from_first(self.steps):
+            if later > step:
+                self._manager.delete(later)
 
     def __enter__(self) -> "Checkpoints":
         return self

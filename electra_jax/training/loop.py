@@ -1,7 +1,7 @@
 """The training loop: restore, step, log, evaluate, save, stop.
 
-`state.step == s` means that s updates were applied; everything labelled with step s (a checkpoint, a line of metrics)
-was taken after update s. The loop does not depend on the number of devices.
+`state.step == s` means that s updates were applied or skipped; everything labelled with step s (a checkpoint, a line of
+metrics) was taken after update s. The loop does not depend on the number of devices.
 """
 
 import contextlib
@@ -15,6 +15,7 @@ from electra_jax.progress import ProgressLine
 from electra_jax.training import partitioning
 from electra_jax.training.checkpoint import Checkpoints, Progress
 from electra_jax.training.compile_cache import CompiledPrograms
+from electra_jax.training.divergence import Divergence, Trouble
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
@@ -52,7 +53,7 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
 
     Raises:
       Preempted: a process of the run received SIGTERM or Ctrl-C; the state is saved.
-      Diverged: a metric is not finite; the state is not saved.
+      Diverged: too many updates were skipped, or the held-out loss is not finite, and the rollbacks are used up.
       InputError: a checkpoint failed to be written.
       MismatchError: the newest checkpoint does not fit this config.
     """
@@ -74,28 +75,43 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
         else:
             state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
             line.print(f"Resumed from checkpoint {newest:,}.")
-        recorder = Recorder(trainer, context, progress, checkpoints)
-        with contextlib.closing(Profiler(profiled, context, progress.next_batch)) as profiler:
-            _update(trainer, state, progress, checkpoints, recorder, stop, profiler, line)
+        divergence = Divergence(trainer, context, checkpoints)
+        train_step = None
+        while True:
+            step = int(state.step)
+            recorder = Recorder(trainer, context, step, progress)
+            train_step = train_step or _compiled(trainer, recorder, line)
+            with contextlib.closing(Profiler(profiled, context, step)) as profiler:
+                trouble = _update(
+                    trainer, train_step, state, progress, checkpoints, recorder, divergence, stop, profiler
+                )
+            if trouble is None:
+                break
+            recorder.close()
+            del state  # There may be no memory for two.
+            state, progress = divergence.rolled_back(trouble, progress)
         checkpoints.wait()
         recorder.finished()
 
 
 def _update(
     trainer: Trainer,
+    train_step: TrainStep,
     state: TrainState,
     progress: Progress,
     checkpoints: Checkpoints,
     recorder: Recorder,
+    divergence: Divergence,
     stop: StopRequest,
     profiler: Profiler,
-    line: ProgressLine,
-) -> None:
-    """Runs the loop."""
-    config, steps = trainer.config, trainer.optimizer_config.steps
-    train_step = _compiled(trainer, recorder, line)
+) -> Trouble | None:
+    """Runs the loop to the last step, which is saved, or until the run must go back; its evidence is recorded then."""
+    config, steps, root_key = trainer.config, trainer.optimizer_config.steps, trainer.root_key
     batches = trainer.job.training_batches(progress.next_batch)
-    step, metrics = progress.next_batch, state.metrics
+    step, metrics, trouble = int(state.step), state.metrics, None
+    if step % config.log_every_steps == 0:
+        # A run that was stopped here has not looked back.
+        trouble = divergence.among_updates(state.recent, step, progress)
     # The order matters: metrics and scores of step s must be written before checkpoint s.
     while True:
         last = step == steps
@@ -104,15 +120,22 @@ def _update(
                 scores = evaluate(trainer, state, should_stop=stop.reached)
             if scores is not None:
                 recorder.evaluated(step, scores, trainer.inspected(state))
+                trouble = trouble or divergence.among_scores(scores, step, progress)
         checkpoints.preferred = recorder.best_step(config.best_metric)
         # Read once for all that depends on it: a signal may come at any moment.
         stopping = stop.reached()
-        if stopping or last or (step and step % config.save_every_steps == 0):
-            recorder.check(step, metrics)
+        saving = last or (step and step % config.save_every_steps == 0)
+        if saving:
+            trouble = trouble or divergence.among_updates(state.recent, step, progress)
+        if trouble:
+            divergence.record(trouble, state, progress)
+            return trouble
+        if stopping or saving:
             with recorder.timed("save"):
                 checkpoints.save(state, progress)
         if last:
-            return
+            divergence.report(recorder.skipping_line(), state.recent, progress)
+            return None
         if stopping:
             checkpoints.wait()
             raise Preempted(
@@ -122,11 +145,13 @@ def _update(
         with recorder.timed("data_wait"):
             batch = next(batches)
         profiler.before(step + 1)
-        with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            state, metrics = train_step(state, trainer.put(batch), trainer.root_key)
-        step = progress.next_batch = step + 1
+        # A transfer that nobody asked for would make every step wait.
+        with jax.profiler.StepTraceAnnotation("train", step_num=step), jax.transfer_guard("disallow"):
+            state, metrics = train_step(state, trainer.put(batch), root_key)
+        step, progress.next_batch = step + 1, progress.next_batch + 1
         profiler.after(step, metrics)
         recorder.stepped(step, metrics, trainer.job.work(batch))
+        trouble = divergence.report(recorder.skipping_line(), state.recent, progress)
 
 
 def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:

@@ -4,18 +4,19 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
+from electra_jax.nested import json_ready
 from electra_jax.training import device_speed, telemetry
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.job import Sums, Work
 from electra_jax.training.optimizer import learning_rate
 from electra_jax.training.run_context import RunContext
-from electra_jax.training.stopping import check_finite
 from electra_jax.training.trainer import Trainer
 from electra_jax.wording import duration, quantity
 
@@ -29,12 +30,19 @@ class Recorder:
         self,
         trainer: Trainer,
         context: RunContext,
+        step: int,
         progress: Progress,
-        checkpoints: Checkpoints,
     ) -> None:
-        self._trainer, self._progress, self._checkpoints, self._line = trainer, progress, checkpoints, context.line
+        """Opens the files, and drops what they have of later steps than `step`.
+
+        Args:
+          trainer: what is trained.
+          context: context of the run.
+          step: the state's step.
+          progress: its productive seconds are counted on.
+        """
+        self._trainer, self._progress, self._line = trainer, progress, context.line
         workdir, cluster = context.workdir, context.cluster
-        step = progress.next_batch
         self._metrics = telemetry.MetricsWriter(workdir, cluster, resumed_at=step)
         self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if cluster.is_first else None, resumed_at=step)
         self._peak_flops, _ = device_speed.peak_flops_per_second()
@@ -48,6 +56,8 @@ class Recorder:
         self._loss = math.nan  # Until the first line is logged.
         self._once: dict[str, float] = {}  # To be added to the next line.
         self._held_out = ""  # The first score of the last evaluation, for the live line.
+        self._skipping_line: int | None = None
+        self._not_finite: set[str] = set()  # Names of held-out scores that were reported.
 
     def holds(self, step: int, name: str) -> bool:
         """Whether metrics.jsonl has that value, for example from before the run was resumed."""
@@ -88,20 +98,27 @@ class Recorder:
             self._read(*self._pending.popleft())
         self._show(step)
 
-    def check(self, step: int, metrics: Sums) -> None:
-        """Raises Diverged if the sums so far are not finite, before they are saved."""
-        self._flush()
-        check_finite(_means(metrics), step, self._checkpoints.latest_step())
+    def skipping_line(self) -> int | None:
+        """The step of the last line, of those written since this was called, whose updates were not all applied."""
+        step, self._skipping_line = self._skipping_line, None
+        return step
 
     def evaluated(self, step: int, scores: dict[str, float], samples: list[dict[str, Any]]) -> None:
         """Records an evaluation and shows the first sample."""
         self._metrics.write(step, scores | self._spent("evaluation"))
         for sample in samples:
-            self._samples.append({"step": step, **sample})
+            self._samples.append({"step": step, **json_ready(sample)})
         shown = self._trainer.job.shown_scores or [name.removeprefix("eval/") for name in scores]
         listed = "  ".join(f"{name} {scores[f'eval/{name}']:.3f}" for name in shown)
         self._held_out = f"held out {shown[0]} {scores[f'eval/{shown[0]}']:.3f}  "
         self._line.print(f"Held out, step {step:,}:  {listed}")
+        not_finite = {name for name, value in scores.items() if not math.isfinite(value)} - self._not_finite
+        if not_finite:
+            self._not_finite |= not_finite
+            self._line.print(
+                f"Warning: {', '.join(sorted(not_finite))} at step {step:,} is not a finite number; metrics.jsonl has "
+                "null for it."
+            )
         if samples:
             self._line.print("\n".join(telemetry.sample_lines(samples[0])))
         warning = self._trainer.job.warning({name.removeprefix("eval/"): value for name, value in scores.items()})
@@ -112,6 +129,10 @@ class Recorder:
     def finished(self) -> None:
         """Writes pending metrics and closes the files."""
         self._flush()
+        self.close()
+
+    def close(self) -> None:
+        """Closes the files without what is pending."""
         self._metrics.close()
 
     def _flush(self) -> None:
@@ -122,19 +143,17 @@ class Recorder:
         jax.block_until_ready(metrics)
         if step % self._trainer.config.log_every_steps:
             return
-        values = _means(metrics)
-        check_finite(values, step, self._checkpoints.latest_step())
-        self._loss = values["loss"]
-        gradient_norm = values.pop("gradient_norm")
-        self._metrics.write(
-            step,
-            {f"train/{name}": value for name, value in values.items()}
-            | {
-                "optimizer/learning_rate": float(learning_rate(self._trainer.optimizer_config, step - 1)),
-                "optimizer/gradient_norm": gradient_norm,
-            }
-            | self._performance(step),
-        )
+        metrics = jax.device_get(metrics)
+        skipped = int(metrics["skipped"][0])
+        if skipped:
+            self._skipping_line = step
+        if not metrics["loss"][1]:
+            # Nothing was applied, so there is nothing to average.
+            metrics = {"skipped": metrics["skipped"]}
+        values = {_slash_name(name): value for name, value in _means(metrics).items()}
+        self._loss = values.get("train/loss", math.nan)
+        values["optimizer/learning_rate"] = float(learning_rate(self._trainer.optimizer_config, step - 1))
+        self._metrics.write(step, values | self._performance(step))
 
     def _performance(self, step: int) -> dict[str, float]:
         """Rates since the last line, without the time of evaluations and saves."""
@@ -183,5 +202,9 @@ class Recorder:
         )
 
 
-def _means(metrics: Sums) -> dict[str, float]:
-    return {name: float(total) / max(float(weight), 1.0) for name, (total, weight) in jax.device_get(metrics).items()}
+def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(total) / max(float(weight), 1.0) for name, (total, weight) in metrics.items()}
+
+
+def _slash_name(name: str) -> str:
+    return "optimizer/gradient_norm" if name == "gradient_norm" else f"train/{name}"

@@ -1,11 +1,9 @@
-"""Stopping early: on a signal, or when a metric is not finite."""
+"""Stopping early, on a signal."""
 
 import contextlib
-import math
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
-from electra_jax.errors import Diverged
 from electra_jax.training.multihost.cluster import Cluster
 
 
@@ -52,25 +50,3 @@ def stop_on_signals(cluster: Cluster) -> Iterator[StopRequest]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-
-
-def check_finite(metrics: Mapping[str, float], step: int, last_good_step: int | None) -> None:
-    """Ends the run if a metric is not finite.
-
-    Args:
-      metrics: name to value.
-      step: updates applied so far.
-      last_good_step: the step of the newest checkpoint, if there is one.
-
-    Raises:
-      Diverged: names the metrics, the step and what to try.
-    """
-    broken = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-    if broken:
-        listed = ", ".join(f"{name}={value}" for name, value in broken.items())
-        kept = f"The newest checkpoint is {last_good_step}." if last_good_step else "No checkpoint was written yet."
-        raise Diverged(
-            f"step {step}: {listed} (not finite); nothing was saved. {kept}\n"
-            f"Lower --config.optimizer.learning_rate, lengthen --config.optimizer.warmup_steps, or compute in float32 "
-            f"with --config.model.compute_dtype=float32, and start in a new --workdir."
-        )

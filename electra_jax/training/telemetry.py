@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from electra_jax import storage
+from electra_jax.nested import json_ready
 from electra_jax.training.multihost.cluster import Cluster
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -96,7 +97,8 @@ class JsonLines:
 
     def best_step(self, name: str) -> int | None:
         """The step after the start with the highest value of that name, the earliest of ties; None without any."""
-        values = {value["step"]: value[name] for value in self._lines if name in value and value["step"]}
+        # Scores that were not finite are None.
+        values = {value["step"]: value[name] for value in self._lines if value.get(name) is not None and value["step"]}
         return max(sorted(values), key=values.__getitem__) if values else None
 
     def scores(self) -> list[dict[str, Any]]:
@@ -140,8 +142,8 @@ class MetricsWriter:
         self._events = metric_writers.SummaryWriter(str(workdir))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Records the values of a step under their slash names."""
-        self._lines.append({"step": step, **values})
+        """Records the values of a step under their slash names; null where they are not finite."""
+        self._lines.append({"step": step, **json_ready(values)})
         if self._events:
             self._events.write_scalars(step, values)
             self._events.flush()

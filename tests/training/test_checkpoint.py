@@ -78,3 +78,24 @@ def test_checkpoint_of_another_model_is_refused_with_its_path(make_trainer, chec
     other = make_trainer(job=Wider())
     with pytest.raises(MismatchError, match=r"checkpoint 1 in .*checkpoints does not fit"):
         checkpoints.restore(1, other.abstract, other.shardings)
+
+
+def test_checkpoint_without_statistics_of_updates_resumes(make_trainer, checkpoints):
+    from typing import NamedTuple
+
+    # As versions before the statistics saved it.
+    class Before(NamedTuple):
+        step: object
+        params: object
+        optimizer: object
+        metrics: object
+
+    trainer = make_trainer()
+    state = stepped(trainer, trainer.initial_state(), 3)
+    checkpoints.save(Before(state.step, state.params, state.optimizer, state.metrics), Progress(3, 1.0))
+    checkpoints.wait()
+    restored, progress = checkpoints.restore(3, trainer.abstract, trainer.shardings)
+    expected = state.replace(recent=trainer.initial_state().recent)
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), jax.device_get(expected))
+    assert progress.next_batch == 3
+    stepped(trainer, restored, 1)
