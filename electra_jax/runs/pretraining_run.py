@@ -5,7 +5,7 @@ import pathlib
 
 import jax
 
-from electra_jax import config_rules, storage
+from electra_jax import config_rules, nested, storage
 from electra_jax.config import schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
@@ -55,7 +55,7 @@ def pretrain(config: PretrainingConfig, problems: Problems, context: RunContext,
     trainer = _trainer(config, context, dataset, model)
     if options.evaluates:
         scores = loop.evaluate_newest(trainer, context)
-        line.print(json.dumps(scores, indent=2))
+        line.print(json.dumps(nested.json_ready(scores), indent=2))
         return
 
     def describe() -> None:

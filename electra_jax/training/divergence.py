@@ -121,6 +121,10 @@ class Divergence:
                 )
         return None
 
+    def skipped_last(self, recent: RecentUpdates, step: int) -> bool:
+        """Whether the update to `step`, the step of that state, was skipped."""
+        return int(jax.device_get(recent.skipped_steps_R)[0]) == step - 1
+
     def report(self, line_step: int | None, recent: RecentUpdates, progress: Progress) -> Trouble | None:
         """Prints which updates of a line of metrics were skipped, and returns trouble if these were too many.
 

@@ -130,7 +130,9 @@ def _update(
         if trouble:
             divergence.record(trouble, state, progress)
             return trouble
-        if stopping or saving:
+        # A state that the last update did not fit is no good place to go back to.
+        postponed = saving and not last and divergence.skipped_last(state.recent, step)
+        if stopping or (saving and not postponed):
             with recorder.timed("save"):
                 checkpoints.save(state, progress)
         if last:
