@@ -72,7 +72,7 @@ def _event(path: pathlib.Path) -> _Event:
             skipped=[(one["step"], one["batch"], one["reason"]) for one in skipped[:_MOST_SKIPPED]],
             left_out=max(0, len(skipped) - _MOST_SKIPPED),
             recent=[
-                (name, *(_number(value[part]) for part in ("mean", "standard_deviation", "limit")))
+                (name, _number(value["mean"]), _number(value["standard_deviation"]), _number(value["limit"]))
                 for name, value in content["recent"].items()
             ],
             updates=[_update(one) for one in content["diagnosed"]],

@@ -232,7 +232,7 @@ class Divergence:
         trainer = self._trainer
         recent = jax.device_get(state.recent)
         limits_N = np.asarray(limits(recent, self._config.spike_deviations))
-        columns = recent.mean_N, np.sqrt(recent.variance_N), limits_N
+        deviation_N = np.sqrt(recent.variance_N)
         chosen = _spread(trouble.skipped, _DIAGNOSED)
         if not chosen and progress.next_batch > progress.rolled_back_to:
             # The last update before the evaluation.
@@ -247,8 +247,12 @@ class Divergence:
             "clip_norm": trainer.optimizer_config.clip_norm,
             "scores": dict(trouble.scores),
             "recent": {
-                name: dict(zip(("mean", "standard_deviation", "limit"), map(float, values), strict=True))
-                for name, *values in zip(self._names, *columns, strict=True)
+                name: {
+                    "mean": float(recent.mean_N[index]),
+                    "standard_deviation": float(deviation_N[index]),
+                    "limit": float(limits_N[index]),
+                }
+                for index, name in enumerate(self._names)
             },
             "skipped": [
                 {"step": update.step, "batch": update.batch, "reason": update.reason, "values": dict(update.values)}

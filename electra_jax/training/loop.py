@@ -76,11 +76,12 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
             state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
             line.print(f"Resumed from checkpoint {newest:,}.")
         divergence = Divergence(trainer, context, checkpoints)
-        train_step = None
+        train_step: TrainStep | None = None
         while True:
             step = int(state.step)
             recorder = Recorder(trainer, context, step, progress)
-            train_step = train_step or _compiled(trainer, recorder, line)
+            if train_step is None:
+                train_step = _compiled(trainer, recorder, line)
             with contextlib.closing(Profiler(profiled, context, step)) as profiler:
                 trouble = _update(
                     trainer, train_step, state, progress, checkpoints, recorder, divergence, stop, profiler
@@ -108,7 +109,8 @@ def _update(
     """Runs the loop to the last step, which is saved, or until the run must go back; its evidence is recorded then."""
     config, steps, root_key = trainer.config, trainer.optimizer_config.steps, trainer.root_key
     batches = trainer.job.training_batches(progress.next_batch)
-    step, metrics, trouble = int(state.step), state.metrics, None
+    step = int(state.step)
+    trouble: Trouble | None = None
     if step % config.log_every_steps == 0:
         # A run that was stopped here has not looked back.
         trouble = divergence.among_updates(state.recent, step, progress)
