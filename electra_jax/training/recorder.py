@@ -143,14 +143,13 @@ class Recorder:
         jax.block_until_ready(metrics)
         if step % self._trainer.config.log_every_steps:
             return
-        metrics = jax.device_get(metrics)
-        skipped = int(metrics["skipped"][0])
-        if skipped:
+        found: dict[str, np.ndarray] = jax.device_get(metrics)
+        if found["skipped"][0]:
             self._skipping_line = step
-        if not metrics["loss"][1]:
+        if not found["loss"][1]:
             # Nothing was applied, so there is nothing to average.
-            metrics = {"skipped": metrics["skipped"]}
-        values = {_slash_name(name): value for name, value in _means(metrics).items()}
+            found = {"skipped": found["skipped"]}
+        values = {_slash_name(name): value for name, value in _means(found).items()}
         self._loss = values.get("train/loss", math.nan)
         values["optimizer/learning_rate"] = float(learning_rate(self._trainer.optimizer_config, step - 1))
         self._metrics.write(step, values | self._performance(step))
