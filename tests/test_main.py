@@ -127,7 +127,7 @@ def test_a_run_that_diverges_ends_with_76_and_its_evidence(flags, tmp_path):
     assert second["ends_the_run"]
     update = second["diagnosed"][0]
     assert update["rows_not_finite"] == 8
-    assert update["largest"][0]["text"].startswith("[CLS] ")
+    assert update["largest"][0]["text"].startswith("[CLS]")
     assert len(update["gradient_norms"]["discriminator/layers"]) == 2
     page = (workdir / "report.html").read_text()
     assert "<h2>Divergence</h2>" in page
