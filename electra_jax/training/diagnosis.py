@@ -35,14 +35,18 @@ def module_norms(tree: Params) -> dict[str, jax.Array]:
     Args:
       tree: parameters or gradients; what is under "layers" is stacked along its first axis.
     """
-    squares: dict[str, jax.Array] = {}
+    norms: dict[str, jax.Array] = {}
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
         names = [str(getattr(key, "key", getattr(key, "name", key))) for key in path]
         stacked = "layers" in names
         module = "/".join(names[: names.index("layers") + 1] if stacked else names[:2])
-        total = jnp.sum(jnp.square(leaf), axis=tuple(range(1, leaf.ndim)) if stacked else None)
-        squares[module] = squares.get(module, jnp.zeros(())) + total
-    return {module: jnp.sqrt(total) for module, total in squares.items()}
+        axes = tuple(range(1 if stacked else 0, leaf.ndim))
+        # Parameters that have run away are finite, and their squares are not.
+        largest = jnp.max(jnp.abs(leaf), axis=axes, keepdims=True)
+        shares = leaf / jnp.where(largest > 0, largest, 1.0)
+        norm = jnp.squeeze(largest, axes) * jnp.sqrt(jnp.sum(jnp.square(shares), axis=axes))
+        norms[module] = jnp.hypot(norms.get(module, jnp.zeros(())), norm)
+    return norms
 
 
 def losses_by_row(job: Job, params: Params, batch: Batch, key: jax.Array) -> jax.Array:
