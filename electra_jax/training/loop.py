@@ -149,9 +149,11 @@ def _update(
         with recorder.timed("data_wait"):
             batch = next(batches)
         profiler.before(step + 1)
-        # A transfer that nobody asked for would make every step wait.
-        with jax.profiler.StepTraceAnnotation("train", step_num=step), jax.transfer_guard("disallow"):
-            state, metrics = train_step(state, trainer.put(batch), root_key)
+        with jax.profiler.StepTraceAnnotation("train", step_num=step):
+            rows = trainer.put(batch)
+            # A transfer that nobody asked for would make every step wait.
+            with jax.transfer_guard("disallow"):
+                state, metrics = train_step(state, rows, root_key)
         step, progress.next_batch = step + 1, progress.next_batch + 1
         profiler.after(step, metrics)
         recorder.stepped(step, metrics, trainer.job.work(batch))
