@@ -152,7 +152,7 @@ def _update(
         with jax.profiler.StepTraceAnnotation("train", step_num=step):
             rows = trainer.put(batch)
             # A transfer that nobody asked for would make every step wait.
-            with jax.transfer_guard("disallow"):
+            with jax.transfer_guard_host_to_device("disallow"), jax.transfer_guard_device_to_host("disallow"):
                 state, metrics = train_step(state, rows, root_key)
         step, progress.next_batch = step + 1, progress.next_batch + 1
         profiler.after(step, metrics)
