@@ -23,7 +23,7 @@ _SOURCE = flags.DEFINE_string(
     "A workdir or checkpoint of ours, fine-tuned too, a Hugging Face folder, or a TensorFlow 1 checkpoint of Google's. "
     "A checkpoint of a width that Google did not publish needs its number of attention heads: PATH#heads=4.",
 )
-_TARGET = flags.DEFINE_string("target", None, "The folder to write.")
+_TARGET = flags.DEFINE_string("target", None, "The folder to write, a path or an address.")
 _HEAD = flags.DEFINE_string("head", "", "For a fine-tuning run with several tasks: the task whose head to export.")
 _TO = flags.DEFINE_enum(
     "to",

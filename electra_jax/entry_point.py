@@ -55,7 +55,7 @@ def _guarded(main: Callable[[], None]) -> int:
             )
         )
     except KeyboardInterrupt:
-        print("\nInterrupted; nothing of this run was saved yet.", file=sys.stderr)
+        print("\nInterrupted. What is complete stays; the same command goes on from there.", file=sys.stderr)
         return 130
     return 0
 

@@ -28,6 +28,12 @@ class ProcessLost(RunError):
     exit_code = 75
 
 
+class StorageLost(RunError):
+    """Storage cannot be read or written any more; the same command continues from what was saved."""
+
+    exit_code = 75
+
+
 class Diverged(RunError):
     """A loss or a gradient is no longer finite; running again would give the same."""
 

@@ -25,13 +25,21 @@ def flatten(tree: Mapping[str, Any], separator: str = ".", prefix: str = "") -> 
 
 
 def unflatten(flat: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
-    """Returns the nested dictionaries of leaves by name."""
+    """Returns the nested dictionaries of leaves by name.
+
+    Raises:
+      ValueError: one name is also the beginning of another.
+    """
     tree: dict[str, Any] = {}
     for path, value in flat.items():
         *parents, name = path.split(separator)
         branch = tree
         for parent in parents:
             branch = branch.setdefault(parent, {})
+            if not isinstance(branch, dict):
+                raise ValueError(f"{path}: {parent} is a value, expected a group of names")
+        if name in branch:
+            raise ValueError(f"{path}: is a group of names, expected a value")
         branch[name] = value
     return tree
 

@@ -5,7 +5,7 @@ Training prepares what is missing by itself; this does it beforehand, on a machi
 
 from absl import flags
 
-from electra_jax import entry_point, presets
+from electra_jax import entry_point, presets, storage
 from electra_jax.config.files import read_config
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
@@ -49,7 +49,8 @@ def main() -> None:
     if _VERIFY.value:
         datasets.verify(dataset)
         line.print("every shard matches its checksum")
-    if is_new:
+    # A kill may have come between the dataset and its card.
+    if is_new or not storage.exists(storage.join(dataset.directory, "card.html")):
         line.print(f"dataset card: {write_card(dataset.directory)}")
     line.print(f"{dataset.directory}: {dataset.train.num_rows} rows to train on, {dataset.heldout.num_rows} held out")
 

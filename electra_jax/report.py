@@ -9,7 +9,7 @@ from electra_jax import entry_point
 from electra_jax.errors import InputError
 from electra_jax.reporting.pretraining_page import write_report
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Directory of the run, a path or an address.")
 
 
 def main() -> None:

@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Trains on the GPUs of a Slurm cluster, from a checkout that all nodes see:
 #   ./launch/slurm.sh                                        on the login node, once: installs into .venv
-#   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 launch/slurm.sh --config=… --workdir=/shared/…
+#   sbatch --nodes=2 --gpus-per-node=8 --ntasks-per-node=8 launch/slurm.sh --config=… --workdir=gs://BUCKET/runs/…
+# or, on a file system that all nodes share, --workdir=/shared/runs/…
 # One process per GPU; each process sees all GPUs of its node, and under Slurm JAX uses the one with the process's local
 # number. So neither --gpus-per-task nor --gpu-bind, which would hide the others.
-# Slurm sends SIGTERM before the time limit; the run saves its state and exits with 75, and the job is requeued to resume
+# Slurm sends SIGTERM before the time limit (SIGUSR1, which other scripts ask for, has the same effect); the run saves its state and exits with 75, and the job is requeued to resume
 # from there. Every other exit code ends the job.
 #SBATCH --job-name=electra_jax
 #SBATCH --nodes=1
@@ -46,7 +47,7 @@ if [[ -z ${SLURM_JOB_ID:-} ]]; then
 fi
 
 if [[ $# -eq 0 ]]; then
-  echo "Two flags are needed: sbatch … launch/slurm.sh --config=configs/base.py --workdir=/shared/runs/base" >&2
+  echo "Two flags are needed: sbatch … launch/slurm.sh --config=configs/base.py --workdir=gs://BUCKET/runs/base" >&2
   exit 64
 fi
 # Slurm sets 8, or 8(x2) for two nodes of 8 each.

@@ -10,7 +10,8 @@
 #   stop     asks the run to save its state and end
 #   delete   releases the TPUs and their disks, with all files
 #
-# Every command can be repeated. --dry_run prints what would be run, and runs nothing.
+# The workdir, the data and the compile cache lie in a bucket, gs://BUCKET/…, or on a folder that all workers mount; see
+# Storage in launch/README.md. Every command can be repeated. --dry_run prints what would be run, and runs nothing.
 #
 #   --name=NAME               name of the queued resource and its TPUs
 #   --zone=ZONE               for example us-west4-a
@@ -22,7 +23,7 @@
 #   --spot                    cheaper, but Google may preempt them at any time
 #   --create_flag=FLAG        a further flag for gcloud … create, for example --create_flag=--reserved; may be repeated
 #   --ssh_flag=FLAG           a further flag for gcloud … ssh and scp, for example --ssh_flag=--internal-ip; may be repeated
-#   --setup=FILE              a script that each worker runs after installing (sync, train): mounts, for example
+#   --setup=FILE              a script that each worker runs after installing (sync, train): mounts of NFS, for example
 #   --poll=30                 seconds between two checks of the state
 #   --retries=3               retries in a row of a run that crashes or a request that fails (train)
 #   --delete_when_done        releases the TPUs after exit code 0 (train)
@@ -171,6 +172,18 @@ choose_type() {
   fi
 }
 
+# Checks an address in a flag of electra_jax.main as that would, but before TPUs are asked for. $2: protocols, as a pattern.
+check_address() {
+  local flag=$1 address=${1#*=}
+  if ! [[ $address =~ ^($2):// ]]; then
+    problem "$flag: expected a path on the workers or an address that begins with ${2//|/:// or }://"
+  elif ! [[ $address =~ ^[a-z0-9]+://[A-Za-z0-9][A-Za-z0-9._-]*[A-Za-z0-9]/+[^/] ]]; then
+    problem "$flag: expected a name within a bucket, as in gs://BUCKET/runs/NAME"
+  elif [[ $flag == --workdir=* && $address == *[*?#[]* || $flag == --workdir=* && $address == *]* ]]; then
+    problem "$flag: found one of * ? [ ] #, which tools of object stores take for a pattern; give another name"
+  fi
+}
+
 check_run_flags() {
   local flag workdir="" config=""
   for flag in ${run_flags[@]+"${run_flags[@]}"}; do
@@ -178,10 +191,15 @@ check_run_flags() {
       --workdir=*) workdir=${flag#*=} ;;
       --config=*) config=yes ;;
     esac
+    case $flag in
+      --workdir=*://*) check_address "$flag" "gs" ;;
+      --config.compile_cache=*://*) check_address "$flag" "gs|s3" ;;
+      --config.data.directory=gs://*) check_address "$flag" "gs" ;;
+    esac
   done
   if [[ -z $config || -z $workdir ]]; then
     problem "after a -- electra_jax.main needs --config=FILE and --workdir=DIR, for example
-    ./launch/tpu_vm.sh $command --name=… --zone=… … -- --config=configs/base.py --workdir=/mnt/shared/runs/base"
+    ./launch/tpu_vm.sh $command --name=… --zone=… … -- --config=configs/base.py --workdir=gs://BUCKET/runs/base"
   elif [[ $workdir != /* && $workdir != *://* ]]; then
     say "--workdir=$workdir is relative: it will lie on each worker's own disk, which goes away with the TPUs. Checkpoints" \
       "of several workers, and of --spot TPUs, belong on storage that all workers share."

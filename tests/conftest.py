@@ -1,9 +1,14 @@
 """Setup of every test: the CPU, and a quicker compiler on request."""
 
+import asyncio
 import functools
 import os
+import time
+import types
 
 import pytest
+
+from benchmarks.reliability.object_store import object_store as served
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
@@ -25,3 +30,30 @@ def v5e_devices():
     from electra_jax.tpu_planning.topologies import make_slice
 
     return make_slice("v5e:2x2").devices
+
+
+@pytest.fixture(scope="session")
+def _served_store():
+    """One store for all tests of a process: tensorstore reads its address once."""
+    import fsspec
+
+    with served("bucket") as store, pytest.MonkeyPatch.context() as patch:
+        for name, value in store.environment.items():
+            patch.setenv(name, value)
+        # fsspec may have read its part of the environment before.
+        patch.setitem(fsspec.config.conf, "gs", {"token": "anon", "use_listings_cache": False})
+        yield store
+
+
+@pytest.fixture
+def object_store(_served_store, monkeypatch):
+    """An object store with an empty bucket, gs://bucket, whose troubles pass without waiting."""
+    from electra_jax import storage
+
+    async def at_once(_):
+        await asyncio.sleep(0)
+
+    monkeypatch.setattr("gcsfs.retry.asyncio", types.SimpleNamespace(sleep=at_once))
+    monkeypatch.setattr(storage, "time", types.SimpleNamespace(sleep=lambda _: None, monotonic=time.monotonic))
+    _served_store.clear()
+    return _served_store

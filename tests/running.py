@@ -12,7 +12,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 ENVIRONMENT = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": QUICK_COMPILER}
 # Of a metrics line; these measure the machine and not the model.
-_MEASURED = ("time/", "performance/")
+_MEASURED = ("time/", "performance/", "goodput/")
 
 
 def main(*arguments, check=0, program=("-m", "electra_jax.main"), **environment):
@@ -70,16 +70,21 @@ def quicktest_flags(config, workdir, shared):
     )
 
 
-def started(arguments):
-    """electra_jax.main as a process that runs."""
+def started(arguments, program=("electra_jax.main",)):
+    """electra_jax.main, or another module with its first arguments, as a process that runs."""
     return subprocess.Popen(
-        [sys.executable, "-m", "electra_jax.main", *arguments],
+        [sys.executable, "-m", *program, *arguments],
         cwd=ROOT,
         env=os.environ | ENVIRONMENT,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def slowed(phase, file, seconds=20):
+    """The program to start in place of electra_jax.main so that it lingers in a phase, once `file` is there."""
+    return "benchmarks.reliability.slowed_main", phase, str(file), str(seconds)
 
 
 def wait_for(condition, process, seconds=240):

@@ -53,6 +53,12 @@ def test_files_that_documents_name_are_there(path):
     ] == []
 
 
+def test_tests_that_the_security_page_names_are_there():
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (ROOT / "docs" / "security.md").read_text("utf-8"))
+    assert len(named) > 20
+    assert [f"{path}::{name}" for path, name in named if f"def {name}(" not in (ROOT / path).read_text("utf-8")] == []
+
+
 @pytest.mark.slow
 def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
     block = re.search(r"## Use it\n```bash\n(.*?)```", (ROOT / "README.md").read_text("utf-8"), re.DOTALL).group(1)

@@ -14,7 +14,10 @@ PACKAGE = "electra_jax"
 # From the bottom up. A package stands for all of its modules. A module imports from layers below its own, and from its
 # own package; packages and modules of one line do not import each other.
 LAYERS = (
-    ("allocator", "collapse", "errors", "nested", "progress", "storage", "wording"),
+    ("errors",),
+    ("allocator", "cloud_notices", "collapse", "nested", "progress", "stop_signals", "storage", "wording"),
+    ("foreign_json", "ownership"),
+    ("dataset_manifest",),
     ("config",),
     ("models", "text"),
     ("training",),
@@ -28,7 +31,7 @@ LAYERS = (
     ("runs",),
     ("convert", "main", "plan", "prepare", "report"),
 )
-# Next to these layers: imports the lowest alone, and only the two highest import it.
+# Next to these layers: imports those below "config" alone, and only the two highest import it.
 BESIDE = "reporting"
 
 # Imports that break the order and have yet to go; an entry that no module needs fails the test.
@@ -107,7 +110,7 @@ def order_problems(imports):
             if one == two or two not in layer_of | {BESIDE: 0}:
                 continue
             if one == BESIDE:
-                allowed = layer_of[two] == 0
+                allowed = layer_of[two] < layer_of["config"]
             elif two == BESIDE:
                 allowed = layer_of[one] >= highest - 1
             else:

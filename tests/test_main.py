@@ -7,7 +7,7 @@ import signal
 import numpy as np
 import pytest
 
-from tests.running import ROOT, learned, main, quicktest_flags, started, wait_for
+from tests.running import ROOT, learned, main, quicktest_flags, slowed, started, wait_for
 
 
 @pytest.fixture(scope="module")
@@ -85,30 +85,29 @@ def test_resume_after_sigkill_is_bit_equal(straight, flags, tmp_path):
 @pytest.mark.slow
 def test_sigterm_saves_exits_75_and_resume_is_bit_equal(straight, flags, tmp_path):
     workdir = tmp_path / "stopped"
-    process = started(flags(workdir))
-    # The first evaluation is the first thing that is written; the signal comes somewhere in the first steps.
-    wait_for(lambda: (workdir / "samples.jsonl").exists(), process)
+    process = started(flags(workdir), slowed("training", tmp_path / "phase", 2))
+    wait_for((tmp_path / "phase").exists, process)
     process.send_signal(signal.SIGTERM)
     printed = process.communicate()[0]
     assert process.returncode == 75, printed
-    assert "SIGTERM: stopped after step" in printed
+    assert "SIGTERM: stopped after step 10 of 20; it is saved" in printed
     main(*flags(workdir))
     assert_equal_runs(straight[0], workdir, 20)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_before_the_first_step_exits_75_without_report(straight, flags, tmp_path, number):
+@pytest.mark.parametrize(("phase", "number"), [("preparing", signal.SIGINT), ("compiling", signal.SIGTERM)])
+def test_a_signal_before_the_first_step_exits_75_at_once(straight, flags, tmp_path, phase, number):
     workdir = tmp_path / "stopped"
-    process = started(flags(workdir))
-    # Made when training begins, ahead of the compilation.
-    wait_for((workdir / "checkpoints").exists, process)
+    process = started(flags(workdir), slowed(phase, tmp_path / "phase"))
+    wait_for((tmp_path / "phase").exists, process)
     process.send_signal(number)
     printed = process.communicate()[0]
     assert process.returncode == 75, printed
-    assert "stopped after step 0 of 20" in printed
-    assert "No report" not in printed
-    assert "Report:" not in printed
+    assert f"{signal.Signals(number).name}: stopped while {phase}" in printed
+    assert "with nothing to save" in printed
+    assert "eport:" not in printed
+    assert list(workdir.glob("checkpoints/*")) == []
 
 
 @pytest.mark.slow
@@ -202,9 +201,9 @@ def test_a_workdir_that_cannot_be_made_is_named(tmp_path):
 
 
 def test_addresses_are_never_taken_for_local_folders():
-    printed = main("--config=configs/small.py:quicktest", "--workdir=gs://bucket/run", check=64)
-    assert "--workdir=gs://bucket/run" in printed
-    assert not (ROOT / "gs:").exists()
+    printed = main("--config=configs/small.py:quicktest", "--workdir=memory://run", check=64)
+    assert "--workdir=memory://run: found memory://, expected a local path or gs://BUCKET/NAME" in printed
+    assert not (ROOT / "memory:").exists()
     printed = main(
         "--config=configs/small.py:quicktest", "--workdir=x", "--config.data.directory=nonsense://data", check=64
     )

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from benchmarks.objectives.training import stoppable
 from electra_jax.config import schema
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.finetuning import run
@@ -21,7 +22,6 @@ from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.models.encoder import Embeddings, Encoder
 from electra_jax.progress import ProgressLine
 from electra_jax.training.compile_cache import use_compile_cache
-from electra_jax.training.run_context import RunContext
 from electra_jax.training.trainer import Trainer
 
 # Fields that a trainer does not depend on: initial weights and number of runs.
@@ -59,8 +59,8 @@ class Finetuner:
             tasks = run.make_tasks(config, run.read_examples(config, line), start.tokenizer)
             self._trainer = run.make_trainer(config, run.make_job(config, tasks, start), line)
             self._recipe = recipe
-        trials = run.make_trials(config, self._trainer, start, RunContext(workdir, line), "benchmarks.objectives")
-        results = trials.run()
+        with stoppable(workdir, line) as context:
+            results = run.make_trials(config, self._trainer, start, context, "benchmarks.objectives").run()
         scores = {
             split: {metric: values["values"] for metric, values in results["summary"][split].items()}
             for split in ("dev", "test")

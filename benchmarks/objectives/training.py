@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import pathlib
 import statistics
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from electra_jax.config import identity, schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.pretraining.jobs import pretraining_job
 from electra_jax.progress import ProgressLine
+from electra_jax.stop_signals import StopSignals
 from electra_jax.text.dataset import writer
 from electra_jax.training import loop, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
@@ -47,7 +49,8 @@ def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
     storage.write_json(workdir / "config.json", fields | {"fingerprint": identity.fingerprint(fields)})
     storage.write_json(workdir / "environment.json", telemetry.environment())
     dataset.tokenizer.save(workdir / "tokenizer")
-    loop.train(trainer, RunContext(workdir, line))
+    with stoppable(workdir, line) as context:
+        loop.train(trainer, context)
     logged = [json.loads(text) for text in (workdir / "metrics.jsonl").read_text("utf-8").splitlines()]
     timed = [values for values in logged if "time/elapsed_seconds" in values]
     return {
@@ -55,6 +58,14 @@ def pretrain(config: PretrainingConfig, workdir: pathlib.Path, line: ProgressLin
         "scores": {name: value for name, value in logged[-1].items() if name.startswith("eval/")},
         "environment": telemetry.environment(),
     }
+
+
+@contextlib.contextmanager
+def stoppable(workdir: pathlib.Path, line: ProgressLine) -> Iterator[RunContext]:
+    """The context of a run in this process, which is one of several: a signal raises Preempted after an update."""
+    with StopSignals() as stop:
+        stop.hold(lambda name: None)
+        yield RunContext(str(workdir), line, stop=stop)
 
 
 def step_seconds(

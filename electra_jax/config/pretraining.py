@@ -239,11 +239,28 @@ class CheckpointConfig:
         5_000, "interval of checkpoints; at 100 ms an update, at most ten minutes are lost", ABOVE_ZERO,
         unit="updates", synonyms=("save_steps", "save_checkpoints_steps"),
     )  # fmt: skip
+    every_minutes: float = setting(
+        0.0, "saves also when so long has passed since the last save, at a step whose metrics are logged; 0 never",
+        NOT_NEGATIVE, unit="minutes",
+    )  # fmt: skip
     keep_last: int = setting(3, "newest checkpoints that are kept", ABOVE_ZERO)
     keep_every_steps: int = setting(
         100_000, "checkpoints of multiples of this are kept for ever, to fine-tune from; 0 keeps none", at_least(0),
         unit="updates",
     )  # fmt: skip
+
+
+@dataclasses.dataclass(frozen=True)
+class HangConfig:
+    """What happens when a run no longer gets ahead."""
+
+    minutes: float = setting(
+        30.0, "after so long without an update, the stacks of all threads are logged; 0 never does", NOT_NEGATIVE,
+        unit="minutes", synonyms=("hang_minutes", "hang_timeout", "watchdog"),
+    )  # fmt: skip
+    ends_run: bool = setting(
+        False, "exit then with code 75, for a launcher that starts the run again; nothing is saved"
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,6 +292,7 @@ class PretrainingConfig:
     divergence: shared.DivergenceConfig = section(
         shared.DivergenceConfig, "updates that are skipped, and when the run goes back; docs/reliability.md", free=True
     )
+    hang: HangConfig = section(HangConfig, "a run that no longer gets ahead", free=True)
     probe: ProbeConfig | None = optional(
         "a fine-tuning at the end that says what the model is worth; docs/probe.md", free=True
     )

@@ -264,7 +264,10 @@ def _checked(field: Field, value: Any, place: str, problems: Problems) -> Any:
 def _converted(kind: Any, value: Any) -> Any:
     """A value in a field's type; None where it has another one. Whole numbers pass as floats, lists as tuples."""
     if kind is float and type(value) is int:
-        return float(value)
+        try:
+            return float(value)
+        except OverflowError:
+            return math.inf  # Refused as not finite.
     if kind in _TYPE_NAMES:
         return value if type(value) is kind else None
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):

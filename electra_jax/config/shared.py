@@ -140,7 +140,7 @@ def compile_cache() -> str:
     """The field for compiled programs."""
     return setting(
         f"{DOWNLOAD_CACHE}/compiled",
-        'compiled programs; "workdir" is the run\'s own; on a pod, shared storage',
+        'compiled programs; "workdir" is the run\'s own; on a pod, gs://… or other shared storage',
         free=True,
     )
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import pathlib
 import zipfile
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -16,17 +15,17 @@ SUBMISSION = "submission.zip"
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
 
 
-def write_predictions(directory: pathlib.Path, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> None:
+def write_predictions(directory: str, task: str, split: str, records: Iterable[Mapping[str, Any]]) -> None:
     """Writes predictions/TASK.SPLIT.jsonl atomically."""
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
     content = "".join(f"{line}\n" for line in lines)
-    storage.write(directory / PREDICTIONS / f"{task}.{split}.jsonl", content.encode())
+    storage.write(storage.join(directory, PREDICTIONS, f"{task}.{split}.jsonl"), content.encode())
 
 
-def write_answer_files(directory: pathlib.Path, task: str, split: str, files: Mapping[str, Mapping[str, Any]]) -> None:
+def write_answer_files(directory: str, task: str, split: str, files: Mapping[str, Mapping[str, Any]]) -> None:
     """Writes the input files of official evaluation scripts: predictions/TASK.SPLIT.NAME for each file."""
     for name, content in files.items():
-        storage.write_json(directory / PREDICTIONS / f"{task}.{split}.{name}", content, indent=1)
+        storage.write_json(storage.join(directory, PREDICTIONS, f"{task}.{split}.{name}"), content, indent=1)
 
 
 def submission_lines(records: Iterable[Mapping[str, Any]], highest: float | None = None) -> str:
@@ -45,9 +44,9 @@ def submission_lines(records: Iterable[Mapping[str, Any]], highest: float | None
     return "".join(f"{line}\n" for line in lines)
 
 
-def write_submission(directory: pathlib.Path, files: Mapping[str, str]) -> pathlib.Path:
+def write_submission(directory: str, files: Mapping[str, str]) -> str:
     """Writes submission.zip with GLUE's result files by name, in the layout of gluebenchmark.com."""
-    path = directory / SUBMISSION
+    path = storage.join(directory, SUBMISSION)
     with storage.open_to_write(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in sorted(files.items()):
             archive.writestr(zipfile.ZipInfo(f"{name}.tsv", _ZIP_DATE), content)

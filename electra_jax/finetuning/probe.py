@@ -9,8 +9,6 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
-import pathlib
-import shutil
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -61,8 +59,9 @@ class Probe:
           MismatchError: the processes read different examples.
         """
         try:
-            self._run()
-        except (Preempted, KeyboardInterrupt) as error:
+            with self.context.stop.doing("probing the complete model"):
+                self._run()
+        except Preempted as error:
             raise Preempted(
                 "Stopped during the probe; the pre-trained model is complete and saved. Run the same command again to "
                 "repeat the probe alone."
@@ -71,8 +70,8 @@ class Probe:
     def _run(self) -> None:
         began = time.time()
         workdir, cluster = self.context.workdir, self.context.cluster
-        place, first = workdir / DIRECTORY, cluster.from_first
-        first(lambda: shutil.rmtree(place) if place.exists() else None)
+        place, first = storage.join(workdir, DIRECTORY), cluster.from_first
+        first(lambda: storage.remove(place))
         (name,) = self.config.tasks
         count, times = len(self.examples["train"]), len(_STARTS) * self.config.trials
         self.context.line.print(f"Probe: fine-tuning {times} times on {count:,} labelled sentences of {name} …")
@@ -86,18 +85,18 @@ class Probe:
             self.context.line.print(of_probe(note))
         results = {}
         for name_of_start, is_random in _STARTS.items():
-            directory = place / name_of_start
+            directory = storage.join(place, name_of_start)
             config = dataclasses.replace(self.config, random_weights=is_random)
             fields = run.recorded_fields(config, start)
-            first(functools.partial(_write_config, directory, fields))
+            first(functools.partial(storage.write_json, storage.join(directory, "config.json"), fields))
             own_start = dataclasses.replace(start, params=dict) if is_random else start
-            described = f"{workdir / 'config.json'}, config.probe"
-            context = RunContext(directory, line, cluster)
+            described = f"{storage.join(workdir, 'config.json')}, config.probe"
+            context = dataclasses.replace(self.context.within(directory), line=line)
             results[name_of_start] = run.make_trials(config, trainer, own_start, context, described).run()
         split = "test" if self.examples.get("test") and all(map(is_answered, self.examples["test"])) else "dev"
         summary = self._summary(name, split, results) | {"seconds": round(time.time() - began, 1)}
         self._record(summary)
-        first(lambda: storage.write_json(place / RESULTS, summary))
+        first(lambda: storage.write_json(storage.join(place, RESULTS), summary))
 
     def _summary(self, name: str, split: str, results: Mapping[str, Any]) -> dict[str, Any]:
         """Contents of results.json."""
@@ -149,9 +148,9 @@ def prepare(config: PretrainingConfig, context: RunContext) -> Probe | None:
     Raises:
       InputError: lists the problems with the examples.
     """
-    probed = probe_of(config, model=str(context.workdir))
-    done = context.workdir / DIRECTORY / RESULTS
-    if config.probe is None or probed is None or context.cluster.from_first(done.exists):
+    probed = probe_of(config, model=context.workdir)
+    done = storage.join(context.workdir, DIRECTORY, RESULTS)
+    if config.probe is None or probed is None or context.cluster.from_first(lambda: storage.exists(done)):
         return None
     (name,) = probed.tasks
     try:
@@ -185,8 +184,3 @@ def word_frequency_accuracy(training: Sequence[SentenceExample], scored: Sequenc
         for word, tag in zip(example.words, example.known_tags, strict=True)
     )
     return right / sum(len(example.words) for example in scored)
-
-
-def _write_config(directory: pathlib.Path, fields: Mapping[str, Any]) -> None:
-    directory.mkdir(parents=True, exist_ok=True)
-    storage.write_json(directory / "config.json", fields)

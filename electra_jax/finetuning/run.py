@@ -5,13 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.config import schema
 from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
 from electra_jax.errors import InputError, MismatchError
@@ -22,8 +21,9 @@ from electra_jax.finetuning.finetuning_job import FinetuningJob, job_of
 from electra_jax.finetuning.tasks.kinds import KINDS
 from electra_jax.finetuning.tasks.task import Task
 from electra_jax.finetuning.trials import Trials
+from electra_jax.foreign_json import Record
 from electra_jax.interop import checkpoints, warm_start
-from electra_jax.interop.model import sizes_as_fields
+from electra_jax.interop.model import sizes_as_fields, sizes_of_fields
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.progress import ProgressLine
 from electra_jax.text.tokenizers import tokenizer as tokenizers
@@ -77,7 +77,7 @@ def read_examples(config: FinetuningConfig, line: ProgressLine) -> Examples:
     return examples
 
 
-def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -> Start:
+def start(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> Start:
     """Opens the model of `config.init_from`.
 
     A resumed run reads the sizes and the tokenizer from its workdir, and opens the model only if a trial has not
@@ -93,10 +93,10 @@ def start(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLine) -
         line.print("\n".join([f"Starting from {config.init_from}:", *(f"  {text}" for text in report)]))
         return params, sizes, model.tokenizer
 
-    recorded = workdir / "config.json"
-    if recorded.exists() and (workdir / "tokenizer").exists():
+    recorded, saved = storage.join(workdir, "config.json"), storage.join(workdir, "tokenizer")
+    if storage.exists(recorded) and storage.exists(saved):
         sizes = _recorded_sizes(recorded)
-        tokenizer: Tokenizer | None = tokenizers.load(workdir / "tokenizer")
+        tokenizer: Tokenizer | None = tokenizers.load(saved)
 
         def params() -> Mapping[str, Any]:
             return opened()[0]
@@ -136,15 +136,10 @@ def recorded_fields(config: FinetuningConfig, start: Start) -> dict[str, Any]:
     return json.loads(json.dumps(fields))
 
 
-def _recorded_sizes(path: pathlib.Path) -> EncoderConfig:
-    names = sizes_as_fields(EncoderConfig(1, 1, 1, 1, 1, 1, 1))
-    try:
-        model = json.loads(path.read_text("utf-8"))["model"]
-        return EncoderConfig(**{name: model[name] for name in names})
-    except (OSError, ValueError, KeyError) as error:
-        raise InputError(
-            f"{path}: is not the config of a fine-tuning run ({error!r}); give another --workdir"
-        ) from error
+def _recorded_sizes(path: str) -> EncoderConfig:
+    fields = foreign_json.read_as(dict[str, Any], path, "give another --workdir")
+    place = f"{path}: is not the config of a fine-tuning run: model"
+    return sizes_of_fields(fields.get("model", {}), place)
 
 
 def _encoder(config: FinetuningConfig, sizes: EncoderConfig) -> EncoderConfig:
@@ -236,16 +231,16 @@ def make_trials(
             seeded.start_from(start.params())
         return seeded
 
-    def prepare(directory: pathlib.Path, seed: int) -> None:
-        directory.mkdir(parents=True, exist_ok=True)
+    def prepare(directory: str, seed: int) -> None:
         if directory != context.workdir:
-            storage.write_json(directory / "config.json", fields | {"seed": seed, "trials": 1})
+            storage.write_json(storage.join(directory, "config.json"), fields | {"seed": seed, "trials": 1})
         # In the common workdir of several trials too: resuming then needs no model.
         for place in {context.workdir, directory}:
-            start.tokenizer.save(place / "tokenizer")
-        _check_examples(directory / _TASKS, described)
-        storage.write_json(directory / _TASKS, described)
-        storage.write_json(directory / "environment.json", {"config": config_path, **telemetry.environment()})
+            start.tokenizer.save(storage.join(place, "tokenizer"))
+        _check_examples(storage.join(directory, _TASKS), described)
+        storage.write_json(storage.join(directory, _TASKS), described)
+        environment = {"config": config_path, **telemetry.environment()}
+        storage.write_json(storage.join(directory, "environment.json"), environment)
 
     return Trials(
         context=context,
@@ -262,17 +257,23 @@ def make_trials(
     )
 
 
-def _check_examples(path: pathlib.Path, described: Mapping[str, Any]) -> None:
+class _Described(Record):
+    """The part of a description of examples that is compared: their hash by split."""
+
+    sha256: dict[str, str]
+
+
+def _check_examples(path: str, described: Mapping[str, Any]) -> None:
     """Raises MismatchError if the run was started with other examples."""
-    if not path.exists():
+    if not storage.exists(path):
         return
-    before = json.loads(path.read_text("utf-8"))
+    before = foreign_json.read_as(dict[str, _Described], path, "restore the file, or give another --workdir")
     for name, task in described.items():
         for split, sha256 in task["sha256"].items():
-            if before[name]["sha256"].get(split, sha256) != sha256:
+            if name in before and before[name].sha256.get(split, sha256) != sha256:
                 raise MismatchError(
-                    f"config.tasks.{name}: the examples of {split} are not those that the run in {path.parent} was "
-                    "started with. Restore the old files, or give another --workdir."
+                    f"config.tasks.{name}: the examples of {split} are not those that the run in "
+                    f"{storage.parent(path)} was started with. Restore the old files, or give another --workdir."
                 )
 
 

@@ -11,9 +11,6 @@ import contextlib
 import copy
 import dataclasses
 import functools
-import json
-import pathlib
-import shutil
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -21,20 +18,20 @@ from typing import Any
 
 import jax
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import outputs
 from electra_jax.finetuning.data.examples import is_answered
 from electra_jax.finetuning.finetuning_job import DEV, job_of
 from electra_jax.finetuning.tasks.task import Predicted, Task
-from electra_jax.training import loop, telemetry
+from electra_jax.training import checkpoint_steps, loop, telemetry
 from electra_jax.training.profiling import ProfiledSteps
 from electra_jax.training.run_context import RunContext
 from electra_jax.training.state import TrainState
 from electra_jax.training.trainer import Trainer
 
 RESULT, RESULTS = "result.json", "results.json"
-_FAILED = "failed"
+_FAILED, _SEED = "failed", "seed_"  # The directory of failed runs, and the beginning of a trial's name.
 # Distance from the first seed to the seeds of repeated runs: more than there are trials.
 _RESEED_DISTANCE = 1000
 # Larger confusion matrices are unreadable as pictures.
@@ -67,11 +64,11 @@ class Trials:
     chosen: str
     submissions: Mapping[str, Mapping[str, str]]
     make_trainer: Callable[[int, bool], Trainer]
-    prepare: Callable[[pathlib.Path, int], None]
+    prepare: Callable[[str, int], None]
     profiled: ProfiledSteps | None = None
 
     @property
-    def workdir(self) -> pathlib.Path:
+    def workdir(self) -> str:
         """The workdir of the command, the parent of the directories of several trials."""
         return self.context.workdir
 
@@ -81,19 +78,19 @@ class Trials:
         Raises:
           MismatchError: the workdir holds one trial and the config asks for several, or the other way round.
         """
-        if self.count > 1 and (self.workdir / "checkpoints").exists():
+        if self.count > 1 and storage.exists(storage.join(self.workdir, "checkpoints")):
             raise MismatchError(
                 f"--workdir={self.workdir}: found a single trial, expected config.trials={self.count}; give another "
                 "--workdir for several trials"
             )
-        if self.count == 1 and any(self.workdir.glob("seed_*")):
+        if self.count == 1 and any(name.startswith(_SEED) for name in storage.names(self.workdir)):
             raise MismatchError(
                 f"--workdir={self.workdir}: found several trials, expected config.trials=1; set config.trials to their "
                 "number or more, or give another --workdir"
             )
         trials = [self._trial(self.seed + slot) for slot in range(self.count)]
         results = _results(trials, self._failed())
-        self.context.cluster.from_first(lambda: storage.write_json(self.workdir / RESULTS, results))
+        self.context.cluster.from_first(lambda: storage.write_json(storage.join(self.workdir, RESULTS), results))
         return results
 
     def evaluate(self) -> dict[str, Any]:
@@ -104,25 +101,28 @@ class Trials:
         """
 
         def read() -> list[dict[str, Any]]:
-            finished = sorted([*self.workdir.glob(RESULT), *self.workdir.glob(f"seed_*/{RESULT}")])
+            finished = [
+                *storage.files_in(self.workdir, RESULT),
+                *storage.files_in(self.workdir, f"{_SEED}*/{RESULT}"),
+            ]
             if not finished:
                 raise InputError(f"--workdir={self.workdir}: found no finished trial; train first, with --mode=train")
             return [_read(path) for path in finished]
 
         trials = []
         for result in self.context.cluster.from_first(read):
-            directory = self.workdir / result["directory"]
+            directory = self.workdir if result["directory"] == "." else storage.join(self.workdir, result["directory"])
             trials.append(self._finish(directory, result["seed"], self.make_trainer(result["seed"], False)))
         return _results(trials, self._failed())
 
-    def _directory(self, seed: int) -> pathlib.Path:
-        return self.workdir if self.count == 1 else self.workdir / f"seed_{seed}"
+    def _directory(self, seed: int) -> str:
+        return self.workdir if self.count == 1 else storage.join(self.workdir, f"{_SEED}{seed}")
 
     def _failed(self) -> list[dict[str, Any]]:
         """Results of the failed runs, in the order in which they failed."""
 
         def read() -> list[dict[str, Any]]:
-            found = [_read(path) for path in (self.workdir / _FAILED).glob(f"*/{RESULT}")]
+            found = [_read(path) for path in storage.files_in(self.workdir, f"{_FAILED}/*/{RESULT}")]
             return sorted(found, key=lambda result: result["failed_as"])
 
         return self.context.cluster.from_first(read)
@@ -132,6 +132,7 @@ class Trials:
         failed = {result["seed"]: result["failed_as"] for result in self._failed()}
         seed = first_seed
         while seed in failed:
+            self.context.cluster.from_first(functools.partial(self._discard_moved, seed))
             seed = self.seed + _RESEED_DISTANCE + failed[seed]
         while True:
             directory = self._directory(seed)
@@ -149,43 +150,50 @@ class Trials:
             next_seed = self.seed + _RESEED_DISTANCE + used
             self.context.line.print(
                 f"Seed {seed} has failed: {result['collapsed']}. Repeated with seed {next_seed}; the failed run is "
-                f"kept in {self.workdir / _FAILED / f'seed_{seed}'} and reported in the results."
+                f"kept in {storage.join(self.workdir, _FAILED, f'{_SEED}{seed}')} and reported in the results."
             )
             seed = next_seed
 
-    def _run(self, directory: pathlib.Path, seed: int) -> dict[str, Any]:
+    def _run(self, directory: str, seed: int) -> dict[str, Any]:
         first = self.context.cluster.from_first
-        if result := first(lambda: _read(directory / RESULT) if (directory / RESULT).exists() else None):
+        path = storage.join(directory, RESULT)
+        if result := first(lambda: _read(path) if storage.exists(path) else None):
             return result
         if self.count > 1:
             self.context.line.print(f"== Trial with seed {seed}")
         first(lambda: self.prepare(directory, seed))
         started = time.time()
-        started_before = first(lambda: any((directory / "checkpoints").glob("[0-9]*")))
+        started_before = first(lambda: bool(checkpoint_steps.steps(storage.join(directory, checkpoint_steps.FOLDER))))
         trainer = self.make_trainer(seed, not started_before)
         loop.train(trainer, self.context.within(directory), self.profiled)
         result = self._finish(directory, seed, trainer) | {"seconds": round(time.time() - started, 1)}
-        first(lambda: storage.write_json(directory / RESULT, result))
+        first(lambda: storage.write_json(path, result))
         return result
 
-    def _move_failed(self, directory: pathlib.Path, result: Mapping[str, Any]) -> None:
+    def _move_failed(self, directory: str, result: Mapping[str, Any]) -> None:
         """Moves the files of a failed trial to failed/, except those that trials share."""
         seed = result["seed"]
-        target = self.workdir / _FAILED / f"seed_{seed}"
-        target.mkdir(parents=True, exist_ok=True)
-        storage.write_json(directory / RESULT, {**result, "directory": f"{_FAILED}/seed_{seed}"})
+        target = storage.join(self.workdir, _FAILED, f"{_SEED}{seed}")
+        storage.make_directory(target)
+        storage.write_json(storage.join(directory, RESULT), {**result, "directory": f"{_FAILED}/{_SEED}{seed}"})
+        moved = storage.names(directory)
         if directory == self.workdir:
             shared = {"config.json", "environment.json", "tokenizer", "tasks.json", _FAILED}
-            moved = [path for path in directory.iterdir() if path.name not in shared]
-        else:
-            moved = list(directory.iterdir())
+            moved = [name for name in moved if name not in shared]
         # The result last, as it marks the trial as complete: an interrupted move is then resumed.
-        for path in sorted(moved, key=lambda path: path.name == RESULT):
-            shutil.move(path, target / path.name)
+        for name in sorted(moved, key=lambda name: name == RESULT):
+            storage.move(storage.join(directory, name), storage.join(target, name))
         if directory != self.workdir:
-            directory.rmdir()
+            storage.remove(directory)
 
-    def _finish(self, directory: pathlib.Path, seed: int, trainer: Trainer) -> dict[str, Any]:
+    def _discard_moved(self, seed: int) -> None:
+        """Deletes a failed run's result from where it ran: in an object store, a kill may come before a move's end."""
+        directory = self._directory(seed)
+        path = storage.join(directory, RESULT)
+        if storage.exists(path) and _read(path)["seed"] == seed:
+            storage.remove(path if directory == self.workdir else directory)
+
+    def _finish(self, directory: str, seed: int, trainer: Trainer) -> dict[str, Any]:
         """Scores the chosen checkpoint on all splits, and writes its predictions."""
         job = job_of(trainer)
         step = self._chosen_step(directory, trainer)
@@ -198,7 +206,7 @@ class Trials:
             }
         result: dict[str, Any] = {
             "seed": seed,
-            "directory": "." if directory == self.workdir else directory.name,
+            "directory": "." if directory == self.workdir else storage.name(directory),
             "step": step,
             "chosen": self.chosen,
             "metric": job.metric,
@@ -235,26 +243,23 @@ class Trials:
         result["collapsed"] = "; ".join(f"{name}: {reason}" for name, reason in reasons.items() if reason)
         return result
 
-    def _chosen_step(self, directory: pathlib.Path, trainer: Trainer) -> int:
+    def _chosen_step(self, directory: str, trainer: Trainer) -> int:
         steps = trainer.optimizer_config.steps
         if self.chosen == "last":
             return steps
 
         def best() -> int:
-            lines = telemetry.JsonLines(directory / "metrics.jsonl", resumed_at=steps)
+            path = storage.join(directory, "metrics.jsonl")
+            lines = telemetry.JsonLines(path, resumed_at=steps)
             step = lines.best_step(trainer.config.best_metric)
             if step is None:
-                raise MismatchError(
-                    f"{directory / 'metrics.jsonl'}: found no {trainer.config.best_metric}, expected an evaluation"
-                )
+                raise MismatchError(f"{path}: found no {trainer.config.best_metric}, expected an evaluation")
             return step
 
         return self.context.cluster.from_first(best)
 
 
-def _write_split(
-    directory: pathlib.Path, task: Task, split: str, records: list[dict[str, Any]], predicted: Predicted
-) -> None:
+def _write_split(directory: str, task: Task, split: str, records: list[dict[str, Any]], predicted: Predicted) -> None:
     """Writes a split's predictions, and the files that official evaluation scripts read."""
     outputs.write_predictions(directory, task.name, split, records)
     outputs.write_answer_files(directory, task.name, split, task.answer_files(task.splits[split], predicted))
@@ -277,8 +282,9 @@ def _restored(trainer: Trainer, context: RunContext, step: int) -> Iterator[Trai
         yield state
 
 
-def _read(path: pathlib.Path) -> dict[str, Any]:
-    return json.loads(path.read_text("utf-8"))
+def _read(path: str) -> dict[str, Any]:
+    # Scores may be NaN.
+    return foreign_json.read_as(dict[str, Any], path, "delete the file, and the trial is run again", finite=False)
 
 
 def _results(trials: Sequence[Mapping[str, Any]], failed: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -23,8 +23,8 @@ def open_model(path: str) -> Model:
     """Reads a model; the files determine the format.
 
     Args:
-      path: local path; Hugging Face folders and exported folders may also be remote. `#heads=N` may follow the path of
-        a Google checkpoint, see `split_heads`.
+      path: local path or address; Google checkpoints are local alone. `#heads=N` may follow the path of a Google
+        checkpoint, see `split_heads`.
 
     Raises:
       InputError: nothing readable was found, it is damaged, or its parts do not belong together.
@@ -33,7 +33,7 @@ def open_model(path: str) -> Model:
     path, heads = split_heads(path)
     path = path if storage.is_remote(path) else os.path.expanduser(path)
     path = path.rstrip("/") or path
-    if not storage.is_remote(path) and (place := workdir.find(path)):
+    if place := workdir.find(path):
         _check_unstated(path, heads)
         model = workdir.read(*place)
         if problems := shape_problems(model):

@@ -39,11 +39,11 @@ def check_target(target: str) -> None:
     """Checks a target before any slow work.
 
     Raises:
-      InputError: the target is remote or exists.
+      InputError: the target exists, or is an address that cannot be used.
     """
-    if storage.is_remote(target):
-        raise InputError(f"--target={target}: expected a local path; copy the folder there when it is complete")
-    if os.path.lexists(os.path.expanduser(target)):
+    if problem := storage.problem(target):
+        raise InputError(f"--target={problem}")
+    if storage.exists(target) or os.path.lexists(os.path.expanduser(target)):
         raise InputError(f"--target={target}: exists; give another path, or delete it")
 
 
@@ -52,7 +52,7 @@ def write(model: Model, target: str, form: str) -> Copy:
 
     Args:
       model: a model from `open_model`.
-      target: local path; must not exist.
+      target: local path or address; must not exist.
       form: one of `FORMATS`.
 
     Raises:

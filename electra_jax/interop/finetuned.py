@@ -5,11 +5,14 @@ from __future__ import annotations
 import dataclasses
 import statistics
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import pydantic
 
+from electra_jax import foreign_json
 from electra_jax.errors import InputError, MismatchError
+from electra_jax.foreign_json import Record, Size
 from electra_jax.interop import huggingface, tensor_map
 from electra_jax.interop.model import Model, TaskHead
 
@@ -26,6 +29,31 @@ _JOINED = {"S": "B", "E": "I"}
 _TYPE_TABLE = "token_type_embeddings"
 
 
+class _Trial(Record):
+    """The part of a trial's result that is read; its directory is one of the workdir's own."""
+
+    scores: dict[str, dict[str, Annotated[float, pydantic.AllowInfNan(True)]]]
+    directory: Annotated[str, pydantic.Field(pattern=r"^(\.|\w[^/\\]*)$", max_length=200)]
+
+
+class _Results(Record):
+    """The part of results.json that is read."""
+
+    trials: list[_Trial]
+
+
+class _Description(Record):
+    """A task in tasks.json; which fields there are depends on its kind."""
+
+    kind: Literal["answering", "tagging", "classification", "multilabel", "regression"]
+    labels: list[str] = pydantic.Field(default_factory=list)
+    max_length: Size
+    head: str = ""
+    spans: bool = False
+    segment: Annotated[int, pydantic.Field(ge=0, le=1)] = 0
+    label_scale: float = 1.0
+
+
 def best_trial(results: Mapping[str, Any], metrics: Mapping[str, str]) -> tuple[str, str]:
     """The directory of the best trial on the dev splits, and a note about it.
 
@@ -35,20 +63,21 @@ def best_trial(results: Mapping[str, Any], metrics: Mapping[str, str]) -> tuple[
 
     Raises:
       KeyError: scores are missing.
+      InputError: the results have another form.
     """
+    trials = foreign_json.checked(_Results, results, "results.json", "name a trial").trials
 
-    def score(trial: Mapping[str, Any]) -> float:
+    def score(trial: _Trial) -> float:
         several = len(metrics) > 1
         return statistics.fmean(
-            trial["scores"][f"{task}/dev" if several else "dev"][metric] for task, metric in metrics.items()
+            trial.scores[f"{task}/dev" if several else "dev"][metric] for task, metric in metrics.items()
         )
 
-    best = max(results["trials"], key=score)
+    best = max(trials, key=score)
     what = "mean of " + ", ".join(f"{task} {name}" for task, name in metrics.items())
     if len(metrics) == 1:
         (what,) = metrics.values()
-    directory = best["directory"]
-    return directory, f"{directory}: the best of {len(results['trials'])} trials on dev, {what} {score(best):.4g}"
+    return best.directory, f"{best.directory}: the best of {len(trials)} trials on dev, {what} {score(best):.4g}"
 
 
 def task_heads(
@@ -68,6 +97,7 @@ def task_heads(
     """
     heads = {}
     for name, description in descriptions.items():
+        foreign_json.checked(_Description, description, f"{place}: task {name}", "restore the file that the run wrote")
         try:
             heads[name] = _task_head(name, description, params[f"{name}_head"], dropout_rate)
         except KeyError as error:

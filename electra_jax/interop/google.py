@@ -134,13 +134,16 @@ def find(shapes: Mapping[str, Sequence[int]]) -> Found:
 
 def _fits(shapes: Mapping[str, Sequence[int]]) -> bool:
     """Whether the word head has the discriminator's width, rather than being the rest of a narrower generator."""
-    return shapes["generator_predictions/dense/kernel"][0] == shapes["electra/encoder/layer_0/output/dense/kernel"][1]
+    return (
+        shapes["generator_predictions/dense/kernel"][:1] == shapes["electra/encoder/layer_0/output/dense/kernel"][1:2]
+    )
 
 
 def count_layers(names: set[str], scope: str) -> int:
     """Number of layers of the encoder in a scope."""
     numbers = (re.match(rf"{scope}/encoder/layer_(\d+)/", name) for name in names)
-    return 1 + max((int(number[1]) for number in numbers if number), default=-1)
+    # Counted, as a single name with a large number would ask for as many layers.
+    return len({number[1] for number in numbers if number})
 
 
 def heads_by_rule(hidden_size: int) -> int:

@@ -14,6 +14,7 @@ from electra_jax.interop.model import Model
 from electra_jax.models.encoder import EncoderConfig
 
 _STATE_FILE = "checkpoint"
+_MOST_STATE_BYTES = 1 << 20  # Of the file "checkpoint": a line for each checkpoint that was kept.
 _SLOTS = ("/adam_m", "/adam_v")
 
 
@@ -36,8 +37,10 @@ def find(path: str) -> str | None:
         return None
     state = os.path.join(path, _STATE_FILE)
     if os.path.isfile(state):
-        with open(state, encoding="utf-8") as file:
-            newest = re.search(r'^model_checkpoint_path: "(.+)"', file.read(), re.MULTILINE)
+        # A name that is not UTF-8 is none of the files' names, which are.
+        with storage.open_to_read(state) as file:
+            text = file.read(_MOST_STATE_BYTES).decode("utf-8", "replace")
+        newest = re.search(r'^model_checkpoint_path: "(.+)"', text, re.MULTILINE)
         # The path is from the training machine; only its last part applies here.
         if newest and os.path.basename(newest[1]) in indices:
             return os.path.join(path, os.path.basename(newest[1]))
@@ -63,16 +66,17 @@ def read(prefix: str, heads: int | None = None) -> Model:
     except InputError as error:
         raise InputError(f"{prefix}: {error}") from error
     directory = os.path.dirname(prefix) or "."
-    recorded = (
+    manifest = (
         native_format.read_manifest(directory)
         if storage.exists(storage.join(directory, native_format.MANIFEST))
-        else {}
+        else None
     )
+    recorded = manifest.sizes() if manifest else {}
     notes: list[str] = []
     sizes: dict[str, EncoderConfig] = {}
     flat: dict[str, np.ndarray] = {}
     for network, scope in found.scopes.items():
-        hidden = len(variables[f"{scope}/encoder/layer_0/output/dense/bias"])
+        hidden = _width(prefix, variables, scope)
         # A separate generator has the default, whatever the overrides (`get_generator_config`).
         stated = heads if scope == "electra" else None
         if network in recorded:
@@ -84,21 +88,27 @@ def read(prefix: str, heads: int | None = None) -> Model:
                 raise InputError(f"{prefix}: {error}") from error
             source = "as stated" if stated else "by Google's rule of 64 units each"
             notes.append(f"{network}: {count} attention heads, {source}")
-        for path, array in google.network_params(variables, network, scope, count).items():
-            tensor_map.put(flat, path, array)
-        sizes[network] = recorded.get(network) or _sizes(flat, network)
+        try:
+            for path, array in google.network_params(variables, network, scope, count).items():
+                tensor_map.put(flat, path, array)
+            sizes[network] = recorded.get(network) or _sizes(flat, network)
+        except (KeyError, ValueError) as error:  # An array has another number of axes.
+            raise InputError(
+                f"{prefix}: the {network} has not the arrays of an ELECTRA ({error}); copy it again"
+            ) from error
     if set(found.scopes.values()) == {"electra"} and len(found.scopes) == 2:
         notes.append("generator: a copy of the discriminator's encoder, as the checkpoint has untied_generator=False")
-    tokenizer, casing = tokenizer_files.load_beside(directory, recorded.get("casing"))
+    stated_casing = manifest.casing.model_dump() if manifest and manifest.casing else None
+    tokenizer, casing = tokenizer_files.load_beside(directory, stated_casing)
     counted = ((f"{slots} optimizer slots", "only weights are converted"),) if slots else ()
     return Model(
         discriminator=sizes.get("discriminator"),
         generator=sizes.get("generator"),
         params=tensor_map.unflatten(flat),
         tokenizer=tokenizer,
-        step=None if step is None else int(step),
-        origin=recorded.get("origin") or f"Google checkpoint {os.path.basename(prefix)}",
-        sources=tuple(recorded.get("sources", ())),
+        step=_step(prefix, step),
+        origin=(manifest and manifest.origin) or f"Google checkpoint {os.path.basename(prefix)}",
+        sources=tuple(manifest.sources) if manifest else (),
         skipped=(*counted, *found.skipped),
         notes=(*notes, *casing),
     )
@@ -136,6 +146,26 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
             notes.append(f"{network}: run Google's code with model_hparam_overrides={wanted}")
     vocabulary = tokenizer_files.write_vocabulary(model.tokenizer, directory) if model.tokenizer else ()
     return (*notes, *vocabulary)
+
+
+def _width(prefix: str, variables: dict[str, np.ndarray], scope: str) -> int:
+    name = f"{scope}/encoder/layer_0/output/dense/bias"
+    if name not in variables or variables[name].ndim != 1 or not variables[name].size:
+        found = list(variables[name].shape) if name in variables else "nothing"
+        raise InputError(
+            f"{prefix}: {name}: found {found}, expected an array of one axis, the network's width; copy it again"
+        )
+    return len(variables[name])
+
+
+def _step(prefix: str, step: np.ndarray | None) -> int | None:
+    if step is None:
+        return None
+    if step.size != 1 or not np.issubdtype(step.dtype, np.integer):
+        raise InputError(
+            f"{prefix}: {google.STEP}: found {step.dtype} {list(step.shape)}, expected one whole number; copy it again"
+        )
+    return int(step.item())
 
 
 def _recorded_heads(prefix: str, recorded: int, stated: int | None) -> int:

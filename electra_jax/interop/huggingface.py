@@ -179,7 +179,8 @@ def network_params(
       InputError: a tensor is missing or unknown.
     """
     numbers = (re.match(r"electra\.encoder\.layer\.(\d+)\.", name) for name in state)
-    layers = 1 + max((int(number[1]) for number in numbers if number), default=0)
+    # Counted, as a single name with a large number would ask for as many layers.
+    layers = max(1, len({number[1] for number in numbers if number}))
     entries = list(_entries(network, layers, projected=_PROJECT[0][0] in state, with_head=with_head))
     flat = tensor_map.read(state, entries, heads, whose, optional=(TIED_WEIGHT,))
     if unknown := sorted(state.keys() - {entry.theirs for entry in entries} - set(_BUFFERS)):

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pydantic
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
+from electra_jax.foreign_json import Count, Record
 from electra_jax.interop import finetuned, huggingface, model_card, tensor_files, tensor_map, tokenizer_files
-from electra_jax.interop.model import CORRECTIVE_HEAD, Model, TaskHead, corrector, without_corrective_head
+from electra_jax.interop.model import (
+    CORRECTIVE_HEAD,
+    Model,
+    Rate,
+    TaskHead,
+    corrector,
+    sizes_of_fields,
+    without_corrective_head,
+)
 from electra_jax.models.encoder import EncoderConfig
 
 CONFIG = "config.json"
@@ -32,7 +41,6 @@ _BERT = (
 # A field of config.json that transformers keeps and ignores.
 _PROVENANCE = "electra_jax"
 _TASK_TENSORS = ("classifier.", "qa_outputs.")
-_TASK_FIELDS = ("id2label", "label2id", "problem_type", "classifier_dropout")
 # Prefixes of the encoder's tensors; a file of the bare encoder omits the model's prefix.
 _ENCODER_PARTS = ("embeddings.", "encoder.", "embeddings_project.")
 # Buffers that old files store next to the weights.
@@ -43,6 +51,48 @@ _NOT_READ = {
     "tf_model.h5": "is for transformers' TensorFlow models, which were removed",
     "flax_model.msgpack": "is for transformers' Flax models, which were removed",
 }
+
+
+_FIX = "copy the folder again"
+# Fields of config.json and our names for them.
+_SIZES = {
+    "vocab_size": "vocabulary_size",
+    "embedding_size": "embedding_size",
+    "hidden_size": "hidden_size",
+    "num_hidden_layers": "layers",
+    "num_attention_heads": "heads",
+    "intermediate_size": "feed_forward_size",
+    "max_position_embeddings": "positions",
+    "hidden_dropout_prob": "dropout_rate",
+    "attention_probs_dropout_prob": "attention_dropout_rate",
+    "layer_norm_eps": "layer_norm_epsilon",
+    "initializer_range": "initializer_range",
+}
+_RATES = ("dropout_rate", "attention_dropout_rate", "layer_norm_epsilon", "initializer_range")
+
+
+class _Header(Record):
+    """Fields of config.json that say what the folder holds."""
+
+    model_type: str | None = None
+    architectures: list[str] | None = None
+
+
+class TaskFields(Record):
+    """Fields of config.json about the head of a task."""
+
+    id2label: dict[str, str] | None = None
+    label2id: dict[str, int] | None = None
+    problem_type: str | None = None
+    classifier_dropout: Rate | None = None
+
+
+class _Provenance(Record):
+    """What `write` records about the model's origin."""
+
+    origin: str | None = None
+    step: Count | None = None
+    sources: list[str] = pydantic.Field(default_factory=list)
 
 
 def is_folder(path: str) -> bool:
@@ -183,12 +233,7 @@ def _is_network(path: str) -> bool:
 def _fields(path: str) -> dict[str, Any]:
     """The content of config.json; empty when there is none."""
     file = storage.join(path, CONFIG)
-    if not storage.exists(file):
-        return {}
-    try:
-        fields = json.loads(storage.read(file))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file}: cannot be read ({error}); copy the folder again") from error
+    fields = foreign_json.read(file, _FIX) if storage.exists(file) else {}
     return fields if isinstance(fields, dict) else {}
 
 
@@ -214,20 +259,21 @@ def _read_network(path: str, expected: str | None) -> Model:
                 del state[name]
     elif architecture in _TASKS:
         head = {name: state.pop(name) for name in list(state) if name.startswith(_TASK_TENSORS)}
-        task_head = TaskHead(architecture, head, {name: fields[name] for name in _TASK_FIELDS if name in fields})
+        about = foreign_json.checked(TaskFields, fields, f"{path}/{CONFIG}", _FIX).model_dump(exclude_unset=True)
+        task_head = TaskHead(architecture, head, about)
     config = _sizes(path, fields, is_bert)
     with_head = any(name.startswith(f"{network}_predictions.") for name in state)
     flat = huggingface.network_params(state, network, config.heads, f"{path}/{tensor_files.FILE}", with_head=with_head)
     tokenizer, notes = tokenizer_files.load_beside(path)
-    provenance = fields.get(_PROVENANCE, {})
+    provenance = foreign_json.checked(_Provenance, fields.get(_PROVENANCE, {}), f"{path}/{CONFIG}: {_PROVENANCE}", _FIX)
     return Model(
         discriminator=config if network == "discriminator" else None,
         generator=config if network == "generator" else None,
         params=tensor_map.unflatten(flat),
         tokenizer=tokenizer,
-        step=provenance.get("step"),
-        origin=provenance.get("origin") or f"{architecture} {path.rstrip('/').rpartition('/')[2]}",
-        sources=tuple(provenance.get("sources", ())),
+        step=provenance.step,
+        origin=provenance.origin or f"{architecture} {path.rstrip('/').rpartition('/')[2]}",
+        sources=tuple(provenance.sources),
         skipped=tuple(skipped),
         notes=notes,
         task_head=task_head,
@@ -237,10 +283,9 @@ def _read_network(path: str, expected: str | None) -> Model:
 def _architecture(path: str, fields: Mapping[str, Any]) -> str:
     """The architecture in config.json."""
     known = (*_ARCHITECTURES.values(), _BARE, *_TASKS, *_BERT)
-    kind = fields.get("model_type")
-    stated = fields.get("architectures") or [
-        {"electra": _BARE, "bert": "BertModel"}.get(str(kind), f"model_type {kind!r}")
-    ]
+    header = foreign_json.checked(_Header, fields, f"{path}/{CONFIG}", _FIX)
+    kind = header.model_type
+    stated = header.architectures or [{"electra": _BARE, "bert": "BertModel"}.get(str(kind), f"model_type {kind!r}")]
     if stated[0] not in known or kind not in ("electra", "bert", None):
         raise InputError(f"{path}/{CONFIG}: found architecture {stated[0]}, expected one of {', '.join(known)}")
     return stated[0]
@@ -258,23 +303,12 @@ def _sizes(path: str, fields: Mapping[str, Any], is_bert: bool) -> EncoderConfig
             raise InputError(
                 f"{path}/{CONFIG}: {name}: found {fields[name]!r}, expected {value!r}, the only one supported"
             )
-    try:
-        return EncoderConfig(
-            vocabulary_size=fields["vocab_size"],
-            embedding_size=fields["hidden_size"] if is_bert else fields["embedding_size"],
-            hidden_size=fields["hidden_size"],
-            layers=fields["num_hidden_layers"],
-            heads=fields["num_attention_heads"],
-            feed_forward_size=fields["intermediate_size"],
-            positions=fields["max_position_embeddings"],
-            token_types=2,
-            dropout_rate=fields.get("hidden_dropout_prob", 0.1),
-            attention_dropout_rate=fields.get("attention_probs_dropout_prob", 0.1),
-            layer_norm_epsilon=fields.get("layer_norm_eps", 1e-12),
-            initializer_range=fields.get("initializer_range", 0.02),
-        )
-    except KeyError as error:
-        raise InputError(f"{path}/{CONFIG}: found no {error}, expected all sizes of the network") from error
+    if is_bert:
+        fields = {**fields, "embedding_size": fields.get("hidden_size")}
+    named = {ours: fields[theirs] for theirs, ours in _SIZES.items() if theirs in fields}
+    if missing := [theirs for theirs, ours in _SIZES.items() if ours not in named and ours not in _RATES]:
+        raise InputError(f"{path}/{CONFIG}: found no {missing[0]!r}, expected all sizes of the network")
+    return sizes_of_fields(named, f"{path}/{CONFIG}")
 
 
 def _tensors(path: str) -> dict[str, np.ndarray]:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pydantic
 
+from electra_jax import foreign_json
+from electra_jax.foreign_json import Record, Size
 from electra_jax.interop.tensor_map import flatten
 from electra_jax.models.encoder import Embeddings, Encoder, EncoderConfig
 from electra_jax.models.heads import MaskedLanguageModelHead, ReplacedTokenHead
@@ -132,14 +135,50 @@ def sizes_as_fields(config: EncoderConfig) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if name not in _OF_THE_MACHINE}
 
 
-def sizes_of_fields(fields: Mapping[str, Any]) -> EncoderConfig:
+Rate = Annotated[float, pydantic.Field(ge=0, le=1)]
+
+
+class NetworkFields(Record):
+    """A network's sizes and rates as JSON, as `sizes_as_fields` writes them; fields of `EncoderConfig`."""
+
+    # A field that this version does not know would be missing from the network.
+    model_config = pydantic.ConfigDict(extra="forbid")
+
+    vocabulary_size: Size
+    embedding_size: Size
+    hidden_size: Size
+    layers: Annotated[int, pydantic.Field(ge=1, le=1000)]
+    heads: Size
+    feed_forward_size: Size
+    positions: Size
+    token_types: Size = 2
+    dropout_rate: Rate = 0.1
+    attention_dropout_rate: Rate = 0.1
+    attention_bias: Literal["none", "distance_decay"] = "none"
+    layer_norm_epsilon: Rate = 1e-12
+    initializer_range: Rate = 0.02
+
+    @pydantic.model_validator(mode="after")
+    def _check_heads(self) -> NetworkFields:
+        if self.hidden_size % self.heads:
+            raise ValueError(f"heads that divide hidden_size, {self.hidden_size}; found {self.heads}")
+        return self
+
+    @property
+    def encoder(self) -> EncoderConfig:
+        """The network's config; the computation is in float32."""
+        return EncoderConfig(**self.model_dump())
+
+
+def sizes_of_fields(fields: Mapping[str, Any], place: str = "config.model") -> EncoderConfig:
     """A network's sizes and rates from a config with further fields; the computation is in float32.
 
     Raises:
-      KeyError: a field is missing.
+      InputError: a field is missing or has another type; the message begins with `place`.
     """
-    names = (field.name for field in dataclasses.fields(EncoderConfig))
-    return EncoderConfig(**{name: fields[name] for name in names if name not in _OF_THE_MACHINE})
+    if isinstance(fields, Mapping):
+        fields = {name: fields[name] for name in NetworkFields.model_fields if name in fields}
+    return foreign_json.checked(NetworkFields, fields, place, "restore the file").encoder
 
 
 def shape_problems(model: Model) -> list[str]:

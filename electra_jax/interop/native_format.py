@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
-from typing import Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
+import pydantic
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
+from electra_jax.foreign_json import Count, Record, Sha256, Size
 from electra_jax.interop import tensor_files, tensor_map, tokenizer_files
-from electra_jax.interop.model import Model, TaskHead, sizes_as_fields
+from electra_jax.interop.model import Model, NetworkFields, Rate, TaskHead, sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig
 
 MANIFEST = "electra_jax.json"
@@ -18,6 +19,49 @@ FORMAT = 1
 
 _TOKENIZER = "tokenizer"
 _TASK_HEAD = "task_head/"
+_FIX = "copy the folder again"
+
+
+class Casing(Record):
+    """How a tokenizer treats capitals and accents."""
+
+    lowercase: bool
+    strip_accents: bool
+
+
+class HeadFields(Record):
+    """The head of a fine-tuned model; exports of earlier versions lack `token_type` and `max_length`."""
+
+    architecture: str
+    token_type: Annotated[int, pydantic.Field(ge=0, le=1)] = 0
+    max_length: Size | None = None
+    id2label: dict[str, str] | None = None
+    label2id: dict[str, int] | None = None
+    problem_type: str | None = None
+    classifier_dropout: Rate | None = None
+
+    def about(self) -> dict[str, Any]:
+        """The fields that transformers' config.json has too."""
+        return self.model_dump(exclude_unset=True, exclude={"architecture", "token_type", "max_length"})
+
+
+class ManifestFields(Record):
+    """Contents of electra_jax.json."""
+
+    format: Literal[1]
+    generator: NetworkFields | None = None
+    discriminator: NetworkFields | None = None
+    origin: str
+    step: Count | None
+    sources: list[str]
+    tokenizer_sha256: Sha256 | None
+    casing: Casing | None
+    task_head: HeadFields | None
+
+    def sizes(self) -> dict[str, EncoderConfig]:
+        """Sizes of the networks by name."""
+        stated = {name: getattr(self, name) for name in tensor_map.NETWORKS}
+        return {name: fields.encoder for name, fields in stated.items() if fields is not None}
 
 
 def manifest(model: Model) -> dict[str, Any]:
@@ -70,43 +114,42 @@ def read(directory: str) -> Model:
     fields = read_manifest(directory)
     flat = dict(tensor_files.read_folder(directory))
     task_head = None
-    if head := fields["task_head"]:
+    if head := fields.task_head:
         names = [name for name in flat if name.startswith(_TASK_HEAD)]
         tensors = {name.removeprefix(_TASK_HEAD): flat.pop(name) for name in names}
-        # Exports of earlier versions lack the last two.
-        about = (head.pop("token_type", 0), head.pop("max_length", None))
-        task_head = TaskHead(head.pop("architecture"), tensors, head, *about)
+        task_head = TaskHead(head.architecture, tensors, head.about(), head.token_type, head.max_length)
     tokenizer = tokenizer_files.load_saved(storage.join(directory, _TOKENIZER))
-    if (tokenizer and tokenizer.sha256) != fields["tokenizer_sha256"]:
+    if (tokenizer and tokenizer.sha256) != fields.tokenizer_sha256:
         raise InputError(
             f"{directory}/{_TOKENIZER}: found SHA-256 {tokenizer and tokenizer.sha256}, expected "
-            f"{fields['tokenizer_sha256']} as in {MANIFEST}; copy the folder again"
+            f"{fields.tokenizer_sha256} as in {MANIFEST}; copy the folder again"
         )
+    try:
+        params = tensor_map.unflatten(flat)
+    except ValueError as error:
+        raise InputError(f"{directory}/{tensor_files.FILE}: {error}; copy the folder again") from error
+    sizes = fields.sizes()
     return Model(
-        discriminator=fields.get("discriminator"),
-        generator=fields.get("generator"),
-        params=tensor_map.unflatten(flat),
+        discriminator=sizes.get("discriminator"),
+        generator=sizes.get("generator"),
+        params=params,
         tokenizer=tokenizer,
-        step=fields["step"],
-        origin=fields["origin"],
-        sources=tuple(fields["sources"]),
+        step=fields.step,
+        origin=fields.origin,
+        sources=tuple(fields.sources),
         task_head=task_head,
     )
 
 
-def read_manifest(directory: str) -> dict[str, Any]:
-    """The contents of electra_jax.json, with the sizes of each network as an `EncoderConfig`.
+def read_manifest(directory: str) -> ManifestFields:
+    """The contents of electra_jax.json.
 
     Raises:
       InputError: it is missing, damaged, or of another format.
     """
     path = storage.join(directory, MANIFEST)
-    try:
-        fields = json.loads(storage.read(path))
-        if fields["format"] != FORMAT:
-            raise InputError(f"{path}: found format {fields['format']}, expected {FORMAT}; export the model again")
-        sizes = {name: EncoderConfig(**fields[name]) for name in tensor_map.NETWORKS if name in fields}
-        expected = ("origin", "step", "sources", "tokenizer_sha256", "casing", "task_head")
-        return {name: fields[name] for name in expected} | sizes
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: cannot be read ({error!r}); copy the folder again") from error
+    value = foreign_json.read(path, _FIX)
+    found = value.get("format", FORMAT) if isinstance(value, dict) else FORMAT
+    if found != FORMAT:
+        raise InputError(f"{path}: found format {foreign_json.shown(found)}, expected {FORMAT}; export the model again")
+    return foreign_json.checked(ManifestFields, value, f"{path}: cannot be read", _FIX)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
+from electra_jax.foreign_json import Record
 from electra_jax.interop import sentencepiece_export
 
 if TYPE_CHECKING:
@@ -28,6 +28,13 @@ _PLAIN = (
 _MIXED = (*_PLAIN, "##ing [MASK] <mask>", "a" * 150 + " " + "the" * 80)
 # (lowercase, strip_accents) for a vocab.txt, which states neither: those of Google's vocabularies, tried in this order.
 _CASINGS = ((True, True), (True, False), (False, False))
+
+
+class _TokenizerConfig(Record):
+    """The part of tokenizer_config.json that is read."""
+
+    do_lower_case: bool | None = None
+    strip_accents: bool | None = None
 
 
 def load_saved(directory: str) -> Tokenizer | None:
@@ -90,15 +97,12 @@ def _declared_casing(directory: str) -> dict[str, bool] | None:
     path = storage.join(directory, "tokenizer_config.json")
     if not storage.exists(path):
         return None
-    try:
-        fields = json.loads(storage.read(path))
-        lowercase, strip_accents = fields.get("do_lower_case"), fields.get("strip_accents")
-    except (ValueError, AttributeError) as error:
-        raise InputError(f"{path}: is not JSON ({error}); copy the folder again") from error
-    if lowercase is None:
+    fields = foreign_json.read_as(_TokenizerConfig, path, "copy the folder again")
+    if fields.do_lower_case is None:
         return None
     # As in BERT's tokenizer, strip_accents defaults to lowercase.
-    return {"lowercase": lowercase, "strip_accents": lowercase if strip_accents is None else strip_accents}
+    strip_accents = fields.do_lower_case if fields.strip_accents is None else fields.strip_accents
+    return {"lowercase": fields.do_lower_case, "strip_accents": strip_accents}
 
 
 def same_ids(one: Tokenizer, other: Tokenizer) -> bool:

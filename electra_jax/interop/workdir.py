@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
 import os
-import pathlib
 from typing import Any
 
 import numpy as np
 
+from electra_jax import foreign_json, storage
 from electra_jax.config.files import recorded
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import finetuned, tokenizer_files
 from electra_jax.interop.model import Model, in_float32, sizes_of_fields
 from electra_jax.models.encoder import EncoderConfig
+from electra_jax.training import checkpoint_record, checkpoint_steps
+from electra_jax.training.checkpoint_record import Damaged
 
 _CHECKPOINTS, _CONFIG = "checkpoints", "config.json"
 # Files of a fine-tuning run: its tasks, the result of a trial, and the results of all trials.
@@ -29,14 +31,14 @@ def find(path: str) -> tuple[str, int | None] | None:
     Args:
       path: a workdir, its checkpoints folder, or one checkpoint.
     """
-    path = os.path.normpath(path)
+    path = path if storage.is_remote(path) else os.path.normpath(path)
     if _is_workdir(path) or _holds_trials(path):
         return path, None
-    parent, name = os.path.split(path)
+    parent, name = storage.parent(path) or ".", storage.name(path)
     if name == _CHECKPOINTS and _is_workdir(parent):
         return parent, None
-    workdir, folder = os.path.split(parent)
-    if folder == _CHECKPOINTS and name.isdigit() and _is_workdir(workdir):
+    workdir, folder = storage.parent(parent) or ".", storage.name(parent)
+    if folder == _CHECKPOINTS and name.isascii() and name.isdigit() and _is_workdir(workdir):
         return workdir, int(name)
     return None
 
@@ -53,10 +55,10 @@ def read(workdir: str, step: int | None = None) -> Model:
     fields = _json(workdir, _CONFIG)
     if fields.get("task") == "finetuning":
         return _read_finetuned(workdir, step)
-    config = recorded(fields, os.path.join(workdir, _CONFIG))
+    config = recorded(fields, storage.join(workdir, _CONFIG))
     if not isinstance(config, PretrainingConfig):
         raise InputError(f"{workdir}/{_CONFIG}: found task {config.task!r}, expected pretraining or finetuning")
-    step, params = _checkpoint(workdir, step)
+    step, params, notes = _checkpoint(workdir, step)
     discriminator, generator = _sizes(config)
     if config.objective.name == "mlm":
         params = {ours: params[theirs] for ours, theirs in _MLM_PARTS if theirs in params}
@@ -64,29 +66,32 @@ def read(workdir: str, step: int | None = None) -> Model:
         discriminator=discriminator,
         generator=generator,
         params=params,
-        tokenizer=tokenizer_files.load_saved(os.path.join(workdir, "tokenizer")),
+        tokenizer=tokenizer_files.load_saved(storage.join(workdir, "tokenizer")),
         step=step,
-        origin=f"electra_jax run {os.path.basename(os.path.abspath(workdir))}",
+        origin=f"electra_jax run {storage.name(storage.absolute(workdir))}",
         sources=tuple(map(str, config.data.sources)),
+        notes=notes,
     )
 
 
 def _read_finetuned(workdir: str, step: int | None) -> Model:
-    name, notes = os.path.basename(os.path.abspath(workdir)), []
-    if not os.path.isdir(os.path.join(workdir, _CHECKPOINTS)):
+    name, notes = storage.name(storage.absolute(workdir)), []
+    if not storage.is_directory(storage.join(workdir, _CHECKPOINTS)):
         trial, note = _best_trial(workdir)
-        workdir, name = os.path.join(workdir, trial), f"{name}/{trial}"
+        workdir, name = storage.join(workdir, trial), f"{name}/{trial}"
         notes.append(note)
     fields = _json(workdir, _CONFIG)
-    if step is None and os.path.isfile(os.path.join(workdir, _RESULT)):
+    if step is None and storage.is_file(storage.join(workdir, _RESULT)):
         step = _json(workdir, _RESULT).get("step")
     elif step is None:
         notes.append("the run is unfinished: read its newest checkpoint")
-    step, params = _checkpoint(workdir, step)
-    place = os.path.join(workdir, _CONFIG)
+    step, params, damaged = _checkpoint(workdir, step)
+    notes.extend(damaged)
+    place = storage.join(workdir, _CONFIG)
     try:
         model = fields["model"]
-        sizes, dropout_rate = sizes_of_fields(model), model["classifier_dropout_rate"]
+        about = f"{place}: is not the config of a fine-tuning run: model"
+        sizes, dropout_rate = sizes_of_fields(model, about), model["classifier_dropout_rate"]
         sources = tuple(task["train"] for task in fields["tasks"].values())
         begin = "random weights" if fields.get("random_weights") else fields["init_from"]
     except (KeyError, TypeError, AttributeError) as error:
@@ -95,12 +100,12 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
         raise MismatchError(
             f"{workdir}: checkpoint {step} has no {', '.join(sorted(missing))}; it belongs to another run"
         )
-    heads = finetuned.task_heads(_json(workdir, _TASKS), params["heads"], dropout_rate, os.path.join(workdir, _TASKS))
+    heads = finetuned.task_heads(_json(workdir, _TASKS), params["heads"], dropout_rate, storage.join(workdir, _TASKS))
     return Model(
         discriminator=sizes,
         generator=None,
         params={"embeddings": params["embeddings"], "discriminator": params["encoder"]},
-        tokenizer=tokenizer_files.load_saved(os.path.join(workdir, "tokenizer")),
+        tokenizer=tokenizer_files.load_saved(storage.join(workdir, "tokenizer")),
         step=step,
         origin=f"electra_jax run {name}, fine-tuned from {begin}",
         sources=sources,
@@ -113,7 +118,7 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
 def _best_trial(workdir: str) -> tuple[str, str]:
     """The directory of the best trial on dev, relative to the workdir, and a note about it."""
     trials = _trials(workdir)
-    if not os.path.isfile(os.path.join(workdir, _RESULTS)):
+    if not storage.is_file(storage.join(workdir, _RESULTS)):
         raise InputError(
             f"{workdir}: found no {_RESULTS}, so the trials are unfinished; run the command again, or name one of "
             f"{', '.join(trials)}"
@@ -128,46 +133,55 @@ def _best_trial(workdir: str) -> tuple[str, str]:
 
 
 def _trials(workdir: str) -> list[str]:
-    return sorted(
-        path
-        for name in os.listdir(workdir)
-        if os.path.isdir(os.path.join(path := os.path.join(workdir, name), _CHECKPOINTS))
-    )
+    paths = (storage.join(workdir, name) for name in storage.names(workdir))
+    return [path for path in paths if storage.is_directory(storage.join(path, _CHECKPOINTS))]
 
 
-def _checkpoint(workdir: str, step: int | None) -> tuple[int, dict[str, Any]]:
-    """Step and parameters of a checkpoint, by default the newest."""
-    directory = os.path.join(workdir, _CHECKPOINTS)
-    # Orbax writes to a temporary name and renames complete checkpoints.
-    names = os.listdir(directory) if os.path.isdir(directory) else []
-    steps = sorted(int(name) for name in names if name.isdigit())
+def _checkpoint(workdir: str, step: int | None) -> tuple[int, dict[str, Any], tuple[str, ...]]:
+    """Step and parameters of a checkpoint, by default the newest that is intact, and notes about damaged ones.
+
+    Raises:
+      InputError: there is no such checkpoint.
+      MismatchError: it is damaged, or all are.
+    """
+    directory = storage.join(workdir, _CHECKPOINTS)
+    steps = checkpoint_steps.steps(directory)
     if not steps or (step is not None and step not in steps):
         raise InputError(f"{directory}: has no checkpoint {'yet' if step is None else step}; found {steps or 'none'}")
-    step = steps[-1] if step is None else step
-    return step, _params(os.path.join(directory, str(step)))
+    damaged: dict[int, str] = {}
+    for candidate in reversed(steps) if step is None else [step]:
+        try:
+            params = _params(directory, candidate)
+        except Damaged as error:
+            damaged[candidate] = str(error)
+            continue
+        return (
+            candidate,
+            params,
+            tuple(
+                f"checkpoint {passed} is damaged ({reason}); read the one before" for passed, reason in damaged.items()
+            ),
+        )
+    listed = "\n".join(
+        f"  {checkpoint_steps.place(directory, passed)}: is damaged: {text}" for passed, text in damaged.items()
+    )
+    raise MismatchError(f"{listed}\nName another checkpoint of the run, or restore it from a copy")
 
 
 def _is_workdir(path: str) -> bool:
-    return os.path.isfile(os.path.join(path, _CONFIG)) and os.path.isdir(os.path.join(path, _CHECKPOINTS))
+    return storage.is_file(storage.join(path, _CONFIG)) and storage.is_directory(storage.join(path, _CHECKPOINTS))
 
 
 def _holds_trials(path: str) -> bool:
     """Whether a path is the workdir of several trials, with a workdir for each trial in it."""
-    if not os.path.isfile(os.path.join(path, _CONFIG)):
+    if not storage.is_file(storage.join(path, _CONFIG)):
         return False
-    return os.path.isfile(os.path.join(path, _RESULTS)) or any(map(_is_workdir, _trials(path)))
+    return storage.is_file(storage.join(path, _RESULTS)) or any(map(_is_workdir, _trials(path)))
 
 
 def _json(workdir: str, name: str) -> dict[str, Any]:
-    path = os.path.join(workdir, name)
-    try:
-        with open(path, encoding="utf-8") as file:
-            fields = json.load(file)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read ({error})") from error
-    if not isinstance(fields, dict):
-        raise InputError(f"{path}: cannot be read (found a {type(fields).__name__}, expected an object)")
-    return fields
+    # Scores may be NaN.
+    return foreign_json.read_as(dict[str, Any], storage.join(workdir, name), "restore the file", finite=False)
 
 
 def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConfig]:
@@ -180,20 +194,37 @@ def _sizes(config: PretrainingConfig) -> tuple[EncoderConfig | None, EncoderConf
     return encoder, encoder.scaled(config.model.generator_width, config.model.generator_depth)
 
 
-def _params(checkpoint: str) -> dict[str, Any]:
-    """The parameters of a checkpoint as NumPy arrays; reads nothing else."""
+def _params(directory: str, step: int) -> dict[str, Any]:
+    """The verified parameters of a checkpoint as NumPy arrays; reads nothing else.
+
+    Raises:
+      Damaged: they are not as they were written.
+      InputError: storage cannot be read.
+    """
     import jax
     import orbax.checkpoint as ocp
 
-    state = os.path.join(os.path.abspath(checkpoint), "state")
-    handler = ocp.PyTreeCheckpointHandler()
+    from electra_jax.training import array_digests, checkpoint_errors
+
+    def read() -> Any:
+        with checkpoint_steps.plain(directory) as plain, contextlib.closing(ocp.PyTreeCheckpointHandler()) as handler:
+            place = checkpoint_steps.place(storage.absolute(plain), step)
+            state = storage.for_orbax(storage.join(place, checkpoint_steps.STATE))
+            present = handler.metadata(state).tree["params"]
+            wanted = {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), present)}
+            as_numpy = {"params": jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)}
+            arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
+            return handler.restore(state, args=arguments)
+
     try:
-        present = handler.metadata(pathlib.Path(state)).tree["params"]
-        wanted = {"params": jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), present)}
-        as_numpy = {"params": jax.tree.map(lambda leaf: ocp.RestoreArgs(restore_type=np.ndarray), present)}
-        arguments = ocp.args.PyTreeRestore(item=wanted, restore_args=as_numpy, partial_restore=True)
-        return handler.restore(pathlib.Path(state), args=arguments)["params"]
-    except (ValueError, KeyError, TypeError, FileNotFoundError, OSError) as error:
-        raise MismatchError(f"{checkpoint}: is damaged ({error}); name another checkpoint of the run") from error
-    finally:
-        handler.close()
+        record = checkpoint_steps.read_record(directory, step)
+        read_back = checkpoint_errors.read_plainly(read)
+    except OSError as error:
+        reason = checkpoint_errors.in_a_line(error)
+        raise InputError(f"{checkpoint_steps.place(directory, step)}: cannot be read ({reason})") from error
+    if record.arrays is not None:
+        digests = array_digests.digests(read_back)
+        if missing := {name for name in record.arrays if name.startswith("params/")} ^ digests.keys():
+            raise Damaged(f"its arrays are not those that were written: {', '.join(sorted(missing)[:3])}")
+        checkpoint_record.check_digests(record.arrays, digests)
+    return read_back["params"]

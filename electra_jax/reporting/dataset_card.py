@@ -11,19 +11,20 @@ import re
 import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
+import pydantic
 from markupsafe import Markup
 
-from electra_jax import nested, storage
+from electra_jax import dataset_manifest, nested, storage
 from electra_jax.errors import InputError
+from electra_jax.foreign_json import Count, Record
 from electra_jax.reporting import markup
 from electra_jax.reporting.lengths import histogram
 from electra_jax.wording import quantity
 
 Json = dict[str, Any]
 
-_FORMAT_VERSION = 2
 _SPLITS = {"train": "training", "heldout": "held-out"}
 _ROWS = {"segment_pairs": "segment pairs", "packed": "packed"}
 _TOKENIZERS = {"wordpiece": "WordPiece", "unigram": "SentencePiece unigram", "bpe": "SentencePiece BPE"}
@@ -41,6 +42,56 @@ _MOST_WARNINGS = 8
 _OPEN_ROWS = 2  # Of the training split; the others are folded away.
 
 
+class _CardSource(dataset_manifest.Source):
+    documents: Count
+    lines: Count
+    characters: Count
+    words: Count
+    tokens: Count = 0  # Older datasets lack it.
+    dropped: dict[str, Count]
+
+
+class _CardSplit(dataset_manifest.Split):
+    pieces: Count
+    lengths: Annotated[list[Count], pydantic.Field(max_length=64)]
+    examples: list[str]
+
+
+class _CardSplits(Record):
+    train: _CardSplit
+    heldout: _CardSplit
+
+
+class _Tokenizer(Record):
+    source: str
+    lowercase: bool
+    strip_accents: bool
+
+
+class _CardConfig(Record):
+    tokenizer: _Tokenizer
+
+
+class _CardManifest(dataset_manifest.Manifest):
+    """What a card shows of manifest.json."""
+
+    config: _CardConfig  # type: ignore[assignment]  # more precise than a run needs
+    rows: str
+    tokenizer_sha256: str
+    tokenizer_kind: str
+    vocabulary_size: Count
+    unknown_tokens: Count
+    sources: list[_CardSource]  # type: ignore[assignment]
+    splits: _CardSplits  # type: ignore[assignment]
+
+    @pydantic.model_validator(mode="after")
+    def _check_sources(self) -> "_CardManifest":
+        for split in (self.splits.train, self.splits.heldout):
+            if any(shard.source >= len(self.sources) for shard in split.shards):
+                raise ValueError(f"shards of the {len(self.sources)} sources alone")
+        return self
+
+
 def write_card(directory: str | os.PathLike) -> str:
     """Writes `card.html` into a prepared dataset's directory, atomically, and returns its path.
 
@@ -50,15 +101,9 @@ def write_card(directory: str | os.PathLike) -> str:
     Raises:
       InputError: no manifest, one of another format version, or a damaged one; or the page cannot be written.
     """
-    source, target = storage.join(directory, "manifest.json"), storage.join(directory, "card.html")
-    manifest = _read_manifest(source)
-    try:
-        page = _page(manifest, _title(os.fspath(directory)))
-    except (KeyError, TypeError) as error:
-        raise InputError(
-            f"{source}: the dataset is damaged (no valid entry {error}). Restore this file, or prepare the "
-            "dataset again."
-        ) from error
+    target = storage.join(directory, "card.html")
+    manifest, _ = dataset_manifest.read(directory, _CardManifest)
+    page = _page(manifest, _title(os.fspath(directory)))
     try:
         # A source's path may hold bytes that are not UTF-8.
         storage.write(target, page.encode("utf-8", "replace"))
@@ -68,24 +113,6 @@ def write_card(directory: str | os.PathLike) -> str:
             "some space or fix the permissions of its directory."
         ) from error
     return target
-
-
-def _read_manifest(path: str) -> Json:
-    try:
-        manifest = json.loads(storage.read(path))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read ({error.strerror or error}); expected the manifest of a prepared dataset. Make one "
-            "with `python -m electra_jax.prepare --config=…`"
-        ) from error
-    except ValueError as error:
-        raise InputError(f"{path}: found {error}, expected one JSON object; prepare the dataset again") from error
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != _FORMAT_VERSION:
-        raise InputError(
-            f"{path}: found format_version {version}, expected {_FORMAT_VERSION}; prepare the dataset again"
-        )
-    return manifest
 
 
 def _title(directory: str) -> str:
@@ -135,8 +162,6 @@ def _rows_of_sources(manifest: Json) -> list[int]:
     """Training rows of each source."""
     rows = [0] * len(manifest["sources"])
     for shard in manifest["splits"]["train"]["shards"]:
-        if shard["source"] >= len(rows):
-            raise KeyError(f"shards: source {shard['source']}")
         rows[shard["source"]] += shard["rows"]
     return rows
 

@@ -1,17 +1,19 @@
 """The part of a run's page that shows why the run went back, or ended, because it diverged."""
 
 import dataclasses
-import pathlib
+import re
 from collections.abc import Iterator
 from typing import Any
 
 from markupsafe import Markup
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import markup
 from electra_jax.reporting.run_files import Json, read_json
 
 _MOST_SKIPPED = 20  # Rows of a table.
+_NAME = re.compile(r"[1-9][0-9]{0,17}\.json")  # Of a file; the number of the event.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,18 +50,19 @@ class _Event:
     updates: list[_Update]
 
 
-def divergence_section(directory: pathlib.Path) -> Markup:
+def divergence_section(directory: str) -> Markup:
     """HTML of the files in a run's divergence/; empty without them.
 
     Raises:
       InputError: a file is damaged.
     """
-    found = (directory / "divergence").glob("*.json")
-    paths = sorted((path for path in found if path.stem.isdecimal()), key=lambda path: int(path.stem))
-    return markup.render("divergence", events=[_event(path) for path in paths])
+    folder = storage.join(directory, "divergence")
+    names = [name for name in storage.names(folder) if _NAME.fullmatch(name)]
+    events = [_event(storage.join(folder, name)) for name in sorted(names, key=lambda name: (len(name), name))]
+    return markup.render("divergence", events=events)
 
 
-def _event(path: pathlib.Path) -> _Event:
+def _event(path: str) -> _Event:
     content = read_json(path)
     try:
         number = content["rollbacks_before"] + 1
@@ -77,7 +80,7 @@ def _event(path: pathlib.Path) -> _Event:
             ],
             updates=[_update(one) for one in content["diagnosed"]],
         )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise InputError(f"{path}: found {error!r}, expected evidence as a run writes it; delete the file") from error
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import pathlib
 from collections.abc import Mapping, Sequence
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.reporting.results import Results, Trial, read_results, read_trial
 from electra_jax.reporting.run_files import Histories, Json, read_histories, read_json
@@ -20,7 +20,7 @@ class Run:
       histories: its metrics; empty where there are none yet.
     """
 
-    directory: pathlib.Path
+    directory: str
     trial: Trial | None
     histories: Histories
 
@@ -75,7 +75,7 @@ class FinetuningFiles:
         ended = [run for run in self.runs if run.trial is not None]
         if not ended:
             return None
-        sign = 1 if self.results is None or self.results.higher_is_better else -1
+        sign = -1 if self.results and self.results.higher_is_better is False else 1
         scores = [self.main_score(run) for run in ended]
         worst = float("-inf")
         # NaN is never the best: no comparison with it is true.
@@ -83,24 +83,24 @@ class FinetuningFiles:
         return ended[ranks.index(max(ranks))]
 
 
-def read_files(directory: pathlib.Path, config: Json) -> FinetuningFiles | None:
+def read_files(directory: str, config: Json) -> FinetuningFiles | None:
     """Reads a workdir; None if no run has started in it.
 
     Raises:
       InputError: one of the files is damaged.
     """
     notes: list[str] = []
-    path = directory / "results.json"
-    results = read_results(read_json(path), str(path)) if path.is_file() else None
+    path = storage.join(directory, "results.json")
+    results = read_results(read_json(path), path) if storage.is_file(path) else None
     if results is not None:
-        runs = [_read_run(directory / trial.directory, notes, trial) for trial in results.trials]
+        runs = [_read_run(_place(directory, trial), notes, trial) for trial in results.trials]
         failed = results.failed
-    elif any((directory / name).is_file() for name in ("metrics.jsonl", "result.json")):
+    elif any(storage.is_file(storage.join(directory, name)) for name in ("metrics.jsonl", "result.json")):
         runs, failed = [_read_run(directory, notes)], _read_failed(directory)
         if runs[0].trial is None:
             notes.append("The run has not ended: result.json, with the scores of all splits, is missing.")
     else:
-        runs = [_read_run(path.parent, notes) for path in sorted(directory.glob("seed_*/metrics.jsonl"))]
+        runs = [_read_run(storage.parent(path), notes) for path in storage.files_in(directory, "seed_*/metrics.jsonl")]
         failed = _read_failed(directory)
         if not runs:
             return None
@@ -113,24 +113,29 @@ def read_files(directory: pathlib.Path, config: Json) -> FinetuningFiles | None:
             f"{runs[0].directory if runs else directory}: found no metrics yet and no results, expected lines such as "
             "{'step': 20, 'train/loss': 0.7} in metrics.jsonl; look again when the run has come further"
         )
-    bare = [run.directory.name for run in runs if not run.histories]
+    bare = [storage.name(run.directory) for run in runs if not run.histories]
     if bare:
         notes.append(f"No learning curves of {', '.join(bare)}: metrics.jsonl is missing or empty.")
     several = results if len(runs) > 1 else None
     return FinetuningFiles(config, _tasks(config, runs), several, runs, failed, notes)
 
 
-def _read_failed(directory: pathlib.Path) -> list[Trial]:
+def _place(directory: str, trial: Trial) -> str:
+    """The directory of a trial, whose own is relative: "." for a single one."""
+    return directory if trial.directory in ("", ".") else storage.join(directory, trial.directory)
+
+
+def _read_failed(directory: str) -> list[Trial]:
     """Failed trials of an unfinished run; afterwards results.json has them."""
-    return [read_trial(read_json(path), str(path)) for path in sorted(directory.glob("failed/*/result.json"))]
+    return [read_trial(read_json(path), path) for path in storage.files_in(directory, "failed/*/result.json")]
 
 
-def _read_run(directory: pathlib.Path, notes: list[str], trial: Trial | None = None) -> Run:
-    path = directory / "result.json"
-    if trial is None and path.is_file():
-        trial = read_trial(read_json(path), str(path))
-    metrics = directory / "metrics.jsonl"
-    return Run(directory, trial, read_histories(metrics, notes) if metrics.is_file() else {})
+def _read_run(directory: str, notes: list[str], trial: Trial | None = None) -> Run:
+    path = storage.join(directory, "result.json")
+    if trial is None and storage.is_file(path):
+        trial = read_trial(read_json(path), path)
+    metrics = storage.join(directory, "metrics.jsonl")
+    return Run(directory, trial, read_histories(metrics, notes) if storage.is_file(metrics) else {})
 
 
 def _tasks(config: Json, runs: Sequence[Run]) -> Mapping[str, Json]:
@@ -140,5 +145,9 @@ def _tasks(config: Json, runs: Sequence[Run]) -> Mapping[str, Json]:
         return {name: task if isinstance(task, dict) else {} for name, task in tasks.items()}
     keys = {key for run in runs if run.trial for key in run.trial.scores}
     names = {key.rpartition("/")[0] for key in keys if "/" in key}
-    names |= {path.name.partition(".")[0] for run in runs for path in run.directory.glob("predictions/*.*.jsonl")}
+    names |= {
+        storage.name(path).partition(".")[0]
+        for run in runs
+        for path in storage.files_in(run.directory, "predictions/*.*.jsonl")
+    }
     return {name: {} for name in sorted(names)} or {"": {}}

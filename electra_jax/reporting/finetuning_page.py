@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import pathlib
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
 
 from markupsafe import Markup
 
+from electra_jax import storage
 from electra_jax.reporting import curves, markup, metric_names, trial_table
 from electra_jax.reporting.charts import last
 from electra_jax.reporting.confusion import confusion_table
@@ -17,20 +17,20 @@ from electra_jax.reporting.divergence_section import divergence_section
 from electra_jax.reporting.finetuning_files import FinetuningFiles, Run, read_files
 from electra_jax.reporting.mistakes import read_predictions, split_section
 from electra_jax.reporting.results import Results, Trial
-from electra_jax.reporting.run_files import Json, read_json
+from electra_jax.reporting.run_files import Json, read_json, run_name
 from electra_jax.reporting.summary import remarks, seed_name, trial_count
 from electra_jax.wording import duration
 
 _MOST_FACTS = 8
 
 
-def is_finetuning(directory: pathlib.Path, config: Json) -> bool:
+def is_finetuning(directory: str, config: Json) -> bool:
     """Whether a directory is that of a fine-tuning run."""
-    ended = any((directory / name).is_file() for name in ("result.json", "results.json"))
+    ended = any(storage.is_file(storage.join(directory, name)) for name in ("result.json", "results.json"))
     return ended or config.get("task") == "finetuning"
 
 
-def page(directory: pathlib.Path, config: Json, command: str) -> Markup | None:
+def page(directory: str, config: Json, command: str) -> Markup | None:
     """Returns the HTML of the page; None if the directory holds no run yet.
 
     Args:
@@ -44,9 +44,10 @@ def page(directory: pathlib.Path, config: Json, command: str) -> Markup | None:
     files = read_files(directory, config)
     if files is None:
         return None
-    environment = read_json(directory / "environment.json")
+    environment = read_json(storage.join(directory, "environment.json"))
     ended = [run.trial for run in files.runs if run.trial is not None]
     sections = _sections(files)  # First, because it may leave notes.
+    trials = (storage.join(directory, name) for name in storage.names(directory) if name.startswith("seed_"))
     return markup.render(
         "finetuning",
         title=_title(files, directory),
@@ -57,16 +58,16 @@ def page(directory: pathlib.Path, config: Json, command: str) -> Markup | None:
         scores=_scores(files, directory),
         curves=_curves(files),
         sections=sections,
-        divergence=[divergence_section(place) for place in (directory, *sorted(directory.glob("seed_*")))],
+        divergence=[divergence_section(place) for place in (directory, *trials)],
         config=config,
         environment=environment,
         command=command,
     )
 
 
-def _title(files: FinetuningFiles, directory: pathlib.Path) -> str:
+def _title(files: FinetuningFiles, directory: str) -> str:
     tasks = ", ".join(files.tasks) if len(files.tasks) <= 4 else f"{len(files.tasks)} tasks"
-    return " · ".join(part for part in ("Fine-tuning", tasks, directory.resolve().name) if part)
+    return " · ".join(part for part in ("Fine-tuning", tasks, run_name(directory)) if part)
 
 
 def _subtitle(files: FinetuningFiles) -> str:
@@ -168,7 +169,7 @@ def _headlines(files: FinetuningFiles, scores: Mapping[str, Mapping[str, object]
     return found[:_MOST_FACTS]
 
 
-def _scores(files: FinetuningFiles, directory: pathlib.Path) -> Markup:
+def _scores(files: FinetuningFiles, directory: str) -> Markup:
     if files.results is not None:
         return trial_table.trials_table(files.results, directory)
     run = files.runs[0]
@@ -181,7 +182,7 @@ def _curves(files: FinetuningFiles) -> Markup:
     """HTML of learning curves; empty if there are none."""
     metrics = ["score", *(files.key(task, files.metric(task)) for task in files.tasks)]
     if len(files.runs) > 1:
-        histories = {run.directory.name: run.histories for run in files.runs if run.histories}
+        histories = {storage.name(run.directory): run.histories for run in files.runs if run.histories}
         return curves.trial_curves(histories, metrics) if histories else Markup("")
     run = files.runs[0]
     if not run.histories:
@@ -211,7 +212,8 @@ def _sections(files: FinetuningFiles) -> list[_Section]:
     run = files.best_run()
     if run is None or run.trial is None:
         return []
-    paths = {tuple(path.name.split(".")[:2]): path for path in sorted(run.directory.glob("predictions/*.*.jsonl"))}
+    found = storage.files_in(run.directory, "predictions/*.*.jsonl")
+    paths = {tuple(storage.name(path).split(".")[:2]): path for path in found}
     if not paths:
         files.notes.append("No predictions can be shown: predictions/ is missing or empty.")
     best = f"{seed_name(run.trial)}, the best trial{'' if files.results else ' so far'}" if len(files.runs) > 1 else ""
@@ -227,7 +229,7 @@ def _sections(files: FinetuningFiles) -> list[_Section]:
     return sections
 
 
-def _parts(files: FinetuningFiles, trial: Trial, task: str, split: str, path: pathlib.Path | None) -> list[Markup]:
+def _parts(files: FinetuningFiles, trial: Trial, task: str, split: str, path: str | None) -> list[Markup]:
     """Confusion table and mistakes of a split; empty if neither is known."""
     confusion = trial.confusion.get(files.key(task, split))
     parts = [confusion_table(confusion)] if confusion is not None else []

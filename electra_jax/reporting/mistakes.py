@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import heapq
 import math
-import pathlib
 from collections import Counter
 from typing import Any, TypeGuard
 
@@ -43,7 +42,7 @@ class Predictions:
     worst: list[Json] = dataclasses.field(default_factory=list)
 
 
-def read_predictions(path: pathlib.Path, notes: list[str]) -> Predictions:
+def read_predictions(path: str, notes: list[str]) -> Predictions:
     """Reads a file of predictions, line by line, and keeps the worst.
 
     Args:

@@ -4,8 +4,6 @@ Reads the files of a workdir only; starts neither JAX nor TensorFlow.
 """
 
 import dataclasses
-import os
-import pathlib
 import shlex
 import statistics
 from collections.abc import Iterator
@@ -15,7 +13,7 @@ from markupsafe import Markup
 
 from electra_jax import collapse, storage
 from electra_jax.errors import InputError
-from electra_jax.reporting import finetuning_page, markup
+from electra_jax.reporting import finetuning_page, markup, time_bar
 from electra_jax.reporting.charts import charts, final_value, last, number
 from electra_jax.reporting.divergence_section import divergence_section
 from electra_jax.reporting.probe_results import probe_section
@@ -26,60 +24,63 @@ from electra_jax.reporting.run_files import (
     read_histories,
     read_json,
     read_json_lines,
+    run_name,
 )
 from electra_jax.wording import duration
 
 _MOST_EARLIER_STEPS = 6
+_NOT_CURVES = ("probe/", time_bar.PREFIX)  # Metrics that have a section of their own.
 
 
-def has_metrics(workdir: str | os.PathLike) -> bool:
+def has_metrics(workdir: storage.Path) -> bool:
     """Returns whether a run, or one of its trials, has logged anything that a report could show."""
-    directory = pathlib.Path(workdir)
     names = ("metrics.jsonl", "result.json", "results.json", "seed_*/metrics.jsonl", "seed_*/result.json")
-    return any(path.stat().st_size for name in names for path in directory.glob(name))
+    return any(storage.size(path) for name in names for path in storage.files_in(workdir, name))
 
 
-def write_report(workdir: str | os.PathLike) -> pathlib.Path:
+def write_report(workdir: storage.Path) -> str:
     """Writes `report.html` into a run's directory, atomically, and returns its path.
 
     Raises:
       InputError: the directory or its metrics are missing, or one of its files cannot be read.
     """
-    directory = pathlib.Path(workdir)
-    config = read_json(directory / "config.json")
-    command = shlex.join(["python", "-m", "electra_jax.report", f"--workdir={os.fspath(workdir)}"])
+    directory = str(workdir)
+    config = read_json(storage.join(directory, "config.json"))
+    command = shlex.join(["python", "-m", "electra_jax.report", f"--workdir={directory}"])
     page = None
     if finetuning_page.is_finetuning(directory, config):
         page = finetuning_page.page(directory, config, command)
-    elif (directory / "metrics.jsonl").is_file():
+    elif storage.is_file(storage.join(directory, "metrics.jsonl")):
         page = _pretraining_page(directory, config, command)
     if page is None:
-        found = "a directory without metrics.jsonl" if directory.is_dir() else "no directory"
+        found = "a directory without metrics.jsonl" if storage.is_directory(directory) else "no directory"
+        place = "address" if storage.is_remote(directory) else "local path"
         raise InputError(
-            f"--workdir={workdir}: found {found} at this local path, expected that of a run; "
+            f"--workdir={workdir}: found {found} at this {place}, expected that of a run; "
             f"start one with `python -m electra_jax.main --config=… --workdir={shlex.quote(str(workdir))}`"
         )
-    target = directory / "report.html"
+    target = storage.join(directory, "report.html")
     # A path may hold bytes that are not UTF-8.
     storage.write(target, page.encode("utf-8", "replace"))
     return target
 
 
-def _pretraining_page(directory: pathlib.Path, config: Json, command: str) -> Markup:
+def _pretraining_page(directory: str, config: Json, command: str) -> Markup:
     notes: list[str] = []
-    path = directory / "metrics.jsonl"
+    path = storage.join(directory, "metrics.jsonl")
     histories = read_histories(path, notes)
     if not histories:
         raise InputError(f"{path}: found no metrics yet, expected lines such as {{'step': 100, 'train/loss': 9.1}}")
-    samples = _read_samples(directory / "samples.jsonl", notes)
-    environment = read_json(directory / "environment.json")
+    samples = _read_samples(storage.join(directory, "samples.jsonl"), notes)
+    environment = read_json(storage.join(directory, "environment.json"))
     return markup.render(
         "pretraining",
         title=_title(config, environment, histories, directory),
         warning=_warning(config, histories),
         notes=notes,
         facts=_facts(config, histories),
-        charts=charts({name: history for name, history in histories.items() if not name.startswith("probe/")}),
+        time_bar=time_bar.time_bar(histories),
+        charts=charts({name: history for name, history in histories.items() if not name.startswith(_NOT_CURVES)}),
         samples=_samples(samples),
         divergence=divergence_section(directory),
         probe=probe_section(directory),
@@ -107,10 +108,10 @@ def _integer(config: Json, section: str, field: str) -> int | None:
     return value if isinstance(value, int) else None
 
 
-def _read_samples(path: pathlib.Path, notes: list[str]) -> dict[int, dict[str, Json]]:
+def _read_samples(path: str, notes: list[str]) -> dict[int, dict[str, Json]]:
     """Sample rows by step and row."""
     samples: dict[int, dict[str, Json]] = {}
-    if not path.is_file():
+    if not storage.is_file(path):
         return samples
     for place, record in read_json_lines(path, notes, has_step, "an integer `step`"):
         columns = [record.get(name) for name in ("tokens", "original", "masked", "replaced", "probability")]
@@ -124,12 +125,12 @@ def _read_samples(path: pathlib.Path, notes: list[str]) -> dict[int, dict[str, J
     return dict(sorted(samples.items()))
 
 
-def _title(config: Json, environment: Json, histories: Histories, directory: pathlib.Path) -> str:
+def _title(config: Json, environment: Json, histories: Histories, directory: str) -> str:
     objective = config.get("objective")
     objective = objective.get("name") if isinstance(objective, dict) else objective
     if not objective:
         objective = "mlm" if any(name.endswith("/mlm_loss") for name in histories) else ""
-    name = config.get("name") or environment.get("config") or directory.resolve().name
+    name = config.get("name") or environment.get("config") or run_name(directory)
     return " · ".join(str(part) for part in (config.get("task"), objective, name) if part)
 
 

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import pathlib
 import statistics
 from collections.abc import Iterator
 
 from markupsafe import Markup
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import markup
 from electra_jax.reporting.run_files import Json, read_json
 
 
-def probe_lines(workdir: pathlib.Path) -> list[str]:
+def probe_lines(workdir: str) -> list[str]:
     """Returns the results of a run's probe as text; empty if there are none.
 
     Raises:
@@ -27,7 +27,7 @@ def probe_lines(workdir: pathlib.Path) -> list[str]:
     return [f"What the model is worth: {_described(results)}", *table]
 
 
-def probe_section(workdir: pathlib.Path) -> Markup:
+def probe_section(workdir: str) -> Markup:
     """Returns the results of a run's probe as a section of its page; empty if there are none.
 
     Raises:
@@ -43,12 +43,12 @@ def probe_section(workdir: pathlib.Path) -> Markup:
     )
 
 
-def _read(workdir: pathlib.Path) -> tuple[Json, list[tuple[str, str, str]]]:
-    path = workdir / "probe" / "results.json"
+def _read(workdir: str) -> tuple[Json, list[tuple[str, str, str]]]:
+    path = storage.join(workdir, "probe", "results.json")
     results = read_json(path)
     try:
         return results, list(_rows(results)) if results else []
-    except (KeyError, TypeError, ValueError, statistics.StatisticsError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError, statistics.StatisticsError) as error:
         raise InputError(f"{path}: has no scores of a probe ({error!r}); delete the file and run again") from error
 
 

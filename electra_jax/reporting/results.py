@@ -2,20 +2,40 @@
 
 from __future__ import annotations
 
-import dataclasses
-import json
 import math
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
-from electra_jax.errors import InputError
-from electra_jax.reporting.run_files import Json
+import pydantic
 
-Scores = Mapping[str, Mapping[str, float]]  # Split, or task/split → metric → value; NaN where it is not defined.
+from electra_jax import foreign_json
+from electra_jax.foreign_json import Record
+
+_FIX = "restore or delete the file"
+# A trial's folder in the workdir, or that of a failed trial in `failed/`: no other place can be named.
+_FOLDER = r"^(\.|\w[\w .-]*(/\w[\w .-]*)?)?$"
 
 
-@dataclasses.dataclass(frozen=True)
-class Confusion:
+def _nan(value: Any) -> Any:
+    return math.nan if value is None else value
+
+
+# A score; null and NaN where it is not defined.
+Score = Annotated[float, pydantic.AllowInfNan(True), pydantic.BeforeValidator(_nan)]
+Scores = dict[str, dict[str, Score]]  # Split, or task/split → metric → value.
+
+
+def _empty(value: Any) -> Any:
+    return {} if value is None else value
+
+
+def _no_text(value: Any) -> Any:
+    return "" if value is None else value
+
+
+Text = Annotated[str, pydantic.BeforeValidator(_no_text)]
+
+
+class Confusion(Record):
     """How often each label was predicted for each true one.
 
     Attributes:
@@ -23,12 +43,17 @@ class Confusion:
       counts: C rows of C whole numbers: a row is a true label, a column a predicted one.
     """
 
-    labels: Sequence[str]
-    counts: Sequence[Sequence[int]]
+    labels: list[str]
+    counts: list[list[int]]
+
+    @pydantic.model_validator(mode="after")
+    def _check_square(self) -> Confusion:
+        if {len(self.counts), *map(len, self.counts)} - {len(self.labels)}:
+            raise ValueError(f"counts: a square with {len(self.labels)} rows, one for each label")
+        return self
 
 
-@dataclasses.dataclass(frozen=True)
-class Trial:
+class Trial(Record):
     """A completed run.
 
     Attributes:
@@ -42,31 +67,29 @@ class Trial:
       directory: the run's directory inside that of all trials; "" for a single run.
     """
 
-    seed: int | None
-    step: int | None
-    chosen: str
-    metric: str
+    seed: int | None = None
+    step: int | None = None
+    chosen: Text = ""
+    metric: Text = ""
     scores: Scores
-    collapsed: str
-    truncated: Mapping[str, int]
-    seconds: float | None
-    confusion: Mapping[str, Confusion]
-    directory: str
+    collapsed: Text = ""
+    truncated: Annotated[dict[str, int], pydantic.BeforeValidator(_empty)] = pydantic.Field(default_factory=dict)
+    seconds: float | None = None
+    confusion: dict[str, Confusion] = pydantic.Field(default_factory=dict)
+    directory: Annotated[str, pydantic.Field(pattern=_FOLDER, max_length=200), pydantic.BeforeValidator(_no_text)] = ""
 
 
-@dataclasses.dataclass(frozen=True)
-class Spread:
+class Spread(Record):
     """One metric of one split over the trials; `deviation` is the standard deviation (n − 1), NaN for one trial."""
 
-    mean: float
-    median: float
-    deviation: float
-    best: float
-    values: Sequence[float]
+    mean: Score
+    median: Score
+    deviation: Annotated[Score, pydantic.Field(alias="sd")]
+    best: Score
+    values: list[Score]
 
 
-@dataclasses.dataclass(frozen=True)
-class Results:
+class Results(Record):
     """Several trials.
 
     Attributes:
@@ -74,11 +97,11 @@ class Results:
       summary: split, or task/split → metric → its spread.
     """
 
-    metric: str
-    higher_is_better: bool
-    trials: Sequence[Trial]
-    failed: Sequence[Trial]
-    summary: Mapping[str, Mapping[str, Spread]]
+    metric: Text = ""
+    higher_is_better: bool | None = None
+    trials: list[Trial]
+    failed: list[Trial] = pydantic.Field(default_factory=list)
+    summary: dict[str, dict[str, Spread]]
 
 
 def read_trial(value: Any, place: str) -> Trial:
@@ -91,93 +114,9 @@ def read_trial(value: Any, place: str) -> Trial:
     Raises:
       InputError: an entry is missing or not of its kind.
     """
-    value = _checked(value, dict, place, "an object")
-    return Trial(
-        seed=_optional(value, "seed", int, place),
-        step=_optional(value, "step", int, place),
-        chosen=_optional(value, "chosen", str, place) or "",
-        metric=_optional(value, "metric", str, place) or "",
-        scores={
-            split: {name: _number(score, f"{place}: scores.{split}.{name}") for name, score in entries.items()}
-            for split, entries in _objects(value, "scores", place).items()
-        },
-        collapsed=_optional(value, "collapsed", str, place) or "",
-        truncated={
-            split: _checked(count, int, f"{place}: truncated.{split}", "a whole number")
-            for split, count in (_optional(value, "truncated", dict, place) or {}).items()
-        },
-        seconds=_optional(value, "seconds", int | float, place),
-        confusion={
-            split: _confusion(entries, f"{place}: confusion.{split}")
-            for split, entries in _objects(value, "confusion", place, required=False).items()
-        },
-        directory=_optional(value, "directory", str, place) or "",
-    )
+    return foreign_json.checked(Trial, value, place, _FIX)
 
 
 def read_results(value: Any, place: str) -> Results:
     """Checks the content of a `results.json`; see `read_trial`."""
-    value = _checked(value, dict, place, "an object")
-    trials, failed = (
-        [
-            read_trial(entry, f"{place}: {name}[{index}]")
-            for index, entry in enumerate(_checked(value.get(name, default), list, f"{place}: {name}", "a list"))
-        ]
-        for name, default in (("trials", None), ("failed", []))
-    )
-    return Results(
-        metric=_optional(value, "metric", str, place) or "",
-        higher_is_better=_optional(value, "higher_is_better", bool, place) is not False,
-        trials=trials,
-        failed=failed,
-        summary={
-            split: {name: _spread(entry, f"{place}: summary.{split}.{name}") for name, entry in entries.items()}
-            for split, entries in _objects(value, "summary", place).items()
-        },
-    )
-
-
-def _spread(value: Any, place: str) -> Spread:
-    value = _checked(value, dict, place, "an object")
-    mean, median, deviation, best = (
-        _number(value.get(name), f"{place}.{name}") for name in ("mean", "median", "sd", "best")
-    )
-    values = _checked(value.get("values"), list, f"{place}.values", "a list")
-    return Spread(mean, median, deviation, best, [_number(one, f"{place}.values") for one in values])
-
-
-def _confusion(value: Json, place: str) -> Confusion:
-    labels = _checked(value.get("labels"), list, f"{place}.labels", "a list")
-    counts = _checked(value.get("counts"), list, f"{place}.counts", "a list")
-    square = len(counts) == len(labels) and all(
-        isinstance(row, list) and len(row) == len(labels) and all(isinstance(count, int) for count in row)
-        for row in counts
-    )
-    if not square:
-        raise InputError(
-            f"{place}.counts: found no square of whole numbers with {len(labels)} rows, one for each label; restore or "
-            "delete the file"
-        )
-    return Confusion([str(label) for label in labels], counts)
-
-
-def _objects(value: Json, name: str, place: str, required: bool = True) -> Mapping[str, Json]:
-    """Returns an entry whose values are objects themselves."""
-    entries = _checked(value.get(name, None if required else {}), dict, f"{place}: {name}", "an object")
-    return {key: _checked(entry, dict, f"{place}: {name}.{key}", "an object") for key, entry in entries.items()}
-
-
-def _optional(value: Json, name: str, kind: Any, place: str) -> Any:
-    entry = value.get(name)
-    return None if entry is None else _checked(entry, kind, f"{place}: {name}", getattr(kind, "__name__", str(kind)))
-
-
-def _number(value: Any, place: str) -> float:
-    return math.nan if value is None else float(_checked(value, int | float, place, "a number"))
-
-
-def _checked(value: Any, kind: Any, place: str, expected: str) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
-        found = json.dumps(value, ensure_ascii=False)[:60]
-        raise InputError(f"{place}: found {found}, expected {expected}; restore or delete the file")
-    return value
+    return foreign_json.checked(Results, value, place, _FIX)

@@ -1,38 +1,38 @@
 """Readers of a run's files: a truncated file gives a note, a damaged one an `InputError`."""
 
-import json
 import math
-import pathlib
+import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
 
 Json = dict[str, Any]
 Histories = dict[str, dict[int, float]]  # Metric name → step → value.
 
+_LONGEST_LINE = 1 << 26
 
-def read_json(path: pathlib.Path) -> Json:
+
+def run_name(directory: str) -> str:
+    """The name of a run's directory, of what it leads to if it is a link."""
+    return storage.name(directory if storage.is_remote(directory) else os.path.realpath(directory))
+
+
+def read_json(path: str) -> Json:
     """Returns the JSON object of a file; empty if there is no such file.
 
     Raises:
       InputError: the file holds something else.
     """
-    if not path.is_file():
+    if not storage.is_file(path):
         return {}
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except ValueError as error:
-        raise InputError(f"{path}: found {error}, expected one JSON object; restore or delete the file") from error
-    if not isinstance(value, dict):
-        raise InputError(
-            f"{path}: found a {type(value).__name__}, expected one JSON object; restore or delete the file"
-        )
-    return value
+    # Scores of a model that diverged are NaN.
+    return foreign_json.read_as(dict[str, Any], path, "restore or delete the file", finite=False)
 
 
 def read_json_lines(
-    path: pathlib.Path, notes: list[str], accepts: Callable[[Json], bool], expected: str
+    path: str, notes: list[str], accepts: Callable[[Json], bool], expected: str
 ) -> Iterator[tuple[str, Json]]:
     """Yields ("file:line", object), one line after the other; files may be large.
 
@@ -45,18 +45,24 @@ def read_json_lines(
     Raises:
       InputError: a line before the last one is broken or not accepted.
     """
-    with path.open("rb") as file:
-        for line_number, line in enumerate(file, start=1):
+    with storage.open_to_read(path) as file:
+        line_number = 0
+        while line := file.readline(_LONGEST_LINE + 1):
+            line_number += 1
             place = f"{path}:{line_number}"
+            if len(line) > _LONGEST_LINE:
+                raise InputError(f"{place}: the line is longer than {_LONGEST_LINE >> 20} MiB; fix or delete the line")
             if not line.strip():
                 continue
             try:
-                record = json.loads(line)
+                record = foreign_json.parse(line, finite=False)
                 if not isinstance(record, dict) or not accepts(record):
                     raise ValueError(f"no object with {expected}")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 if not any(rest.strip() for rest in file):
-                    notes.append(f"The last line of {path.name} is cut off, as after a killed run; it is left out.")
+                    notes.append(
+                        f"The last line of {storage.name(path)} is cut off, as after a killed run; it is left out."
+                    )
                     return
                 raise InputError(
                     f"{place}: found {error}, expected one JSON object with {expected}; fix or delete the line"
@@ -66,10 +72,18 @@ def read_json_lines(
 
 def has_step(record: Json) -> bool:
     """Returns whether a record has a step, as those of metrics.jsonl do."""
-    return isinstance(record.get("step"), int)
+    step = record.get("step")
+    return isinstance(step, int) and not isinstance(step, bool) and 0 <= step < 1 << 53
 
 
-def read_histories(path: pathlib.Path, notes: list[str]) -> Histories:
+def _is_finite(value: float) -> bool:
+    try:
+        return math.isfinite(value)
+    except OverflowError:  # A whole number that no float can hold.
+        return False
+
+
+def read_histories(path: str, notes: list[str]) -> Histories:
     """Returns the metrics of a run, by name and in the order of their steps.
 
     A resumed run may write a step twice; the later line counts.
@@ -85,9 +99,9 @@ def read_histories(path: pathlib.Path, notes: list[str]) -> Histories:
             if isinstance(value, bool) or not isinstance(value, int | float):
                 unreadable.add(name)
                 continue
-            if not math.isfinite(value):
+            if not _is_finite(value):
                 endless.add(f"{name} at step {record['step']}")
-            histories.setdefault(name, {})[record["step"]] = float(value) if math.isfinite(value) else math.nan
+            histories.setdefault(name, {})[record["step"]] = float(value) if _is_finite(value) else math.nan
     if endless:
         notes.append("Not finite: " + ", ".join(sorted(endless)[:5]) + (" and more." if len(endless) > 5 else "."))
     if unreadable:

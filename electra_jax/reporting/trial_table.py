@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import pathlib
 from collections.abc import Iterator, Sequence
 from urllib.parse import quote
 
 from markupsafe import Markup
 
+from electra_jax import storage
 from electra_jax.reporting import markup, metric_names
 from electra_jax.reporting.results import Results, Scores, Trial
 from electra_jax.reporting.summary import seed_name
@@ -25,7 +25,7 @@ def scores_table(scores: Scores) -> Markup:
     return markup.call("trials", "scores_table", splits)
 
 
-def trials_table(results: Results, directory: pathlib.Path) -> Markup:
+def trials_table(results: Results, directory: str) -> Markup:
     """HTML of all trials' scores and their spread, with the checkpoint and the wall time of each.
 
     Args:
@@ -54,9 +54,9 @@ def _footer(trials: Sequence[Trial]) -> Iterator[tuple[str, list[str]]]:
             yield name, cells
 
 
-def _link(trial: Trial, directory: pathlib.Path) -> str:
+def _link(trial: Trial, directory: str) -> str:
     """Address of a trial's own report; empty if there is none."""
-    if trial.directory and (directory / trial.directory / "report.html").is_file():
+    if trial.directory and storage.is_file(storage.join(directory, trial.directory, "report.html")):
         return f"{quote(trial.directory)}/report.html"
     return ""
 

@@ -1,35 +1,34 @@
 """The report at the end of a run, however it ends."""
 
 import contextlib
-import pathlib
 from collections.abc import Iterator
 
-from electra_jax.errors import RunError
+from electra_jax.errors import RunError, StorageLost
 from electra_jax.progress import ProgressLine
 from electra_jax.reporting.pretraining_page import has_metrics, write_report
+from electra_jax.training.run_context import RunContext
 
 
 @contextlib.contextmanager
-def report_at_end(workdir: pathlib.Path, line: ProgressLine, *, writes: bool) -> Iterator[None]:
-    """Writes the report when its block ends, also that of a run that was stopped.
-
-    Args:
-      workdir: the run's directory.
-      line: prints the report's path.
-      writes: whether this process is the one that writes it.
-    """
+def report_at_end(context: RunContext) -> Iterator[None]:
+    """Writes the report in process 0 when its block ends, also that of a run that was stopped."""
+    is_reachable = True
     try:
         yield
+    except StorageLost:
+        is_reachable = False  # Trying to write there would take minutes again.
+        raise
     finally:
-        if writes:
-            _write(workdir, line)
+        if context.cluster.is_first and is_reachable:
+            with context.stop.doing("writing the report"):
+                _write(context.workdir, context.line)
 
 
-def _write(workdir: pathlib.Path, line: ProgressLine) -> None:
-    if not has_metrics(workdir):
-        return  # Stopped before anything was logged.
+def _write(workdir: str, line: ProgressLine) -> None:
     # A failed report must not hide why the run stopped.
     try:
-        line.print(f"Report: {write_report(workdir)}")
+        # Otherwise it was stopped before anything was logged.
+        if has_metrics(workdir):
+            line.print(f"Report: {write_report(workdir)}")
     except (RunError, OSError) as error:
         line.print(f"No report: {error}")

@@ -13,7 +13,7 @@ from electra_jax.finetuning import run
 from electra_jax.reporting.summary import summary_lines
 from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
-from electra_jax.runs.run_workdir import Workdir
+from electra_jax.runs.run_workdir import Workdir, under_way
 from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.run_context import RunContext
 
@@ -39,14 +39,14 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
     trainer = run.make_trainer(config, job, line)
     if options.profiled:
         options.profiled.check(trainer.optimizer_config.steps)
-    Workdir(context, options).open(run.recorded_fields(config, beginning))
-    use_compile_cache(config.compile_cache, workdir)
-    cluster.agree("examples", run.data_facts(job, beginning), MismatchError)
-    trials = run.make_trials(config, trainer, beginning, context, options.config_path)
-    trials = dataclasses.replace(trials, profiled=options.profiled)
-    if options.evaluates:
-        line.print(json.dumps(trials.evaluate()["summary"], indent=2))
-        return
-    line.print(run.screen(config, trainer))
-    with report_at_end(workdir, line, writes=cluster.is_first):
-        line.print("\n".join(summary_lines(trials.run())))
+    with Workdir(context, options).opened(run.recorded_fields(config, beginning)) as opened:
+        use_compile_cache(config.compile_cache, workdir)
+        cluster.agree("examples", run.data_facts(job, beginning), MismatchError)
+        trials = run.make_trials(config, trainer, beginning, opened, options.config_path)
+        trials = dataclasses.replace(trials, profiled=options.profiled)
+        if options.evaluates:
+            line.print(json.dumps(trials.evaluate()["summary"], indent=2))
+            return
+        line.print(run.screen(config, trainer))
+        with report_at_end(opened), under_way():
+            line.print("\n".join(summary_lines(trials.run())))

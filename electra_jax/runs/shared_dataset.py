@@ -14,13 +14,13 @@ from electra_jax.training.run_context import RunContext
 _PREPARING_SECONDS = 7 * 86400.0  # For process 0 to prepare the text; its heartbeat is checked meanwhile.
 
 
-def shared_dataset(data: DataConfig, context: RunContext, when_prepared: Callable[[Dataset], None]) -> Dataset:
+def shared_dataset(data: DataConfig, context: RunContext, finish: Callable[[Dataset], None]) -> Dataset:
     """Opens the dataset, prepared by process 0 if it is missing, and checks that all processes have the same one.
 
     Args:
       data: `config.data`.
       context: the run's workdir, progress line and processes.
-      when_prepared: called by process 0 with a dataset that was missing before.
+      finish: called by process 0 with the dataset; a kill may have come between the dataset and what follows it.
 
     Raises:
       InputError: a process does not find it: the storage is not shared, and its own holds no copy.
@@ -30,12 +30,12 @@ def shared_dataset(data: DataConfig, context: RunContext, when_prepared: Callabl
     opened: list[Dataset] = []
 
     def prepare() -> None:
-        prepared, is_new = writer.ensure(data, line)
-        if is_new:
-            when_prepared(prepared)
+        prepared, _ = writer.ensure(data, line)
+        finish(prepared)
         opened.append(prepared)
 
-    cluster.from_first(prepare, seconds=_PREPARING_SECONDS)
+    with context.stop.doing("preparing the text"):
+        cluster.from_first(prepare, seconds=_PREPARING_SECONDS)
     if not opened:
         if not shared_storage.appears(lambda: dataset.is_prepared(data.directory)):
             raise InputError(

@@ -19,7 +19,9 @@ import numpy as np
 from electra_jax import storage
 from electra_jax.errors import Diverged
 from electra_jax.nested import json_ready
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training import goodput
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.diagnosis import Diagnosis
 from electra_jax.training.optimizer import learning_rate
 from electra_jax.training.recent_updates import RecentUpdates, limits, watched
@@ -169,47 +171,43 @@ class Divergence:
             self._context.line.print(f"No evidence: {problem}")
 
     def rolled_back(self, trouble: Trouble, progress: Progress) -> tuple[TrainState, Progress]:
-        """The state and progress from which the run continues; deletes newer checkpoints.
+        """The state and progress from which the run continues; deletes newer checkpoints; called in all processes.
 
         Raises:
           Diverged: the rollbacks are used up, or there is nothing to go back to.
+          ProcessLost: another process has taken the workdir over.
+          StorageLost: checkpoints cannot be read or written.
+          MismatchError: all checkpoints are damaged.
         """
         self._checkpoints.wait()
-        newest = self._checkpoints.resumable_step()
+        steps = self._context.cluster.from_first(self._checkpoints.steps)
         if progress.rollbacks >= self._config.rollbacks or trouble.good_until < 0:
-            raise Diverged(self._message(trouble, progress, newest))
-        target = self._target(trouble, progress)
-        if target is None:
-            state, before = self._trainer.initial_state(), Progress(next_batch=0, started_at=progress.started_at)
-        else:
+            raise Diverged(self._message(trouble, progress, max(steps, default=None)))
+        restored = None
+        if (target := _target(trouble, progress, steps)) is not None:
+            self._context.check_owner()
             self._checkpoints.discard_after(target)
-            state, before = self._checkpoints.restore(target, self._trainer.abstract, self._trainer.shardings)
-        step = target or 0
+            # If it is damaged, it is set aside for the one before.
+            restored = self._checkpoints.restore_newest(self._trainer.abstract, self._trainer.shardings)
+        if restored:
+            step, state, before = restored.step, restored.state, restored.progress
+        else:
+            step, state = 0, self._trainer.initial_state()
+            before = Progress(next_batch=0, started_at=progress.started_at)
         self._context.line.print(
             f"Step {trouble.step:,}: {trouble.cause}. Back to "
-            f"{f'checkpoint {step:,}' if target is not None else 'the start'} (rollback {progress.rollbacks + 1} of "
+            f"{f'checkpoint {step:,}' if restored else 'the start'} (rollback {progress.rollbacks + 1} of "
             f"{self._config.rollbacks}); batches {before.next_batch:,} to {trouble.next_batch - 1:,} are passed over. "
             f"Evidence: {self._evidence}"
         )
         return state, dataclasses.replace(
             before,
             next_batch=trouble.next_batch,
+            seconds=goodput.seconds_after_going_back(progress, before),
             batches_passed_over=trouble.next_batch - step,
             rollbacks=progress.rollbacks + 1,
             rolled_back_to=step,
         )
-
-    def _target(self, trouble: Trouble, progress: Progress) -> int | None:
-        """The checkpoint to go back to; None for the start of the run.
-
-        Where the last rollback went is no use a second time if there is an older one.
-        """
-        steps = self._context.cluster.from_first(self._checkpoints.steps)
-        good = [step for step in steps if step <= trouble.good_until]
-        if progress.rollbacks and good and good[-1] == progress.rolled_back_to and len(good) > 1:
-            good.pop()
-        # All from within the trouble: their parameters are good, too, since skipped updates do not change them.
-        return good[-1] if good else min(steps, default=None)
 
     def _message(self, trouble: Trouble, progress: Progress, newest: int | None) -> str:
         kept = f"The newest checkpoint is {newest:,}." if newest is not None else "No checkpoint was written yet."
@@ -293,3 +291,15 @@ def _spread(updates: Sequence[Skipped], most: int) -> list[Skipped]:
     """The first, the last, and evenly some between them."""
     indices = np.unique(np.linspace(0, len(updates) - 1, min(most, len(updates))).round().astype(int))
     return [updates[index] for index in indices]
+
+
+def _target(trouble: Trouble, progress: Progress, steps: Sequence[int]) -> int | None:
+    """The checkpoint to go back to, of those at `steps`, ascending; None for the start of the run.
+
+    Where the last rollback went is no use a second time if there is an older one.
+    """
+    good = [step for step in steps if step <= trouble.good_until]
+    if progress.rollbacks and good and good[-1] == progress.rolled_back_to and len(good) > 1:
+        good.pop()
+    # All from within the trouble: their parameters are good, too, since skipped updates do not change them.
+    return good[-1] if good else min(steps, default=None)

@@ -5,25 +5,31 @@ metrics) was taken after update s. The loop does not depend on the number of dev
 """
 
 import contextlib
+import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import jax
 
-from electra_jax.errors import InputError, Preempted
+from electra_jax import storage
+from electra_jax.errors import InputError, Preempted, StorageLost
 from electra_jax.progress import ProgressLine
-from electra_jax.training import partitioning
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training import checkpoint_steps, partitioning, restart
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.divergence import Divergence, Trouble
+from electra_jax.training.hang_watch import HangWatch
+from electra_jax.training.job import Batch
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
 from electra_jax.training.run_context import RunContext
+from electra_jax.training.save_schedule import SaveSchedule
 from electra_jax.training.state import TrainState
 from electra_jax.training.step import TrainStep
-from electra_jax.training.stopping import StopRequest, stop_on_signals
-from electra_jax.training.trainer import Trainer
+from electra_jax.training.stopping import StopRequest
+from electra_jax.training.trainer import Trainer, shape_of
 
 
 def evaluate(
@@ -52,127 +58,225 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
       profiled: updates to trace.
 
     Raises:
-      Preempted: a process of the run received SIGTERM or Ctrl-C; the state is saved.
+      Preempted: a process of the run was asked to stop, by a signal for example; the state is saved.
       Diverged: too many updates were skipped, or the held-out loss is not finite, and the rollbacks are used up.
-      InputError: a checkpoint failed to be written.
-      MismatchError: the newest checkpoint does not fit this config.
+      StorageLost: checkpoints cannot be read or written any more.
+      InputError: the workdir cannot be written.
+      MismatchError: the newest checkpoint does not fit this config, or none can be used.
     """
     steps, line = trainer.optimizer_config.steps, context.line
     processes.check_rows(partitioning.batch_sharding(trainer.mesh), trainer.job.batch_size)
+    _check_restart(trainer, context)
     with (
+        _under_way(),
         opened_checkpoints(trainer, context) as checkpoints,
         trainer.placed(),
-        stop_on_signals(context.cluster) as stop,
+        HangWatch(context, trainer.config.hang_minutes, ends_run=trainer.config.hang_ends_run) as watch,
+        StopRequest(context.cluster, context.stop, watch) as stop,
     ):
-        newest = checkpoints.resumable_step()
-        if newest is not None and newest >= steps:
+        checkpoints.open()
+        before = time.perf_counter()
+        with context.stop.doing("restoring the newest checkpoint"):
+            restored = checkpoints.restore_newest(trainer.abstract, trainer.shardings)
+        restoring = time.perf_counter() - before if restored else 0.0
+        if restored and restored.step >= steps:
             line.print(
-                f"This run is complete: {newest:,} of {steps:,} steps. To train from scratch, give another --workdir."
+                f"This run is complete: {restored.step:,} of {steps:,} steps. To train from scratch, give another "
+                "--workdir."
             )
             return
-        if newest is None:
-            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=time.time())
+        if restored:
+            state, progress = restored.state, restored.progress
+            line.print(f"Resumed from checkpoint {restored.step:,}.")
         else:
-            state, progress = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
-            line.print(f"Resumed from checkpoint {newest:,}.")
+            state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=context.began)
+        del restored  # The only reference to a state is to be `state`: there may be no memory for two.
         divergence = Divergence(trainer, context, checkpoints)
         train_step: TrainStep | None = None
+        began = context.began
         while True:
             step = int(state.step)
-            recorder = Recorder(trainer, context, step, progress)
-            if train_step is None:
-                train_step = _compiled(trainer, recorder, line)
-            with contextlib.closing(Profiler(profiled, context, step)) as profiler:
-                trouble = _update(
-                    trainer, train_step, state, progress, checkpoints, recorder, divergence, stop, profiler
-                )
-            if trouble is None:
-                break
-            recorder.close()
-            del state  # There may be no memory for two.
-            state, progress = divergence.rolled_back(trouble, progress)
-        checkpoints.wait()
-        recorder.finished()
+            with (
+                Recorder(trainer, context, step, progress, began, restoring) as recorder,
+                contextlib.closing(Profiler(profiled, context, step)) as profiler,
+            ):
+                if train_step is None:
+                    with context.stop.doing("compiling"):
+                        train_step = _compiled(trainer, state, recorder, line)
+                updates = _Updates(trainer, context, checkpoints, divergence, stop, train_step, recorder, profiler)
+                with context.stop.doing("training"):
+                    trouble = updates.run(state, progress)
+                if trouble is None:
+                    recorder.finished()
+                    return
+                began = time.time()
+            del state
+            with context.stop.doing("going back to a checkpoint"):
+                state, progress = divergence.rolled_back(trouble, progress)
+            restoring = time.time() - began
 
 
-def _update(
-    trainer: Trainer,
-    train_step: TrainStep,
-    state: TrainState,
-    progress: Progress,
-    checkpoints: Checkpoints,
-    recorder: Recorder,
-    divergence: Divergence,
-    stop: StopRequest,
-    profiler: Profiler,
-) -> Trouble | None:
-    """Runs the loop to the last step, which is saved, or until the run must go back; its evidence is recorded then."""
-    config, steps, root_key = trainer.config, trainer.optimizer_config.steps, trainer.root_key
-    batches = trainer.job.training_batches(progress.next_batch)
-    step = int(state.step)
-    trouble: Trouble | None = None
-    if step % config.log_every_steps == 0:
-        # A run that was stopped here has not looked back.
-        trouble = divergence.among_updates(state.recent, step, progress)
-    # The order matters: metrics and scores of step s must be written before checkpoint s.
-    while True:
-        last = step == steps
-        if (step % config.evaluate_every_steps == 0 or last) and not recorder.holds(step, "eval/loss"):
-            with recorder.timed("evaluation"):
-                scores = evaluate(trainer, state, should_stop=stop.reached)
-            if scores is not None:
-                recorder.evaluated(step, scores, trainer.inspected(state))
-                trouble = trouble or divergence.among_scores(scores, step, progress)
-        checkpoints.preferred = recorder.best_step(config.best_metric)
-        # Read once for all that depends on it: a signal may come at any moment.
-        stopping = stop.reached()
-        saving = last or (step and step % config.save_every_steps == 0)
-        if saving:
-            trouble = trouble or divergence.among_updates(state.recent, step, progress)
-        if trouble:
-            divergence.record(trouble, state, progress)
-            return trouble
-        # A state that the last update did not fit is no good place to go back to.
-        postponed = saving and not last and divergence.skipped_last(state.recent, step)
-        if stopping or (saving and not postponed):
-            with recorder.timed("save"):
-                checkpoints.save(state, progress)
-        if last:
-            divergence.report(recorder.skipping_line(), state.recent, progress)
-            return None
-        if stopping:
-            checkpoints.wait()
-            raise Preempted(
-                f"{stop.reason}: stopped after step {step:,} of {steps:,}; it is saved. "
-                f"Run the same command again to resume."
+@dataclasses.dataclass(frozen=True)
+class _Updates:
+    """The updates from one state on: the initial one, or that of a checkpoint."""
+
+    trainer: Trainer
+    context: RunContext
+    checkpoints: Checkpoints
+    divergence: Divergence
+    stop: StopRequest
+    train_step: TrainStep
+    recorder: Recorder
+    profiler: Profiler
+
+    def run(self, state: TrainState, progress: Progress) -> Trouble | None:
+        """Updates to the last step, which is saved, or until the run must go back, whose evidence is then recorded.
+
+        Raises:
+          Preempted: see `train`.
+        """
+        config, steps, divergence = self.trainer.config, self.trainer.optimizer_config.steps, self.divergence
+        schedule = SaveSchedule(
+            config.save_every_steps, config.save_every_minutes, config.log_every_steps, self.context.cluster
+        )
+        batches = self.trainer.job.training_batches(progress.next_batch)
+        step, postponed = int(state.step), False
+        # A run that was stopped at a line of metrics has not looked back.
+        is_logged = step % config.log_every_steps == 0
+        trouble = divergence.among_updates(state.recent, step, progress) if is_logged else None
+        # The order matters: metrics and scores of step s must be written before checkpoint s.
+        while True:
+            last = step == steps
+            if (step % config.evaluate_every_steps == 0 or last) and not self.recorder.holds(step, "eval/loss"):
+                found = self._evaluate(state, step, progress)
+                trouble = trouble or found
+            self.checkpoints.preferred = self.recorder.best_step(config.best_metric)
+            # Read once for all that depends on it: a signal may come at any moment.
+            stopping = self.stop.reached()
+            due = (
+                last or schedule.is_due(step) or (step % config.log_every_steps == 0 and self.checkpoints.lost_a_save())
             )
-        with recorder.timed("data_wait"):
+            if due:
+                trouble = trouble or divergence.among_updates(state.recent, step, progress)
+            if trouble:
+                with self.recorder.timed("evaluation"):
+                    divergence.record(trouble, state, progress)
+                return trouble
+            due = due or postponed
+            # A state that the last update did not fit is no good place to go back to; a later one is saved instead.
+            postponed = due and not last and divergence.skipped_last(state.recent, step)
+            if stopping or (due and not postponed):
+                stopping = self._save(state, progress, stopping=stopping, last=last)
+            if last:
+                divergence.report(self.recorder.skipping_line(), state.recent, progress)
+                return None
+            if stopping:
+                raise Preempted(
+                    f"{self.stop.reason}: stopped after step {step:,} of {steps:,}; it is saved. "
+                    f"Run the same command again to resume."
+                )
+            step, progress.next_batch = step + 1, progress.next_batch + 1
+            state = self._update(state, step, batches)
+            trouble = divergence.report(self.recorder.skipping_line(), state.recent, progress)
+
+    def _evaluate(self, state: TrainState, step: int, progress: Progress) -> Trouble | None:
+        """Records the scores of a state, unless the run is asked to stop meanwhile."""
+        with self.recorder.timed("evaluation"):
+            scores = evaluate(self.trainer, state, should_stop=self.stop.reached)
+        if scores is None:
+            return None
+        self.recorder.evaluated(step, scores, self.trainer.inspected(state))
+        return self.divergence.among_scores(scores, step, progress)
+
+    def _save(self, state: TrainState, progress: Progress, *, stopping: bool, last: bool) -> bool:
+        """Saves in the background, or to the end if the run ends here; returns whether it is asked to stop."""
+        self.recorder.publish()
+        self.context.check_owner()
+        with self.recorder.timed("save"):
+            if not stopping:
+                self.checkpoints.save(state, progress)
+                stopping = self.stop.reached()  # A request during the save needs no other one.
+            if stopping or last:
+                self.checkpoints.finish(state, progress)
+        return stopping
+
+    def _update(self, state: TrainState, step: int, batches: Iterator[Batch]) -> TrainState:
+        """The state after update number `step`, which reads the next batch."""
+        with self.recorder.timed("data_wait"):
             batch = next(batches)
-        profiler.before(step + 1)
-        with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            rows = trainer.put(batch)
+        self.profiler.before(step)
+        root_key = self.trainer.root_key
+        with jax.profiler.StepTraceAnnotation("train", step_num=step - 1):
+            rows = self.trainer.put(batch)
             # A transfer that nobody asked for would make every step wait.
             with jax.transfer_guard_host_to_device("disallow"), jax.transfer_guard_device_to_host("disallow"):
-                state, metrics = train_step(state, rows, root_key)
-        step, progress.next_batch = step + 1, progress.next_batch + 1
-        profiler.after(step, metrics)
-        recorder.stepped(step, metrics, trainer.job.work(batch))
-        trouble = divergence.report(recorder.skipping_line(), state.recent, progress)
+                state, metrics = self.train_step(state, rows, root_key)
+        self.profiler.after(step, metrics)
+        self.recorder.stepped(step, metrics, self.trainer.job.work(batch))
+        if not self.stop.is_holding:
+            # When the first update is complete all processes have compiled, and there is something to save.
+            jax.block_until_ready(metrics)
+            self.stop.hold()
+        return state
 
 
-def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:
+def _compiled(trainer: Trainer, state: TrainState, recorder: Recorder, line: ProgressLine) -> TrainStep:
+    """The training step, compiled; and the evaluation, if the first update comes before it."""
     shapes = len(trainer.job.batch_shapes())
     line.print(f"Compiling the training step{f' for {shapes} batch shapes' if shapes > 1 else ''} …")
     with CompiledPrograms() as programs, recorder.timed("compile"):
         train_step = trainer.compile()
     recorder.compiled(programs)
+    if recorder.holds(int(state.step), "eval/loss"):
+        with recorder.timed("compile"):
+            _compile_evaluation(trainer, state)
     return train_step
+
+
+@contextlib.contextmanager
+def _under_way() -> Iterator[None]:
+    """The part of a run in which an error of storage is no mistake of the user's: everything worked before.
+
+    Raises:
+      StorageLost: in place of such an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageLost(
+            f"Storage failed during the run: {error}. Free some space, or check the disk or the network, then run the "
+            "same command again; it continues from the newest checkpoint."
+        ) from error
+
+
+def _check_restart(trainer: Trainer, context: RunContext) -> None:
+    every, restarts = trainer.config.save_every_steps, context.restarts
+    context.cluster.from_first(lambda: restart.check(context.workdir, every, restarts, context.line.print))
+
+
+def _compile_evaluation(trainer: Trainer, state: TrainState) -> None:
+    """Compiles what the next evaluation needs, by computing a batch of each shape.
+
+    Otherwise it would be compiled between updates, and a request to stop would wait for that to save them.
+    """
+    shapes = set()
+    for batch in trainer.job.evaluation_batches():
+        if (shape := shape_of(batch)) not in shapes:
+            shapes.add(shape)
+            trainer.evaluation_step(state, trainer.put(batch), trainer.evaluation_key)
+    trainer.inspected(state)
 
 
 def opened_checkpoints(trainer: Trainer, context: RunContext) -> Checkpoints:
     """The checkpoints of a run; the caller closes them."""
     config = trainer.config
-    return Checkpoints(context.workdir / "checkpoints", config.keep_last, config.keep_every_steps, context.cluster)
+    return Checkpoints(
+        storage.join(context.workdir, checkpoint_steps.FOLDER),
+        config.keep_last,
+        config.keep_every_steps,
+        context.cluster,
+        context.line.print,
+    )
 
 
 def evaluate_newest(trainer: Trainer, context: RunContext) -> dict[str, float]:
@@ -183,8 +287,7 @@ def evaluate_newest(trainer: Trainer, context: RunContext) -> dict[str, float]:
       MismatchError: it does not fit this config.
     """
     with opened_checkpoints(trainer, context) as checkpoints, trainer.placed():
-        newest = checkpoints.resumable_step()
-        if newest is None:
+        restored = checkpoints.restore_newest(trainer.abstract, trainer.shardings, sets_aside=False)
+        if restored is None:
             raise InputError(f"{context.workdir}: no checkpoint to evaluate; train first, with --mode=train")
-        state, _ = checkpoints.restore(newest, trainer.abstract, trainer.shardings)
-        return {"step": newest, **(evaluate(trainer, state) or {})}
+        return {"step": restored.step, **(evaluate(trainer, restored.state) or {})}

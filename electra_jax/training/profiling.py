@@ -2,9 +2,11 @@
 
 import dataclasses
 import re
+import tempfile
 
 import jax
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.training.run_context import RunContext
 
@@ -46,7 +48,8 @@ class Profiler:
     def __init__(self, steps: ProfiledSteps | None, context: RunContext, resumed_at: int) -> None:
         """Takes the steps to trace; prints a note if the run is past them."""
         self._steps = steps if context.cluster.is_first else None
-        self._directory, self._line = context.workdir / "profile", context.line
+        self._directory, self._line = storage.join(context.workdir, "profile"), context.line
+        self._traced = self._directory  # Where JAX writes, which is a local path.
         self._tracing = False
         if self._steps and resumed_at >= self._steps.first:
             self._line.print(
@@ -58,7 +61,9 @@ class Profiler:
     def before(self, step: int) -> None:
         """Starts the trace before update `step`, if it is the first to trace."""
         if self._steps and step == self._steps.first:
-            jax.profiler.start_trace(str(self._directory))
+            if storage.is_remote(self._directory):
+                self._traced = tempfile.mkdtemp()
+            jax.profiler.start_trace(self._traced)
             self._tracing = True
 
     def after(self, step: int, results: object) -> None:
@@ -73,6 +78,9 @@ class Profiler:
             return
         self._tracing = False
         jax.profiler.stop_trace()
+        if self._traced != self._directory:
+            storage.upload_directory(self._traced, self._directory)
+            storage.remove(self._traced)
         self._line.print(
             f"Profile, updates {self._steps.first} to {self._steps.last}: {self._directory}\n"
             f"To look at it: pip install xprof && xprof --port 8791 {self._directory}; or open its *.trace.json.gz at "

@@ -10,10 +10,13 @@ from typing import Any
 import jax
 import numpy as np
 
+from electra_jax import storage
+from electra_jax.errors import StorageLost
 from electra_jax.nested import json_ready
 from electra_jax.training import device_speed, telemetry
-from electra_jax.training.checkpoint import Progress
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
+from electra_jax.training.goodput import Ledger
 from electra_jax.training.job import Sums, Work
 from electra_jax.training.optimizer import learning_rate
 from electra_jax.training.run_context import RunContext
@@ -32,6 +35,8 @@ class Recorder:
         context: RunContext,
         step: int,
         progress: Progress,
+        began: float,
+        restoring: float,
     ) -> None:
         """Opens the files, and drops what they have of later steps than `step`.
 
@@ -39,12 +44,18 @@ class Recorder:
           trainer: what is trained.
           context: context of the run.
           step: the state's step.
-          progress: its productive seconds are counted on.
+          progress: data position and times so far, which the recorder continues.
+          began: when the work from this state on began, in seconds since 1970.
+          restoring: seconds since then that restoring the state took.
         """
         self._trainer, self._progress, self._line = trainer, progress, context.line
         workdir, cluster = context.workdir, context.cluster
+        last_seen = telemetry.last_elapsed(storage.join(workdir, "metrics.jsonl")) if cluster.is_first else 0.0
+        self._ledger = Ledger(progress, began, restoring=restoring, last_seen=last_seen)
         self._metrics = telemetry.MetricsWriter(workdir, cluster, resumed_at=step)
-        self._samples = telemetry.JsonLines(workdir / "samples.jsonl" if cluster.is_first else None, resumed_at=step)
+        self._samples = telemetry.JsonLines(
+            storage.join(workdir, "samples.jsonl") if cluster.is_first else None, resumed_at=step
+        )
         self._peak_flops, _ = device_speed.peak_flops_per_second()
         self._pending: deque[tuple[int, Sums]] = deque()
         self._seconds: dict[str, float] = {}  # By activity, since the last line.
@@ -60,7 +71,7 @@ class Recorder:
         self._not_finite: set[str] = set()  # Names of held-out scores that were reported.
 
     def holds(self, step: int, name: str) -> bool:
-        """Whether metrics.jsonl has that value, for example from before the run was resumed."""
+        """Whether metrics.jsonl has that score, for example from before the run was resumed."""
         return self._metrics.holds(step, name)
 
     @contextlib.contextmanager
@@ -68,8 +79,10 @@ class Recorder:
         """Counts the seconds of its block, if the block succeeds, as spent on `activity`."""
         if activity != "data_wait":
             self._flush()
+            self._ledger.settle()
         start = time.perf_counter()
-        yield
+        with self._ledger.timed(activity):
+            yield
         spent = self._seconds.get(activity, 0.0)
         self._seconds[activity] = spent + time.perf_counter() - start
 
@@ -103,6 +116,12 @@ class Recorder:
         step, self._skipping_line = self._skipping_line, None
         return step
 
+    def publish(self) -> None:
+        """Makes all metrics durable; called before they are saved."""
+        self._flush()
+        self._metrics.publish()
+        self._samples.publish()
+
     def evaluated(self, step: int, scores: dict[str, float], samples: list[dict[str, Any]]) -> None:
         """Records an evaluation and shows the first sample."""
         self._metrics.write(step, scores | self._spent("evaluation"))
@@ -127,13 +146,22 @@ class Recorder:
             self._line.print(f"Warning: {warning}")
 
     def finished(self) -> None:
-        """Writes pending metrics and closes the files."""
+        """Writes pending metrics."""
         self._flush()
-        self.close()
 
-    def close(self) -> None:
-        """Closes the files without what is pending."""
-        self._metrics.close()
+    def __enter__(self) -> "Recorder":
+        return self
+
+    def __exit__(self, _: object, error: BaseException | None, __: object) -> None:
+        """Closes the files; what is wrong with them must not hide why the run stopped."""
+        if isinstance(error, StorageLost):
+            return  # Trying again would take minutes.
+        try:
+            self._metrics.close()
+            self._samples.publish()
+        except (OSError, StorageLost):
+            if error is None:
+                raise
 
     def _flush(self) -> None:
         while self._pending:
@@ -163,17 +191,19 @@ class Recorder:
         steps, tokens, flops = step - self._line_step, self._tokens, self._flops
         self._line_at, self._line_step = now, step
         self._tokens = self._flops = 0.0
-        self._progress.productive_seconds += seconds - spent.get("time/data_wait_seconds", 0.0)
+        self._ledger.settle()
+        # The clock may have been set back since the run began.
+        elapsed = max(time.time() - self._progress.started_at, self._progress.productive_seconds, 1e-9)
         values = {
             "performance/tokens_per_second": tokens / seconds,
-            "performance/goodput": self._progress.productive_seconds / (time.time() - self._progress.started_at),
+            "performance/goodput": self._progress.productive_seconds / elapsed,
             "time/step_seconds": seconds / max(steps, 1),
-            "time/elapsed_seconds": time.time() - self._progress.started_at,
+            "time/elapsed_seconds": elapsed,
         }
         if self._peak_flops:
             values["performance/mfu"] = flops / seconds / self._peak_flops
         once, self._once = self._once, {}
-        return values | spent | once
+        return values | spent | self._ledger.values() | once
 
     def _spent(self, *activities: str) -> dict[str, float]:
         return {f"time/{name}_seconds": self._seconds.pop(name) for name in activities if name in self._seconds}

@@ -1,52 +1,56 @@
-"""Stopping early, on a signal."""
+"""Stopping early, when a process is asked to."""
 
-import contextlib
-import signal
-from collections.abc import Iterator
-
+from electra_jax.stop_signals import StopSignals
+from electra_jax.training.hang_watch import HangWatch
 from electra_jax.training.multihost.cluster import Cluster
 
 
 class StopRequest:
-    """A request to stop, by SIGTERM or Ctrl-C, to this or another process of the run."""
+    """The request to stop as a training loop sees it: to this or another process, from the first update on.
 
-    def __init__(self, cluster: Cluster) -> None:
-        self.signal_name = ""  # The signal that this process received.
-        self._cluster = cluster
-        self._agreement = self._cluster.agreement_to_stop()
+    Before that a request ends the process at once, see `StopSignals`; so does one that the loop can no longer answer,
+    once everything is saved.
 
-    def __bool__(self) -> bool:
-        return bool(self.signal_name)
+    Attributes:
+      is_holding: whether there are updates to save.
+    """
 
-    def note(self, signal_name: str) -> None:
-        """Records a signal."""
-        self.signal_name = signal_name
+    def __init__(self, cluster: Cluster, signals: StopSignals, watch: HangWatch) -> None:
+        """Prepares for updates.
+
+        Args:
+          cluster: the processes of the run.
+          signals: the requests to this process.
+          watch: learns of every question whether to stop, since the loop gets ahead then.
+        """
+        self._cluster, self._signals, self._watch = cluster, signals, watch
+        self.is_holding = False
+        self._noted = ""  # The request to this process.
+        self._agreement = cluster.agreement_to_stop()
+
+    def __enter__(self) -> "StopRequest":
+        return self
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        self._signals.release(ends=error is None)
+
+    def hold(self) -> None:
+        """From here on there are updates to save; all processes call it after the same update."""
+        self._signals.hold(self._record)
+        self._watch.start()
+        self.is_holding = True
+
+    def _record(self, name: str) -> None:
+        self._noted = name
         if self._agreement:
-            self._agreement.requested = f"{signal_name} ({self._cluster.name()})"
+            self._agreement.requested = f"{name} ({self._cluster.name()})"
 
     def reached(self) -> bool:
         """Whether to stop here; called between steps, equally often in every process."""
-        return self._agreement.poll() if self._agreement else bool(self)
+        self._watch.beat()
+        return self._agreement.poll() if self._agreement else bool(self._noted)
 
     @property
     def reason(self) -> str:
-        """The signal and, in a run of several processes, the process that received it."""
-        return self._agreement.reason if self._agreement else self.signal_name
-
-
-@contextlib.contextmanager
-def stop_on_signals(cluster: Cluster) -> Iterator[StopRequest]:
-    """Turns the first SIGTERM or SIGINT into a request; a second one ends the process as usual."""
-    request = StopRequest(cluster)
-
-    def note(number: int, _: object) -> None:
-        request.note(signal.Signals(number).name)
-        for name, handler in before.items():
-            signal.signal(name, handler)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield request
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        """The request and, in a run of several processes, the process that received it."""
+        return self._agreement.reason if self._agreement else self._noted

@@ -3,7 +3,7 @@
 import hashlib
 import importlib.metadata
 import json
-import os
+import logging
 import pathlib
 import platform
 import subprocess
@@ -14,6 +14,8 @@ import jax
 
 from electra_jax import storage
 from electra_jax.nested import json_ready
+from electra_jax.training.appended_file import AppendedFile
+from electra_jax.training.event_files import EventFiles
 from electra_jax.training.multihost.cluster import Cluster
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -75,81 +77,118 @@ def _git_revision() -> str | None:
 
 
 class JsonLines:
-    """An append-only file of one JSON object per line, each with its `step`."""
+    """An append-only file of one JSON object per line, each with its `step`; of these it remembers the scores alone."""
 
-    def __init__(self, path: pathlib.Path | None, resumed_at: int) -> None:
+    def __init__(self, path: str | None, resumed_at: int) -> None:
         """Opens `path`, dropping lines of steps after `resumed_at` and a truncated line of a killed process.
 
-        Without a path, lines are kept in memory alone.
+        Without a path, nothing is written.
         """
-        self._path = path
-        self._lines: list[dict[str, Any]] = []
-        if path is not None and path.exists():
-            self._lines = [
-                value for value in map(_parsed, path.read_text().splitlines()) if value["step"] <= resumed_at
-            ]
-            lines = "".join(json.dumps(value, ensure_ascii=False) + "\n" for value in self._lines)
-            storage.write(path, lines.encode())
+        self._file: AppendedFile | None = None
+        self._scores: dict[int, dict[str, Any]] = {}  # Values under eval/ by step.
+        self._best: dict[str, int | None] = {}  # What `best_step` found since the last score.
+        if path is None:
+            return
+        kept = None
+        if storage.exists(path):
+            lines = [value for value in _parsed_lines(storage.read(path), path) if value["step"] <= resumed_at]
+            kept = b"".join(map(_encoded, lines))
+            for value in lines:
+                self._remember(value)
+        self._file = AppendedFile(path, kept)
 
     def holds(self, step: int, name: str) -> bool:
-        """Whether there is a value of that name at that step."""
-        return any(value["step"] == step and name in value for value in self._lines)
+        """Whether there is a score of that name, such as eval/loss, at that step."""
+        return name in self._scores.get(step, {})
 
     def best_step(self, name: str) -> int | None:
-        """The step after the start with the highest value of that name, the earliest of ties; None without any."""
-        # Scores that were not finite are None.
-        values = {value["step"]: value[name] for value in self._lines if value.get(name) is not None and value["step"]}
-        return max(sorted(values), key=values.__getitem__) if values else None
+        """The step after the start with the highest score of that name, the earliest of ties; None without any."""
+        if name not in self._best:
+            # Scores that were not finite are None.
+            values = {
+                step: scores[name] for step, scores in self._scores.items() if scores.get(name) is not None and step
+            }
+            self._best[name] = max(sorted(values), key=values.__getitem__) if values else None
+        return self._best[name]
 
     def scores(self) -> list[dict[str, Any]]:
-        """The lines of evaluations, on which the decisions of a resumed run depend."""
-        return [value for value in self._lines if any(name.startswith("eval/") for name in value)]
+        """The scores of evaluations by step, as lines; the decisions of a resumed run depend on them."""
+        return [{"step": step, **scores} for step, scores in self._scores.items()]
 
     def append(self, values: Mapping[str, Any]) -> None:
-        """Appends one line; it is on disk when this returns."""
-        self._lines.append(dict(values))
-        if self._path is None:
-            return
-        with self._path.open("a") as file:
-            file.write(json.dumps(values, ensure_ascii=False) + "\n")
-            file.flush()
-            os.fsync(file.fileno())
+        """Appends one line; see `AppendedFile` for when it is durable."""
+        self._remember(values)
+        if self._file is not None:
+            self._file.append(_encoded(values))
+
+    def publish(self) -> None:
+        """Returns when every line is durable."""
+        if self._file is not None:
+            self._file.publish()
+
+    def _remember(self, values: Mapping[str, Any]) -> None:
+        if scores := {name: value for name, value in values.items() if name.startswith("eval/")}:
+            self._scores.setdefault(values["step"], {}).update(scores)
+            self._best.clear()
 
 
-def _parsed(line: str) -> dict[str, Any]:
-    """The line's object; a step of infinity if the line was truncated."""
+def last_elapsed(path: str) -> float:
+    """The last `time/elapsed_seconds` of metrics.jsonl, also of steps that a resumed run repeats; 0 without any."""
+    lines = storage.read(path).split(b"\n") if storage.exists(path) else []
+    values = [line.get("time/elapsed_seconds") for line in map(_parsed, lines) if line is not None]
+    return max((float(value) for value in values if isinstance(value, int | float)), default=0.0)
+
+
+def _encoded(values: Mapping[str, Any]) -> bytes:
+    return (json.dumps(values, ensure_ascii=False) + "\n").encode()
+
+
+def _parsed_lines(content: bytes, path: str) -> list[dict[str, Any]]:
+    """The objects that have a step; a truncated last line is left out, and so is, with a warning, any other line."""
+    # At "\n" alone: JSON may hold other characters that end a line, such as U+2028.
+    lines = content.split(b"\n")
+    parsed = [_parsed(line) for line in lines]
+    if foreign := [
+        number for number, value in enumerate(parsed[:-1], 1) if value is None and lines[number - 1].strip()
+    ]:
+        logging.getLogger(__name__).warning(
+            "%s: lines %s: expected a JSON object with an integer `step`; they are left out",
+            path,
+            ", ".join(map(str, foreign[:5])) + (f" and {len(foreign) - 5} more" if len(foreign) > 5 else ""),
+        )
+    return [value for value in parsed if value is not None]
+
+
+def _parsed(line: bytes) -> dict[str, Any] | None:
+    """A line's object; None if it is something else."""
     try:
-        return json.loads(line)
-    except ValueError:
-        return {"step": float("inf")}
+        value = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) and type(value.get("step")) is int else None
 
 
 class MetricsWriter:
     """metrics.jsonl and TensorBoard events, written by process 0; the others keep scores in memory."""
 
-    def __init__(self, workdir: pathlib.Path, cluster: Cluster, resumed_at: int) -> None:
-        self._lines = JsonLines(workdir / "metrics.jsonl" if cluster.is_first else None, resumed_at)
+    def __init__(self, workdir: str, cluster: Cluster, resumed_at: int) -> None:
+        self._lines = JsonLines(storage.join(workdir, "metrics.jsonl") if cluster.is_first else None, resumed_at)
         scores = cluster.from_first(self._lines.scores)
-        self.holds, self.best_step = self._lines.holds, self._lines.best_step
-        self._events = None
+        self.holds, self.best_step, self.publish = self._lines.holds, self._lines.best_step, self._lines.publish
+        self._events = EventFiles(workdir) if cluster.is_first else None
         if not cluster.is_first:
             for line in scores:
                 self._lines.append(line)
-            return
-        # Imported here: it imports TensorFlow, which compiling and prediction do not need.
-        from clu import metric_writers
-
-        self._events = metric_writers.SummaryWriter(str(workdir))
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
         """Records the values of a step under their slash names; null where they are not finite."""
         self._lines.append({"step": step, **json_ready(values)})
         if self._events:
-            self._events.write_scalars(step, values)
-            self._events.flush()
+            self._events.write(step, values)
 
     def close(self) -> None:
-        """Closes the event file."""
+        """Makes all that was written durable, and closes the event file."""
+        self.publish()
         if self._events:
             self._events.close()
 

@@ -38,8 +38,11 @@ class LoopConfig:
     rules: str = ""  # Changes to the sharding rules of `sharding`.
     shard_optimizer: bool = False
     accumulation: int = 1
+    save_every_minutes: float = 0.0  # In addition; 0 for none.
     best_metric: str = ""  # The checkpoint with the highest score of this name is kept; "" for none.
     divergence: DivergenceConfig = dataclasses.field(default_factory=DivergenceConfig)
+    hang_minutes: float = 0.0  # See `HangWatch`.
+    hang_ends_run: bool = False
 
 
 class Trainer:
@@ -152,9 +155,9 @@ class Trainer:
     def compile(self) -> TrainStep:
         """The training step, compiled for every batch shape of the job; call within `placed`."""
         for shapes in self.job.batch_shapes():
-            if _shape_of(shapes) not in self._programs:
-                self._programs[_shape_of(shapes)] = self.lower(shapes).compile()
-        return lambda state, batch, key: self._programs[_shape_of(batch)](state, batch, key)
+            if shape_of(shapes) not in self._programs:
+                self._programs[shape_of(shapes)] = self.lower(shapes).compile()
+        return lambda state, batch, key: self._programs[shape_of(batch)](state, batch, key)
 
     def inspected(self, state: TrainState) -> list[dict[str, Any]]:
         """The job's sample rows with the model's current predictions."""
@@ -163,7 +166,8 @@ class Trainer:
         return self.job.describe(jax.tree.map(np.asarray, jax.device_get(values)))
 
 
-def _shape_of(batch: Batch) -> Hashable:
+def shape_of(batch: Batch) -> Hashable:
+    """The structure and the shapes of a batch, for which a step is compiled."""
     leaves, structure = jax.tree.flatten(batch)
     return structure, tuple(leaf.shape for leaf in leaves)
 
@@ -200,8 +204,11 @@ def make_trainer(config: PretrainingConfig, job: Job, mesh: Mesh, note: Callable
         log_every_steps=config.log.every_steps,
         evaluate_every_steps=config.evaluation.every_steps,
         save_every_steps=config.checkpoint.every_steps,
+        save_every_minutes=config.checkpoint.every_minutes,
         keep_last=config.checkpoint.keep_last,
         keep_every_steps=config.checkpoint.keep_every_steps,
+        hang_minutes=config.hang.minutes,
+        hang_ends_run=config.hang.ends_run,
         **shared_fields(config),
     )
     partitioning.check_slices(mesh.devices.flat, config.mesh.slices)

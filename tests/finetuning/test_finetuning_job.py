@@ -32,8 +32,15 @@ def both(quick_jit):
     return job, nn.unbox(quick_jit(job.init)(jax.random.key(0)))
 
 
-def evaluated(job, params):
-    return [jax.device_get(job.evaluate(params, batch, jax.random.key(1))) for batch in job.evaluation_batches()]
+@pytest.fixture(scope="module")
+def evaluated(quick_jit):
+    """A function that evaluates all held-out batches of a job."""
+
+    def evaluate(job, params):
+        step = quick_jit(job.evaluate)
+        return [jax.device_get(step(params, batch, jax.random.key(1))) for batch in job.evaluation_batches()]
+
+    return evaluate
 
 
 def test_the_parameters_are_one_encoder_and_a_head_for_each_task(both):
@@ -60,10 +67,10 @@ def test_every_batch_has_one_of_the_promised_shapes_and_each_of_them_is_needed(b
     assert {shape(next(batches)) for _ in range(60)} == promised
 
 
-def test_metrics_of_the_task_that_a_batch_is_not_of_weigh_nothing(both):
+def test_metrics_of_the_task_that_a_batch_is_not_of_weigh_nothing(both, quick_jit):
     job, params = both
     batch = next(batch for batch in job.training_batches(0) if "words" in batch)
-    loss, metrics = job.loss(params, batch, jax.random.key(0))
+    loss, metrics = quick_jit(job.loss)(params, batch, jax.random.key(0))
     assert set(metrics) == {"texts/loss", "texts/accuracy", "words/loss", "words/accuracy"}
     assert metrics["texts/loss"].tolist() == [0, 0]
     total, words = metrics["words/loss"]
@@ -71,16 +78,15 @@ def test_metrics_of_the_task_that_a_batch_is_not_of_weigh_nothing(both):
     assert words == batch["words"]["first"].sum()
 
 
-def test_google_s_loss_is_the_sum(both):
+def test_google_s_loss_is_the_sum(both, quick_jit):
     job, params = both
     batch = next(job.training_batches(0))
     (name,) = batch
-    loss, metrics = dataclasses.replace(job, reduction="sum").loss(params, batch, jax.random.key(0))
+    loss, metrics = quick_jit(dataclasses.replace(job, reduction="sum").loss)(params, batch, jax.random.key(0))
     assert loss == pytest.approx(float(metrics[f"{name}/loss"][0]))
 
 
-@pytest.mark.parametrize("reduction", ["mean", "sum"])
-@pytest.mark.parametrize("name", ["texts", "words"])
+@pytest.mark.parametrize(("name", "reduction"), [("texts", "sum"), ("words", "mean")])
 def test_losses_and_gradients_of_parts_add_up_to_those_of_the_batch(both, name, reduction, quick_jit):
     job, params = dataclasses.replace(both[0], reduction=reduction), both[1]
     batch = next(batch for batch in job.training_batches(0) if name in batch)
@@ -106,16 +112,17 @@ def test_only_the_encoder_and_the_head_of_the_batch_have_gradients(both, quick_j
     assert size(gradients["heads"]["words_head"]) == 0
 
 
-def test_dropout_follows_the_key_and_evaluation_has_none(both):
+def test_dropout_follows_the_key_and_evaluation_has_none(both, quick_jit):
     job, params = both
     batch = next(job.training_batches(0))
-    losses = [float(job.loss(params, batch, jax.random.key(number))[0]) for number in (0, 0, 1)]
+    loss, evaluate = quick_jit(job.loss), quick_jit(job.evaluate)
+    losses = [float(loss(params, batch, jax.random.key(number))[0]) for number in (0, 0, 1)]
     assert losses[0] == losses[1] != losses[2]
-    first, again = (job.evaluate(params, batch, jax.random.key(number)) for number in (0, 1))
+    first, again = (evaluate(params, batch, jax.random.key(number)) for number in (0, 1))
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-def test_an_evaluation_scores_every_task_and_their_mean(both):
+def test_an_evaluation_scores_every_task_and_their_mean(both, evaluated):
     job, params = both
     scores = job.summarise(evaluated(job, params))
     assert set(scores) == {
@@ -125,27 +132,28 @@ def test_an_evaluation_scores_every_task_and_their_mean(both):
     assert job.metric == "score"
 
 
-def test_scores_do_not_depend_on_how_rows_are_batched(quick_jit):
+def test_scores_do_not_depend_on_how_rows_are_batched(quick_jit, evaluated):
     task = classification(TOKENIZER, TEXTS)
     jobs = [job_of(task, batch_size=size, most_lengths=lengths) for size, lengths in ((4, 2), (5, 1), (1, 4))]
     params = nn.unbox(quick_jit(jobs[0].init)(jax.random.key(3)))
-    found = [job.predictions(task, "dev", evaluated(job, params)) for job in jobs]
+    results = [evaluated(job, params) for job in jobs]
+    found = [job.predictions(task, "dev", result) for job, result in zip(jobs, results, strict=True)]
     for other in found[1:]:
         np.testing.assert_allclose(other["logits"], found[0]["logits"], atol=1e-5)
-    scores = [job.summarise(evaluated(job, params)) for job in jobs]
+    scores = [job.summarise(result) for job, result in zip(jobs, results, strict=True)]
     assert scores[1] == pytest.approx(scores[0], rel=1e-5)
     assert set(scores[0]) == {"accuracy", "loss"}
 
 
-def test_predictions_of_rows_of_several_lengths_are_in_the_rows_order(both):
+def test_predictions_of_several_lengths_are_in_the_rows_order(both, evaluated, quick_jit):
     job, params = both
     task = job.tasks[1]
     found = job.predictions(task, "dev", evaluated(job, params))["tag"]
-    alone = job_of(task, batch_size=1, most_lengths=4)
+    alone = quick_jit(job_of(task, batch_size=1, most_lengths=4).evaluate)
     for row, length in enumerate(task.splits["dev"].lengths_N):
         batch = {"words": task.splits["dev"].batch(np.array([row]), int(length), 0)}
         own = {"heads": {"words_head": params["heads"]["words_head"]}}
-        expected = alone.evaluate(params | own, batch, jax.random.key(0))["words"]["predicted"]["tag"]
+        expected = alone(params | own, batch, jax.random.key(0))["words"]["predicted"]["tag"]
         np.testing.assert_array_equal(found[row, :length], expected[0])
 
 

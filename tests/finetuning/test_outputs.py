@@ -1,6 +1,7 @@
 import json
 import zipfile
 
+from electra_jax import storage
 from electra_jax.finetuning import outputs
 
 
@@ -25,8 +26,8 @@ def test_a_submission_is_a_zip_of_glue_s_files_and_the_same_each_time(tmp_path):
     with zipfile.ZipFile(path) as archive:
         assert archive.namelist() == ["CoLA.tsv", "RTE.tsv"]
         assert archive.read("RTE.tsv") == b"r\n"
-    before = path.read_bytes()
-    assert outputs.write_submission(tmp_path, {"CoLA": "c\n", "RTE": "r\n"}).read_bytes() == before
+    before = storage.read(path)
+    assert storage.read(outputs.write_submission(tmp_path, {"CoLA": "c\n", "RTE": "r\n"})) == before
 
 
 def test_squad_s_files_are_json(tmp_path):

@@ -58,7 +58,8 @@ def results(workdir):
 def test_the_probe_at_the_end_is_repeated_only_if_interrupted(flags, tmp_path):
     # So long that the signal comes before its end; the probe's fields may change between two starts.
     process = started((*flags(tmp_path), "--config.probe.epochs=4000.0"))
-    wait_for(lambda: (tmp_path / "probe" / "pretrained" / "metrics.jsonl").exists(), process)
+    metrics = tmp_path / "probe" / "pretrained" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and "train/loss" in metrics.read_text(), process)
     process.send_signal(signal.SIGINT)
     printed = process.communicate()[0]
     assert process.returncode == 75, printed

@@ -5,6 +5,7 @@ import zipfile
 import jax
 import pytest
 
+from electra_jax import storage
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning.finetuning_job import FinetuningJob
 from electra_jax.finetuning.trials import Trials
@@ -28,23 +29,22 @@ class Canned(Trials):
         return self
 
     def _run(self, directory, seed):
-        path = directory / "result.json"
-        if path.exists():
-            return json.loads(path.read_text())
+        path = storage.join(directory, "result.json")
+        if storage.exists(path):
+            return json.loads(storage.read(path))
         scores, failing = self.known
         result = {
-            "seed": seed, "directory": "." if directory == self.workdir else directory.name, "metric": "accuracy",
+            "seed": seed, "directory": "." if directory == self.workdir else storage.name(directory), "metric": "accuracy",
             "scores": {"dev": {"accuracy": scores[seed]}}, "collapsed": "all are 'no'" if seed in failing else "",
         }  # fmt: skip
-        directory.mkdir(exist_ok=True)
-        path.write_text(json.dumps(result))
-        (directory / "metrics.jsonl").write_text(f"of seed {seed}")
+        storage.write(path, json.dumps(result).encode())
+        storage.write(storage.join(directory, "metrics.jsonl"), f"of seed {seed}".encode())
         return result
 
 
 def canned(workdir, count=1, reseeds=3, **known):
     printed = io.StringIO()
-    trials = Canned(RunContext(workdir, ProgressLine(printed)), 7, count, reseeds, "last", {}, None, None)
+    trials = Canned(RunContext(str(workdir), ProgressLine(printed)), 7, count, reseeds, "last", {}, None, None)
     return trials.scores(**known), printed
 
 
@@ -133,7 +133,7 @@ def real_trials(workdir, count, chosen="last", learning_rate=0.005, steps=80):
         return trainer.for_seed(dataclasses.replace(job, seed=seed), seed)
 
     return Trials(
-        RunContext(workdir, ProgressLine(io.StringIO())), 7, count, 0, chosen, {"films": {"test": "SST-2"}},
+        RunContext(str(workdir), ProgressLine(io.StringIO())), 7, count, 0, chosen, {"films": {"test": "SST-2"}},
         trainer_for, lambda directory, seed: directory.mkdir(parents=True, exist_ok=True),
     )  # fmt: skip
 
@@ -198,3 +198,22 @@ def test_trainers_of_several_seeds_share_programs_but_no_random_draws(tmp_path):
         next(a)["films"]["row"].tolist() != next(b)["films"]["row"].tolist()
         for a, b in [(one.job.training_batches(n), other.job.training_batches(n)) for n in range(4)]
     )
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_failed_run_is_moved_within_a_bucket(object_store, count):
+    workdir = "gs://bucket/run"
+    storage.write(f"{workdir}/config.json", b"{}")
+    known = dict(scores={7: 0.5, 8: 0.8, 1007: 0.9}, failing=(7,))
+    results = canned(workdir, count, **known)[0].run()
+    assert [trial["seed"] for trial in results["trials"]] == [1007, 8][:count]
+    assert [run["seed"] for run in results["failed"]] == [7]
+    assert storage.read(f"{workdir}/failed/seed_7/metrics.jsonl") == b"of seed 7"
+    assert not storage.exists(f"{workdir}/seed_7")
+    # A kill after the last file was copied, and before it was deleted where it was.
+    left = workdir if count == 1 else f"{workdir}/seed_7"
+    storage.write(f"{left}/result.json", storage.read(f"{workdir}/failed/seed_7/result.json"))
+    again = canned(workdir, count, **known)[0].run()
+    assert [trial["seed"] for trial in again["trials"]] == [1007, 8][:count]
+    assert again["failed"] == results["failed"]
+    assert not storage.exists(f"{workdir}/seed_7")

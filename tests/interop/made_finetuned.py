@@ -17,7 +17,8 @@ from electra_jax.finetuning.tasks.answering import AnsweringTask
 from electra_jax.finetuning.tasks.classification import ClassificationTask
 from electra_jax.finetuning.tasks.tagging import TaggingTask
 from electra_jax.interop.model import sizes_as_fields
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.recent_updates import nothing_yet
 from electra_jax.training.state import TrainState
@@ -84,7 +85,7 @@ def write_run(workdir, made_job, params, steps=(10, 20), tokenizer=None, reporte
     write_config(workdir, made_job)
     (tokenizer or made.tokenizer()).save(workdir / "tokenizer")
     write_json(workdir / "tasks.json", {task.name: task.description() for task in made_job.tasks})
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
+    checkpoints = Checkpoints(str(workdir / "checkpoints"), keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in steps:
         scaled = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf) * (step / 10), params)
         state = TrainState(

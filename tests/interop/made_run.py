@@ -9,7 +9,8 @@ import optax
 from electra_jax.configs import small
 from electra_jax.interop.model import in_float32
 from electra_jax.pretraining.jobs import encoder_config
-from electra_jax.training.checkpoint import Checkpoints, Progress
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
 from electra_jax.training.recent_updates import nothing_yet
 from electra_jax.training.state import TrainState
@@ -33,7 +34,7 @@ def write_run(workdir, config, params, steps=(10, 20)):
     workdir.mkdir(parents=True)
     (workdir / "config.json").write_text(json.dumps(json.loads(config.to_json_best_effort()) | {"fingerprint": "0"}))
     made.tokenizer().save(workdir / "tokenizer")
-    checkpoints = Checkpoints(workdir / "checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
+    checkpoints = Checkpoints(str(workdir / "checkpoints"), keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in steps:
         scaled = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf) * step, params)
         state = TrainState(

@@ -182,7 +182,7 @@ def test_shards_are_read(folder):
         ({"type_vocab_size": 1}, "type_vocab_size: found 1, expected 2"),
         ({"num_attention_heads": None}, "found no 'num_attention_heads'"),
         ({"vocab_size": 65}, r"embeddings/word_embeddings: found shape \[64, 16\], expected \[65, 16\]"),
-        ({"num_attention_heads": 5}, "which 5 heads do not divide"),
+        ({"num_attention_heads": 5}, "heads that divide hidden_size, 32; found 5"),
         ({"num_hidden_layers": 3}, r"discriminator/layers/.*expected \[3, "),
     ],
 )

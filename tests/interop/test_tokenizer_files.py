@@ -71,7 +71,7 @@ def test_a_vocabulary_that_fits_no_casing_and_a_damaged_file_are_named(tmp_path)
     with pytest.raises(InputError, match=r"vocab\.txt: the vocabulary has no \[PAD\]"):
         tokenizer_files.load_beside(vocabulary_of(["a", "b"], tmp_path))
     (tmp_path / "tokenizer_config.json").write_text("{")
-    with pytest.raises(InputError, match=r"tokenizer_config\.json: is not JSON"):
+    with pytest.raises(InputError, match=r"tokenizer_config\.json: cannot be read \(it is not JSON"):
         tokenizer_files.load_beside(str(tmp_path))
 
 

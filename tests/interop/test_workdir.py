@@ -7,14 +7,21 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
+from electra_jax import storage
 from electra_jax.config.files import recorded
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import checkpoints
 from electra_jax.interop import workdir as interop_workdir
 from electra_jax.interop.tensor_map import flatten
 from electra_jax.models.electra import MaskedLanguageModel
+from electra_jax.training.checkpoint import Checkpoints
+from electra_jax.training.checkpoint_record import Progress
+from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.recent_updates import nothing_yet
+from electra_jax.training.state import TrainState
 from tests.interop import made, peer
 from tests.interop.made_run import pair_of, quicktest, write_run
 
@@ -91,12 +98,40 @@ def test_a_checkpoint_that_is_not_of_its_config_is_refused(run, tmp_path):
         checkpoints.open_model(str(tmp_path / "other"))
 
 
-def test_a_damaged_checkpoint_is_refused(run, tmp_path):
-    shutil.copytree(run[0], tmp_path / "damaged")
-    for path in (tmp_path / "damaged" / "checkpoints" / "20" / "state").rglob("d/*"):
+def damage(checkpoint):
+    for path in (checkpoint / "state").rglob("d/*"):
         path.write_bytes(path.read_bytes()[:10])
+
+
+def test_a_damaged_checkpoint_is_passed_over_or_refused_by_name(run, tmp_path):
+    workdir = shutil.copytree(run[0], tmp_path / "damaged")
+    damage(workdir / "checkpoints" / "20")
+    model = checkpoints.open_model(str(workdir))
+    assert model.step == 10
+    assert "checkpoint 20 is damaged (" in model.notes[0]
     with pytest.raises(MismatchError, match="checkpoints/20: is damaged"):
-        checkpoints.open_model(str(tmp_path / "damaged"))
+        checkpoints.open_model(f"{workdir}/checkpoints/20")
+    damage(workdir / "checkpoints" / "10")
+    with pytest.raises(MismatchError, match=r"(?s)checkpoints/20: is damaged.*checkpoints/10: is damaged"):
+        checkpoints.open_model(str(workdir))
+    assert {path.name for path in (workdir / "checkpoints").iterdir()} == {"10", "20"}
+
+
+def test_weights_with_a_flipped_bit_are_not_read(run, tmp_path):
+    workdir = shutil.copytree(run[0], tmp_path / "flipped")
+    path = max((workdir / "checkpoints" / "20" / "state").rglob("d/*"), key=lambda path: path.stat().st_size)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 4] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(MismatchError, match="checkpoints/20: is damaged"):
+        checkpoints.open_model(f"{workdir}/checkpoints/20")
+
+
+def test_names_that_are_no_steps_are_passed_over(run, tmp_path):
+    workdir = shutil.copytree(run[0], tmp_path / "odd")
+    for name in ("²", "٣", "007", "30.damaged", "40.orbax-checkpoint-tmp"):
+        (workdir / "checkpoints" / name).mkdir()
+    assert checkpoints.open_model(str(workdir)).step == 20
 
 
 @pytest.mark.parametrize("content", ["{", json.dumps({"task": "pretraining"}), "[]"])
@@ -111,3 +146,30 @@ def test_older_runs_may_lack_fields():
     fields = json.loads(quicktest().to_json_best_effort())
     fields["data"] = {"tokenizer": {"vocabulary_size": 64}, "sources": []}
     assert interop_workdir._sizes(recorded(fields, "config.json")) == pair_of(quicktest())
+
+
+def test_a_run_in_a_bucket_is_read_like_a_local_one(object_store, run):
+    workdir, params = run
+    for path in workdir.rglob("*"):
+        if path.is_file() and "checkpoints" not in path.parts:
+            storage.write(f"gs://bucket/electra/{path.relative_to(workdir)}", path.read_bytes())
+    opened = Checkpoints("gs://bucket/electra/checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
+    for step in (10, 20):
+        arrays = jax.tree.map(jnp.asarray, params)
+        optimizer = optax.sgd(1e-3).init(arrays)
+        state = TrainState(jnp.int32(step), arrays, optimizer, {"loss": jnp.zeros(2)}, nothing_yet(2))
+        opened.save(state, Progress(step, 0.0))
+    opened.close()
+    # As a kill leaves it.
+    storage.remove("gs://bucket/electra/checkpoints/20/commit_success.txt")
+    model = checkpoints.open_model("gs://bucket/electra/")
+    assert (model.step, model.origin) == (10, "electra_jax run electra")
+    jax.tree.map(np.testing.assert_array_equal, model.params, params)
+    assert interop_workdir.find("gs://bucket/electra/checkpoints/10") == ("gs://bucket/electra", 10)
+    assert interop_workdir.find("gs://bucket/electra/tokenizer") is None
+
+
+def test_a_checkpoint_is_found_from_within_its_workdir(run, monkeypatch):
+    monkeypatch.chdir(run[0])
+    assert interop_workdir.find("checkpoints/10") == (".", 10)
+    assert checkpoints.open_model("checkpoints/10").origin == "electra_jax run electra"

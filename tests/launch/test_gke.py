@@ -38,15 +38,26 @@ def test_the_command_and_its_config_exist(container):
     assert {"config", "workdir"} <= set(flags)
 
 
-def test_every_path_of_the_run_lies_on_the_shared_volume(manifest, slice_job, container):
-    (mount,) = container["volumeMounts"]
-    (volume,) = slice_job["template"]["spec"]["volumes"]
+def paths_of(container):
+    return [argument.split("=")[1] for argument in container["args"] if not argument.startswith("--config=")]
+
+
+def test_every_path_of_the_run_lies_in_the_bucket(container):
+    assert len(paths_of(container)) == 3
+    assert all(path.startswith("gs://BUCKET/") for path in paths_of(container))
+    assert "volumeMounts" not in container
+
+
+def test_the_lines_for_nfs_mount_one_claim():
+    text = (ROOT / "launch/gke.yaml").read_text().replace("# NFS: ", "")
+    nfs = {part["kind"]: part for part in yaml.safe_load_all(text)}
+    (job,) = nfs["JobSet"]["spec"]["replicatedJobs"]
+    pod = job["template"]["spec"]["template"]["spec"]
+    (volume,), (mount,) = pod["volumes"], pod["containers"][0]["volumeMounts"]
     assert volume["name"] == mount["name"]
-    assert volume["persistentVolumeClaim"]["claimName"] == manifest["PersistentVolumeClaim"]["metadata"]["name"]
-    assert manifest["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
-    paths = [argument.split("=")[1] for argument in container["args"] if not argument.startswith("--config=")]
-    assert len(paths) == 3
-    assert all(path.startswith(mount["mountPath"] + "/") for path in paths)
+    assert mount["mountPath"] == "/shared"
+    assert volume["persistentVolumeClaim"]["claimName"] == nfs["PersistentVolumeClaim"]["metadata"]["name"]
+    assert nfs["PersistentVolumeClaim"]["spec"]["accessModes"] == ["ReadWriteMany"]
 
 
 def test_the_machines_have_the_chips_of_the_topology(slice_job, container):

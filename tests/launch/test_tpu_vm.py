@@ -503,6 +503,35 @@ def test_a_workdir_on_the_workers_own_disk_is_warned_of(cloud):
     assert "relative" not in cloud.run("train", SLICE, "--dry_run", flags=FLAGS)[2]
 
 
+@pytest.mark.parametrize(
+    ("flag", "problem"),
+    [
+        ("--workdir=s3://bucket/run", "expected a path on the workers or an address that begins with gs://"),
+        ("--workdir=gs://bucket", "expected a name within a bucket, as in gs://BUCKET/runs/NAME"),
+        ("--workdir=gs:///run", "expected a name within a bucket"),
+        ("--workdir=gs://bucket/lr[1e-4]", "take for a pattern; give another name"),
+        ("--config.compile_cache=memory://x", "an address that begins with gs:// or s3://"),
+        ("--config.data.directory=gs://bucket", "expected a name within a bucket"),
+    ],
+)
+def test_an_address_that_no_run_can_use_is_refused_at_once(cloud, flag, problem):
+    flags = ("--config=configs/base.py", "--workdir=gs://bucket/run", flag)
+    code, _, messages, calls = cloud.run("train", SLICE, "--dry_run", flags=flags)
+    assert code == 64
+    assert f"{flag}: " in messages
+    assert problem in messages
+    assert not calls
+
+
+def test_addresses_in_a_bucket_are_accepted(cloud):
+    flags = (
+        "--config=configs/base.py",
+        "--workdir=gs://my-bucket/runs/base",
+        "--config.compile_cache=s3://other/compiled",
+    )
+    assert cloud.run("train", SLICE, "--dry_run", flags=flags)[0] == 0
+
+
 # --- Dry runs --------------------------------------------------------------------------------------------------------
 
 

@@ -16,7 +16,7 @@ from tests.running import run_program
 
 @pytest.mark.parametrize(
     ("heads", "head_size", "length", "rate"),
-    [(4, 64, 128, 0.1), (2, 64, 256, 0.0), (1, 64, 128, 0.1), (8, 32, 128, 0.3), (2, 128, 128, 0.1)],
+    [(2, 64, 256, 0.0), (1, 64, 128, 0.1), (8, 32, 128, 0.3), (2, 128, 128, 0.1)],
 )
 def test_fused_kernel_equals_plain_attention_with_dropout(heads, head_size, length, rate):
     module, *rest = prepared(heads, head_size, length, rate)

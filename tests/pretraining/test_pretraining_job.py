@@ -158,9 +158,8 @@ def test_an_evaluation_is_a_function_of_its_key(electra):
     jax.tree.map(np.testing.assert_array_equal, first, again)
 
 
-def test_evaluations_ignore_temperature_and_schedules():
-    job = tiny_job()
-    params, key = drawn_params(job), jax.random.key(3)
+def test_evaluations_ignore_temperature_and_schedules(electra, quick_jit):
+    (job, params, evaluate), key = electra, jax.random.key(3)
     objective = dataclasses.replace(
         job.objective, temperature=5.0, scheduled=(("mask_fraction", schedules.parse("0:0.4", 100)),)
     )
@@ -168,7 +167,9 @@ def test_evaluations_ignore_temperature_and_schedules():
     batch = next(iter(job.evaluation_batches()))
     assert other.loss_weights(batch, key)["generator_loss"] == job.loss_weights(batch, key)["generator_loss"]
     assert other.at(0).loss_weights(batch, key)["generator_loss"] > job.loss_weights(batch, key)["generator_loss"]
-    jax.tree.map(np.testing.assert_array_equal, job.evaluate(params, batch, key), other.evaluate(params, batch, key))
+    jax.tree.map(
+        np.testing.assert_array_equal, evaluate(params, batch, key), quick_jit(other.evaluate)(params, batch, key)
+    )
 
 
 def test_warning_of_a_collapsed_discriminator_only():

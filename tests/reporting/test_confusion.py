@@ -11,7 +11,7 @@ def rows_of(table):
 
 
 def test_rows_are_true_labels_with_totals_and_shares():
-    table = confusion_table(Confusion(["no", "yes"], [[3, 1], [0, 1000]]))
+    table = confusion_table(Confusion(labels=["no", "yes"], counts=[[3, 1], [0, 1000]]))
     _, *rows = rows_of(table)
     assert rows == [
         ["no", "3", "1", "4", "75.0%"],
@@ -27,14 +27,14 @@ def test_rows_are_true_labels_with_totals_and_shares():
 
 
 def test_a_label_that_never_occurs_has_no_share():
-    _, first, *_ = rows_of(confusion_table(Confusion(["no", "yes"], [[0, 0], [1, 1]])))
+    _, first, *_ = rows_of(confusion_table(Confusion(labels=["no", "yes"], counts=[[0, 0], [1, 1]])))
     assert first == ["no", "0", "0", "0", "—"]
 
 
 def test_many_labels_are_listed_by_their_largest_confusions():
     counts = [[10 if row == column else 0 for column in range(13)] for row in range(13)]
     counts[2][5], counts[5][2] = 3, 7
-    table = confusion_table(Confusion([f"l{index}" for index in range(13)], counts))
+    table = confusion_table(Confusion(labels=[f"l{index}" for index in range(13)], counts=counts))
     _, *rows = rows_of(table)
     assert rows == [["l5", "l2", "7", "41.2% of 17"], ["l2", "l5", "3", "23.1% of 13"]]
     assert "Another" not in table
@@ -42,8 +42,8 @@ def test_many_labels_are_listed_by_their_largest_confusions():
 
 def test_many_labels_that_are_never_confused_are_reported():
     counts = [[int(row == column) for column in range(13)] for row in range(13)]
-    assert "None of the 13 labels" in confusion_table(Confusion(["l"] * 13, counts))
+    assert "None of the 13 labels" in confusion_table(Confusion(labels=["l"] * 13, counts=counts))
 
 
 def test_nothing_counted_shows_nothing():
-    assert confusion_table(Confusion(["no", "yes"], [[0, 0], [0, 0]])) == ""
+    assert confusion_table(Confusion(labels=["no", "yes"], counts=[[0, 0], [0, 0]])) == ""

@@ -400,24 +400,26 @@ def test_a_card_is_written_where_the_dataset_is(manifest):
 
 def test_a_path_that_is_not_utf8_is_shown(page_of, manifest):
     manifest["sources"][0]["source"] = "livres/\udce9t\udce9.txt"
-    assert "livres/?t?.txt" in page_of(manifest)
+    assert "livres/\ufffdt\ufffd.txt" in page_of(manifest)
 
 
 def test_missing_foreign_and_damaged_manifests_are_named(tmp_path, manifest):
     path = tmp_path / "manifest.json"
-    with pytest.raises(InputError, match=r"manifest\.json cannot be read \(No such file.*electra_jax\.prepare"):
+    with pytest.raises(InputError, match=r"cannot read .*manifest\.json \(No such file.*electra_jax\.prepare"):
         dataset_card.write_card(tmp_path)
     for content, found in (
-        ("{", "Expecting"),
-        ("[]", "format_version None"),
-        ('{"format_version": 1}', "format_version 1, expected 2"),
+        ("{", r"cannot be read \(it is not JSON: Expecting"),
+        ("[]", "found format_version null"),
+        ('{"format_version": 1}', "found format_version 1, expected 2"),
     ):
         path.write_text(content)
-        with pytest.raises(InputError, match=rf"manifest\.json: found {found}"):
+        with pytest.raises(InputError, match=rf"manifest\.json: {found}"):
             dataset_card.write_card(tmp_path)
     del manifest["splits"]["train"]["pieces"]
     path.write_text(json.dumps(manifest))
-    with pytest.raises(InputError, match=r"manifest\.json: the dataset is damaged \(no valid entry 'pieces'\)"):
+    with pytest.raises(
+        InputError, match=r"manifest\.json: the dataset is damaged: splits\.train\.pieces: found nothing"
+    ):
         dataset_card.write_card(tmp_path)
 
 

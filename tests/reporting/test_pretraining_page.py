@@ -1,12 +1,14 @@
 """The report shows a workdir, escaped, with the same bytes each time, and names bad files."""
 
 import json
+import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
 
+from electra_jax import storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import pretraining_page as report
 from electra_jax.reporting.probe_results import probe_lines
@@ -66,7 +68,7 @@ def make_run(tmp_path):
 
 
 def page_of(directory):
-    return report.write_report(directory).read_text("utf-8")
+    return pathlib.Path(report.write_report(directory)).read_text("utf-8")
 
 
 def facts_of(page):
@@ -186,8 +188,8 @@ def test_a_step_written_again_after_a_resume_counts_once(make_run):
 
 def test_same_files_give_the_same_bytes_and_no_temporary_file_stays(make_run):
     directory = make_run(samples=[{"step": 100, **SAMPLE}])
-    first = report.write_report(directory).read_bytes()
-    assert report.write_report(directory).read_bytes() == first
+    first = pathlib.Path(report.write_report(directory)).read_bytes()
+    assert pathlib.Path(report.write_report(directory)).read_bytes() == first
     assert sorted(path.name for path in directory.iterdir()) == [
         "config.json",
         "environment.json",
@@ -276,10 +278,10 @@ def divergence(workdir, name, **changes):
 
 def test_rollbacks_and_the_end_of_a_run_are_shown_with_their_rows(make_run):
     workdir = make_run()
-    assert "Divergence" not in report.write_report(workdir).read_text()
+    assert "Divergence" not in page_of(workdir)
     divergence(workdir, "2.json", rollbacks_before=1, ends_the_run=True, step=30)
     divergence(workdir, "1.json")
-    page = report.write_report(workdir).read_text()
+    page = page_of(workdir)
     assert page.index("Step 10: rollback 1") < page.index("Step 30: the run ended")
     assert "[CLS] &lt;b&gt;odd" in page
     assert "generator/layers/1" in page
@@ -295,7 +297,7 @@ def test_damaged_evidence_is_named(make_run):
 
 
 def test_score_that_was_not_finite_is_a_gap_and_noted(make_run):
-    page = report.write_report(make_run([{"step": 100, **TRAIN}, {"step": 100, "eval/loss": None}])).read_text()
+    page = page_of(make_run([{"step": 100, **TRAIN}, {"step": 100, "eval/loss": None}]))
     assert "Not finite: eval/loss at step 100" in page
 
 
@@ -446,3 +448,25 @@ def test_files_of_either_task_count_as_metrics_once_they_hold_something(tmp_path
     assert not report.has_metrics(tmp_path)
     path.write_text("{}")
     assert report.has_metrics(tmp_path)
+
+
+def test_the_report_of_a_run_in_a_bucket_is_the_same(object_store, make_run):
+    directory = make_run(samples=[{"step": 100, **SAMPLE}])
+    divergence(directory, "1.json")
+    for path in directory.rglob("*.*"):
+        storage.write(f"gs://bucket/{directory.name}/{path.relative_to(directory)}", path.read_bytes())
+    assert report.has_metrics(f"gs://bucket/{directory.name}")
+    target = report.write_report(f"gs://bucket/{directory.name}")
+    assert target == f"gs://bucket/{directory.name}/report.html"
+    assert storage.read(target).decode().replace(f"gs://bucket/{directory.name}", str(directory)) == page_of(directory)
+    with pytest.raises(InputError, match="found no directory at this address"):
+        report.write_report("gs://bucket/nowhere")
+
+
+def test_the_time_of_a_run_is_shown_as_one_bar_and_not_as_curves(make_run):
+    ledger = {"goodput/step_seconds": 60.0, "goodput/save_seconds": 0.0, "goodput/lost_seconds": 40.0}
+    page = page_of(make_run([{"step": 100, **TRAIN, **ledger}]))
+    assert 'aria-label="steps 60.0%, steps done again 40.0%"' in page
+    assert "flex-grow:0.60000" in page
+    assert "save_seconds" not in page
+    assert "Where the time went" not in page_of(make_run())

@@ -1,14 +1,9 @@
-"""A dataset in an object store: the emulator speaks Google's protocol, and gcsfs reads and writes it."""
+"""A dataset in an object store, which gcsfs reads and writes."""
 
-import http.server
 import itertools
-import socket
 
-import fsspec
-import gcsfs
 import numpy as np
 import pytest
-from gcp_storage_emulator import server
 
 from electra_jax import storage
 from electra_jax.errors import InputError
@@ -16,29 +11,14 @@ from electra_jax.text.dataset.dataset import is_prepared, open_dataset, verify
 from electra_jax.text.dataset.row_batches import training_batches
 
 
-@pytest.fixture(scope="module")
-def object_store():
+@pytest.fixture
+def bucket(object_store):
     """The address of an empty bucket; the store lives in this process."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    with pytest.MonkeyPatch.context() as patch:
-        # It answers one request after another, and turns away whom it has no room to let wait.
-        patch.setattr(http.server.HTTPServer, "request_queue_size", 1024)
-        patch.setenv("STORAGE_EMULATOR_HOST", f"http://localhost:{port}")
-        patch.setitem(fsspec.config.conf, "gs", {"token": "anon"})
-        # Plainly over HTTP: the default class first asks the real Google, over gRPC, of what kind the bucket is.
-        fsspec.register_implementation("gs", gcsfs.core.GCSFileSystem, clobber=True)
-        emulator = server.create_server("localhost", port, in_memory=True, default_bucket="bucket")
-        emulator.start()
-        yield "gs://bucket"
-    gcsfs.core.GCSFileSystem.clear_instance_cache()
-    fsspec.register_implementation("gs", gcsfs.GCSFileSystem, clobber=True)
-    emulator.stop()
+    return "gs://bucket"
 
 
-def test_a_dataset_is_written_read_and_verified(object_store, write_dataset):
-    directory = f"{object_store}/runs/dataset"
+def test_a_dataset_is_written_read_and_verified(bucket, write_dataset):
+    directory = f"{bucket}/runs/dataset"
     assert not is_prepared(directory)
     dataset = write_dataset(directory)
     assert is_prepared(directory)
@@ -55,17 +35,17 @@ def test_a_dataset_is_written_read_and_verified(object_store, write_dataset):
     }
 
 
-def test_batches_are_those_of_local_files(object_store, write_dataset, tmp_path):
+def test_batches_are_those_of_local_files(bucket, write_dataset, tmp_path):
     def rows(directory):
         split = write_dataset(directory).train
         options = dict(batch_size=100, seed=1, start=7, process_index=1, process_count=2, weights=[1, 2])
         return list(itertools.islice(training_batches(split, **options), 12))
 
-    assert (np.array(rows(f"{object_store}/batches")) == rows(tmp_path)).all()
+    assert (np.array(rows(f"{bucket}/batches")) == rows(tmp_path)).all()
 
 
-def test_damage_is_found_and_named(object_store, write_dataset):
-    directory = f"{object_store}/damaged"
+def test_damage_is_found_and_named(bucket, write_dataset):
+    directory = f"{bucket}/damaged"
     dataset = write_dataset(directory)
     path = f"{directory}/train-00001.bin"
     content = bytearray(storage.read(path))

@@ -1,4 +1,4 @@
-"""Base and Large for several slices: the TPU compiler's memory and collectives must not change unnoticed.
+"""Small, Base and Large for several slices: the TPU compiler's memory and collectives must not change unnoticed.
 
 Layers are compiled as a loop, in a tenth of the time that a run's unrolled ones take. Where a change is meant:
 `UPDATE_GOLDENS=1 ./launch/test.sh --tpu_all tests/tpu_planning`, and look at the difference.
@@ -21,6 +21,7 @@ GOLDEN = pathlib.Path(__file__).parents[1] / "golden" / "tpu_plans"
 
 
 PRESETS_AND_SLICES = [
+    ("small", "v5e:4x4", 1),
     ("base", "v5e:4x4", 1),
     ("base", "v5e:2x2", 2),
     ("base", "v5p:2x2x2", 1),
@@ -34,7 +35,7 @@ PRESETS_AND_SLICES = [
 
 @pytest.mark.parametrize(
     ("preset", "topology", "slices"),
-    # Each takes minutes of a processor; one stands for all, until a release.
+    # Base and Large take minutes of a processor each; Small stands for them, until a release.
     [PRESETS_AND_SLICES[0], *(pytest.param(*one, marks=pytest.mark.tpu_all) for one in PRESETS_AND_SLICES[1:])],
 )
 def test_memory_and_collectives_of_presets_are_as_they_were(preset, topology, slices):

@@ -47,7 +47,7 @@ def trained(trainer, tmp_path):
         stream = io.StringIO()
         workdir = tmp_path / name
         workdir.mkdir(exist_ok=True)
-        loop.train(trainer.for_seed(job, 3), RunContext(workdir, line=ProgressLine(stream)))
+        loop.train(trainer.for_seed(job, 3), RunContext(str(workdir), line=ProgressLine(stream)))
         with Checkpoints(workdir / "checkpoints", 3, 0, Cluster()) as checkpoints:
             state, progress = checkpoints.restore(STEPS, trainer.abstract, trainer.shardings)
         return jax.device_get(state), progress, stream.getvalue()
@@ -139,6 +139,42 @@ def test_run_killed_after_a_rollback_ends_equal(trained, tmp_path):
         jax.tree.map(np.testing.assert_array_equal, after, state)
         assert (resumed.next_batch, resumed.rollbacks) == (progress.next_batch, progress.rollbacks)
         assert learned(tmp_path / name) == learned(tmp_path / "straight")
+
+
+def test_save_after_a_skipped_update_waits_for_one_that_is_applied(trained, tmp_path):
+    trained(PoisonedJob(poisoned=range(8, 10)))
+    assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["11", "20", "30"]
+
+
+class DamagingJob(PoisonedJob):
+    """Damages a checkpoint when a batch is read that makes the run go back to it."""
+
+    def training_batches(self, start):
+        for number, batch in enumerate(super().training_batches(start), start):
+            if number == self.poisoned.start:
+                (record,) = self.workdir.glob("checkpoints/20/progress/metadata")
+                record.write_bytes(b"")
+            yield batch
+
+
+def test_damaged_checkpoint_is_no_place_to_go_back_to(trained, tmp_path):
+    job = DamagingJob(poisoned=range(22, 25))
+    object.__setattr__(job, "workdir", tmp_path / "run")
+    _, progress, printed = trained(job)
+    assert "Checkpoint 20 is damaged and set aside as 20.damaged" in printed
+    assert "Back to checkpoint 10 (rollback 1 of 2); batches 10 to 24 are passed over" in printed
+    assert (progress.next_batch, progress.rolled_back_to) == (45, 10)
+    # The step is saved again, although there was such a checkpoint.
+    assert {"10", "20", "20.damaged", "30"} <= {path.name for path in (tmp_path / "run" / "checkpoints").iterdir()}
+
+
+def test_time_of_steps_that_were_undone_is_lost(trained, tmp_path):
+    trained(PoisonedJob(poisoned=range(12, 15)))
+    lines = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    last = [line for line in lines if "goodput/step_seconds" in line][-1]
+    assert last["goodput/lost_seconds"] > 0
+    total = sum(seconds for name, seconds in last.items() if name.startswith("goodput/"))
+    assert total == pytest.approx(last["time/elapsed_seconds"], abs=0.1)
 
 
 def test_second_rollback_goes_further_back(trained):

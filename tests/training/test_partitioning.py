@@ -95,6 +95,23 @@ def test_twenty_losses_are_equal_on_one_device_and_on_eight():
     np.testing.assert_allclose(losses(8, "2", "2", "2", "fsdp_tp"), alone, atol=1e-5)
 
 
+@pytest.mark.slow
+def test_restarts_on_8_then_4_then_1_device_read_and_learn_the_same(tmp_path):
+    def read(name, devices, stop):
+        return result_of("tests.training.programs.stopped_loop", tmp_path / name, stop, devices=devices)
+
+    def losses(name):
+        lines = map(json.loads, (tmp_path / name / "metrics.jsonl").read_text().splitlines())
+        return {line["step"]: line["train/loss"] for line in lines if "train/loss" in line}
+
+    assert read("straight", 8, -1) == list(range(15))
+    assert read("moved", 8, 4) == list(range(5))
+    assert read("moved", 4, 9) == list(range(5, 10))
+    assert read("moved", 1, -1) == list(range(10, 15))
+    assert losses("moved") == pytest.approx(losses("straight"), rel=0, abs=1e-5)
+    assert len(losses("moved")) == 15
+
+
 def updates(path, devices, **changes):
     """Arrays after three updates by name; the step's constraints; and the share of the moments on a device."""
     changes = {name.replace("__", "."): value for name, value in changes.items()}

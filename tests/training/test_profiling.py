@@ -25,7 +25,7 @@ def test_steps_beyond_the_run_are_refused():
 
 def test_a_trace_holds_the_chosen_updates_and_no_others(make_trainer, tmp_path):
     printed = io.StringIO()
-    loop.train(make_trainer(steps=8), RunContext(tmp_path, ProgressLine(printed)), ProfiledSteps(3, 5))
+    loop.train(make_trainer(steps=8), RunContext(str(tmp_path), ProgressLine(printed)), ProfiledSteps(3, 5))
     (path,) = (tmp_path / "profile").rglob("*.trace.json.gz")
     events = json.loads(gzip.decompress(path.read_bytes()))["traceEvents"]
     traced = {event["args"]["step_num"] for event in events if event.get("name") == "train"}
@@ -36,7 +36,7 @@ def test_a_trace_holds_the_chosen_updates_and_no_others(make_trainer, tmp_path):
 
 def test_run_past_the_chosen_updates_prints_a_note(make_trainer, tmp_path):
     printed = io.StringIO()
-    loop.train(make_trainer(steps=4), RunContext(tmp_path, ProgressLine(printed)))
-    loop.train(make_trainer(steps=6), RunContext(tmp_path, ProgressLine(printed)), ProfiledSteps(2, 3))
+    loop.train(make_trainer(steps=4), RunContext(str(tmp_path), ProgressLine(printed)))
+    loop.train(make_trainer(steps=6), RunContext(str(tmp_path), ProgressLine(printed)), ProfiledSteps(2, 3))
     assert "nothing is traced, as the run already has 4 updates" in printed.getvalue()
     assert not (tmp_path / "profile").exists()

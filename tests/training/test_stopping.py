@@ -1,20 +1,19 @@
-import os
-import signal
-
-import pytest
-
+from electra_jax.stop_signals import StopSignals
+from electra_jax.training.hang_watch import HangWatch
 from electra_jax.training.multihost.cluster import Cluster
-from electra_jax.training.stopping import stop_on_signals
+from electra_jax.training.run_context import RunContext
+from electra_jax.training.stopping import StopRequest
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_first_signal_is_a_request_and_handlers_are_restored(number):
-    before = signal.getsignal(number)
-    with stop_on_signals(Cluster()) as stop:
-        assert not stop
-        os.kill(os.getpid(), number)
-        assert stop
-        assert stop.signal_name == signal.Signals(number).name
-        # A second one must end the process as usual.
-        assert signal.getsignal(number) == before
-    assert signal.getsignal(number) == before
+def test_request_is_answered_from_the_first_update_on():
+    signals = StopSignals()
+    watch = HangWatch(RunContext("nowhere"), 0, ends_run=False)
+    with StopRequest(Cluster(), signals, watch) as stop:
+        assert not signals.is_held
+        stop.hold()
+        assert not stop.reached()
+        signals.request("SIGTERM")
+        assert stop.reached()
+        assert stop.reason == "SIGTERM"
+        # As the loop does, which raises Preempted.
+        signals.release(ends=False)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import gzip
+import io
 import zlib
 from typing import Generic, TypeVar
 
 from electra_jax import storage
 from electra_jax.config.finetuning import TaskConfig
 from electra_jax.errors import InputError
-from electra_jax.text.sources import pypi
+from electra_jax.text.sources import decompression, pypi
 
 _SHOWN = 8
+_MOST_BYTES = 1 << 31
 
 Settings_co = TypeVar("Settings_co", bound=TaskConfig, covariant=True)
 
@@ -78,9 +79,13 @@ class SplitFile(Generic[Settings_co]):
                 member = pypi.parse_member(path)
                 path, raw = member.path, pypi.read_member(member, download_cache, self._field())
             else:
-                raw = storage.read(path)
+                with storage.open_to_read(path) as file:
+                    raw = file.read(_MOST_BYTES + 1)
+                if len(raw) > _MOST_BYTES:
+                    self.add(f"{self._field()}: {path} has more than {_MOST_BYTES >> 30} GiB, too much to read at once")
+                    return None
             if path.endswith(".gz"):
-                raw = gzip.decompress(raw)
+                raw = b"".join(decompression.blocks(io.BytesIO(raw), path, lambda count: None))
         except InputError as error:
             self.add(str(error))
             return None

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Any
 
+import pydantic
+
+from electra_jax import foreign_json
 from electra_jax.config.finetuning import AnsweringConfig
+from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.tables import json_lines
 from electra_jax.finetuning.metrics.answer_metrics import normalised
+from electra_jax.foreign_json import Record
 
 # The place of a question, its context, and the question as in the file.
 _Asked = tuple[int | str, Any, Mapping[str, Any]]
@@ -130,15 +135,25 @@ def _stated(context: str, answer: Any) -> Answer:
     return Answer(text, start)
 
 
-def _detected(context: str, detected: Sequence[Any]) -> tuple[Answer, ...]:
+class _Detected(Record):
+    """An answer in MRQA's format; a span ends with its last character."""
+
+    text: str
+    char_spans: list[Annotated[list[int], pydantic.Field(min_length=2, max_length=2)]]
+
+
+def _detected(context: str, detected: Any) -> tuple[Answer, ...]:
     """MRQA's answers by their places; the texts may differ in spelling."""
     found: dict[Answer, None] = {}
-    for answer in detected:
+    if not isinstance(detected, list):
+        raise _Problem(f'found "detected_answers" {foreign_json.shown(detected)}, expected a list')
+    for stated in detected:
         try:
-            text, places = answer["text"], [(int(start), int(end) + 1) for start, end in answer["char_spans"]]
-        except (TypeError, KeyError, ValueError) as error:
-            raise _Problem(f'has the answer {answer!r}, expected "text" and "char_spans", pairs of numbers') from error
-        for start, end in places:
+            answer = _Detected.model_validate(stated)
+        except pydantic.ValidationError as error:
+            raise _Problem(f'has the answer {stated!r}, expected "text" and "char_spans", pairs of numbers') from error
+        text = answer.text
+        for start, end in ((first, last + 1) for first, last in answer.char_spans):
             there = context[start:end]
             if not 0 <= start < end <= len(context) or normalised(there) != normalised(text):
                 raise _Problem(
@@ -155,25 +170,36 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
+class _Paragraph(Record):
+    context: Any
+    qas: Any
+
+
+class _Article(Record):
+    paragraphs: list[_Paragraph]
+
+
+class _Squad(Record):
+    data: list[_Article]
+
+
 def _squad_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_Asked]:
+    fix = (
+        'expected {"data": [{"paragraphs": [{"context": …, "qas": […]}]}]}; files of JSON lines need '
+        f"{file.flag('format', 'mrqa')}"
+    )
     try:
-        articles = json.loads(text)["data"]
-        paragraphs = [
-            (f"article {a + 1}, paragraph {p + 1}", paragraph["context"], paragraph["qas"])
-            for a, article in enumerate(articles)
-            for p, paragraph in enumerate(article["paragraphs"])
-        ]
+        content = foreign_json.parse(text)
+        articles = foreign_json.checked(_Squad, content, f"{file.path}: is not in the format of SQuAD", fix).data
     except json.JSONDecodeError as error:
         file.report(error.lineno, f"is not JSON ({error.msg}, column {error.colno}); the file is damaged or cut short")
         return
-    except (TypeError, KeyError) as error:
-        file.add(
-            f'{file.path}: is not in the format of SQuAD ({error!r}); expected {{"data": [{{"paragraphs": '
-            f'[{{"context": …, "qas": […]}}]}}]}}; files of JSON lines need {file.flag("format", "mrqa")}'
-        )
+    except (ValueError, InputError) as error:
+        file.add(str(error) if isinstance(error, InputError) else f"{file.path}: is not JSON ({error})")
         return
-    for where, context, questions in paragraphs:
-        yield from _asked(file, where, context, questions)
+    for a, article in enumerate(articles):
+        for p, paragraph in enumerate(article.paragraphs):
+            yield from _asked(file, f"article {a + 1}, paragraph {p + 1}", paragraph.context, paragraph.qas)
 
 
 def _mrqa_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_Asked]:

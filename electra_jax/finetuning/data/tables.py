@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from electra_jax import foreign_json
 from electra_jax.config.finetuning import ClassificationConfig, TaskConfig
 from electra_jax.finetuning.data.examples import TextExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
@@ -101,7 +102,7 @@ def _label(file: SplitFile[ClassificationConfig], value: Any) -> tuple[Any, str]
     if settings.kind == "regression":
         try:
             grade = math.nan if isinstance(value, bool) else float(value)
-        except (TypeError, ValueError):
+        except (TypeError, ValueError, OverflowError):
             grade = math.nan
         return grade, "" if math.isfinite(grade) else f"{column!r} is {value!r}, expected a number"
     if settings.kind == "multilabel":
@@ -248,7 +249,7 @@ def json_lines(file: SplitFile[TaskConfig], text: str) -> Iterator[tuple[int, di
         if not content.strip():
             continue
         try:
-            value = json.loads(content)
+            value = foreign_json.parse(content, finite=False)
         except ValueError as error:
             file.report(line, f"is not JSON ({error}); expected one object in each line")
             continue

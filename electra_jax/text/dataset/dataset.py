@@ -15,7 +15,6 @@ import functools
 import hashlib
 import io
 import itertools
-import json
 import mmap
 import os
 from collections.abc import Callable, Iterator
@@ -23,19 +22,32 @@ from typing import Any
 
 import numpy as np
 
-from electra_jax import storage
+from electra_jax import dataset_manifest, storage
+from electra_jax.dataset_manifest import FORMAT_VERSION, MANIFEST, Manifest
 from electra_jax.errors import InputError
 from electra_jax.text.dataset.shards import checksums, record_dtype, token_dtype
 from electra_jax.text.tokenizers import tokenizer as tokenizers
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
-FORMAT_VERSION = 2
-MANIFEST = "manifest.json"
 SPLITS = ("train", "heldout")
+UNIGRAM_COUNTS = "unigram_counts.npy"
+
+__all__ = [
+    "FORMAT_VERSION",
+    "MANIFEST",
+    "SPLITS",
+    "UNIGRAM_COUNTS",
+    "Dataset",
+    "Split",
+    "is_prepared",
+    "open_dataset",
+    "verify",
+]
 
 # Each holds a file descriptor, of which a process commonly has 1024.
 _OPEN_SHARDS = 256
 _VERIFIED_AT_ONCE = 4
+_MOST_NPY_HEADER_BYTES = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,29 +219,47 @@ def open_dataset(directory: str | os.PathLike) -> Dataset:
       InputError: no dataset, another format version, or damaged files; the message names the file.
     """
     directory = os.fspath(directory)
-    manifest = _read_manifest(directory)
+    fields, manifest = dataset_manifest.read(directory, Manifest)
     try:
         sizes = storage.sizes(directory)
-        dtype = np.dtype(manifest["dtype"])
+        dtype = np.dtype(manifest.dtype)
         splits = {name: _open_split(directory, manifest, name, dtype, sizes) for name in SPLITS}
         tokenizer = tokenizers.load(storage.join(directory, "tokenizer"))
-        if tokenizer.sha256 != manifest["tokenizer_sha256"]:
+        if tokenizer.sha256 != manifest.tokenizer_sha256:
             path = storage.join(directory, "tokenizer")
             raise _damaged(path, "it does not hold the tokenizer that made the rows")
         if dtype != token_dtype(tokenizer.vocabulary_size):
             raise _damaged(storage.join(directory, MANIFEST), f"dtype {dtype.str} does not fit the vocabulary")
-        counts_path = storage.join(directory, "unigram_counts.npy")
-        try:
-            unigram_counts = np.load(io.BytesIO(storage.read(counts_path)), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise _damaged(counts_path, _reason(error)) from error
-        if unigram_counts.shape != (tokenizer.vocabulary_size,) or unigram_counts.dtype != np.int64:
-            raise _damaged(counts_path, f"it holds {unigram_counts.dtype} {unigram_counts.shape}")
+        counts_path = storage.join(directory, UNIGRAM_COUNTS)
+        unigram_counts_V = _unigram_counts(counts_path, tokenizer.vocabulary_size, manifest.unigram_counts_sha256)
     except OSError as error:
         raise InputError(f"{directory}: the dataset cannot be read ({_reason(error)}).") from error
-    except (KeyError, TypeError) as error:
-        raise _damaged(storage.join(directory, MANIFEST), f"no valid entry {error}") from error
-    return Dataset(directory, manifest, tokenizer, splits["train"], splits["heldout"], unigram_counts)
+    return Dataset(directory, fields, tokenizer, splits["train"], splits["heldout"], unigram_counts_V)
+
+
+def _unigram_counts(path: str, vocabulary_size: int, sha256: str | None) -> np.ndarray:
+    """Counts of tokens, int64 [V], from a file whose hash is known unless an earlier version wrote the manifest."""
+    most = vocabulary_size * 8 + _MOST_NPY_HEADER_BYTES
+    try:
+        with storage.open_to_read(path) as file:
+            content = file.read(most + 1)
+    except OSError as error:
+        raise _damaged(path, _reason(error)) from error
+    found = hashlib.sha256(content).hexdigest()
+    if len(content) > most:
+        raise _damaged(path, f"it has more than {most} bytes")
+    if sha256 not in (None, found):
+        raise _damaged(path, f"SHA-256 {found}, expected {sha256}")
+    try:
+        counts_V: np.ndarray = np.load(io.BytesIO(content), allow_pickle=False)
+    except Exception as error:  # NumPy parses the header as Python, with whatever errors that has.
+        raise _damaged(path, _reason(error)) from error
+    if not isinstance(counts_V, np.ndarray) or counts_V.shape != (vocabulary_size,) or counts_V.dtype != np.int64:
+        found = f"{counts_V.dtype} {counts_V.shape}" if isinstance(counts_V, np.ndarray) else "an archive"
+        raise _damaged(path, f"it holds {found}, expected int64 ({vocabulary_size},)")
+    if counts_V.min() < 0:
+        raise _damaged(path, f"found the count {counts_V.min()}, expected 0 or more")
+    return counts_V
 
 
 def verify(dataset: Dataset, progress: Callable[[str], None] | None = None) -> None:
@@ -270,45 +300,28 @@ def _sha256(path: str) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read_manifest(directory: str) -> dict[str, Any]:
-    path = storage.join(directory, MANIFEST)
-    try:
-        manifest = json.loads(storage.read(path))
-    except OSError as error:
-        raise InputError(f"{directory} is not a prepared dataset: cannot read {path} ({_reason(error)}).") from error
-    except ValueError as error:
-        raise _damaged(path, str(error)) from error
-    version = manifest.get("format_version") if isinstance(manifest, dict) else None
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path}: found format_version {version}, expected {FORMAT_VERSION}. Delete {directory} and prepare it "
-            "again."
-        )
-    return manifest
-
-
-def _open_split(directory: str, manifest: dict[str, Any], name: str, dtype: np.dtype, sizes: dict[str, int]) -> Split:
-    entry, length = manifest["splits"][name], manifest["length"]
+def _open_split(directory: str, manifest: Manifest, name: str, dtype: np.dtype, sizes: dict[str, int]) -> Split:
+    entry: dataset_manifest.Split = getattr(manifest.splits, name)
+    length, num_sources = manifest.length, len(manifest.sources)
     row_bytes = record_dtype(dtype, length).itemsize
-    num_sources = len(manifest["sources"])
     rows_of = [0] * num_sources
     shards, last_source = [], 0
-    for shard in entry["shards"]:
-        path, source = storage.join(directory, shard["file"]), shard["source"]
-        expected, found = shard["rows"] * row_bytes, sizes.get(shard["file"])
+    for shard in entry.shards:
+        path, source = storage.join(directory, shard.file), shard.source
+        expected, found = shard.rows * row_bytes, sizes.get(shard.file)
         if found != expected:
             raise _damaged(path, "it is missing" if found is None else f"{found} bytes, expected {expected}")
         if not last_source <= source < num_sources:
-            raise _damaged(storage.join(directory, MANIFEST), f"{shard['file']} is out of order: source {source}")
+            raise _damaged(storage.join(directory, MANIFEST), f"{shard.file} is out of order: source {source}")
         last_source = source
-        rows_of[source] += shard["rows"]
-        shards.append((path, shard["rows"]))
-    if sum(rows_of) != entry["rows"]:
-        raise _damaged(storage.join(directory, MANIFEST), f"{name} has {sum(rows_of)} rows, expected {entry['rows']}")
+        rows_of[source] += shard.rows
+        shards.append((path, shard.rows))
+    if sum(rows_of) != entry.rows:
+        raise _damaged(storage.join(directory, MANIFEST), f"{name} has {sum(rows_of)} rows, expected {entry.rows}")
     return Split(
-        num_rows=entry["rows"],
-        num_tokens=entry["tokens"],
-        num_documents=entry["documents"],
+        num_rows=entry.rows,
+        num_tokens=entry.tokens,
+        num_documents=entry.documents,
         length=length,
         shards=tuple(shards),
         sources=tuple(_ranges(rows_of)),

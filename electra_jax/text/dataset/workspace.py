@@ -1,13 +1,12 @@
 """The directory of a dataset in preparation: its lock, its plan, and what an earlier attempt left."""
 
 import contextlib
-import fcntl
 import json
 import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from electra_jax import nested, storage
+from electra_jax import nested, ownership, storage
 from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.progress import ProgressLine
@@ -35,36 +34,23 @@ def check(directory: str, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def locked(directory: str) -> Iterator[None]:
-    """Locks a local directory against a second preparation; the lock is released with the process, however it ends.
-
-    Object storage has no lock: two preparations of one config write the same bytes there, and one of another config is
-    refused because of the plan.
-    """
-    if storage.is_remote(directory):
-        yield
-        return
-    work = os.path.join(os.path.expanduser(directory), WORK)
-    os.makedirs(work, exist_ok=True)
-    with open(os.path.join(work, _LOCK), "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise InputError(
-                f"config.data.directory: {directory} is being prepared by another process ({file.read().strip()}). "
-                "Wait for it, or choose another --config.data.directory=."
-            ) from error
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {os.uname().nodename}")
-        file.flush()
-        try:
+def locked(directory: str, line: ProgressLine) -> Iterator[None]:
+    """Locks a directory against a second preparation; see `ownership`."""
+    work = storage.join(directory, WORK)
+    if not storage.is_remote(work):
+        os.makedirs(os.path.expanduser(work), exist_ok=True)
+    complaint = (
+        f"config.data.directory: {directory} is being prepared by another process ({{owner}}). "
+        "Wait for it, or choose another --config.data.directory=."
+    )
+    try:
+        with ownership.owned(work, _LOCK, complaint, line.print):
             yield
-        finally:
-            if storage.names(work) == [_LOCK]:  # Nothing was begun, or all is done.
-                storage.remove(work)
-                with contextlib.suppress(OSError):
-                    os.rmdir(os.path.dirname(work))
+    finally:
+        if not storage.names(work):  # Nothing was begun, or all is done.
+            storage.remove(work)
+            with contextlib.suppress(OSError):
+                os.rmdir(os.path.expanduser(directory))
 
 
 def clear(directory: str) -> None:

@@ -4,6 +4,8 @@ Everything is written into the dataset's own directory, intermediate files into 
 complete, so that a killed preparation continues where it was; the manifest is written last, and then work/ is deleted.
 """
 
+import hashlib
+import io
 import json
 import random
 import time
@@ -82,7 +84,7 @@ def prepare(data: DataConfig, line: ProgressLine, runner: Runner | None = None, 
         raise InputError("\n".join(wrong))
     workspace.check(data.directory, overwrite)
     try:
-        with workspace.locked(data.directory):
+        with workspace.locked(data.directory, line):
             if overwrite:
                 workspace.clear(data.directory)
             elif datasets.is_prepared(data.directory):  # By a process that held the lock until now.
@@ -193,8 +195,10 @@ def _finish(data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: 
             "text, end documents sooner (#documents=line), or change "
             f"--config.data.heldout_fraction={data.heldout_fraction}."
         )
-    with storage.open_to_write(storage.join(data.directory, "unigram_counts.npy")) as file:
-        np.save(file, counts[datasets.SPLITS.index("train")], allow_pickle=False)
+    unigram_counts = io.BytesIO()
+    np.save(unigram_counts, counts[datasets.SPLITS.index("train")], allow_pickle=False)
+    storage.write(storage.join(data.directory, datasets.UNIGRAM_COUNTS), unigram_counts.getvalue())
+    built["unigram_counts_sha256"] = hashlib.sha256(unigram_counts.getvalue()).hexdigest()
     # Last, so that a folder with a manifest is a complete dataset.
     path = storage.join(data.directory, datasets.MANIFEST)
     storage.write(path, json.dumps(built, indent=2, ensure_ascii=False).encode())

@@ -20,6 +20,12 @@ from electra_jax.text.sources.line_reader import LineReader, split_lines, withou
 # Strings up to this many characters in a Python module are names and messages rather than text.
 SHORTEST_PYTHON_TEXT = 500
 
+# A document is kept in memory, each line as a string of its own. The Bible takes 6 MB.
+_LARGEST_DOCUMENT_BYTES = 1 << 28
+_LINE_BYTES = 60
+# The syntax tree of a module takes about a hundred times its length.
+_LONGEST_MODULE = 1 << 23
+
 SUFFIXES = (".txt", ".jsonl", ".md", ".py", ".parquet")
 BOUNDARIES = ("blank_line", "line", "file")
 
@@ -142,18 +148,19 @@ def read(
     is_cut = name.endswith((".txt", ".jsonl"))
     match suffix:
         case ".txt" if options.documents == "file":
-            yield from _one_document(reader.stripped())
+            yield from _one_document(_bounded(reader.stripped(), name, "file"))
         case ".txt" if options.documents == "line":
             yield from _grouped(_own_lines(reader, start, stop) if is_cut else reader.stripped(), "line")
         case ".txt":
-            yield from _grouped(_own_paragraphs(reader, start, stop) if is_cut else reader.stripped(), "blank_line")
+            paragraphs = _own_paragraphs(reader, start, stop) if is_cut else reader.stripped()
+            yield from _grouped(_bounded(paragraphs, name, "blank_line"), "blank_line")
         case ".jsonl":
             blocks = _own_lines(reader, start, stop) if is_cut else reader.stripped()
             yield from _json_lines(blocks, name, options.text_field, reader)
         case ".md":
-            yield from _markdown(reader, options.documents)
+            yield from _markdown(reader, options.documents, name)
         case ".py":
-            for text in _python_strings("".join(reader.blocks()), name):
+            for text in _python_strings(_source(reader, name), name):
                 lines = [line.strip() for line in _whole_characters(text).split("\n")]
                 yield from _grouped([lines], options.documents or "blank_line")
 
@@ -224,6 +231,25 @@ def _grouped(blocks: Iterable[list[str]], boundary: str) -> Iterator[Document]:
         yield Document(tuple(gathered))
 
 
+def _bounded(blocks: Iterable[list[str]], name: str, boundary: str) -> Iterator[list[str]]:
+    """Yields blocks of stripped lines as they are, and refuses a document that is too long to be kept in memory."""
+    size = 0
+    for lines in blocks:
+        if boundary == "line" or (boundary == "blank_line" and "" in lines):
+            size = 0
+        size += sum(map(len, lines)) + _LINE_BYTES * len(lines)
+        if size > _LARGEST_DOCUMENT_BYTES:
+            raise _too_long(name)
+        yield lines
+
+
+def _too_long(name: str) -> InputError:
+    return InputError(
+        f"{name}: a document takes more than {_LARGEST_DOCUMENT_BYTES >> 20} MiB of memory; end documents sooner, with "
+        "blank lines or #documents=line."
+    )
+
+
 def _one_document(blocks: Iterable[list[str]]) -> Iterator[Document]:
     gathered = tuple(line for lines in blocks for line in lines if line)
     if gathered:
@@ -254,7 +280,7 @@ def _json_error(line: str, place: str, field: str, error: Exception) -> InputErr
         return InputError(f"{place}: not a JSON value ({error}); each line must be one object.")
     if not isinstance(record, dict):
         return InputError(f'{place}: found a JSON {type(record).__name__}, expected {{"{field}": "…"}}.')
-    found = ", ".join(sorted(record)[:10]) or "no field at all"
+    found = _whole_characters(", ".join(sorted(record)[:10])) or "no field at all"
     return InputError(f"{place}: no field {field!r} (found {found}); append #field=NAME to the source.")
 
 
@@ -263,22 +289,27 @@ def _whole_characters(text: str) -> str:
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
 
 
-def _markdown(reader: LineReader, boundary: str) -> Iterator[Document]:
+def _markdown(reader: LineReader, boundary: str, name: str) -> Iterator[Document]:
     """Reads Markdown without its markup. By default a heading begins a document.
 
     Headings that directly follow each other ("Hamlet", "Act I", "Scene I") stay together: none is a document by itself.
     """
     if boundary:
-        yield from _grouped(([_plain(line) for line in split_lines(block)] for block in reader.blocks()), boundary)
+        plain = ([_plain(line) for line in split_lines(block)] for block in reader.blocks())
+        yield from _grouped(_bounded(plain, name, boundary), boundary)
         return
     section: list[str] = []
     only_headings = True
+    size = 0
     for block in reader.blocks():
         for line in split_lines(block):
+            size += len(line) + _LINE_BYTES
+            if size > _LARGEST_DOCUMENT_BYTES:
+                raise _too_long(name)
             is_heading = bool(_HEADING.match(line))
             if is_heading and not only_headings:
                 yield from _one_document([section])
-                section, only_headings = [], True
+                section, only_headings, size = [], True, len(line) + _LINE_BYTES
             text = _plain(line)
             section.append(text)
             only_headings = only_headings and (is_heading or not text)
@@ -289,12 +320,24 @@ def _plain(line: str) -> str:
     return _MARKUP.sub(lambda match: match[1] or "", line).strip()
 
 
+def _source(reader: LineReader, name: str) -> str:
+    """The text of a Python module."""
+    gathered: list[str] = []
+    for block in reader.blocks():
+        gathered.append(block)
+        if sum(map(len, gathered)) > _LONGEST_MODULE:
+            raise InputError(
+                f"{name}: is longer than {_LONGEST_MODULE >> 20} Mi characters, too long for a Python module."
+            )
+    return "".join(gathered)
+
+
 def _python_strings(source: str, name: str) -> Iterator[str]:
     """Yields each long string constant of a module, in order. The module is parsed, never executed."""
     try:
         with warnings.catch_warnings(action="ignore", category=SyntaxWarning):
             module = ast.parse(source, filename=name)
-    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+    except (SyntaxError, ValueError, RecursionError, MemoryError, SystemError) as error:
         raise InputError(f"{name}: not a Python module that can be parsed ({error}).") from error
     constants = [
         (node.lineno, node.col_offset, node.value)

@@ -1,17 +1,16 @@
 """Lines of a file: read in large blocks, decompressed and decoded; errors name the line and the byte."""
 
 import codecs
-import zlib
 from collections.abc import Callable, Iterable, Iterator
-from typing import IO, Any
+from typing import IO
 
 from electra_jax.errors import InputError
-
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+from electra_jax.text.sources import decompression
+from electra_jax.text.sources.decompression import COMPRESSIONS, compression_of
 
 _BLOCK_BYTES = 1 << 20
-# Compressed text is three to ten times as long when it comes out.
-_COMPRESSED_BLOCK_BYTES = 1 << 17
+# The longest line. A document of one line is a book at most, and a row of JSON or a page of HTML is less.
+_LONGEST_LINE_BYTES = 1 << 28
 
 
 class LineReader:
@@ -31,7 +30,7 @@ class LineReader:
         self._stream = stream
         self._name = name
         self._read = read
-        self._compression = next((COMPRESSIONS[end] for end in COMPRESSIONS if name.endswith(end)), "")
+        self._compression = compression_of(name)
         self._first = 0  # The byte at which the current stretch began, …
         self._lines = 0  # … the lines from there to the end of the current block, …
         self._block_lines = 0  # … and the lines in that block.
@@ -49,7 +48,7 @@ class LineReader:
         """
         self._first, self._lines, self._block_lines = start, 0, 0
         position = start
-        for data in _whole_lines(self._guarded(self._chunks(start, stop, counted))):
+        for data in self._whole_lines(self._guarded(self._chunks(start, stop, counted))):
             self._block_lines = data.count(b"\n") + (not data.endswith(b"\n"))
             self._lines += self._block_lines
             mark = len(codecs.BOM_UTF8) if position == 0 and data.startswith(codecs.BOM_UTF8) else 0
@@ -93,7 +92,7 @@ class LineReader:
     def _chunks(self, start: int, stop: int | None, counted: bool) -> Iterator[bytes]:
         read = self._read if counted else _ignore
         if self._compression:
-            return _decompressed(self._stream, _decompressor(self._compression), read)
+            return decompression.blocks(self._stream, self._name, read)
         return self._uncompressed(start, stop, read)
 
     def _uncompressed(self, start: int, stop: int | None, read: Callable[[int], None]) -> Iterator[bytes]:
@@ -107,6 +106,27 @@ class LineReader:
             start += len(chunk)
             yield chunk
 
+    def _whole_lines(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+        """Regroups chunks into blocks that end where a line does. Parts of a long line are joined once, at its end."""
+        pending: list[bytes] = []
+        size = 0
+        for chunk in chunks:
+            end = chunk.rfind(b"\n") + 1
+            if end:
+                yield b"".join([*pending, chunk[:end]])
+                pending, size = [], 0
+            if end < len(chunk):
+                pending.append(chunk[end:])
+                size += len(pending[-1])
+            if size > _LONGEST_LINE_BYTES:
+                number = self._lines_before_stretch() + self._lines + 1
+                raise InputError(
+                    f"{self._name}, line {number}: is longer than {_LONGEST_LINE_BYTES >> 20} MiB; if it is a text, "
+                    "break it into lines."
+                )
+        if pending:
+            yield b"".join(pending)
+
     def _guarded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yields chunks; a failure to read them becomes an error that names the last line."""
         newlines = 0
@@ -114,7 +134,7 @@ class LineReader:
             for chunk in chunks:
                 newlines += chunk.count(b"\n")
                 yield chunk
-        except _decompression_errors(self._compression) as error:
+        except decompression.errors(self._compression) as error:
             raise InputError(
                 f"{self._name}: the {self._compression} data is damaged after line {newlines} ({error}). Fetch the "
                 "file again."
@@ -156,63 +176,6 @@ def split_lines(block: str) -> list[str]:
 def without_compression(name: str) -> str:
     """A file's name without the suffix of its compression."""
     return next((name.removesuffix(end) for end in COMPRESSIONS if name.endswith(end)), name)
-
-
-def _whole_lines(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """Regroups chunks into blocks that end where a line does. Parts of a long line are joined once, at its end."""
-    pending: list[bytes] = []
-    for chunk in chunks:
-        end = chunk.rfind(b"\n") + 1
-        if end:
-            yield b"".join([*pending, chunk[:end]])
-            pending = []
-        if end < len(chunk):
-            pending.append(chunk[end:])
-    if pending:
-        yield b"".join(pending)
-
-
-def _decompressed(
-    stream: IO[bytes], new_decompressor: Callable[[], Any], read: Callable[[int], None]
-) -> Iterator[bytes]:
-    """Yields what is in all gzip members or zstd frames of a stream.
-
-    Raises:
-      EOFError: the last one is truncated.
-    """
-    decompressor = new_decompressor()
-    while data := stream.read(_COMPRESSED_BLOCK_BYTES):
-        read(len(data))
-        while data:
-            if decompressor.eof:
-                data = data.lstrip(b"\0")  # Padding that some programs write after a member.
-                if not data:
-                    break
-                decompressor = new_decompressor()
-            yield decompressor.decompress(data)
-            data = decompressor.unused_data
-    if not decompressor.eof:
-        raise EOFError("it ends early")
-
-
-def _decompressor(compression: str) -> Callable[[], Any]:
-    if compression == "gzip":
-        return lambda: zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-    import zstandard
-
-    # Windows as large as `zstd --long=31` makes.
-    context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
-    return context.decompressobj
-
-
-def _decompression_errors(compression: str) -> tuple[type[Exception], ...]:
-    if compression == "gzip":
-        return (EOFError, zlib.error)
-    if compression == "zstd":
-        import zstandard
-
-        return (EOFError, zstandard.ZstdError)
-    return ()
 
 
 def _ignore(number: int) -> None:

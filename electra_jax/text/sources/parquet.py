@@ -1,17 +1,29 @@
-"""The text column of a Parquet file, read by row groups."""
+"""The text column of a Parquet file, read by a child process, so that a file which crashes pyarrow ends no run.
+
+The child is `parquet_reader.py`. It is started at the first file, kept for the next ones, and ends with its parent.
+"""
 
 import contextlib
+import functools
+import io
+import json
+import os
+import queue
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Iterator
-from typing import IO, TYPE_CHECKING
+from typing import IO, Any
 
+import electra_jax
+from electra_jax import storage
 from electra_jax.errors import InputError
+from electra_jax.text.sources.parquet_reader import END, FAULT, FRAME, READ
 
-if TYPE_CHECKING:
-    import pyarrow
-    import pyarrow.parquet
-
-# Rows of text decoded at once: few enough that long documents take little memory, many enough that calls do not count.
-_ROWS = 256
+# What a file makes pyarrow allocate, beyond which it fails: a page has 2 GiB at most.
+_MOST_MEMORY = 1 << 33
 
 
 def stretches(stream: IO[bytes], name: str, column: str, piece_bytes: int) -> list[tuple[int, int, int]]:
@@ -19,19 +31,17 @@ def stretches(stream: IO[bytes], name: str, column: str, piece_bytes: int) -> li
 
     Only the column's bytes count: nothing else is read.
 
+    Args:
+      stream: the opened file.
+      name: its path or address, or the name of a file in a package.
+      column: the column of the text.
+      piece_bytes: how large a stretch should be at most.
+
     Raises:
       InputError: the file is damaged, or the column is missing or holds no text.
     """
-    with _readable(stream, name, column) as file:
-        found: list[tuple[int, int, int]] = []
-        start, size = 0, 0
-        for group in range(file.num_row_groups):
-            of_group = _column_bytes(file, group, column)
-            if size and size + of_group > piece_bytes:
-                found.append((start, group, size))
-                start, size = group, 0
-            size += of_group
-        return [*found, (start, file.num_row_groups, size)] if file.num_row_groups else []
+    found = [content for _, content in _answers(stream, name, column=column, piece_bytes=piece_bytes)]
+    return [(start, stop, size) for start, stop, size in json.loads(found[0])]
 
 
 def texts(
@@ -42,62 +52,96 @@ def texts(
     Raises:
       InputError: the file is damaged, the column is missing or holds no text, or a text is not UTF-8.
     """
-    with _readable(stream, name, column) as file:
-        for group in range(start, stop):
-            rows = file.metadata.row_group(group).num_rows
-            size = _column_bytes(file, group, column)
-            done = 0
-            # One row group at a time, so that progress is known; one thread, because workers are processes.
-            for batch in file.iter_batches(_ROWS, row_groups=[group], columns=[column], use_threads=False):
-                yield from _strings(batch.column(0), f"{name}, row group {group}", done)
-                read(size * (done + len(batch)) // rows - size * done // rows)
-                done += len(batch)
+    for kind, content in _answers(stream, name, column=column, start=start, stop=stop):
+        if kind == READ:
+            read(int(content))
+        else:
+            yield content.decode("utf-8", "surrogatepass")
+
+
+def _answers(stream: IO[bytes], name: str, **request: Any) -> Iterator[tuple[int, bytes]]:
+    """Yields what a child answers: stretches, texts and numbers of bytes read."""
+    idle = _idle(os.getpid())
+    try:
+        child = idle.get_nowait()
+    except queue.Empty:
+        child = _start()
+    completed = False
+    try:
+        with _path(stream, name) as path:
+            yield from _exchange(child, name, {"path": path, "name": name, **request})
+        completed = True
+    except InputError:
+        completed = child.poll() is None
+        raise
+    finally:
+        if completed:
+            idle.put(child)
+        else:  # It died, or its answer was not read to the end.
+            child.kill()
+            child.communicate()
+
+
+def _exchange(child: "subprocess.Popen[bytes]", name: str, request: dict[str, Any]) -> Iterator[tuple[int, bytes]]:
+    assert child.stdin  # Both are pipes.
+    assert child.stdout
+    with contextlib.suppress(BrokenPipeError):  # It is gone, which reading reports.
+        child.stdin.write(json.dumps(request).encode() + b"\n")
+        child.stdin.flush()
+    while True:
+        head = child.stdout.read(FRAME.size)
+        kind, length = FRAME.unpack(head) if len(head) == FRAME.size else (END, 1)
+        content = child.stdout.read(length)
+        if len(content) < length:
+            raise _died(child, name)
+        if kind == END:
+            return
+        if kind == FAULT:
+            raise InputError(content.decode())
+        yield kind, content
+
+
+def _died(child: "subprocess.Popen[bytes]", name: str) -> InputError:
+    code = child.wait()
+    reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
+    return InputError(
+        f"{name}: reading this Parquet file ended the process that read it ({reason}): the file is damaged, made to do "
+        "so, or needs more memory than there is. Fetch the file again, or write it again from its source."
+    )
+
+
+@functools.cache
+def _idle(pid: int) -> "queue.SimpleQueue[subprocess.Popen[bytes]]":
+    """Children of this process that wait for a file. A forked process has its own."""
+    return queue.SimpleQueue()
+
+
+def _start() -> "subprocess.Popen[bytes]":
+    package = os.path.dirname(os.path.dirname(os.path.abspath(electra_jax.__file__)))
+    places = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
+    return subprocess.Popen(
+        [sys.executable, "-m", "electra_jax.text.sources.parquet_reader", str(_MOST_MEMORY)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
+        # Ctrl-C is for the parent, which then closes the pipe.
+        start_new_session=True,
+    )
 
 
 @contextlib.contextmanager
-def _readable(stream: IO[bytes], name: str, column: str) -> "Iterator[pyarrow.parquet.ParquetFile]":
-    import pyarrow
-    import pyarrow.parquet
-
+def _path(stream: IO[bytes], name: str) -> Iterator[str]:
+    """A path or address of the stream's file that the child can open; a file in an archive is copied out of it."""
     try:
-        # The buffer keeps memory small where a row group is large.
-        file = pyarrow.parquet.ParquetFile(stream, buffer_size=1 << 20, pre_buffer=False)
-        _check_column(file.schema_arrow, name, column)
-        yield file
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise InputError(f"{name}: not a Parquet file that can be read ({reason}). Fetch the file again.") from error
-
-
-def _check_column(schema: "pyarrow.Schema", name: str, column: str) -> None:
-    import pyarrow
-
-    if schema.names.count(column) != 1:
-        found = ", ".join(schema.names[:20]) or "no column at all"
-        raise InputError(f"{name}: no column {column!r} (found {found}); append #field=NAME to the source.")
-    kind = schema.field(column).type
-    value = kind.value_type if pyarrow.types.is_dictionary(kind) else kind
-    is_text = (pyarrow.types.is_string, pyarrow.types.is_large_string, pyarrow.types.is_string_view)
-    if not any(check(value) for check in is_text) and not pyarrow.types.is_null(value):
-        strings = ", ".join(field.name for field in schema if pyarrow.types.is_string(field.type)) or "none"
-        raise InputError(
-            f"{name}: column {column!r} holds {kind}, expected string; append #field=NAME to the source (columns of "
-            f"strings: {strings})."
-        )
-
-
-def _column_bytes(file: "pyarrow.parquet.ParquetFile", group: int, column: str) -> int:
-    described = file.metadata.row_group(group)
-    columns = (described.column(number) for number in range(described.num_columns))
-    return sum(found.total_compressed_size for found in columns if found.path_in_schema == column)
-
-
-def _strings(values: "pyarrow.Array", place: str, first_row: int) -> Iterator[str]:
-    for row, value in enumerate(values, start=first_row):
-        try:
-            yield value.as_py() or ""
-        except UnicodeDecodeError as error:
-            raise InputError(
-                f"{place}, row {row + 1}: byte {error.start} of the text (0x{error.object[error.start]:02x}) is not "
-                "UTF-8. Write the file again with text that is."
-            ) from error
+        stream.fileno()
+        yield name if name.startswith(storage.PACKAGE_PREFIX) else os.path.abspath(os.path.expanduser(name))
+        return
+    except io.UnsupportedOperation:
+        pass
+    if storage.is_remote(name):
+        yield name
+        return
+    with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.flush()
+        yield copy.name

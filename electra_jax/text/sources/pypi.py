@@ -4,20 +4,35 @@ import contextlib
 import dataclasses
 import functools
 import hashlib
+import io
+import lzma
 import os
 import pathlib
 import re
+import struct
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from electra_jax.errors import InputError
+from electra_jax.text.sources.decompression import Expansion
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
 
 PREFIX = "pypi:"
 FORM = "pypi:NAME==VERSION!PATH#sha256=HEX"
+
+
+# What zipfile raises for a damaged archive; a RuntimeError is a member with a password.
+_DAMAGE = (
+    zipfile.BadZipFile, OSError, EOFError, LookupError, ValueError, OverflowError, RuntimeError, MemoryError,
+    zlib.error, lzma.LZMAError, struct.error,
+)  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,11 +124,14 @@ def member_sizes(wheel: pathlib.Path, pattern: str, field: str = "config.data.so
     try:
         with zipfile.ZipFile(wheel) as archive:
             sizes = {entry.filename: entry.file_size for entry in archive.infolist() if not entry.is_dir()}
-    except (zipfile.BadZipFile, OSError) as error:
+    except _DAMAGE as error:
         raise InputError(f"{wheel}: not a readable wheel ({error}). Delete it and run again.") from error
     expression = re.compile(_expression(pattern))
     names = sorted(sizes)
     matching = {name: sizes[name] for name in names if expression.fullmatch(name)}
+    for name, size in matching.items():
+        expansion = _expansion(wheel, name)
+        expansion.produced(size)
     if not matching:
         raise InputError(
             f"{field}: nothing in {wheel.name} matches {pattern!r}; it holds {len(names)} files, such as "
@@ -124,12 +142,65 @@ def member_sizes(wheel: pathlib.Path, pattern: str, field: str = "config.data.so
 
 @contextlib.contextmanager
 def open_member(wheel: pathlib.Path, name: str) -> Iterator[IO[bytes]]:
-    """Opens one file of a wheel in place; nothing is extracted, so no name in the archive can reach the file system."""
-    try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(name) as stream:
-            yield stream
-    except (zipfile.BadZipFile, RuntimeError, NotImplementedError) as error:
-        raise InputError(f"{wheel}: cannot read {name} ({error}). Delete the archive and run again.") from error
+    """Opens one file of a wheel in place; nothing is extracted, so no name in the archive can reach the file system.
+
+    Raises:
+      InputError: it cannot be read, also later from the stream, or unpacks to far more than a text would.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            archive = stack.enter_context(zipfile.ZipFile(wheel))
+            stream = stack.enter_context(archive.open(name))
+        except _DAMAGE as error:
+            raise _unreadable(wheel, name, error) from error
+        yield io.BufferedReader(_Unpacked(stream, wheel, name))
+
+
+class _Unpacked(io.RawIOBase):
+    """The unpacked bytes of a member; what its archive says about sizes is not trusted."""
+
+    def __init__(self, stream: IO[bytes], wheel: pathlib.Path, name: str) -> None:
+        self._stream, self._wheel, self._name = stream, wheel, name
+        self._expansion = _expansion(wheel, name)
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: "WriteableBuffer") -> int:
+        view = memoryview(buffer)
+        with self._errors():
+            content = self._stream.read(len(view))
+        self._expansion.produced(len(content))
+        view[: len(content)] = content
+        return len(content)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        with self._errors():
+            return self._stream.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._stream.tell()
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            yield
+        except _DAMAGE as error:
+            raise _unreadable(self._wheel, self._name, error) from error
+
+
+def _expansion(wheel: pathlib.Path, name: str) -> Expansion:
+    expansion = Expansion(f"{wheel.name}!{name}")
+    expansion.stored(wheel.stat().st_size)
+    return expansion
+
+
+def _unreadable(wheel: pathlib.Path, name: str, error: BaseException) -> InputError:
+    reason = str(error) or type(error).__name__
+    return InputError(f"{wheel}: cannot read {name} ({reason}). Delete the archive and run again.")
 
 
 def _cached(requirement: str, sha256: str, directory: pathlib.Path) -> pathlib.Path | None:

@@ -11,10 +11,12 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import pydantic
 import tokenizers
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
+from electra_jax.foreign_json import Count, Record
 from electra_jax.text.tokenizers import special_tokens
 from electra_jax.text.tokenizers.offsets import tightened
 from electra_jax.text.tokenizers.special_tokens import ROLES, SPECIAL_PIECES
@@ -22,6 +24,26 @@ from electra_jax.text.tokenizers.word_cache import WordMemory
 
 # In BERT's scheme each of these is a token of its own, with or without blanks around it.
 _APART = MappingProxyType({ord(mark): f" {mark} " for mark in string.punctuation})
+
+
+class _AddedToken(Record):
+    """A token of `added_tokens`."""
+
+    id: Count
+    content: str
+
+
+class _LibraryModel(Record):
+    """The part of `model` that says how large the vocabulary is: ids by piece, or pieces with scores."""
+
+    vocab: dict[str, Count] | list[Any] = pydantic.Field(default_factory=dict)
+
+
+class _TokenizerFile(Record):
+    """The part of tokenizer.json that is checked before the library reads it."""
+
+    model: _LibraryModel
+    added_tokens: list[_AddedToken] = pydantic.Field(default_factory=list)
 
 
 class LibraryTokenizer:
@@ -50,10 +72,7 @@ class LibraryTokenizer:
         named = zip(ROLES, SPECIAL_PIECES, strict=True)
         roles |= {role: vocabulary[piece] for role, piece in named if piece in missing}
         if sorted(vocabulary.values()) != list(range(len(vocabulary))):
-            raise InputError(
-                f"{origin}: {len(vocabulary)} pieces have ids up to {max(vocabulary.values())}; expected every id "
-                f"from 0 to {len(vocabulary) - 1} exactly once."
-            )
+            raise _gaps(origin, len(vocabulary), max(vocabulary.values()))
         self.vocabulary_size = len(vocabulary)
         self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(roles.__getitem__, ROLES)
         self._backend = backend
@@ -125,14 +144,34 @@ def from_json(text: str, origin: str, *, add_special_pieces: bool = False) -> Li
     Raises:
       InputError: the library cannot read it, or `LibraryTokenizer` refuses it.
     """
+    fix = "expected the tokenizer.json that `tokenizers.Tokenizer.save` writes."
     try:
+        place = f"{origin}: the tokenizers library cannot read it"
+        _check_ids(foreign_json.checked(_TokenizerFile, foreign_json.parse(text), place, fix), origin)
         backend = tokenizers.Tokenizer.from_str(text)
-    except Exception as error:  # The library raises bare Exception.
-        raise InputError(
-            f"{origin}: the tokenizers library cannot read it ({error}); expected the tokenizer.json that "
-            "`tokenizers.Tokenizer.save` writes."
-        ) from error
-    return LibraryTokenizer(backend, origin, add_special_pieces=add_special_pieces)
+        return LibraryTokenizer(backend, origin, add_special_pieces=add_special_pieces)
+    except (InputError, KeyboardInterrupt, SystemExit):
+        raise
+    # The library raises bare Exception, and PanicException, which is a BaseException.
+    except BaseException as error:
+        raise InputError(f"{origin}: the tokenizers library cannot read it ({error}); {fix}") from error
+
+
+def _check_ids(file: _TokenizerFile, origin: str) -> None:
+    """Raises InputError for an id beyond the number of pieces: the library allocates memory for all ids below it."""
+    vocabulary = file.model.vocab
+    # A list holds pieces in the order of their ids.
+    ids, known = (vocabulary.values(), vocabulary) if isinstance(vocabulary, dict) else (range(len(vocabulary)), ())
+    count = len(vocabulary) + len({token.content for token in file.added_tokens if token.content not in known})
+    highest = max([*ids, *(token.id for token in file.added_tokens)], default=-1)
+    if highest >= count:
+        raise _gaps(origin, count, highest)
+
+
+def _gaps(origin: str, count: int, highest: int) -> InputError:
+    return InputError(
+        f"{origin}: {count} pieces have ids up to {highest}; expected every id from 0 to {count - 1} exactly once."
+    )
 
 
 def _roles(backend: tokenizers.Tokenizer) -> dict[str, int]:

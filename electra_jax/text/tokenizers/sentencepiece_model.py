@@ -36,7 +36,11 @@ class ModelFile:
 
 
 def read(content: bytes) -> ModelFile:
-    """Reads the bytes of a .model that the sentencepiece library has accepted."""
+    """Reads the bytes of a .model that the sentencepiece library has accepted.
+
+    Raises:
+      ValueError: a field has another type, or ends early.
+    """
     pieces = []
     trainer: Message = {}
     normalizer: Message = {}
@@ -118,12 +122,13 @@ def _integer(fields_of: Message, number: int, default: int) -> int:
 
 def _read_varint(message: bytes, position: int) -> tuple[int, int]:
     value = shift = 0
-    while True:
-        byte = message[position]
+    # Ten bytes hold 64 bits.
+    for byte in message[position : position + 10]:
         value |= (byte & 0x7F) << shift
         position, shift = position + 1, shift + 7
         if byte < 0x80:
             return value, position
+    raise ValueError(f"the number before byte {position} does not end")
 
 
 def _varint(value: int) -> bytes:

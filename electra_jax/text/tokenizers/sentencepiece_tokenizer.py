@@ -7,12 +7,14 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, TypedDict
+from typing import TYPE_CHECKING, Annotated
 
 import numpy as np
+import pydantic
 
-from electra_jax import storage
+from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
+from electra_jax.foreign_json import Count, Record
 from electra_jax.text.tokenizers import sentencepiece_model, special_tokens
 from electra_jax.text.tokenizers.offsets import tightened
 from electra_jax.text.tokenizers.special_tokens import ROLES, SPECIAL_PIECES
@@ -32,11 +34,21 @@ _THREADS = 4
 _RESERVED = str.maketrans({"\u2585": " ", "\0": " "})
 
 
-class Special(TypedDict):
+class SpecialIds(Record):
+    """The id of each role."""
+
+    pad: Count
+    unknown: Count
+    cls: Count
+    sep: Count
+    mask: Count
+
+
+class Special(Record):
     """Content of special_pieces.json: the id of each role, and the pieces that are appended to the model's."""
 
-    ids: dict[str, int]
-    appended: list[str]
+    ids: SpecialIds
+    appended: Annotated[list[str], pydantic.Field(max_length=len(ROLES))]
 
 
 class SentencePieceTokenizer:
@@ -63,13 +75,21 @@ class SentencePieceTokenizer:
         """
         # Loaded first, so that `sentencepiece_model` reads only valid models.
         _processor(model, origin)
-        content = sentencepiece_model.read(model)
+        try:
+            content = sentencepiece_model.read(model)
+        except ValueError as error:
+            raise _damaged(origin) from error
         if special is None:
             special = _special(content, origin, add_special_pieces)
-        roles = special["ids"]
-        self._pieces = [piece for piece, _ in content.pieces] + list(special["appended"])
+        roles = special.ids.model_dump()
+        self._pieces = [piece for piece, _ in content.pieces] + list(special.appended)
         self.kind = content.kind
         self.vocabulary_size = len(self._pieces)
+        if max(roles.values()) >= self.vocabulary_size:
+            raise InputError(
+                f"{origin}: {SPECIAL} next to it is damaged: found the ids {roles}, expected ids below "
+                f"{self.vocabulary_size}, the number of pieces; copy the directory again"
+            )
         self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(roles.__getitem__, ROLES)
         self._special_ids = set(roles.values())
         # A user-defined symbol such as <mask> would be found in text that spells it.
@@ -79,7 +99,7 @@ class SentencePieceTokenizer:
         # Not for unigram: rounding errors, which depend on the text before, decide its ties.
         self._memory = WordMemory(self._encode) if self.kind == "bpe" and content.splits_at_blanks else None
         self._model = model
-        self._special_json = json.dumps(special, sort_keys=True, ensure_ascii=False)
+        self._special_json = json.dumps(special.model_dump(), sort_keys=True, ensure_ascii=False)
         self.sha256 = hashlib.sha256(model + self._special_json.encode()).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
@@ -206,18 +226,12 @@ def from_bytes(
     """
     if special is None:
         return SentencePieceTokenizer(model, origin, add_special_pieces=add_special_pieces)
-    damaged = InputError(f"{origin}: {SPECIAL} next to it is damaged; copy the directory again.")
+    place, fix = f"{origin}: {SPECIAL} next to it is damaged", "copy the directory again"
     try:
-        parsed = json.loads(special)
+        parsed = foreign_json.parse(special)
     except ValueError as error:
-        raise damaged from error
-    ids, appended = (parsed.get("ids"), parsed.get("appended")) if isinstance(parsed, dict) else (None, None)
-    if not (isinstance(ids, dict) and set(ids) == set(ROLES) and isinstance(appended, list)):
-        raise damaged
-    tokenizer = SentencePieceTokenizer(model, origin, special=parsed)
-    if not set(ids.values()) <= set(range(tokenizer.vocabulary_size)):
-        raise damaged
-    return tokenizer
+        raise InputError(f"{place} ({error}); {fix}") from error
+    return SentencePieceTokenizer(model, origin, special=foreign_json.checked(Special, parsed, place, fix))
 
 
 def _special(content: sentencepiece_model.ModelFile, origin: str, add_special_pieces: bool) -> Special:
@@ -230,13 +244,15 @@ def _special(content: sentencepiece_model.ModelFile, origin: str, add_special_pi
     }
     # Every model has one piece for unknown text, whatever its name.
     unknown = [index for index, (_, kind) in enumerate(content.pieces) if kind == sentencepiece_model.UNKNOWN]
+    if not unknown:
+        raise _damaged(origin)
     roles = special_tokens.find(candidates) | {"unknown": unknown[0]}
     missing = special_tokens.missing(roles)
     if missing and not add_special_pieces:
         raise special_tokens.missing_error(origin, missing)
     added = {piece: len(content.pieces) + n for n, piece in enumerate(missing)}
     appended = {role: added[piece] for role, piece in zip(ROLES, SPECIAL_PIECES, strict=True) if piece in added}
-    return {"ids": roles | appended, "appended": missing}
+    return Special(ids=SpecialIds(**roles | appended), appended=missing)
 
 
 def _processor(model: bytes, origin: str) -> "sentencepiece.SentencePieceProcessor":
@@ -246,8 +262,12 @@ def _processor(model: bytes, origin: str) -> "sentencepiece.SentencePieceProcess
     try:
         processor.LoadFromSerializedProto(model)
     except RuntimeError as error:
-        raise InputError(
-            f"{origin}: SentencePiece cannot read it: it is damaged, or something else; expected the .model that its "
-            "trainer writes."
-        ) from error
+        raise _damaged(origin) from error
     return processor
+
+
+def _damaged(origin: str) -> InputError:
+    return InputError(
+        f"{origin}: SentencePiece cannot read it: it is damaged, or something else; expected the .model that its "
+        "trainer writes."
+    )

@@ -10,7 +10,7 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NoReturn, TypeVar
 
 import jax
@@ -27,20 +27,30 @@ _EXPLAIN_SECONDS = 20.0  # For the reason of a failed computation.
 _SHOWN_DIFFERENCES = 8  # Per process.
 
 
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    """An error and those that it came from."""
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 class Cluster:
     """This process among those of the run.
 
     Attributes:
       index, count: number of this process, and of processes in the run.
       hosts: host name of each process.
+      may_end: whether this process has nothing to save, so that it may end at once when another one has.
     """
 
     index, count = 0, 1
     hosts: tuple[str, ...] = ()
+    may_end: Callable[[], bool]
 
     def __init__(self) -> None:
         """A single process."""
         self.hosts = (socket.gethostname(),)
+        self.may_end = lambda: False
 
     @property
     def is_first(self) -> bool:
@@ -66,6 +76,19 @@ class Cluster:
         """
         return make()
 
+    def from_each(self, value: Value, about: str, seconds: float = WAIT_SECONDS) -> list[Value]:
+        """The value of each process, in their order; values must be serialisable as JSON.
+
+        Args:
+          value: this process's.
+          about: name of the exchange.
+          seconds: how long to wait for the others.
+
+        Raises:
+          ProcessLost: some did not arrive here within `seconds`.
+        """
+        return [value]
+
     def agree(self, about: str, facts: Mapping[str, Any], error: type[RunError] = InputError) -> None:
         """Compares facts between the processes.
 
@@ -82,8 +105,8 @@ class Cluster:
         """The agreement on the step at which all stop; None for a single process."""
         return None
 
-    def explained(self, error: Exception) -> RunError | None:
-        """The reason of an error of JAX if another process has ended; waits some seconds for it."""
+    def explained(self, error: BaseException) -> RunError | None:
+        """The reason of a library's error if another process has ended; waits some seconds for it."""
         return None
 
     def leave(self, exit_code: int, reason: str) -> NoReturn:
@@ -103,6 +126,7 @@ class SeveralProcesses(Cluster):
           count: number of processes.
         """
         self.index, self.count = index, count
+        self.may_end = lambda: False
         self._client, self._store = client, Store(client)
         self._calls = 0
         self.hosts = ("?",) * count
@@ -131,6 +155,13 @@ class SeveralProcesses(Cluster):
             self._store.set(key, json.dumps(value))
             return value
         return json.loads(self._awaited(key, 0, "a result of process 0", seconds))
+
+    def from_each(self, value: Value, about: str, seconds: float = WAIT_SECONDS) -> list[Value]:
+        """See `Cluster`."""
+        self._calls += 1
+        place = f"each/{self._calls}"
+        self._store.set(f"{place}/{self.index}", json.dumps(value))
+        return [json.loads(found) for found in self._collected(place, about, seconds)]
 
     def agree(self, about: str, facts: Mapping[str, Any], error: type[RunError] = InputError) -> None:
         """See `Cluster`."""
@@ -161,10 +192,12 @@ class SeveralProcesses(Cluster):
         self._calls += 1
         return self._heartbeat.agreement(f"{self._calls}")
 
-    def explained(self, error: Exception) -> RunError | None:
-        """See `Cluster`; an error that is not from JAX is this process's own."""
-        # Gloo's errors are ValueErrors.
-        if not isinstance(error, jax.errors.JaxRuntimeError) and "Gloo" not in str(error):
+    def explained(self, error: BaseException) -> RunError | None:
+        """See `Cluster`; an error that does not come from communication is this process's own."""
+        if self._heartbeat.ended is not None:
+            return self._heartbeat.ended.error()
+        # Gloo's errors are ValueErrors, and Orbax raises errors of its own that come from those of JAX.
+        if not any(isinstance(part, jax.errors.JaxRuntimeError) or "Gloo" in str(part) for part in _chain(error)):
             return None
         if "RESOURCE_EXHAUSTED" in str(error):
             return None

@@ -23,6 +23,7 @@ _SUSPECTED_SECONDS = 8.0  # The same, once a computation failed as if a process 
 _PERIOD_SECONDS = 0.25
 _BEAT_SECONDS = 1.0  # Between two heartbeats.
 _GRACE_SECONDS = 10.0  # For the main thread to exit and write its report once another process has ended.
+_SHORT_GRACE_SECONDS = 2.0  # The same, where there is nothing to save.
 _PROCESSES_PER_SECOND = 400  # Heartbeat requests that process 0 has to answer, at most.
 _LOST_EXIT_CODE = ProcessLost.exit_code
 
@@ -124,6 +125,9 @@ class Member(Protocol):
     def name(self, index: int | None = None) -> str:
         """The name of a process in messages."""
 
+    def may_end(self) -> bool:
+        """Whether there is nothing to save here."""
+
     def vanish(self, exit_code: int) -> None:
         """Ends this process."""
 
@@ -223,7 +227,9 @@ class Heartbeat(threading.Thread):
 
     def _end(self, ended: Ended) -> None:
         """Ends the process if its main thread does not."""
-        if self.leaving.wait(_GRACE_SECONDS) or self._finished.is_set():
+        # A compiler holds the main thread for longer than the host of a preempted process may live.
+        grace = _SHORT_GRACE_SECONDS if self._member.may_end() else _GRACE_SECONDS
+        if self.leaving.wait(grace) or self._finished.is_set():
             return
         print(f"\n{ended.text}", file=sys.stderr, flush=True)
         try:

@@ -1,11 +1,11 @@
 """Finding and joining the other processes of a run."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 
 from electra_jax.errors import InputError
-from electra_jax.training.multihost import rendezvous
+from electra_jax.training.multihost import coordinator_loss, rendezvous
 from electra_jax.training.multihost.cluster import Cluster, SeveralProcesses
 
 # After which JAX gives up a process that `heartbeat` has not given up.
@@ -34,7 +34,13 @@ def check_flags(coordinator: str | None, num_processes: int | None, process_id: 
         raise InputError(f"--process_id={process_id}: expected 0 to {num_processes - 1}, as --num_processes says")
 
 
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None, seconds: float) -> Cluster:
+def join(
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    seconds: float,
+    met: Callable[[], None] = lambda: None,
+) -> Cluster:
     """Connects this process with the others, before JAX looks for devices.
 
     Without arguments, other processes are detected from the environment: a TPU pod, SLURM, Kubernetes or Open MPI. A
@@ -45,6 +51,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
       num_processes: number of processes.
       process_id: number of this process.
       seconds: how long to wait for the others.
+      met: called when all have arrived, before they are connected.
 
     Raises:
       ProcessLost, InputError: see `rendezvous.meet`.
@@ -59,6 +66,9 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
             "--coordinator=HOST:PORT, --num_processes=N and --process_id=I"
         )
     rendezvous.meet(coordinator, num_processes, process_id, seconds)
+    met()
+    if process_id:
+        coordinator_loss.exit_if_lost(coordinator)
     jax.config.update("jax_cpu_collectives_implementation", "gloo")
     # It would handle SIGTERM in place of `stopping`, which is what the loop polls, and does not handle Ctrl-C.
     jax.config.update("jax_enable_preemption_service", False)

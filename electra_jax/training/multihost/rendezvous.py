@@ -101,7 +101,7 @@ def _missing(num_processes: int, arrived: Mapping[int, object], seconds: float) 
 
 
 def _visit(coordinator: str, num_processes: int, process_id: int, seconds: float) -> None:
-    host, port = _parts(coordinator)
+    host, port = parts(coordinator)
     deadline = time.monotonic() + seconds
     hello = {
         "protocol": _PROTOCOL,
@@ -131,7 +131,7 @@ def _visit(coordinator: str, num_processes: int, process_id: int, seconds: float
 
 
 def _server(coordinator: str) -> socket.socket:
-    _, port = _parts(coordinator)
+    _, port = parts(coordinator)
     both = socket.has_dualstack_ipv6()
     family = socket.AF_INET6 if both else socket.AF_INET
     try:
@@ -143,7 +143,8 @@ def _server(coordinator: str) -> socket.socket:
         ) from error
 
 
-def _parts(coordinator: str) -> tuple[str, int]:
+def parts(coordinator: str) -> tuple[str, int]:
+    """Host and port of HOST:PORT."""
     host, _, port = coordinator.rpartition(":")
     return host.strip("[]"), int(port)
 

@@ -1,5 +1,7 @@
 """Datasets on disk: rows are read from anywhere, damage is found and named."""
 
+import hashlib
+import io
 import json
 import pathlib
 import types
@@ -182,10 +184,13 @@ def test_nothing_in_a_dataset_is_unpickled(tmp_path, write_dataset):
 @pytest.mark.parametrize(
     ("new", "message"),
     [
-        (lambda manifest: manifest[:-20], "manifest.json: the dataset is damaged"),
+        (lambda manifest: manifest[:-20], "manifest.json: cannot be read .it is not JSON"),
         (lambda manifest: manifest.replace(b'_version": 2', b'_version": 1'), "found format_version 1, expected 2"),
-        (lambda manifest: b'{"format_version": 2}', "no valid entry"),
-        (lambda manifest: b"[]", "found format_version None"),
+        (
+            lambda manifest: b'{"format_version": 2}',
+            "manifest.json: the dataset is damaged: data_fingerprint: found noth",
+        ),
+        (lambda manifest: b"[]", "found format_version null"),
         (lambda manifest: manifest.replace(b'"source": 1', b'"source": 2'), "train-00002.bin is out of order"),
         (lambda manifest: manifest.replace(b'"source": 0', b'"source": 1', 1), "train-00001.bin is out of order"),
         (lambda manifest: manifest.replace(b'"rows": 250', b'"rows": 249'), "train has 250 rows, expected 249"),
@@ -219,3 +224,17 @@ def test_a_home_directory_is_found(tmp_path, write_dataset, monkeypatch):
     assert open_dataset("~/dataset").train.rows(np.array([3]))[0, 0] == 8
     assert pathlib.Path(tmp_path, "dataset", "manifest.json").exists()
     assert json.loads(storage.read("~/dataset/manifest.json"))["format_version"] == 2
+
+
+def test_changed_counts_are_found_by_their_hash(dataset):
+    path, manifest = (storage.join(dataset.directory, name) for name in ("unigram_counts.npy", "manifest.json"))
+    fields = json.loads(storage.read(manifest))
+    assert open_dataset(dataset.directory).unigram_counts.sum()  # A manifest without the hash is still read.
+    fields["unigram_counts_sha256"] = hashlib.sha256(storage.read(path)).hexdigest()
+    storage.write_json(manifest, fields)
+    assert open_dataset(dataset.directory).unigram_counts.sum()
+    changed = io.BytesIO()
+    np.save(changed, dataset.unigram_counts + 1)
+    storage.write(path, changed.getvalue())
+    with pytest.raises(InputError, match=r"unigram_counts\.npy: the dataset is damaged \(SHA-256"):
+        open_dataset(dataset.directory)

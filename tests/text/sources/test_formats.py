@@ -12,7 +12,7 @@ import pytest
 import zstandard
 
 from electra_jax.errors import InputError
-from electra_jax.text.sources import line_reader, parquet
+from electra_jax.text.sources import decompression, line_reader, parquet_reader
 from electra_jax.text.sources.text_sources import documents, pieces
 from tests.text.reading import WHOLE, lines_of
 
@@ -111,7 +111,7 @@ def test_lines_of_many_blocks_are_read(file, monkeypatch):
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 17])
 @pytest.mark.parametrize("suffix", [".gz", ".zst"])
 def test_all_members_and_frames_of_packed_text_are_read(file, monkeypatch, suffix, block_bytes):
-    monkeypatch.setattr(line_reader, "_COMPRESSED_BLOCK_BYTES", block_bytes)
+    monkeypatch.setattr(decompression, "_STORED_BLOCK_BYTES", block_bytes)
     pack = gzip.compress if suffix == ".gz" else zstandard.compress
     packed = pack(b"one\ntw") + pack(b"") + pack("o\n\nthrée".encode())
     path = file(f"a.txt{suffix}", packed + b"\0" * 512)
@@ -190,21 +190,22 @@ def test_parquet_is_read_by_row_groups_whatever_way_its_strings_are_stored(tmp_p
     assert sum(read) == whole.size
 
 
-def test_a_row_group_is_decoded_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr(parquet, "_ROWS", 2)
-    pyarrow.parquet.write_table(pyarrow.table({"text": TEXTS}), tmp_path / "a.parquet")
-    (piece,) = pieces(str(tmp_path / "a.parquet"), "", WHOLE)
+def test_a_row_group_is_decoded_in_parts(monkeypatch):
+    monkeypatch.setattr(parquet_reader, "_ROWS", 2)
+    content = packed_parquet(text=TEXTS)
+    ((start, stop, size),) = parquet_reader.stretches(io.BytesIO(content), "a.parquet", "text", WHOLE)
     read = []
-    found = [document.lines for document in documents(piece, "", read.append)]
-    assert found == [("a", "b"), ("c é",), ("d",), ("e",)]
+    found = list(parquet_reader.texts(io.BytesIO(content), "a.parquet", "text", start, stop, read.append))
+    assert found == [text or "" for text in TEXTS]
     assert len(read) == 3
-    assert sum(read) == piece.size
+    assert sum(read) == size
 
 
-def test_damaged_text_late_in_a_row_group_is_reported_with_its_row(file, monkeypatch):
-    monkeypatch.setattr(parquet, "_ROWS", 1)
+def test_damaged_text_late_in_a_row_group_is_reported_with_its_row(monkeypatch):
+    monkeypatch.setattr(parquet_reader, "_ROWS", 1)
+    content = io.BytesIO(packed_parquet(text=NOT_TEXT))
     with pytest.raises(InputError, match="row group 0, row 2: byte 0"):
-        lines_of(file("a.parquet", packed_parquet(text=NOT_TEXT)))
+        list(parquet_reader.texts(content, "a.parquet", "text", 0, 1, lambda count: None))
 
 
 def packed_parquet(**columns):

@@ -129,7 +129,7 @@ def test_problems_come_all_at_once_and_none_for_good_sources(file, tmp_path):
 
 
 def test_a_file_that_may_not_be_read_is_a_problem(tmp_path, monkeypatch):
-    def refuse(path, mode):
+    def refuse(path, mode, **options):
         raise PermissionError(13, "Permission denied", path)
 
     path = tmp_path / "a.txt"

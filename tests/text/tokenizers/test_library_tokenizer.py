@@ -196,3 +196,16 @@ def normalizers_json(normalizer):
     backend = tokenizers.Tokenizer(models.BPE())
     backend.normalizer = normalizer
     return json.loads(backend.to_str())["normalizer"]
+
+
+@pytest.mark.parametrize("place", ["vocab", "added_tokens"])
+def test_an_enormous_id_is_refused_before_memory_is_taken_for_it(saved, place):
+    path = saved()
+    content = json.loads(path.read_text())
+    if place == "vocab":
+        content["model"]["vocab"]["the"] = 2**31 - 1
+    else:
+        content["added_tokens"][0]["id"] = 2**31 - 1
+    path.write_text(json.dumps(content))
+    with pytest.raises(InputError, match="ids up to 2147483647; expected every id from 0"):
+        load(path)

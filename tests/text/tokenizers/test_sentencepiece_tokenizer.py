@@ -225,7 +225,9 @@ def test_the_hash_covers_the_special_pieces(write_model):
     content = path.read_bytes()
     ids = {"pad": 3, "unknown": 0, "cls": 1, "sep": 2, "mask": 4}
     hashes = {
-        sentencepiece_tokenizer.SentencePieceTokenizer(content, "x", special={"ids": given, "appended": []}).sha256
+        sentencepiece_tokenizer.SentencePieceTokenizer(
+            content, "x", special=sentencepiece_tokenizer.Special(ids=given, appended=[])
+        ).sha256
         for given in (ids, ids | {"cls": 2, "sep": 1})
     }
     assert len(hashes) == 2

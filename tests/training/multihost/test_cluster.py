@@ -92,6 +92,12 @@ def test_process_0_decides_and_all_receive_the_result(run_each):
     assert called == [0]
 
 
+def test_each_process_receives_the_values_of_all_in_order(run_each):
+    results = run_each(lambda cluster: [cluster.from_each(["at", cluster.index], "a test") for _ in range(2)])
+    assert results == [[[["at", 0], ["at", 1], ["at", 2]]] * 2] * 3
+    assert Cluster().from_each("own", "a test") == ["own"]
+
+
 def test_barrier_names_missing_processes(run_each):
     def wait(member):
         if member.index == 1:
@@ -193,3 +199,34 @@ def test_process_without_heartbeat_is_named(run_each, monkeypatch):
         assert error.exit_code == ProcessLost.exit_code
         assert "process 2 on " in str(error)
         assert "is lost" in str(error)
+
+
+def test_process_with_nothing_to_save_does_not_wait_for_its_main_thread(run_each, monkeypatch):
+    monkeypatch.setattr(heartbeat, "_SHORT_GRACE_SECONDS", 0.1)
+    monkeypatch.setattr(heartbeat.os, "_exit", lambda code: None)
+
+    def compile_for_long(member):
+        if member.index == 1:
+            member._store.notice("ended", heartbeat.Ended(1, "process 1 ended: SIGTERM", 75).as_text())
+            member._heartbeat.leaving.set()
+            return None
+        vanished = []
+        member.may_end = lambda: True
+        member.vanish = vanished.append
+        member._heartbeat.join(5)
+        return vanished
+
+    assert run_each(compile_for_long, count=2) == [[75], None]
+
+
+def test_any_error_is_explained_by_a_process_that_is_known_to_be_gone(run_each):
+    def fail(member):
+        member._heartbeat.leaving.set()
+        member._heartbeat.ended = heartbeat.Ended(0, "process 0 is lost", 75)
+        return str(member.explained(OSError("no such barrier file")))
+
+    assert run_each(fail, count=2) == ["process 0 is lost"] * 2
+
+
+def test_full_disk_is_not_taken_for_a_lost_process(run_each):
+    assert run_each(lambda member: member.explained(OSError(28, "No space left on device")), count=2) == [None] * 2

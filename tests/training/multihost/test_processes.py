@@ -15,7 +15,7 @@ import pytest
 
 from electra_jax.errors import InputError
 from electra_jax.training.multihost import processes
-from tests.running import ROOT, learned, main, quicktest_flags, wait_for
+from tests.running import ROOT, learned, main, quicktest_flags, slowed, wait_for
 
 # Compiles in a third of the time, and computes the same in one process as in two.
 _QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -43,11 +43,11 @@ def free_port():
 class Pair:
     """Two processes of one run."""
 
-    def __init__(self, *arguments, second=None, **environment):
+    def __init__(self, *arguments, second=None, program=("electra_jax.main",), **environment):
         place = f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2"
         self.processes = [
             subprocess.Popen(
-                [sys.executable, "-m", "electra_jax.main", *place, f"--process_id={index}", *own],
+                [sys.executable, "-m", *program, *place, f"--process_id={index}", *own],
                 cwd=ROOT,
                 env=os.environ | {"JAX_PLATFORMS": "cpu"} | devices(2) | environment,
                 stdout=subprocess.PIPE,
@@ -220,15 +220,15 @@ def test_two_processes_resume_from_the_checkpoint_of_one(one, flags, tmp_path):
 
 @pytest.mark.slow
 def test_signal_to_one_process_stops_both_at_one_step(one, flags, tmp_path):
-    # An evaluation at each step, so that the run is still going when the signal comes.
-    workdir, slowly = tmp_path / "run", "--config.evaluation.every_steps=1"
-    pair = Pair(*flags(workdir, slowly))
-    wait_for((workdir / "samples.jsonl").exists, pair.processes[0])
+    workdir = tmp_path / "run"
+    pair = Pair(*flags(workdir), program=slowed("evaluating", tmp_path / "phase", 2))
+    wait_for((tmp_path / "phase").exists, pair.processes[0])
     pair.processes[1].send_signal(signal.SIGTERM)
     stops = [
         re.search(r"SIGTERM \(process 1 on .*\): stopped after step (\d+) of 20", text) for text in pair.ended(75, 75)
     ]
     (stopped,) = {int(match[1]) for match in stops}
+    assert stopped == 10
     assert {path.name for path in (workdir / "checkpoints").iterdir()} == {str(stopped)}
     printed = main(*flags(workdir), **devices(4))
     assert f"Resumed from checkpoint {stopped}" in printed
@@ -318,3 +318,24 @@ def test_fine_tuning_scores_the_same_with_two_processes(one, shared, tmp_path):
     assert ours["summary"] == theirs["summary"]
     assert [trial["seed"] for trial in ours["trials"]] == [trial["seed"] for trial in theirs["trials"]]
     assert {path.name for path in (tmp_path / "one").iterdir()} == {path.name for path in (tmp_path / "two").iterdir()}
+
+
+@pytest.mark.slow
+def test_process_with_nothing_to_save_ends_both_at_once(flags, shared, tmp_path):
+    pair = Pair(*flags(tmp_path / "run"), program=slowed("compiling", tmp_path / "phase"))
+    wait_for((tmp_path / "phase").exists, pair.processes[0])
+    pair.processes[1].send_signal(signal.SIGTERM)
+    reason = "SIGTERM: stopped while compiling, with nothing to save"
+    first, second = pair.ended(75, 75)
+    assert reason in second
+    assert re.search(rf"process 1 on .* ended: {reason}", first)
+
+
+@pytest.mark.slow
+def test_process_killed_before_a_save_is_named_with_75(flags, shared, tmp_path):
+    pair = Pair(*flags(tmp_path / "run"), program=slowed("saving", tmp_path / "phase", 2))
+    wait_for((tmp_path / "phase").exists, pair.processes[0])
+    pair.processes[1].kill()
+    printed, _ = pair.ended(75, -signal.SIGKILL)
+    assert re.search(r"process 1 on .* is lost", printed)
+    assert "Free some space" not in printed

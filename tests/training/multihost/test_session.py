@@ -1,5 +1,7 @@
 """Exits of a session, with clusters that only record how they were left."""
 
+import os
+
 import pytest
 
 from electra_jax.errors import InputError, ProcessLost, RunError
@@ -51,6 +53,45 @@ def test_unexpected_error_is_named_with_its_process(monkeypatch):
 def test_error_caused_by_another_process_has_its_reason(monkeypatch):
     cause = ProcessLost("process 1 on there ended")
     assert outcome(monkeypatch, Left(cause), ValueError("gloo")) == (cause, (64, "process 1 on there ended"))
+
+
+def test_message_of_a_library_error_that_another_process_caused_is_replaced(monkeypatch):
+    cause, wrapped = ProcessLost("process 1 on there is lost"), InputError("Free some space")
+    wrapped.__cause__ = ValueError("Gloo all-reduce failed")
+    assert outcome(monkeypatch, Left(cause), wrapped)[0] is cause
+
+
+def test_request_before_the_first_update_tells_the_others(monkeypatch):
+    cluster = Left()
+    monkeypatch.setattr(processes, "join", lambda *place: cluster)
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    session = Session()
+    with session.joined(*PLACE), session.stop.doing("compiling"):
+        assert cluster.may_end()
+        session.stop.hold(lambda name: None)
+        assert not cluster.may_end()
+        session.stop.release()
+        session.stop.request("SIGTERM")
+    code, reason = cluster.left
+    assert code == 75
+    assert reason.startswith("SIGTERM: stopped while compiling, with nothing to save.")
+
+
+def test_request_while_processes_connect_is_answered_once_they_are(monkeypatch):
+    cluster = Left()
+
+    def join(*place):
+        place[-1]()
+        session.stop.request("SIGTERM")
+        assert cluster.left is None
+        return cluster
+
+    monkeypatch.setattr(processes, "join", join)
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    session = Session()
+    with session.joined(*PLACE):
+        pass
+    assert cluster.left[0] == 75
 
 
 def test_single_process_keeps_its_traceback_and_exit_code(monkeypatch):

@@ -1,0 +1,133 @@
+"""Decompression in bounded memory: gzip and zstd, in small blocks, up to a length that the stored bytes give."""
+
+import zlib
+from collections.abc import Callable, Iterator
+from typing import IO
+
+from electra_jax.errors import InputError
+
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+
+# Natural text shrinks to a third or a tenth, repetitive logs to a hundredth; zeros to a thousandth or far less.
+MOST_EXPANSION = 200
+# However few bytes are stored, this much may come out of them.
+FREE_BYTES = 1 << 26
+
+_BLOCK_BYTES = 1 << 20
+_STORED_BLOCK_BYTES = 1 << 17
+# zstd has no limit on what comes out at once: four bytes make a block of 128 KiB, so these make at most 32 MiB.
+_ZSTD_STORED_BYTES = 1 << 10
+
+
+class Expansion:
+    """Compares what came out of a file with what is stored, and refuses a file that grows without bounds."""
+
+    def __init__(self, name: str) -> None:
+        """Counts from zero; messages quote the file's `name`."""
+        self._name = name
+        self._stored = self._produced = 0
+
+    def stored(self, count: int) -> None:
+        """Counts stored bytes."""
+        self._stored += count
+
+    def produced(self, count: int) -> None:
+        """Counts bytes that came out of them.
+
+        Raises:
+          InputError: they are more than `FREE_BYTES` and `MOST_EXPANSION` times the stored ones.
+        """
+        self._produced += count
+        if self._produced > FREE_BYTES + MOST_EXPANSION * self._stored:
+            raise InputError(
+                f"{self._name}: {self._stored} stored bytes gave more than {self._produced >> 20} MiB, expected at "
+                f"most {FREE_BYTES >> 20} MiB and {MOST_EXPANSION} times as much, as no text shrinks further. If it is "
+                "one, decompress it first."
+            )
+
+
+def compression_of(name: str) -> str:
+    """The compression that a file's suffix names; "" for none."""
+    return next((COMPRESSIONS[end] for end in COMPRESSIONS if name.endswith(end)), "")
+
+
+def blocks(stream: IO[bytes], name: str, read: Callable[[int], None]) -> Iterator[bytes]:
+    """Yields what is in all gzip members or zstd frames of a stream, at most 1 MiB at once.
+
+    Args:
+      stream: the file's bytes as they are stored.
+      name: its path; the suffix gives the compression, and messages quote it.
+      read: called with the number of stored bytes read since the last call.
+
+    Raises:
+      InputError: it grows without bounds; see `Expansion`.
+      OSError, or one of `errors`: it cannot be read, or is damaged.
+    """
+    expansion = Expansion(name)
+
+    def stored() -> bytes:
+        data = stream.read(_STORED_BLOCK_BYTES)
+        read(len(data))
+        expansion.stored(len(data))
+        return data
+
+    produced = _gunzipped(stored) if compression_of(name) == "gzip" else _unzstd(stored)
+    for block in produced:
+        expansion.produced(len(block))
+        yield block
+
+
+def errors(compression: str) -> tuple[type[Exception], ...]:
+    """Exceptions for damaged data."""
+    if compression == "gzip":
+        return (EOFError, zlib.error)
+    if compression == "zstd":
+        import zstandard
+
+        return (EOFError, zstandard.ZstdError, MemoryError)
+    return ()
+
+
+def _gunzipped(stored: Callable[[], bytes]) -> Iterator[bytes]:
+    """Yields the content of all members.
+
+    Raises:
+      EOFError: the last one is truncated.
+    """
+    decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+    while data := stored():
+        while data:
+            if decompressor.eof:
+                data = data.lstrip(b"\0")  # Padding that some programs write after a member.
+                if not data:
+                    break
+                decompressor = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            yield decompressor.decompress(data, _BLOCK_BYTES)
+            data = decompressor.unconsumed_tail or decompressor.unused_data
+    # What the library still holds back, if the last block was full.
+    while not decompressor.eof and (block := decompressor.decompress(b"", _BLOCK_BYTES)):
+        yield block
+    if not decompressor.eof:
+        raise EOFError("it ends early")
+
+
+def _unzstd(stored: Callable[[], bytes]) -> Iterator[bytes]:
+    """Yields the content of all frames; see `_gunzipped`."""
+    import zstandard
+
+    # Windows as large as `zstd --long=31` makes; their memory is used as far as data fills it.
+    context = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+    decompressor = context.decompressobj()
+    while data := stored():
+        while data:
+            if decompressor.eof:
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                decompressor = context.decompressobj()
+            produced = decompressor.decompress(data[:_ZSTD_STORED_BYTES])
+            for start in range(0, len(produced), _BLOCK_BYTES):
+                yield produced[start : start + _BLOCK_BYTES]
+            data = decompressor.unused_data + data[_ZSTD_STORED_BYTES:]
+    if not decompressor.eof:
+        raise EOFError("it ends early")

@@ -1,0 +1,169 @@
+"""One owner of a directory: on one machine, on several, at an address, and after a kill."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from electra_jax import ownership, storage
+from electra_jax.errors import InputError
+from electra_jax.ownership import Owner, owned
+from tests.running import ROOT
+
+LOCK = "lock.json"
+COMPLAINT = "{owner} works there"
+OTHER_MACHINE = dataclasses.replace(Owner.here(), host="elsewhere", machine="elsewhere", process=7, token="theirs")
+
+
+def quickly(directory, notes, stale_seconds=0.05, beat_seconds=0.01):
+    return owned(
+        directory, LOCK, COMPLAINT, notes.append,
+        beat_seconds=beat_seconds, stale_seconds=stale_seconds, read_back_seconds=0.0,
+    )  # fmt: skip
+
+
+@pytest.fixture(params=["local", "address"])
+def directory(request, tmp_path):
+    """A directory to own, on a disk and where storage has no locks."""
+    if request.param == "local":
+        yield str(tmp_path)
+    else:
+        yield f"memory://ownership/{tmp_path.name}"
+        storage.remove(f"memory://ownership/{tmp_path.name}")
+
+
+def left_by(directory, owner, beat=3):
+    storage.write(storage.join(directory, LOCK), ownership._text(owner, beat))
+
+
+def test_lock_is_there_while_the_block_runs(directory):
+    with quickly(directory, []):
+        found = json.loads(storage.read(storage.join(directory, LOCK)))
+        assert (found["process"], found["host"]) == (os.getpid(), os.uname().nodename)
+    assert storage.names(directory) == []
+
+
+def test_lock_is_released_on_an_error(directory):
+    with pytest.raises(KeyError), quickly(directory, []):
+        raise KeyError
+    assert storage.names(directory) == []
+
+
+def test_second_owner_is_refused_with_the_name_of_the_first(directory):
+    with quickly(directory, []), pytest.raises(InputError, match=rf"process {os.getpid()} on .* works there"):
+        quickly(directory, []).__enter__()
+    assert storage.names(directory) == []
+
+
+def test_lock_of_a_process_that_is_gone_is_taken_over_at_once(directory):
+    left_by(directory, dataclasses.replace(Owner.here(), process=2**22 + 1, token="theirs"))
+    with quickly(directory, notes := [], stale_seconds=1e9):
+        pass
+    assert notes == []
+
+
+def test_lock_of_a_process_whose_id_another_one_has_is_taken_over(directory):
+    left_by(directory, dataclasses.replace(Owner.here(), started=1, token="theirs"))
+    with quickly(directory, [], stale_seconds=1e9):
+        pass
+
+
+def test_lock_of_another_machine_is_taken_over_without_heartbeat(directory):
+    left_by(directory, OTHER_MACHINE)
+    with quickly(directory, notes := []):
+        assert json.loads(storage.read(storage.join(directory, LOCK)))["process"] == os.getpid()
+    assert len(notes) == 1
+    assert "owned by process 7 on elsewhere" in notes[0]
+
+
+def test_owner_on_another_machine_with_a_heartbeat_is_not_disturbed(directory, monkeypatch):
+    left_by(directory, OTHER_MACHINE, beat=0)
+    sleep, beats = time.sleep, iter(range(1, 1000))
+
+    def beating(seconds):
+        left_by(directory, OTHER_MACHINE, beat=next(beats))
+        sleep(min(seconds, 0.001))
+
+    monkeypatch.setattr(ownership.time, "sleep", beating)
+    with pytest.raises(InputError, match="process 7 on elsewhere"):
+        quickly(directory, [], stale_seconds=60).__enter__()
+    monkeypatch.undo()
+    assert storage.names(directory) == [LOCK]
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"host": "a"}', b"null", b"[" * 100_000])
+def test_incomplete_lock_of_a_killed_process_is_taken_over(directory, content):
+    storage.write(storage.join(directory, LOCK), content)
+    with quickly(directory, []):
+        pass
+
+
+def test_heartbeat_changes_the_lock(directory):
+    with quickly(directory, []):
+        path = storage.join(directory, LOCK)
+        deadline = time.monotonic() + 20
+        while (found := ownership._parsed(storage.read(path))) is None or found[1] < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+
+
+def test_owner_that_was_taken_over_leaves_the_lock_alone(directory):
+    with quickly(directory, notes := []) as owns:
+        assert owns()
+        left_by(directory, OTHER_MACHINE)
+        deadline = time.monotonic() + 20
+        while owns() or not notes:
+            assert time.monotonic() < deadline
+            time.sleep(0.005)
+    assert "another process has taken over" in notes[0]
+    assert ownership._parsed(storage.read(storage.join(directory, LOCK)))[0] == OTHER_MACHINE
+
+
+@pytest.mark.parametrize("change", [-1e9, 1e9])
+def test_clock_that_jumps_neither_frees_nor_blocks(directory, monkeypatch, change):
+    now = time.time
+    with quickly(directory, []):
+        monkeypatch.setattr(ownership.time, "time", lambda: now() + change)
+        with pytest.raises(InputError):
+            quickly(directory, []).__enter__()
+    left_by(directory, OTHER_MACHINE)
+    with quickly(directory, []):
+        pass
+
+
+def test_of_processes_that_begin_together_one_owns_the_directory(tmp_path):
+    program = (
+        "import sys, time\n"
+        "from electra_jax.ownership import owned\n"
+        "from electra_jax.errors import InputError\n"
+        "try:\n"
+        "    with owned(sys.argv[1], 'lock.json', 'refused {owner}', print):\n"
+        "        print('owner', flush=True)\n"
+        "        sys.stdin.read()\n"
+        "except InputError:\n"
+        "    print('refused', flush=True)\n"
+    )
+    with contextlib.ExitStack() as stack:
+        processes = [
+            stack.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", program, tmp_path],
+                    cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                )
+            )
+            for _ in range(4)
+        ]  # fmt: skip
+        answers = [process.stdout.readline().strip() for process in processes]
+        assert sorted(answers) == ["owner", "refused", "refused", "refused"]
+        owner = processes[answers.index("owner")]
+        owner.send_signal(signal.SIGKILL)
+        owner.wait()
+        assert os.listdir(tmp_path) == [LOCK]
+        with quickly(tmp_path, [], stale_seconds=1e9):
+            pass
