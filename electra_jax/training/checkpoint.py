@@ -1,7 +1,7 @@
 """Checkpoints, through Orbax; no other file writes or restores one.
 
-Checkpoint s holds the state after s updates and, in the same commit, the data position s, the clock, and a digest of
-each array, which is verified whenever the checkpoint is read. A save runs in the background; if the process is killed
+Checkpoint s holds the state after s updates and, in the same commit, the data position, the clock, and a digest of each
+array, which is verified whenever the checkpoint is read. A save runs in the background; if the process is killed
 meanwhile, the checkpoint before it stays the newest.
 """
 

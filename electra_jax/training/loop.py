@@ -114,6 +114,8 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
             with context.stop.doing("going back to a checkpoint"):
                 state, progress = divergence.rolled_back(trouble, progress)
             restoring = time.time() - began
+            if profiled and trouble.step >= profiled.first:
+                profiled = None  # These are traced already.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,6 +45,12 @@ def test_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
     assert (tmp_path / "metrics.jsonl").exists()
 
 
+def test_run_whose_first_save_was_due_after_a_skipped_update_begins_again(tmp_path):
+    run_of(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 101, "train/skipped": 3.0}) + "\n")
+    assert "training from the beginning" in check(tmp_path)[0]
+
+
 LOST = {
     "emptied": dict(steps=[0, 50], marked=True),
     "set aside": dict(steps=[0, 50], checkpoints=["10.damaged", "20.damaged-2"], marked=True),
