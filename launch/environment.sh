@@ -70,10 +70,14 @@ make_environment() {
 }
 
 # Installs packages into the environment; the arguments are those of "pip install". uv does it in a tenth of pip's time where it is
-# on PATH; it does not read pip's configuration, so pip has its turn when uv fails.
+# on PATH. It does not read pip's configuration: it is told of folders with wheels, and pip has its turn when uv fails.
 install_packages() {
-  if command -v uv >/dev/null && uv pip install --python "$VENV/bin/python" "$@"; then
-    return
+  local folders
+  if command -v uv >/dev/null; then
+    folders=${PIP_FIND_LINKS:-$("$VENV/bin/python" -m pip config get global.find-links 2>/dev/null)} || true
+    if UV_FIND_LINKS=${UV_FIND_LINKS:-${folders// /,}} uv pip install --python "$VENV/bin/python" "$@"; then
+      return
+    fi
   fi
   # seqeval has no wheel. Python 3.11's pip would build it with whatever setuptools is installed, and newer ones cannot.
   "$VENV/bin/python" -m pip install --disable-pip-version-check --no-input --use-pep517 "$@"
