@@ -183,9 +183,9 @@ class Divergence:
         steps = self._context.cluster.from_first(self._checkpoints.steps)
         if progress.rollbacks >= self._config.rollbacks or trouble.good_until < 0:
             raise Diverged(self._message(trouble, progress, max(steps, default=None)))
+        self._context.check_owner()
         restored = None
         if (target := _target(trouble, progress, steps)) is not None:
-            self._context.check_owner()
             self._checkpoints.discard_after(target)
             # If it is damaged, it is set aside for the one before.
             restored = self._checkpoints.restore_newest(self._trainer.abstract, self._trainer.shardings)

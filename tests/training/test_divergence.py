@@ -1,7 +1,10 @@
 """The loop with a stand-in job, some of whose batches make the loss NaN."""
 
+import dataclasses
 import io
 import json
+import pathlib
+import time
 
 import jax
 import numpy as np
@@ -146,21 +149,26 @@ def test_save_after_a_skipped_update_waits_for_one_that_is_applied(trained, tmp_
     assert sorted(path.name for path in (tmp_path / "run" / "checkpoints").iterdir()) == ["11", "20", "30"]
 
 
+@dataclasses.dataclass(frozen=True)
 class DamagingJob(PoisonedJob):
-    """Damages a checkpoint when a batch is read that makes the run go back to it."""
+    """Empties a file, once it is there, when the first poisoned batch is read."""
+
+    file: pathlib.Path = pathlib.Path()
 
     def training_batches(self, start):
         for number, batch in enumerate(super().training_batches(start), start):
             if number == self.poisoned.start:
-                (record,) = self.workdir.glob("checkpoints/20/progress/metadata")
-                record.write_bytes(b"")
+                deadline = time.monotonic() + 20
+                while not self.file.exists():
+                    assert time.monotonic() < deadline
+                    time.sleep(0.01)
+                self.file.write_bytes(b"")
             yield batch
 
 
 def test_damaged_checkpoint_is_no_place_to_go_back_to(trained, tmp_path):
-    job = DamagingJob(poisoned=range(22, 25))
-    object.__setattr__(job, "workdir", tmp_path / "run")
-    _, progress, printed = trained(job)
+    record = tmp_path / "run" / "checkpoints" / "20" / "progress" / "metadata"
+    _, progress, printed = trained(DamagingJob(poisoned=range(22, 25), file=record))
     assert "Checkpoint 20 is damaged and set aside as 20.damaged" in printed
     assert "Back to checkpoint 10 (rollback 1 of 2); batches 10 to 24 are passed over" in printed
     assert (progress.next_batch, progress.rolled_back_to) == (45, 10)
