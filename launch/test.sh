@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Checks the codebase: ./launch/test.sh [--quick] [--slow] [--interop] [--beam] [--tpu_compiler | --tpu_all] [pytest arguments]
+# Checks the codebase: ./launch/test.sh [--quick] [--slow] [--release] [--interop] [--beam] [--tpu_compiler | --tpu_all] [pytest arguments]
 # Without options: ruff, mypy and the quick tests, which need nothing but the requirements.
 #   --quick         only the quick tests, without ruff and mypy
 #   --slow          only those that take longer: complete runs, kills, many devices
+#   --release       only those of the slow ones that are for releases: a quarter of an hour
 #   --interop       only the comparisons with PyTorch and transformers (installs requirements-interop.txt)
 #   --beam          only what runs on Apache Beam (installs requirements-beam.txt)
 #   --tpu_compiler  only the compilations for TPUs that are not there (installs requirements-tpu.txt)
@@ -15,7 +16,8 @@ marks=""
 while [[ $# -gt 0 ]]; do
   case $1 in
     --quick) marks+=" or (not slow and not interop and not beam and not tpu_compiler)" ;;
-    --slow) marks+=" or (slow and not interop and not beam and not tpu_compiler)" ;;
+    --slow) marks+=" or (slow and not release and not interop and not beam and not tpu_compiler)" ;;
+    --release) marks+=" or release" ;;
     --interop | --beam) marks+=" or ${1#--}" ;;
     --tpu_compiler) marks+=" or (tpu_compiler and not tpu_all)" ;;
     --tpu_all) marks+=" or tpu_compiler" ;;

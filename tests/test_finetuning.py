@@ -78,8 +78,8 @@ def test_a_run_leaves_scores_predictions_and_a_report(straight):
     [
         ("squad:v2", "f1", ()),
         ("tagging:conll2000", "span_f1", ()),
-        ("tagging:ud", "accuracy", ()),
-        ("text", "accuracy", ()),
+        pytest.param("tagging:ud", "accuracy", (), marks=pytest.mark.release),
+        pytest.param("text", "accuracy", (), marks=pytest.mark.release),
         ("text:multilabel", "micro_f1", ("--config.random_weights=True",)),
     ],
 )
@@ -140,6 +140,7 @@ def test_four_devices_with_sharded_weights_train_as_one(straight, flags, tmp_pat
         assert four == pytest.approx(one, rel=1e-4, abs=1e-5)
 
 
+@pytest.mark.release
 def test_google_s_recipe_runs_on_several_devices(flags, tmp_path):
     devices = "--xla_force_host_platform_device_count=4"
     main(*flags("glue:sts+google_compat", tmp_path / "run"), XLA_FLAGS=devices)

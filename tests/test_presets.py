@@ -12,7 +12,7 @@ from tests.running import learned, main, quicktest_flags
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["base", "mlm_base", "quickstart"])
+@pytest.mark.parametrize("config", ["base", "mlm_base", pytest.param("quickstart", marks=pytest.mark.release)])
 def test_a_preset_of_each_kind_runs_shrunk_and_is_evaluated(tmp_path, config):
     workdir, flags = tmp_path / "run", quicktest_flags(config, tmp_path / "run", tmp_path)
     main(*flags)

@@ -30,7 +30,7 @@ from electra_jax import storage
 
 _TRAINING_SECONDS = 3.0  # From the end of compilation to the latest kill.
 _QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-_MEASURED = ("time/", "performance/")  # Of metrics.jsonl; these measure the machine.
+_MEASURED = ("time/", "performance/", "goodput/")  # Of metrics.jsonl; these measure the machine.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 
 _STEPS = 20  # With checkpoints at 10 and 20.
 # What differs between two runs of the same numbers.
-_MEASURED = ("time/", "performance/")
+_MEASURED = ("time/", "performance/", "goodput/")
 _NAMES = ("lr[1e-4]", "a\\b", "two words", "ünï日", "a#b", "50%20", "what?", "a*b", "x{y}")
 _CLOCK = """
 import time

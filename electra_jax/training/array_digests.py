@@ -29,10 +29,10 @@ def digests(tree: Any) -> dict[str, int]:
     Args:
       tree: arrays of JAX or NumPy, of 1, 2 or 4 bytes an element.
     """
-    named = names_of(tree)
-    # All are dispatched before the first is waited for.
-    computed = {name: _digest_of(leaf) for name, leaf in named.items()}
-    return {name: int(value) for name, value in jax.device_get(computed).items()}
+    # One program at a time, and none next to the training step: the threads of CPU devices are few, and programs whose
+    # collectives wait for each other's threads never end.
+    named = names_of(jax.block_until_ready(tree))
+    return {name: int(jax.device_get(_digest_of(leaf))) for name, leaf in named.items()}
 
 
 def _digest_of(leaf: Any) -> jax.Array:

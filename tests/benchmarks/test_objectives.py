@@ -36,6 +36,7 @@ def flags(tmp_path):
     )
 
 
+@pytest.mark.release
 def test_a_killed_comparison_resumes_and_reports(flags, tmp_path):
     work = tmp_path / "work"
     process = subprocess.Popen(

@@ -134,7 +134,7 @@ def real_trials(workdir, count, chosen="last", learning_rate=0.005, steps=80):
 
     return Trials(
         RunContext(str(workdir), ProgressLine(io.StringIO())), 7, count, 0, chosen, {"films": {"test": "SST-2"}},
-        trainer_for, lambda directory, seed: directory.mkdir(parents=True, exist_ok=True),
+        trainer_for, lambda directory, seed: storage.make_directory(directory),
     )  # fmt: skip
 
 

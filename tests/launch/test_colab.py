@@ -179,6 +179,7 @@ def test_a_failed_command_fails_its_cell(runtime, capsys, status, message):
     assert capsys.readouterr().out.endswith("why\n")
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_every_cell_runs_and_shows_what_it_promises(notebook, tmp_path, monkeypatch):
     from nbclient import NotebookClient

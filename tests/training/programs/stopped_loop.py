@@ -5,7 +5,6 @@ Prints as JSON the numbers of the batches that it read.
 
 import io
 import json
-import pathlib
 import sys
 
 from electra_jax.errors import Preempted
@@ -18,7 +17,7 @@ from tests.training.stand_in import ParityJob
 
 
 def main():
-    workdir, stop = pathlib.Path(sys.argv[1]), int(sys.argv[2])
+    workdir, stop = sys.argv[1], int(sys.argv[2])
     context, read = RunContext(workdir, ProgressLine(io.StringIO())), []
 
     class Counted(ParityJob):
