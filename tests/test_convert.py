@@ -19,6 +19,7 @@ def source(tmp_path):
     return tmp_path / "source"
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_a_round_trip_of_formats_on_another_number_of_devices(tmp_path):
     write_run(tmp_path / "run", quicktest(), peer.random_params(pair_of(quicktest())))

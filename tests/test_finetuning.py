@@ -80,7 +80,7 @@ def test_a_run_leaves_scores_predictions_and_a_report(straight):
         ("tagging:conll2000", "span_f1", ()),
         pytest.param("tagging:ud", "accuracy", (), marks=pytest.mark.release),
         pytest.param("text", "accuracy", (), marks=pytest.mark.release),
-        ("text:multilabel", "micro_f1", ("--config.random_weights=True",)),
+        pytest.param("text:multilabel", "micro_f1", ("--config.random_weights=True",), marks=pytest.mark.release),
     ],
 )
 def test_every_other_family_of_tasks_runs_shrunk(flags, tmp_path, variant, metric, more):

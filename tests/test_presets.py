@@ -12,7 +12,9 @@ from tests.running import learned, main, quicktest_flags
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("config", ["base", "mlm_base", pytest.param("quickstart", marks=pytest.mark.release)])
+@pytest.mark.parametrize(
+    "config", ["base", *(pytest.param(name, marks=pytest.mark.release) for name in ("mlm_base", "quickstart"))]
+)
 def test_a_preset_of_each_kind_runs_shrunk_and_is_evaluated(tmp_path, config):
     workdir, flags = tmp_path / "run", quicktest_flags(config, tmp_path / "run", tmp_path)
     main(*flags)

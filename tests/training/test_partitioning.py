@@ -164,6 +164,7 @@ def test_updates_are_equal_for_all_shardings_and_memory_options(plain, tmp_path,
     assert share - 0.15 < here <= share
 
 
+@pytest.mark.release
 @pytest.mark.slow
 def test_muon_updates_are_equal_for_all_shardings(tmp_path):
     muon = {"optimizer__name": "muon"}
