@@ -31,6 +31,7 @@ from electra_jax.models.draws import WHOLE_BATCH, Microbatch
 from electra_jax.pretraining import corruption, objectives
 from electra_jax.pretraining.electra_job import ElectraJob
 from electra_jax.pretraining.jobs import pretraining_job
+from electra_jax.training import recent_updates
 from electra_jax.training.job import Params, Sums, Weights
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import TrainState
@@ -212,8 +213,9 @@ def replay(trace: Trace, config: PretrainingConfig, steps: int) -> Replay:
 
     _, metrics = jax.eval_shape(replayed.loss, trace.initial, batch(0), key)
     nothing = {name: jnp.zeros(2) for name in (*metrics, "loss", "gradient_norm")}
+    recent = recent_updates.nothing_yet(len(recent_updates.watched(metrics)))
     params = jax.tree.map(jnp.asarray, trace.initial)
-    state = TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params), nothing)
+    state = TrainState(jnp.zeros((), jnp.int32), params, transformation.init(params), nothing, recent)
     step_of_replay = make_train_step(
         replayed,  # type: ignore[arg-type]  # has the members of `Job` that a step uses: at, loss
         transformation,

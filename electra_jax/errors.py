@@ -35,7 +35,7 @@ class StorageLost(RunError):
 
 
 class Diverged(RunError):
-    """A loss or a gradient is no longer finite; running again would give the same."""
+    """Going back to a checkpoint has not helped against losses that are not finite, or spike; nor would a new start."""
 
     exit_code = 76
 

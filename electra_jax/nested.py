@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,3 +47,14 @@ def unflatten(flat: Mapping[str, Any], separator: str = ".") -> dict[str, Any]:
 def fingerprint(value: Any) -> str:
     """SHA-256, in hexadecimal, of a value that JSON knows; the order of names does not count."""
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def json_ready(value: Any) -> Any:
+    """Returns a value with None in place of numbers that are not finite, which JSON does not have."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {name: json_ready(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(inner) for inner in value]
+    return value

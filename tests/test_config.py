@@ -241,6 +241,7 @@ def test_free_fields_may_change_and_their_neighbours_may_not():
     changed.log.every_steps = 7
     changed.evaluation.rows = 9
     changed.checkpoint.keep_last = 1
+    changed.divergence.max_skipped = 1
     changed.compile_cache = "elsewhere"
     changed.data.directory = "elsewhere"
     changed.data.download_cache = "elsewhere"
@@ -258,7 +259,7 @@ def test_every_field_but_the_free_ones_changes_the_fingerprint():
     config = as_json(preset())
     trained = identity.trained_fields(config)
     free = identity.flatten(config).keys() - trained.keys()
-    wings = {"mesh", "log", "evaluation", "checkpoint", "hang"}
+    wings = {"mesh", "log", "evaluation", "checkpoint", "divergence", "hang"}
     assert {name for name in free if name.split(".")[0] not in wings} == {
         "accumulation",
         "compile_cache",

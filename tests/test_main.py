@@ -111,12 +111,26 @@ def test_a_signal_before_the_first_step_exits_75_at_once(straight, flags, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_not_finite_ends_with_76_and_saves_nothing(flags, tmp_path):
+def test_a_run_that_diverges_ends_with_76_and_its_evidence(flags, tmp_path):
     workdir = tmp_path / "diverged"
-    printed = main(*flags(workdir), "--config.optimizer.learning_rate=1e30", check=76)
+    absurd = "--config.optimizer.learning_rate=1e30", "--config.evaluation.every_steps=20"
+    printed = main(*flags(workdir), *absurd, "--config.divergence.rollbacks=1", check=76)
+    assert "Back to the start (rollback 1 of 1); batches 0 to 14 are passed over." in printed
     assert "not finite" in printed
-    assert "--config.optimizer.learning_rate" in printed
+    assert "--config.optimizer.learning_rate (1e+30 now)" in printed
+    # Nothing is saved right after an update that was skipped.
     assert list((workdir / "checkpoints").iterdir()) == []
+    first, second = (json.loads((workdir / "divergence" / f"{number}.json").read_text()) for number in (1, 2))
+    assert [update["batch"] for update in first["skipped"]] == list(range(1, 15))
+    assert [update["batch"] for update in second["skipped"]] == list(range(16, 30))
+    assert second["ends_the_run"]
+    update = second["diagnosed"][0]
+    assert update["rows_not_finite"] == 8
+    assert update["largest"][0]["text"].startswith("[CLS]")
+    assert len(update["gradient_norms"]["discriminator/layers"]) == 2
+    page = (workdir / "report.html").read_text()
+    assert "<h2>Divergence</h2>" in page
+    assert "discriminator/layers/1" in page
 
 
 @pytest.mark.slow

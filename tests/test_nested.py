@@ -24,3 +24,8 @@ def test_a_config_counts_as_a_mapping_and_a_prefix_stands_first():
 def test_fingerprint_is_the_hash_of_sorted_json():
     assert nested.fingerprint({"b": [1], "a": "é"}) == hashlib.sha256(b'{"a": "\\u00e9", "b": [1]}').hexdigest()
     assert nested.fingerprint({"a": 1, "b": 2}) == nested.fingerprint({"b": 2, "a": 1}) != nested.fingerprint({"a": 1})
+
+
+def test_numbers_that_are_not_finite_become_none_at_every_level():
+    value = {"a": float("nan"), "b": [1.5, float("inf"), ("x", -float("inf"))], "c": {"d": 2, "e": True}}
+    assert nested.json_ready(value) == {"a": None, "b": [1.5, None, ["x", None]], "c": {"d": 2, "e": True}}

@@ -272,6 +272,15 @@ def _write_reported(folder: pathlib.Path) -> None:
         "probability": [0.1, 0.9],
     }
     (folder / "samples.jsonl").write_text("".join(json.dumps({"step": 4, "row": n, **row}) + "\n" for n in range(3)))
+    skipped = {"step": 3, "batch": 3, "reason": "loss not finite", "values": {"loss": None}}
+    norms = {"gradient_norms": {"generator/layers": [None, 0.5]}, "parameter_norms": {"generator/layers": [3.0, 4.0]}}
+    largest = [{"row": 2, "share_of_loss": None, "text": "[CLS] a"}]
+    update = {"step": 3, "batch": 3, "rows": 4, "rows_not_finite": 1, "largest": largest, **norms}
+    evidence = {"step": 4, "cause": "11 of 100 updates were skipped", "ends_the_run": False, "rollbacks_before": 0,
+                "advice": "Lower the rate.", "skipped": [skipped], "diagnosed": [update],
+                "recent": {"loss": {"mean": 1.0, "standard_deviation": 0.25, "limit": None}}}  # fmt: skip
+    (folder / "divergence").mkdir(exist_ok=True)
+    (folder / "divergence" / "1.json").write_text(json.dumps(evidence))
     (folder / "environment.json").write_text(json.dumps({"python": "3.12", "versions": {"jax": "1"}, "config": "a.py"}))
 
 
@@ -398,6 +407,7 @@ FORMATS = (
             ("environment.json", "json", _write_reported),
             ("config.json", "json", _write_reported),
             ("metrics.jsonl", "json_lines", _write_reported),
+            ("divergence/1.json", "json", _write_reported),
             ("results.json", "json", _write_tried),
             ("seed_1/predictions/t.dev.jsonl", "json_lines", _write_tried),
         )

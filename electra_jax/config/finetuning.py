@@ -264,6 +264,9 @@ class FinetuningConfig:
     mesh: shared.MeshConfig = section(shared.MeshConfig, "devices and sharding; docs/sharding.md", free=True)
     log: FinetuningLogConfig = section(FinetuningLogConfig, "when metrics are written", free=True)
     evaluation: FinetuningEvaluationConfig = section(FinetuningEvaluationConfig, "when the dev split is scored")
+    divergence: shared.DivergenceConfig = section(
+        shared.DivergenceConfig, "updates that are skipped, and when a trial goes back; docs/reliability.md", free=True
+    )
     compile_cache: str = shared.compile_cache()
 
 

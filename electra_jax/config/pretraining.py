@@ -289,6 +289,9 @@ class PretrainingConfig:
     log: LogConfig = section(LogConfig, "when metrics are written", free=True)
     evaluation: EvaluationConfig = section(EvaluationConfig, "when and on what the run is evaluated", free=True)
     checkpoint: CheckpointConfig = section(CheckpointConfig, "when state is saved", free=True)
+    divergence: shared.DivergenceConfig = section(
+        shared.DivergenceConfig, "updates that are skipped, and when the run goes back; docs/reliability.md", free=True
+    )
     hang: HangConfig = section(HangConfig, "a run that no longer gets ahead", free=True)
     probe: ProbeConfig | None = optional(
         "a fine-tuning at the end that says what the model is worth; docs/probe.md", free=True

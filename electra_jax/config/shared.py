@@ -71,6 +71,26 @@ class OptimizerFields:
 
 
 @dataclasses.dataclass(frozen=True)
+class DivergenceConfig:
+    """Which updates are skipped, and when a run goes back; those that are not finite are always skipped."""
+
+    spike_deviations: float = setting(
+        0.0,
+        "an update is skipped if a loss or its gradient's norm is so many standard deviations above the mean of recent "
+        "ones; 0 skips none",
+        NOT_NEGATIVE,
+    )
+    max_skipped: int = setting(
+        10,
+        "skipped updates among a hundred, with more of which the run goes back to a checkpoint from before them and "
+        "passes over the batches since",
+        Range("0 to 63", low=0, high=63),
+        unit="updates",
+    )
+    rollbacks: int = setting(3, "how often it goes back before it ends with exit code 76", at_least(0))
+
+
+@dataclasses.dataclass(frozen=True)
 class ComputationFields:
     """How the encoder is computed, whatever its size."""
 

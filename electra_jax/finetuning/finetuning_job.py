@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from electra_jax.finetuning.data import task_batches
+from electra_jax.finetuning.data.examples import text_of
 from electra_jax.finetuning.data.task_batches import Batch, Order
 from electra_jax.finetuning.tasks.task import Arrays, Predicted, Task
 from electra_jax.models import flops
@@ -271,6 +272,12 @@ class FinetuningJob:
     def training_batches(self, start: int) -> Iterator[Batch]:
         """See `Job`."""
         return task_batches.training_batches(self.order, self._lengths, self.pad_id, start, self._part())
+
+    def texts(self, batch: Batch) -> list[str]:
+        """See `Job`; rows of the training split, with where they were read."""
+        ((name, arrays),) = batch.items()
+        rows = self.order.rows[name]
+        return [text_of(rows.examples[rows.example_N[row]]) if row >= 0 else "" for row in arrays["row"]]
 
     def evaluation_batches(self) -> Iterator[Batch]:
         """See `Job`: dev splits of all tasks."""

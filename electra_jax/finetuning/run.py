@@ -31,7 +31,7 @@ from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
 from electra_jax.training.optimizer import OptimizerConfig
 from electra_jax.training.run_context import RunContext
-from electra_jax.training.trainer import LoopConfig, Trainer, placement
+from electra_jax.training.trainer import LoopConfig, Trainer, shared_fields
 
 Examples = Mapping[str, Mapping[str, Sequence[Example]]]  # By task and split.
 
@@ -200,7 +200,7 @@ def make_trainer(config: FinetuningConfig, job: FinetuningJob, line: ProgressLin
         save_every_steps=every,
         keep_last=1,
         keep_every_steps=0,
-        **placement(config),
+        **shared_fields(config),
         best_metric=f"eval/{job.metric}" if config.evaluation.chosen == "best" else "",
     )
     sizes = config.mesh.data, config.mesh.fsdp, config.mesh.tensor

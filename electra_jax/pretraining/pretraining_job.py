@@ -174,6 +174,10 @@ class PretrainingJob(abc.ABC):
             temperature=self.temperature,
         )
 
+    def texts(self, batch: np.ndarray) -> list[str]:
+        """See `Job`; with special tokens, without padding."""
+        return [self._text.tokenizer.decode(row[row != self.objective.special.pad]) for row in batch]
+
     def evaluation_batches(self) -> Iterator[np.ndarray]:
         """See `Job`."""
         return row_batches.evaluation_batches(

@@ -13,6 +13,7 @@ from electra_jax import storage
 from electra_jax.reporting import curves, markup, metric_names, trial_table
 from electra_jax.reporting.charts import last
 from electra_jax.reporting.confusion import confusion_table
+from electra_jax.reporting.divergence_section import divergence_section
 from electra_jax.reporting.finetuning_files import FinetuningFiles, Run, read_files
 from electra_jax.reporting.mistakes import read_predictions, split_section
 from electra_jax.reporting.results import Results, Trial
@@ -46,6 +47,7 @@ def page(directory: str, config: Json, command: str) -> Markup | None:
     environment = read_json(storage.join(directory, "environment.json"))
     ended = [run.trial for run in files.runs if run.trial is not None]
     sections = _sections(files)  # First, because it may leave notes.
+    trials = (storage.join(directory, name) for name in storage.names(directory) if name.startswith("seed_"))
     return markup.render(
         "finetuning",
         title=_title(files, directory),
@@ -56,6 +58,7 @@ def page(directory: str, config: Json, command: str) -> Markup | None:
         scores=_scores(files, directory),
         curves=_curves(files),
         sections=sections,
+        divergence=[divergence_section(place) for place in (directory, *trials)],
         config=config,
         environment=environment,
         command=command,

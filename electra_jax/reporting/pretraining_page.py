@@ -15,6 +15,7 @@ from electra_jax import collapse, storage
 from electra_jax.errors import InputError
 from electra_jax.reporting import finetuning_page, markup, time_bar
 from electra_jax.reporting.charts import charts, final_value, last, number
+from electra_jax.reporting.divergence_section import divergence_section
 from electra_jax.reporting.probe_results import probe_section
 from electra_jax.reporting.run_files import (
     Histories,
@@ -81,6 +82,7 @@ def _pretraining_page(directory: str, config: Json, command: str) -> Markup:
         time_bar=time_bar.time_bar(histories),
         charts=charts({name: history for name, history in histories.items() if not name.startswith(_NOT_CURVES)}),
         samples=_samples(samples),
+        divergence=divergence_section(directory),
         probe=probe_section(directory),
         config=config,
         environment=environment,

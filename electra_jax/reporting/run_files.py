@@ -94,6 +94,8 @@ def read_histories(path: str, notes: list[str]) -> Histories:
         for name, value in record.items():
             if name == "step":
                 continue
+            if value is None:
+                value = math.nan  # A run writes null where a score is not finite.
             if isinstance(value, bool) or not isinstance(value, int | float):
                 unreadable.add(name)
                 continue

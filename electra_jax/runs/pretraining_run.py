@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 
-from electra_jax import config_rules, foreign_json, storage
+from electra_jax import config_rules, foreign_json, nested, storage
 from electra_jax.config import files, schema
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
@@ -59,7 +59,7 @@ def _pretrain(config: PretrainingConfig, context: RunContext, options: RunOption
     trainer = _trainer(config, context, dataset, model)
     if options.evaluates:
         scores = loop.evaluate_newest(trainer, context)
-        line.print(json.dumps(scores, indent=2))
+        line.print(json.dumps(nested.json_ready(scores), indent=2))
         return
 
     def describe() -> None:

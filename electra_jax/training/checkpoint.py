@@ -1,7 +1,7 @@
 """Checkpoints, through Orbax; no other file writes or restores one.
 
-Checkpoint s holds the state after s updates and, in the same commit, the data position s, the clock, and a digest of
-each array, which is verified whenever the checkpoint is read. A save runs in the background; if the process is killed
+Checkpoint s holds the state after s updates and, in the same commit, the data position, the clock, and a digest of each
+array, which is verified whenever the checkpoint is read. A save runs in the background; if the process is killed
 meanwhile, the checkpoint before it stays the newest.
 """
 
@@ -22,7 +22,13 @@ from orbax.checkpoint import checkpoint_managers as policies
 
 from electra_jax import storage
 from electra_jax.errors import Diverged, InputError, MismatchError, Preempted, RunError, StorageLost
-from electra_jax.training import array_digests, checkpoint_errors, checkpoint_record, checkpoint_steps
+from electra_jax.training import (
+    array_digests,
+    checkpoint_errors,
+    checkpoint_record,
+    checkpoint_steps,
+    recent_updates,
+)
 from electra_jax.training.checkpoint_record import Damaged, Progress, Record
 from electra_jax.training.checkpoint_steps import PROGRESS, STATE
 from electra_jax.training.multihost.cluster import Cluster
@@ -31,6 +37,7 @@ from electra_jax.training.state import TrainState
 # Seconds before storage that failed is tried again; after the last, the run stops.
 PAUSES = (2.0, 8.0, 30.0)
 _READ_BACK_BYTES = 256 * 2**20  # At a time, next to the state that is being trained.
+_STATISTICS = "recent"  # A part of the state.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,16 +215,18 @@ class Checkpoints:
     def _restored(self, step: int, abstract: TrainState, shardings: Any) -> tuple[TrainState, Progress]:
         """Reads and verifies a checkpoint; all processes raise the same Damaged or RunError, or none."""
         record = self._agreed(step, lambda: checkpoint_steps.read_record(self._directory, step))
-        expected = array_digests.names_of(abstract)
-        place = f"checkpoint {step} in {self._directory}"
-        if record.arrays is not None:
-            checkpoint_record.check_fits(record.arrays, expected, place)
         target = jax.tree.map(
             lambda leaf, sharding: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), abstract, shardings
         )
-        state: TrainState = self._agreed(step, lambda: self._read(step, target, record))
+        if not _has_statistics(record):
+            target = {name: part for name, part in vars(target).items() if name != _STATISTICS}
+        if record.arrays is not None:
+            place = f"checkpoint {step} in {self._directory}"
+            checkpoint_record.check_fits(record.arrays, array_digests.names_of(target), place)
+        read = self._agreed(step, lambda: self._read(step, target, record))
         # Together: the digest of an array that several processes hold is computed by all of them.
-        digests = array_digests.digests(state)
+        digests = array_digests.digests(read)
+        state = read if isinstance(read, TrainState) else _with_statistics(read, abstract, shardings)
         self._agreed(step, lambda: _verify(state, record, digests, step))
         if record.arrays is None:
             self._note(f"Checkpoint {step:,} was written without checksums; it was restored unverified.")
@@ -305,6 +314,22 @@ class Checkpoints:
                 self._note(f"Failed to read checkpoints ({reason}); trying again in {pause:g} s.")
                 time.sleep(pause)
         raise AssertionError("unreachable")
+
+    def discard_after(self, step: int) -> None:
+        """Deletes the checkpoints of later steps, from which the run must not resume; called in all processes.
+
+        Raises:
+          OSError, StorageLost: one cannot be deleted.
+        """
+
+        def delete() -> None:
+            # The newest first: what a kill leaves is then what the run once had.
+            for later in reversed(checkpoint_steps.steps(self._directory)):
+                if later > step:
+                    storage.remove(checkpoint_steps.place(self._directory, later))
+
+        self._cluster.from_first(delete)
+        self._reopen()
 
     def save(self, state: TrainState, progress: Progress) -> None:
         """Saves in the background, unless this step is saved already; the first of a run is read back at once.
@@ -414,7 +439,7 @@ class Checkpoints:
         return checkpoint_errors.in_a_line(error)
 
     def _reopen(self) -> None:
-        """Forgets what Orbax believes to be saved after a commit has failed, and reads it again from storage."""
+        """Forgets what Orbax believes to be saved, as after a failed commit, and reads it again from storage."""
         if self._opened is not None:
             with contextlib.suppress(Exception):  # The error of the same save, once more.
                 self._opened.close()
@@ -509,6 +534,17 @@ def _is_mismatch(error: ValueError) -> bool:
     return any(
         text in str(error) for text in ("do not match", "not compatible", "Truncating/padding", "Structure mismatch")
     )
+
+
+def _has_statistics(record: Record) -> bool:
+    """Whether a checkpoint has those of recent updates; earlier versions, and all before digests, saved none."""
+    return record.arrays is not None and any(name.startswith(f"{_STATISTICS}/") for name in record.arrays)
+
+
+def _with_statistics(parts: Mapping[str, Any], abstract: TrainState, shardings: Any) -> TrainState:
+    """The state of all other parts, with the statistics of a run before its first update."""
+    nothing = recent_updates.nothing_yet(len(recent_updates.watched(abstract.metrics)))
+    return TrainState(**parts, **{_STATISTICS: jax.device_put(nothing, shardings.recent)})
 
 
 def _verify(state: TrainState, record: Record, digests: Mapping[str, int], step: int) -> None:

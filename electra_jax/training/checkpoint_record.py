@@ -25,10 +25,13 @@ class Damaged(Exception):
 class Progress:
     """The part of a checkpoint next to the state: the data position, and the time that the run has taken so far."""
 
-    next_batch: int  # The global batch that the next update reads; equals the state's step.
+    next_batch: int  # The global batch that the next update reads: the state's step + `batches_passed_over`.
     started_at: float  # Seconds since 1970 at the run's very first start.
     productive_seconds: float = 0.0  # Spent since then on updates that were not lost.
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)  # Spent otherwise, by activity; see `goodput`.
+    batches_passed_over: int = 0  # Because the run went back after it diverged, and never reads them again.
+    rollbacks: int = 0  # How often it went back.
+    rolled_back_to: int = 0  # The step that it went back to the last time.
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """The goodput ledger: what the seconds of a run went to, over all of its starts.
 
 Every second since the first start belongs to one activity. `Progress` keeps the sums, so that a checkpoint has those up
-to its step; what came after it, until the process began again, is lost work and the time between two processes.
+to its step; what came after it, until the process began again, is lost work and the time between two processes. So are
+the steps that a run has done when it diverges and goes back.
 """
 
 import contextlib
@@ -9,6 +10,17 @@ import time
 from collections.abc import Iterator
 
 from electra_jax.training.checkpoint_record import Progress
+
+
+def seconds_after_going_back(progress: Progress, before: Progress) -> dict[str, float]:
+    """The seconds by activity of a run that goes back within one process: its steps since then are lost work.
+
+    Args:
+      progress: the run's.
+      before: that of the checkpoint to which it goes back.
+    """
+    lost = progress.productive_seconds - before.productive_seconds
+    return progress.seconds | {"lost": progress.seconds.get("lost", 0.0) + lost}
 
 
 class Ledger:
@@ -19,7 +31,7 @@ class Ledger:
 
         Args:
           progress: the run's, as restored.
-          began: when this process began to work on the run, in seconds since 1970.
+          began: when this process began to work on the run, or went back, in seconds since 1970.
           restoring: seconds that restoring the state took, a part of the time since then.
           last_seen: seconds of the run at the last sign of the process before; 0 for none.
         """

@@ -90,6 +90,9 @@ class Job(Protocol):
     def training_batches(self, start: int) -> Iterator[Batch]:
         """This process's rows of global batches `start`, `start + 1`, …"""
 
+    def texts(self, batch: Batch) -> list[str]:
+        """The text of each row of a global batch, on the host."""
+
     def evaluation_batches(self) -> Iterator[Batch]:
         """This process's rows of the held-out batches; rows of padding fill up the last one."""
 

@@ -1,10 +1,11 @@
 """The training loop: restore, step, log, evaluate, save, stop.
 
-`state.step == s` means that s updates were applied; everything labelled with step s (a checkpoint, a line of metrics)
-was taken after update s. The loop does not depend on the number of devices.
+`state.step == s` means that s updates were applied or skipped; everything labelled with step s (a checkpoint, a line of
+metrics) was taken after update s. The loop does not depend on the number of devices.
 """
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,7 +18,9 @@ from electra_jax.training import checkpoint_steps, partitioning, restart
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
+from electra_jax.training.divergence import Divergence, Trouble
 from electra_jax.training.hang_watch import HangWatch
+from electra_jax.training.job import Batch
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
@@ -56,7 +59,7 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
 
     Raises:
       Preempted: a process of the run was asked to stop, by a signal for example; the state is saved.
-      Diverged: a metric is not finite; the state is not saved.
+      Diverged: too many updates were skipped, or the held-out loss is not finite, and the rollbacks are used up.
       StorageLost: checkpoints cannot be read or written any more.
       InputError: the workdir cannot be written.
       MismatchError: the newest checkpoint does not fit this config, or none can be used.
@@ -87,84 +90,148 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
             line.print(f"Resumed from checkpoint {restored.step:,}.")
         else:
             state, progress = trainer.initial_state(), Progress(next_batch=0, started_at=context.began)
-        with (
-            Recorder(trainer, context, progress, checkpoints, restoring) as recorder,
-            contextlib.closing(Profiler(profiled, context, progress.next_batch)) as profiler,
-        ):
-            with context.stop.doing("compiling"):
-                train_step = _compiled(trainer, recorder, line)
-                if recorder.holds(progress.next_batch, "eval/loss"):
-                    with recorder.timed("compile"):
-                        _compile_evaluation(trainer, state)
-            with context.stop.doing("training"):
-                _update(trainer, train_step, state, progress, checkpoints, recorder, stop, profiler, context)
-            recorder.finished()
+        del restored  # The only reference to a state is to be `state`: there may be no memory for two.
+        divergence = Divergence(trainer, context, checkpoints)
+        train_step: TrainStep | None = None
+        began = context.began
+        while True:
+            step = int(state.step)
+            with (
+                Recorder(trainer, context, step, progress, began, restoring) as recorder,
+                contextlib.closing(Profiler(profiled, context, step)) as profiler,
+            ):
+                if train_step is None:
+                    with context.stop.doing("compiling"):
+                        train_step = _compiled(trainer, state, recorder, line)
+                updates = _Updates(trainer, context, checkpoints, divergence, stop, train_step, recorder, profiler)
+                with context.stop.doing("training"):
+                    trouble = updates.run(state, progress)
+                if trouble is None:
+                    recorder.finished()
+                    return
+                began = time.time()
+            del state
+            with context.stop.doing("going back to a checkpoint"):
+                state, progress = divergence.rolled_back(trouble, progress)
+            restoring = time.time() - began
+            if profiled and trouble.step >= profiled.first:
+                profiled = None  # These are traced already.
 
 
-def _update(
-    trainer: Trainer,
-    train_step: TrainStep,
-    state: TrainState,
-    progress: Progress,
-    checkpoints: Checkpoints,
-    recorder: Recorder,
-    stop: StopRequest,
-    profiler: Profiler,
-    context: RunContext,
-) -> None:
-    """Runs the loop."""
-    config, steps = trainer.config, trainer.optimizer_config.steps
-    schedule = SaveSchedule(config.save_every_steps, config.save_every_minutes, config.log_every_steps, context.cluster)
-    batches = trainer.job.training_batches(progress.next_batch)
-    step, metrics = progress.next_batch, state.metrics
-    # The order matters: metrics and scores of step s must be written before checkpoint s.
-    while True:
-        last = step == steps
-        if (step % config.evaluate_every_steps == 0 or last) and not recorder.holds(step, "eval/loss"):
-            with recorder.timed("evaluation"):
-                scores = evaluate(trainer, state, should_stop=stop.reached)
-            if scores is not None:
-                recorder.evaluated(step, scores, trainer.inspected(state))
-        checkpoints.preferred = recorder.best_step(config.best_metric)
-        # Read once for all that depends on it: a signal may come at any moment.
-        stopping = stop.reached()
-        due = schedule.is_due(step) or (step % config.log_every_steps == 0 and checkpoints.lost_a_save())
-        if stopping or last or due:
-            recorder.check(step, metrics)
-            context.check_owner()
-            with recorder.timed("save"):
-                if not stopping:
-                    checkpoints.save(state, progress)
-                    stopping = stop.reached()  # A request during the save needs no other one.
-                if stopping or last:
-                    checkpoints.finish(state, progress)
-        if last:
-            return
-        if stopping:
-            raise Preempted(
-                f"{stop.reason}: stopped after step {step:,} of {steps:,}; it is saved. "
-                f"Run the same command again to resume."
+@dataclasses.dataclass(frozen=True)
+class _Updates:
+    """The updates from one state on: the initial one, or that of a checkpoint."""
+
+    trainer: Trainer
+    context: RunContext
+    checkpoints: Checkpoints
+    divergence: Divergence
+    stop: StopRequest
+    train_step: TrainStep
+    recorder: Recorder
+    profiler: Profiler
+
+    def run(self, state: TrainState, progress: Progress) -> Trouble | None:
+        """Updates to the last step, which is saved, or until the run must go back, whose evidence is then recorded.
+
+        Raises:
+          Preempted: see `train`.
+        """
+        config, steps, divergence = self.trainer.config, self.trainer.optimizer_config.steps, self.divergence
+        schedule = SaveSchedule(
+            config.save_every_steps, config.save_every_minutes, config.log_every_steps, self.context.cluster
+        )
+        batches = self.trainer.job.training_batches(progress.next_batch)
+        step, postponed = int(state.step), False
+        # A run that was stopped at a line of metrics has not looked back.
+        is_logged = step % config.log_every_steps == 0
+        trouble = divergence.among_updates(state.recent, step, progress) if is_logged else None
+        # The order matters: metrics and scores of step s must be written before checkpoint s.
+        while True:
+            last = step == steps
+            if (step % config.evaluate_every_steps == 0 or last) and not self.recorder.holds(step, "eval/loss"):
+                found = self._evaluate(state, step, progress)
+                trouble = trouble or found
+            self.checkpoints.preferred = self.recorder.best_step(config.best_metric)
+            # Read once for all that depends on it: a signal may come at any moment.
+            stopping = self.stop.reached()
+            due = (
+                last or schedule.is_due(step) or (step % config.log_every_steps == 0 and self.checkpoints.lost_a_save())
             )
-        with recorder.timed("data_wait"):
+            if due:
+                trouble = trouble or divergence.among_updates(state.recent, step, progress)
+            if trouble:
+                with self.recorder.timed("evaluation"):
+                    divergence.record(trouble, state, progress)
+                return trouble
+            due = due or postponed
+            # A state that the last update did not fit is no good place to go back to; a later one is saved instead.
+            postponed = due and not last and divergence.skipped_last(state.recent, step)
+            if stopping or (due and not postponed):
+                stopping = self._save(state, progress, stopping=stopping, last=last)
+            if last:
+                divergence.report(self.recorder.skipping_line(), state.recent, progress)
+                return None
+            if stopping:
+                raise Preempted(
+                    f"{self.stop.reason}: stopped after step {step:,} of {steps:,}; it is saved. "
+                    f"Run the same command again to resume."
+                )
+            step, progress.next_batch = step + 1, progress.next_batch + 1
+            state = self._update(state, step, batches)
+            trouble = divergence.report(self.recorder.skipping_line(), state.recent, progress)
+
+    def _evaluate(self, state: TrainState, step: int, progress: Progress) -> Trouble | None:
+        """Records the scores of a state, unless the run is asked to stop meanwhile."""
+        with self.recorder.timed("evaluation"):
+            scores = evaluate(self.trainer, state, should_stop=self.stop.reached)
+        if scores is None:
+            return None
+        self.recorder.evaluated(step, scores, self.trainer.inspected(state))
+        return self.divergence.among_scores(scores, step, progress)
+
+    def _save(self, state: TrainState, progress: Progress, *, stopping: bool, last: bool) -> bool:
+        """Saves in the background, or to the end if the run ends here; returns whether it is asked to stop."""
+        self.recorder.publish()
+        self.context.check_owner()
+        with self.recorder.timed("save"):
+            if not stopping:
+                self.checkpoints.save(state, progress)
+                stopping = self.stop.reached()  # A request during the save needs no other one.
+            if stopping or last:
+                self.checkpoints.finish(state, progress)
+        return stopping
+
+    def _update(self, state: TrainState, step: int, batches: Iterator[Batch]) -> TrainState:
+        """The state after update number `step`, which reads the next batch."""
+        with self.recorder.timed("data_wait"):
             batch = next(batches)
-        profiler.before(step + 1)
-        with jax.profiler.StepTraceAnnotation("train", step_num=step):
-            state, metrics = train_step(state, trainer.put(batch), trainer.root_key)
-        step = progress.next_batch = step + 1
-        profiler.after(step, metrics)
-        recorder.stepped(step, metrics, trainer.job.work(batch))
-        if not stop.is_holding:
+        self.profiler.before(step)
+        root_key = self.trainer.root_key
+        with jax.profiler.StepTraceAnnotation("train", step_num=step - 1):
+            rows = self.trainer.put(batch)
+            # A transfer that nobody asked for would make every step wait.
+            with jax.transfer_guard_host_to_device("disallow"), jax.transfer_guard_device_to_host("disallow"):
+                state, metrics = self.train_step(state, rows, root_key)
+        self.profiler.after(step, metrics)
+        self.recorder.stepped(step, metrics, self.trainer.job.work(batch))
+        if not self.stop.is_holding:
             # When the first update is complete all processes have compiled, and there is something to save.
             jax.block_until_ready(metrics)
-            stop.hold()
+            self.stop.hold()
+        return state
 
 
-def _compiled(trainer: Trainer, recorder: Recorder, line: ProgressLine) -> TrainStep:
+def _compiled(trainer: Trainer, state: TrainState, recorder: Recorder, line: ProgressLine) -> TrainStep:
+    """The training step, compiled; and the evaluation, if the first update comes before it."""
     shapes = len(trainer.job.batch_shapes())
     line.print(f"Compiling the training step{f' for {shapes} batch shapes' if shapes > 1 else ''} …")
     with CompiledPrograms() as programs, recorder.timed("compile"):
         train_step = trainer.compile()
     recorder.compiled(programs)
+    if recorder.holds(int(state.step), "eval/loss"):
+        with recorder.timed("compile"):
+            _compile_evaluation(trainer, state)
     return train_step
 
 

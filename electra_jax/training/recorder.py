@@ -4,22 +4,22 @@ import contextlib
 import math
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
+import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import StorageLost
+from electra_jax.nested import json_ready
 from electra_jax.training import device_speed, telemetry
-from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.compile_cache import CompiledPrograms
 from electra_jax.training.goodput import Ledger
 from electra_jax.training.job import Sums, Work
 from electra_jax.training.optimizer import learning_rate
 from electra_jax.training.run_context import RunContext
-from electra_jax.training.stopping import check_finite
 from electra_jax.training.trainer import Trainer
 from electra_jax.wording import duration, quantity
 
@@ -33,24 +33,25 @@ class Recorder:
         self,
         trainer: Trainer,
         context: RunContext,
+        step: int,
         progress: Progress,
-        checkpoints: Checkpoints,
+        began: float,
         restoring: float,
     ) -> None:
-        """Opens the files of the run.
+        """Opens the files, and drops what they have of later steps than `step`.
 
         Args:
           trainer: what is trained.
           context: context of the run.
+          step: the state's step.
           progress: data position and times so far, which the recorder continues.
-          checkpoints: the run's.
-          restoring: seconds that restoring the state took.
+          began: when the work from this state on began, in seconds since 1970.
+          restoring: seconds since then that restoring the state took.
         """
-        self._trainer, self._progress, self._checkpoints, self._line = trainer, progress, checkpoints, context.line
+        self._trainer, self._progress, self._line = trainer, progress, context.line
         workdir, cluster = context.workdir, context.cluster
-        step = progress.next_batch
         last_seen = telemetry.last_elapsed(storage.join(workdir, "metrics.jsonl")) if cluster.is_first else 0.0
-        self._ledger = Ledger(progress, context.began, restoring=restoring, last_seen=last_seen)
+        self._ledger = Ledger(progress, began, restoring=restoring, last_seen=last_seen)
         self._metrics = telemetry.MetricsWriter(workdir, cluster, resumed_at=step)
         self._samples = telemetry.JsonLines(
             storage.join(workdir, "samples.jsonl") if cluster.is_first else None, resumed_at=step
@@ -66,6 +67,8 @@ class Recorder:
         self._loss = math.nan  # Until the first line is logged.
         self._once: dict[str, float] = {}  # To be added to the next line.
         self._held_out = ""  # The first score of the last evaluation, for the live line.
+        self._skipping_line: int | None = None
+        self._not_finite: set[str] = set()  # Names of held-out scores that were reported.
 
     def holds(self, step: int, name: str) -> bool:
         """Whether metrics.jsonl has that score, for example from before the run was resumed."""
@@ -108,21 +111,33 @@ class Recorder:
             self._read(*self._pending.popleft())
         self._show(step)
 
-    def check(self, step: int, metrics: Sums) -> None:
-        """Makes all metrics durable before they are saved; raises Diverged if the sums so far are not finite."""
+    def skipping_line(self) -> int | None:
+        """The step of the last line, of those written since this was called, whose updates were not all applied."""
+        step, self._skipping_line = self._skipping_line, None
+        return step
+
+    def publish(self) -> None:
+        """Makes all metrics durable; called before they are saved."""
         self._flush()
-        self._publish()
-        check_finite(_means(metrics), step, self._checkpoints.latest_step())
+        self._metrics.publish()
+        self._samples.publish()
 
     def evaluated(self, step: int, scores: dict[str, float], samples: list[dict[str, Any]]) -> None:
         """Records an evaluation and shows the first sample."""
         self._metrics.write(step, scores | self._spent("evaluation"))
         for sample in samples:
-            self._samples.append({"step": step, **sample})
+            self._samples.append({"step": step, **json_ready(sample)})
         shown = self._trainer.job.shown_scores or [name.removeprefix("eval/") for name in scores]
         listed = "  ".join(f"{name} {scores[f'eval/{name}']:.3f}" for name in shown)
         self._held_out = f"held out {shown[0]} {scores[f'eval/{shown[0]}']:.3f}  "
         self._line.print(f"Held out, step {step:,}:  {listed}")
+        not_finite = {name for name, value in scores.items() if not math.isfinite(value)} - self._not_finite
+        if not_finite:
+            self._not_finite |= not_finite
+            self._line.print(
+                f"Warning: {', '.join(sorted(not_finite))} at step {step:,} is not a finite number; metrics.jsonl has "
+                "null for it."
+            )
         if samples:
             self._line.print("\n".join(telemetry.sample_lines(samples[0])))
         warning = self._trainer.job.warning({name.removeprefix("eval/"): value for name, value in scores.items()})
@@ -148,10 +163,6 @@ class Recorder:
             if error is None:
                 raise
 
-    def _publish(self) -> None:
-        self._metrics.publish()
-        self._samples.publish()
-
     def _flush(self) -> None:
         while self._pending:
             self._read(*self._pending.popleft())
@@ -160,19 +171,16 @@ class Recorder:
         jax.block_until_ready(metrics)
         if step % self._trainer.config.log_every_steps:
             return
-        values = _means(metrics)
-        check_finite(values, step, self._checkpoints.latest_step())
-        self._loss = values["loss"]
-        gradient_norm = values.pop("gradient_norm")
-        self._metrics.write(
-            step,
-            {f"train/{name}": value for name, value in values.items()}
-            | {
-                "optimizer/learning_rate": float(learning_rate(self._trainer.optimizer_config, step - 1)),
-                "optimizer/gradient_norm": gradient_norm,
-            }
-            | self._performance(step),
-        )
+        found: dict[str, np.ndarray] = jax.device_get(metrics)
+        if found["skipped"][0]:
+            self._skipping_line = step
+        if not found["loss"][1]:
+            # Nothing was applied, so there is nothing to average.
+            found = {"skipped": found["skipped"]}
+        values = {_slash_name(name): value for name, value in _means(found).items()}
+        self._loss = values.get("train/loss", math.nan)
+        values["optimizer/learning_rate"] = float(learning_rate(self._trainer.optimizer_config, step - 1))
+        self._metrics.write(step, values | self._performance(step))
 
     def _performance(self, step: int) -> dict[str, float]:
         """Rates since the last line, without the time of evaluations and saves."""
@@ -223,5 +231,9 @@ class Recorder:
         )
 
 
-def _means(metrics: Sums) -> dict[str, float]:
-    return {name: float(total) / max(float(weight), 1.0) for name, (total, weight) in jax.device_get(metrics).items()}
+def _means(metrics: Mapping[str, np.ndarray]) -> dict[str, float]:
+    return {name: float(total) / max(float(weight), 1.0) for name, (total, weight) in metrics.items()}
+
+
+def _slash_name(name: str) -> str:
+    return "optimizer/gradient_norm" if name == "gradient_norm" else f"train/{name}"

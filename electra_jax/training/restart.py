@@ -5,10 +5,11 @@ from collections.abc import Callable
 
 from electra_jax import storage
 from electra_jax.errors import MismatchError
-from electra_jax.training import checkpoint, checkpoint_steps
+from electra_jax.training import checkpoint, checkpoint_steps, divergence
 
 # Files that a run appends to, and would drop lines from.
 _APPENDED = ("metrics.jsonl", "samples.jsonl")
+_KEPT = (*_APPENDED, divergence.FOLDER)
 
 
 def check(workdir: storage.Path, save_every_steps: int, allowed: bool, note: Callable[[str], None]) -> None:
@@ -29,54 +30,62 @@ def check(workdir: storage.Path, save_every_steps: int, allowed: bool, note: Cal
         if allowed:
             note(f"--restart has no effect: there is a checkpoint {steps[-1]:,} to resume from.")
         return
-    reached = _last_step(storage.join(workdir, "metrics.jsonl"))
-    lost = _loss(directory, reached, save_every_steps)
+    reached, skips = _progress(storage.join(workdir, "metrics.jsonl"))
+    lost = _loss(directory, reached, save_every_steps, skips)
     if lost and not allowed:
         raise MismatchError(
             f"--workdir={workdir}: {lost}. Copy a checkpoint back, or add --restart to train from the beginning, which "
             f"keeps the old {' and '.join(_APPENDED)} under other names."
         )
     if lost:
-        kept = [_kept(workdir, name) for name in _APPENDED if storage.exists(storage.join(workdir, name))]
+        kept = [_kept(workdir, name) for name in _KEPT if storage.exists(storage.join(workdir, name))]
         storage.remove(checkpoint.mark_of(directory))
         note(f"Training from the beginning, as --restart says; kept: {', '.join(kept) or 'nothing'}.")
     elif reached:
         note(f"The run ended at step {reached:,}, before its first checkpoint; training from the beginning.")
 
 
-def _loss(directory: str, reached: int, save_every_steps: int) -> str:
-    """What shows that the run had checkpoints; "" if it had none yet."""
+def _loss(directory: str, reached: int, save_every_steps: int, skips: bool) -> str:
+    """What shows that the run had checkpoints; "" if it had none yet.
+
+    Args:
+      directory: the folder of checkpoints.
+      reached: last step in the run's metrics.
+      save_every_steps: interval of checkpoints.
+      skips: whether the run skips updates; it then saves later than it is due, and marks its first checkpoint.
+    """
     aside = checkpoint_steps.set_aside_before(directory)
     if storage.exists(checkpoint.mark_of(directory)):
         found = f"found {', '.join(aside)} alone" if aside else "found none"
         return f"the run had checkpoints in {directory}, {found}, and its metrics reach step {reached:,}"
     if reached and not storage.exists(directory):
         return f"metrics.jsonl reaches step {reached:,} and {directory} is gone"
-    if reached > save_every_steps:
+    if reached > save_every_steps and not skips:
         due = f"checkpoints are due every {save_every_steps:,} steps"
         return f"metrics.jsonl reaches step {reached:,}, {due}, and {directory} has none"
     return ""
 
 
-def _last_step(path: str) -> int:
-    """The highest step in metrics.jsonl; 0 without one."""
+def _progress(path: str) -> tuple[int, bool]:
+    """The highest step in metrics.jsonl, 0 without one, and whether its run counts updates that are skipped."""
     if not storage.exists(path):
-        return 0
-    steps = [0]
+        return 0, False
+    reached, skips = 0, False
     for line in storage.read(path).split(b"\n"):
         try:
-            steps.append(int(json.loads(line)["step"]))
+            values = json.loads(line)
+            reached, skips = max(reached, int(values["step"])), skips or "train/skipped" in values
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError):
             continue  # The last line of a killed process.
-    return max(steps)
+    return reached, skips
 
 
 def _kept(workdir: storage.Path, name: str) -> str:
-    """Renames a file, and returns its new name."""
+    """Renames a file or a folder, and returns its new name."""
     taken = set(storage.names(workdir))
-    stem, _, ending = name.rpartition(".")
+    stem, point, ending = name.partition(".")
     number = 1
-    while (other := f"{stem}.before_restart{f'-{number}' if number > 1 else ''}.{ending}") in taken:
+    while (other := f"{stem}.before_restart{f'-{number}' if number > 1 else ''}{point}{ending}") in taken:
         number += 1
     storage.move(storage.join(workdir, name), storage.join(workdir, other))
     return other

@@ -14,6 +14,8 @@ from flax.linen import spmd
 from jax.sharding import PartitionSpec
 
 from electra_jax.models.draws import Microbatch
+from electra_jax.training import recent_updates
+from electra_jax.training.diagnosis import Diagnosis, losses_by_row, module_norms
 from electra_jax.training.job import Batch, Job, Params, Sums
 from electra_jax.training.optimizer import OptimizerConfig, learning_rate
 from electra_jax.training.state import TrainState
@@ -28,11 +30,16 @@ def make_train_step(
     log_every_steps: int,
     accumulation: int = 1,
     shardings: Sequence[Params] = (),
+    spike_deviations: float = 0.0,
 ) -> TrainStep:
     """Returns `train_step(state, batch, root_key) -> (state, metrics)`, to be jitted by the caller.
 
-    `metrics` are the sums since the last multiple of `log_every_steps`. They are returned a second time next to
-    the state, because the state's own copy is donated to the next step before the host has read it.
+    An update that is not finite, or spikes, is skipped: parameters and optimizer stay as they are, bit for bit, its
+    metrics are not added up, and the step advances, so that its batch is passed over.
+
+    `metrics` are the sums since the last multiple of `log_every_steps`, and as "skipped" how many of these updates were
+    skipped. They are returned a second time next to the state, because the state's own copy is donated to the next step
+    before the host has read it.
 
     Args:
       job: what is trained.
@@ -43,22 +50,11 @@ def make_train_step(
       shardings: shardings of gradients and updates, trees like the parameters'. Gradients are constrained to each in
         turn, and parameters are updated in the last one; the caller's `jax.jit` decides on the new parameters'
         sharding. An empty sequence leaves it to the compiler.
+      spike_deviations: see `recent_updates.limits`.
     """
 
-    def placed(tree: Params) -> Params:
-        for sharding in shardings:
-            tree = jax.lax.with_sharding_constraint(tree, sharding)
-        return tree
-
-    per_device = settings.gradient_scope == "per_device"
-
-    def gradients_at(step: jax.Array) -> Callable:
-        current = job.at(step)
-        gradients_of = jax.value_and_grad(current.loss, has_aux=True)
-        if accumulation > 1:
-            # With gradients per device, each device holds all of its own.
-            gradients_of = _accumulated(current, accumulation, (lambda tree: tree) if per_device else placed)
-        return _per_device(gradients_of, settings.clip_norm) if per_device else gradients_of
+    placed = _placed(shardings)
+    gradients_at = _gradients_at(job, settings, accumulation, placed)
 
     def train_step(state: TrainState, batch: jax.Array, root_key: jax.Array) -> tuple[TrainState, Sums]:
         key = jax.random.fold_in(root_key, state.step)
@@ -76,11 +72,76 @@ def make_train_step(
             "loss": jnp.stack([loss, one]),
             "gradient_norm": jnp.stack([optax.global_norm(gradients), one]),
         }
-        carried = (state.step % log_every_steps != 0).astype(jnp.float32)
-        metrics = jax.tree.map(lambda past, now: carried * past + now, state.metrics, metrics)
-        return TrainState(state.step + 1, params, optimizer_state, metrics), metrics
+        logged = state.step % log_every_steps == 0
+        skipped, recent = recent_updates.judged(state.recent, state.step, metrics, spike_deviations, logged=logged)
+
+        def unless_skipped(new: Params, old: Params) -> Params:
+            return jax.tree.map(lambda after, before: jnp.where(skipped, before, after), new, old)
+
+        carried = (~logged).astype(jnp.float32)
+        metrics = jax.tree.map(lambda past, now: carried * past + jnp.where(skipped, 0.0, now), state.metrics, metrics)
+        after = TrainState(
+            state.step + 1,
+            unless_skipped(params, state.params),
+            unless_skipped(optimizer_state, state.optimizer),
+            metrics,
+            recent,
+        )
+        return after, metrics | {"skipped": jnp.stack([recent.skipped.astype(jnp.float32), one])}
 
     return train_step
+
+
+def make_diagnosis(
+    job: Job, settings: OptimizerConfig, accumulation: int = 1, shardings: Sequence[Params] = ()
+) -> Callable[[Params, jax.Array, jax.Array, jax.Array], Diagnosis]:
+    """Returns `diagnose(params, step, batch, root_key) -> diagnosis` of the update from `step` to `step + 1`.
+
+    Args:
+      job, settings, accumulation, shardings: see `make_train_step`; gradients are those of that step.
+    """
+    placed = _placed(shardings)
+
+    def diagnose(params: Params, step: jax.Array, batch: jax.Array, root_key: jax.Array) -> Diagnosis:
+        key = jax.random.fold_in(root_key, step)
+        (loss, metrics), gradients = _gradients_at(job, settings, accumulation, placed)(step)(params, batch, key)
+        gradients = placed(gradients)
+        return Diagnosis(
+            metrics | {"loss": jnp.stack([loss, jnp.ones(())])},
+            optax.global_norm(gradients),
+            module_norms(gradients),
+            module_norms(params),
+            losses_by_row(job.at(step), params, batch, key),
+            batch,
+        )
+
+    return diagnose
+
+
+def _placed(shardings: Sequence[Params]) -> Callable[[Params], Params]:
+    def placed(tree: Params) -> Params:
+        for sharding in shardings:
+            tree = jax.lax.with_sharding_constraint(tree, sharding)
+        return tree
+
+    return placed
+
+
+def _gradients_at(
+    job: Job, settings: OptimizerConfig, accumulation: int, placed: Callable[[Params], Params]
+) -> Callable[[jax.Array], Callable]:
+    """Returns `gradients_at(step)`, the function that gives loss, metrics and gradients of that update."""
+    per_device = settings.gradient_scope == "per_device"
+
+    def gradients_at(step: jax.Array) -> Callable:
+        current = job.at(step)
+        gradients_of = jax.value_and_grad(current.loss, has_aux=True)
+        if accumulation > 1:
+            # With gradients per device, each device holds all of its own.
+            gradients_of = _accumulated(current, accumulation, (lambda tree: tree) if per_device else placed)
+        return _per_device(gradients_of, settings.clip_norm) if per_device else gradients_of
+
+    return gradients_at
 
 
 def _accumulated(job: Job, count: int, placed: Callable[[Params], Params]) -> Callable:

@@ -1,9 +1,5 @@
-"""Stopping early: when a process is asked to, or when a metric is not finite."""
+"""Stopping early, when a process is asked to."""
 
-import math
-from collections.abc import Mapping
-
-from electra_jax.errors import Diverged
 from electra_jax.stop_signals import StopSignals
 from electra_jax.training.hang_watch import HangWatch
 from electra_jax.training.multihost.cluster import Cluster
@@ -58,25 +54,3 @@ class StopRequest:
     def reason(self) -> str:
         """The request and, in a run of several processes, the process that received it."""
         return self._agreement.reason if self._agreement else self._noted
-
-
-def check_finite(metrics: Mapping[str, float], step: int, last_good_step: int | None) -> None:
-    """Ends the run if a metric is not finite.
-
-    Args:
-      metrics: name to value.
-      step: updates applied so far.
-      last_good_step: the step of the newest checkpoint, if there is one.
-
-    Raises:
-      Diverged: names the metrics, the step and what to try.
-    """
-    broken = {name: value for name, value in metrics.items() if not math.isfinite(value)}
-    if broken:
-        listed = ", ".join(f"{name}={value}" for name, value in broken.items())
-        kept = f"The newest checkpoint is {last_good_step}." if last_good_step else "No checkpoint was written yet."
-        raise Diverged(
-            f"step {step}: {listed} (not finite); nothing was saved. {kept}\n"
-            f"Lower --config.optimizer.learning_rate, lengthen --config.optimizer.warmup_steps, or compute in float32 "
-            f"with --config.model.compute_dtype=float32, and start in a new --workdir."
-        )

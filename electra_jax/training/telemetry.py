@@ -13,6 +13,7 @@ from typing import Any
 import jax
 
 from electra_jax import storage
+from electra_jax.nested import json_ready
 from electra_jax.training.appended_file import AppendedFile
 from electra_jax.training.event_files import EventFiles
 from electra_jax.training.multihost.cluster import Cluster
@@ -103,7 +104,10 @@ class JsonLines:
     def best_step(self, name: str) -> int | None:
         """The step after the start with the highest score of that name, the earliest of ties; None without any."""
         if name not in self._best:
-            values = {step: scores[name] for step, scores in self._scores.items() if name in scores and step}
+            # Scores that were not finite are None.
+            values = {
+                step: scores[name] for step, scores in self._scores.items() if scores.get(name) is not None and step
+            }
             self._best[name] = max(sorted(values), key=values.__getitem__) if values else None
         return self._best[name]
 
@@ -177,8 +181,8 @@ class MetricsWriter:
                 self._lines.append(line)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Records the values of a step under their slash names."""
-        self._lines.append({"step": step, **values})
+        """Records the values of a step under their slash names; null where they are not finite."""
+        self._lines.append({"step": step, **json_ready(values)})
         if self._events:
             self._events.write(step, values)
 

@@ -13,11 +13,12 @@ from jax.sharding import Mesh
 
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.config.shared import DivergenceConfig
 from electra_jax.training import partitioning
 from electra_jax.training.job import Batch, Job, Params
 from electra_jax.training.optimizer import OptimizerConfig, optimizer
 from electra_jax.training.state import TrainState, initial_state
-from electra_jax.training.step import TrainStep, make_evaluation_step, make_train_step
+from electra_jax.training.step import TrainStep, make_diagnosis, make_evaluation_step, make_train_step
 
 # Folded into the seed's key for evaluations; no training step has this number.
 _EVALUATION_STREAM = 2**31 - 1
@@ -39,6 +40,7 @@ class LoopConfig:
     accumulation: int = 1
     save_every_minutes: float = 0.0  # In addition; 0 for none.
     best_metric: str = ""  # The checkpoint with the highest score of this name is kept; "" for none.
+    divergence: DivergenceConfig = dataclasses.field(default_factory=DivergenceConfig)
     hang_minutes: float = 0.0  # See `HangWatch`.
     hang_ends_run: bool = False
 
@@ -50,7 +52,7 @@ class Trainer:
       abstract: shapes and dtypes of the train state.
       shardings: shardings of its leaves.
       root_key: the key that every draw of the run follows from.
-      evaluation_step, inspect: jitted functions.
+      evaluation_step, diagnose, inspect: jitted functions.
     """
 
     def __init__(
@@ -89,9 +91,13 @@ class Trainer:
                 config.log_every_steps,
                 config.accumulation,
                 shardings,
+                config.divergence.spike_deviations,
             ),
             donate_argnums=0,
             out_shardings=(self.shardings, replicated),
+        )
+        self.diagnose = jax.jit(
+            make_diagnosis(job, optimizer_config, config.accumulation, shardings), out_shardings=replicated
         )
         self.evaluation_step = jax.jit(make_evaluation_step(job), out_shardings=replicated)
         self.inspect = jax.jit(job.inspect, out_shardings=replicated)
@@ -166,23 +172,25 @@ def shape_of(batch: Batch) -> Hashable:
     return structure, tuple(leaf.shape for leaf in leaves)
 
 
-class Placement(TypedDict):
-    """The fields of `LoopConfig` for sharding and gradient accumulation."""
+class Shared(TypedDict):
+    """The fields of `LoopConfig` that pre-training and fine-tuning configs have under the same names."""
 
     sharding: str
     rules: str
     shard_optimizer: bool
     accumulation: int
+    divergence: DivergenceConfig
 
 
-def placement(config: PretrainingConfig | FinetuningConfig) -> Placement:
-    """The sharding and the gradient accumulation that a config asks for."""
+def shared_fields(config: PretrainingConfig | FinetuningConfig) -> Shared:
+    """The sharding, the gradient accumulation and the checks that a config asks for."""
     mesh = config.mesh
-    return Placement(
+    return Shared(
         sharding=mesh.sharding,
         rules=mesh.rules,
         shard_optimizer=mesh.shard_optimizer,
         accumulation=config.accumulation,
+        divergence=config.divergence,
     )
 
 
@@ -201,7 +209,7 @@ def make_trainer(config: PretrainingConfig, job: Job, mesh: Mesh, note: Callable
         keep_every_steps=config.checkpoint.keep_every_steps,
         hang_minutes=config.hang.minutes,
         hang_ends_run=config.hang.ends_run,
-        **placement(config),
+        **shared_fields(config),
     )
     partitioning.check_slices(mesh.devices.flat, config.mesh.slices)
     return Trainer(job, optimizer_config, loop_config, mesh, note)

@@ -10,6 +10,7 @@ from benchmarks.reliability import kills
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.recent_updates import nothing_yet
 from electra_jax.training.state import TrainState
 from tests.running import main
 
@@ -17,7 +18,8 @@ from tests.running import main
 def write(workdir, value, loss):
     checkpoints = Checkpoints(str(workdir / "checkpoints"), keep_last=1, keep_every_steps=0, cluster=Cluster())
     params = {"table": jnp.full(3, value)}
-    state = TrainState(jnp.int32(5), params, optax.adam(1e-3).init(params), {"loss": jnp.zeros(2)})
+    optimizer = optax.adam(1e-3).init(params)
+    state = TrainState(jnp.int32(5), params, optimizer, {"loss": jnp.zeros(2)}, nothing_yet(2))
     checkpoints.save(state, Progress(5, 0.0))
     checkpoints.close()
     line = {"step": 5, "train/loss": loss, "time/step_seconds": value}

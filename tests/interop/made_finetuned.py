@@ -20,6 +20,7 @@ from electra_jax.interop.model import sizes_as_fields
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.recent_updates import nothing_yet
 from electra_jax.training.state import TrainState
 from tests.configs import typed_task
 from tests.interop import made, peer
@@ -87,7 +88,9 @@ def write_run(workdir, made_job, params, steps=(10, 20), tokenizer=None, reporte
     checkpoints = Checkpoints(str(workdir / "checkpoints"), keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in steps:
         scaled = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf) * (step / 10), params)
-        state = TrainState(jnp.int32(step), scaled, optax.sgd(1e-3).init(scaled), {"loss": jnp.zeros(2)})
+        state = TrainState(
+            jnp.int32(step), scaled, optax.sgd(1e-3).init(scaled), {"loss": jnp.zeros(2)}, nothing_yet(2)
+        )
         checkpoints.save(state, Progress(step, 0.0))
     checkpoints.wait()
     checkpoints.close()

@@ -12,6 +12,7 @@ from electra_jax.pretraining.jobs import encoder_config
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.recent_updates import nothing_yet
 from electra_jax.training.state import TrainState
 from tests.configs import typed
 from tests.interop import made
@@ -36,7 +37,9 @@ def write_run(workdir, config, params, steps=(10, 20)):
     checkpoints = Checkpoints(str(workdir / "checkpoints"), keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in steps:
         scaled = jax.tree.map(lambda leaf, step=step: jnp.asarray(leaf) * step, params)
-        state = TrainState(jnp.int32(step), scaled, optax.adamw(1e-3).init(scaled), {"loss": jnp.zeros(2)})
+        state = TrainState(
+            jnp.int32(step), scaled, optax.adamw(1e-3).init(scaled), {"loss": jnp.zeros(2)}, nothing_yet(2)
+        )
         checkpoints.save(state, Progress(step, 0.0))
     checkpoints.wait()
     checkpoints.close()

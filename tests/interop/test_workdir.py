@@ -20,6 +20,7 @@ from electra_jax.models.electra import MaskedLanguageModel
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.recent_updates import nothing_yet
 from electra_jax.training.state import TrainState
 from tests.interop import made, peer
 from tests.interop.made_run import pair_of, quicktest, write_run
@@ -155,7 +156,8 @@ def test_a_run_in_a_bucket_is_read_like_a_local_one(object_store, run):
     opened = Checkpoints("gs://bucket/electra/checkpoints", keep_last=3, keep_every_steps=0, cluster=Cluster())
     for step in (10, 20):
         arrays = jax.tree.map(jnp.asarray, params)
-        state = TrainState(jnp.int32(step), arrays, optax.sgd(1e-3).init(arrays), {"loss": jnp.zeros(2)})
+        optimizer = optax.sgd(1e-3).init(arrays)
+        state = TrainState(jnp.int32(step), arrays, optimizer, {"loss": jnp.zeros(2)}, nothing_yet(2))
         opened.save(state, Progress(step, 0.0))
     opened.close()
     # As a kill leaves it.

@@ -257,6 +257,50 @@ def test_damaged_results_of_a_probe_are_named(make_run):
         page_of(probed(make_run(), word_accuracy=[]))
 
 
+def divergence(workdir, name, **changes):
+    """Evidence as `training/divergence.py` writes it, in a run's directory."""
+    update = {
+        "step": 7, "batch": 9, "metrics": {"loss": None}, "gradient_norm": None, "rows": 4, "rows_not_finite": 1,
+        "gradient_norms": {"generator/layers": [None, 0.5], "embeddings": 2.0},
+        "parameter_norms": {"generator/layers": [3.0, 4.0], "embeddings": 5.0},
+        "largest": [{"row": 2, "share_of_loss": None, "text": "[CLS] <b>odd</b>"}],
+    }  # fmt: skip
+    content = {
+        "step": 10, "cause": "11 of 100 updates were skipped", "ends_the_run": False, "rollbacks_before": 0,
+        "advice": "Lower the rate.", "learning_rate": 0.1, "clip_norm": 1.0, "scores": {},
+        "recent": {"loss": {"mean": 1.0, "standard_deviation": 0.25, "limit": None}},
+        "skipped": [{"step": step, "batch": step + 2, "reason": "loss not finite", "values": {}} for step in range(25)],
+        "diagnosed": [update],
+    }  # fmt: skip
+    (workdir / "divergence").mkdir(exist_ok=True)
+    (workdir / "divergence" / name).write_text(json.dumps(content | changes))
+
+
+def test_rollbacks_and_the_end_of_a_run_are_shown_with_their_rows(make_run):
+    workdir = make_run()
+    assert "Divergence" not in page_of(workdir)
+    divergence(workdir, "2.json", rollbacks_before=1, ends_the_run=True, step=30)
+    divergence(workdir, "1.json")
+    page = page_of(workdir)
+    assert page.index("Step 10: rollback 1") < page.index("Step 30: the run ended")
+    assert "[CLS] &lt;b&gt;odd" in page
+    assert "generator/layers/1" in page
+    assert "text of these rows is the likely cause" in page
+    assert "And 5 more" in page
+
+
+def test_damaged_evidence_is_named(make_run):
+    workdir = make_run()
+    divergence(workdir, "1.json", recent=5)
+    with pytest.raises(InputError, match=r"divergence/1\.json: found .* expected evidence"):
+        report.write_report(workdir)
+
+
+def test_score_that_was_not_finite_is_a_gap_and_noted(make_run):
+    page = page_of(make_run([{"step": 100, **TRAIN}, {"step": 100, "eval/loss": None}]))
+    assert "Not finite: eval/loss at step 100" in page
+
+
 def test_page_needs_nothing_from_the_network(make_run):
     page = page_of(make_run(samples=[{"step": 100, **SAMPLE}]))
     addresses = set(re.findall(r"https?://[^\s\"'<]*", page))
@@ -408,8 +452,9 @@ def test_files_of_either_task_count_as_metrics_once_they_hold_something(tmp_path
 
 def test_the_report_of_a_run_in_a_bucket_is_the_same(object_store, make_run):
     directory = make_run(samples=[{"step": 100, **SAMPLE}])
-    for path in directory.iterdir():
-        storage.write(f"gs://bucket/{directory.name}/{path.name}", path.read_bytes())
+    divergence(directory, "1.json")
+    for path in directory.rglob("*.*"):
+        storage.write(f"gs://bucket/{directory.name}/{path.relative_to(directory)}", path.read_bytes())
     assert report.has_metrics(f"gs://bucket/{directory.name}")
     target = report.write_report(f"gs://bucket/{directory.name}")
     assert target == f"gs://bucket/{directory.name}/report.html"

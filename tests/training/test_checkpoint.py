@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import json
 import os
 import resource
 import subprocess
@@ -17,8 +18,9 @@ from electra_jax.errors import InputError, MismatchError, StorageLost
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
+from electra_jax.training.recent_updates import nothing_yet
 from electra_jax.training.state import TrainState
-from tests.training.made_checkpoints import state_at
+from tests.training.made_checkpoints import as_before, state_at
 
 
 @pytest.fixture
@@ -92,6 +94,40 @@ def test_checkpoint_of_another_model_is_refused_with_its_path(make_trainer, chec
     other = make_trainer(job=Wider())
     with pytest.raises(MismatchError, match=r"checkpoint 1 in .*checkpoints does not fit"):
         checkpoints.restore(1, other.abstract, other.shardings)
+
+
+def test_checkpoint_without_statistics_of_updates_resumes(make_trainer, tmp_path):
+    trainer = make_trainer()
+    state = stepped(trainer, trainer.initial_state(), 3)
+    folder = tmp_path / "checkpoints"
+    with quick(folder, notes := []) as checkpoints:
+        checkpoints.save(as_before(state), Progress(3, 1.0))
+    expected = jax.device_get(state.replace(recent=trainer.initial_state().recent))
+    record = folder / "3" / "progress" / "metadata"
+    # As versions with digests wrote it, and those before them.
+    for without in ((), ("step", "arrays", "checksum", "seconds")):
+        fields = json.loads(record.read_text())
+        record.write_text(json.dumps({name: value for name, value in fields.items() if name not in without}))
+        with quick(folder, notes) as checkpoints:
+            restored, progress = checkpoints.restore(3, trainer.abstract, trainer.shardings)
+        jax.tree.map(np.testing.assert_array_equal, jax.device_get(restored), expected)
+        assert progress == Progress(3, 1.0)
+    assert notes == ["Checkpoint 3 was written without checksums; it was restored unverified."]
+    stepped(trainer, restored, 1)
+
+
+def test_discarded_steps_are_saved_again(tmp_path):
+    with quick(tmp_path / "checkpoints", []) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(state_at(step), Progress(step, 1.0))
+        checkpoints.wait()
+        checkpoints.discard_after(1)
+        assert os.listdir(tmp_path / "checkpoints") == ["1"]
+        assert restored_step(checkpoints, state_at(0)) == 1
+        checkpoints.finish(state_at(2), Progress(5, 1.0, batches_passed_over=3))
+        assert checkpoints.steps() == [1, 2]
+        shardings = jax.tree.map(lambda leaf: leaf.sharding, state_at(0))
+        assert checkpoints.restore(2, state_at(0), shardings)[1] == Progress(5, 1.0, batches_passed_over=3)
 
 
 def quick(folder, notes, **options):
@@ -268,7 +304,8 @@ def test_a_kill_during_a_save_in_a_bucket_leaves_the_checkpoint_before_it(object
 
     def state(step):
         params = {"table": jnp.full(10, float(step))}
-        return TrainState(jnp.int32(step), params, optax.sgd(1e-3).init(params), {"loss": jnp.zeros(2)})
+        optimizer = optax.sgd(1e-3).init(params)
+        return TrainState(jnp.int32(step), params, optimizer, {"loss": jnp.zeros(2)}, nothing_yet(2))
 
     made = opened()
     for step in (1, 2):

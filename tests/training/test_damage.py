@@ -20,7 +20,7 @@ from electra_jax.training import checkpoint_record
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
 from electra_jax.training.multihost.cluster import Cluster
-from tests.training.made_checkpoints import state_at
+from tests.training.made_checkpoints import as_before, state_at
 
 NEWEST = 3
 
@@ -309,6 +309,10 @@ def test_evaluation_passes_over_damage_and_renames_nothing(folder):
 
 
 def test_checkpoint_from_before_checksums_is_restored_and_said_so(folder):
+    shutil.rmtree(folder / str(NEWEST))
+    with opened(folder) as checkpoints:
+        checkpoints.open()
+        checkpoints.save(as_before(state_at(NEWEST)), Progress(NEWEST, 1.5))
     unversioned(lambda fields: fields | {"productive_seconds": 0.5})(folder)
     with opened(folder, notes := []) as checkpoints:
         found = restored(checkpoints)

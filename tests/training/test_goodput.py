@@ -8,7 +8,7 @@ import pytest
 from electra_jax.progress import ProgressLine
 from electra_jax.training import loop
 from electra_jax.training.checkpoint_record import Progress
-from electra_jax.training.goodput import Ledger
+from electra_jax.training.goodput import Ledger, seconds_after_going_back
 from electra_jax.training.run_context import RunContext
 
 
@@ -47,6 +47,17 @@ def test_checkpoint_from_before_the_ledger_is_accepted():
     progress = Progress(**{"next_batch": 7, "started_at": now - 100, "productive_seconds": 60.0})
     Ledger(progress, now - 10, restoring=0.0, last_seen=80.0)
     assert progress.seconds == pytest.approx({"unrecorded": 30.0, "start": 10.0}, abs=0.5)
+
+
+def test_steps_of_a_run_that_goes_back_are_lost_and_nothing_else():
+    started_at = time.time() - 100
+    before = Progress(20, started_at, productive_seconds=30.0, seconds={"start": 10.0})
+    progress = Progress(30, started_at, productive_seconds=70.0, seconds={"start": 10.0, "save": 20.0})
+    after = dataclasses.replace(before, seconds=seconds_after_going_back(progress, before))
+    assert sums(after) == {"step": 30.0, "start": 10.0, "save": 20.0, "lost": 40.0}
+    Ledger(after, time.time(), restoring=0.0, last_seen=100.0)
+    assert after.seconds["lost"] == pytest.approx(40.0, abs=0.5)
+    assert sum(sums(after).values()) == pytest.approx(100.0, abs=0.5)
 
 
 def test_clock_that_was_set_back_loses_nothing():

@@ -14,6 +14,7 @@ def run_of(workdir, steps=(), checkpoints=(), folder=True, marked=False):
     if lines:
         (workdir / "metrics.jsonl").write_text("\n".join(lines) + "\n")
         (workdir / "samples.jsonl").write_text('{"step": 0}\n')
+        (workdir / "divergence").mkdir()
     if folder:
         (workdir / "checkpoints").mkdir()
     for name in checkpoints:
@@ -42,6 +43,12 @@ def test_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
         "The run ended at step 50, before its first checkpoint; training from the beginning."
     ]
     assert (tmp_path / "metrics.jsonl").exists()
+
+
+def test_run_whose_first_save_was_due_after_a_skipped_update_begins_again(tmp_path):
+    run_of(tmp_path)
+    (tmp_path / "metrics.jsonl").write_text(json.dumps({"step": 101, "train/skipped": 3.0}) + "\n")
+    assert "training from the beginning" in check(tmp_path)[0]
 
 
 LOST = {
@@ -76,6 +83,8 @@ def test_restart_begins_again_and_keeps_the_metrics(tmp_path, name):
     if before:
         assert (tmp_path / "metrics.before_restart.jsonl").read_text() == before
         assert (tmp_path / "samples.before_restart.jsonl").exists()
+        assert (tmp_path / "divergence.before_restart").exists()
+        assert not (tmp_path / "divergence").exists()
     assert check(tmp_path) == []
 
 

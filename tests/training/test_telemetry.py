@@ -36,6 +36,13 @@ def test_best_step_is_the_earliest_of_ties(tmp_path):
     assert lines.best_step("eval/f1") == 20
 
 
+def test_best_step_is_never_one_without_a_score(tmp_path):
+    lines = JsonLines(tmp_path / "metrics.jsonl", resumed_at=0)
+    for step, score in ((10, 0.4), (20, None), (30, 0.3)):
+        lines.append({"step": step, "eval/score": score})
+    assert lines.best_step("eval/score") == 10
+
+
 def test_process_without_a_file_keeps_scores_alone(tmp_path):
     lines = JsonLines(str(tmp_path / "metrics.jsonl"), resumed_at=9)
     lines.append({"step": 5, "train/loss": 2.0})

@@ -112,3 +112,15 @@ def is_answered(example: Example) -> bool:
             return example.tags is not None
         case QuestionExample():
             return example.answers is not None
+
+
+def text_of(example: Example) -> str:
+    """The text of an example, with where it was read."""
+    match example:
+        case TextExample():
+            texts = example.texts
+        case SentenceExample():
+            texts = (" ".join(example.words),)
+        case QuestionExample():
+            texts = example.question, example.context
+    return f"{example.place}: {' | '.join(texts)}"

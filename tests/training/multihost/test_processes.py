@@ -240,6 +240,24 @@ def test_signal_to_one_process_stops_both_at_one_step(one, flags, tmp_path):
 
 
 @pytest.mark.slow
+def test_two_processes_that_diverge_go_back_and_end_together(one, flags, tmp_path):
+    absurd = (
+        "--config.optimizer.learning_rate=1e30",
+        "--config.evaluation.every_steps=20",
+        "--config.divergence.max_skipped=2",
+        "--config.divergence.rollbacks=1",
+    )
+    workdir = tmp_path / "run"
+    for printed in Pair(*flags(workdir, *absurd)).ended(76, 76):
+        assert "step 5: 4 of 100 updates were skipped" in printed
+        assert "after 1 rollbacks" in printed
+    found = [json.loads((workdir / "divergence" / f"{number}.json").read_text()) for number in (1, 2)]
+    assert [[update["batch"] for update in one["skipped"]] for one in found] == [[1, 2, 3, 4], [6, 7, 8, 9]]
+    # All rows of the global batch, of which each process read a half.
+    assert found[1]["diagnosed"][0]["rows"] == 8
+
+
+@pytest.mark.slow
 def test_different_configs_end_all_and_name_the_difference(flags, tmp_path):
     pair = Pair(*flags(tmp_path / "run"), second=flags(tmp_path / "run", "--config.seed=7"))
     for printed in pair.ended(64, 64):
