@@ -20,6 +20,7 @@ from typing import Any
 
 from electra_jax import storage
 from electra_jax.errors import InputError
+from electra_jax.stop_signals import StopSignals
 
 _BEAT_SECONDS = 15.0
 _STALE_SECONDS = 90.0  # Several heartbeats, and what NFS caches.
@@ -69,6 +70,7 @@ def owned(
     name: str,
     complaint: str,
     note: Callable[[str], None],
+    stop: StopSignals,
     *,
     beat_seconds: float = _BEAT_SECONDS,
     stale_seconds: float = _STALE_SECONDS,
@@ -81,6 +83,7 @@ def owned(
       name: file name of the lock.
       complaint: what is wrong if another process owns it, and what to do; "{owner}" becomes its name.
       note: called with what the user should know.
+      stop: requests that may end the process within the block; the lock is released then, too.
       beat_seconds, stale_seconds, read_back_seconds: times of the protocol.
 
     Raises:
@@ -119,13 +122,18 @@ def owned(
 
     thread = threading.Thread(target=beat, name="ownership", daemon=True)
     thread.start()
-    try:
-        yield lambda: not lost.is_set()
-    finally:
+
+    def release() -> None:
         ended.set()
         thread.join(timeout=beat_seconds)
         with contextlib.suppress(OSError):
             file.release(own)
+
+    try:
+        with stop.releasing(release):
+            yield lambda: not lost.is_set()
+    finally:
+        release()
 
 
 def _is_old(seen_at: float, seconds: float) -> bool:
@@ -158,6 +166,8 @@ class _LocalFile:
 
     def release(self, own: Owner) -> None:
         """Deletes the file if it is this process's."""
+        if not os.path.exists(self._path):
+            return  # Opening would create it.
         with self._opened() as file:
             found = _parsed(file.read())
             if found and found[0].token == own.token:

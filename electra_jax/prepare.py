@@ -10,6 +10,7 @@ from electra_jax.config.files import read_config
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError
 from electra_jax.progress import ProgressLine
+from electra_jax.stop_signals import StopSignals
 
 _CONFIG = presets.define_flag("A preset's name or a config file.")
 _WORKERS = flags.DEFINE_integer("workers", 0, "Local processes; 0 for one on each core.", lower_bound=0)
@@ -21,7 +22,7 @@ _OVERWRITE = flags.DEFINE_bool("overwrite", False, "Make the dataset again, dele
 _VERIFY = flags.DEFINE_bool("verify", False, "Compare every file of a finished dataset with its checksum.")
 
 
-def main() -> None:
+def main(stop: StopSignals) -> None:
     """Prepares `config.data`, or opens it when that has been done; see `entry_point` for exit codes."""
     if _CONFIG.value is None:
         raise InputError("A flag is needed, for example --config=configs/quickstart.py")
@@ -42,10 +43,11 @@ def main() -> None:
         raise InputError("--beam_options: needs --runner=, for example --runner=DirectRunner")
     beam = "" if _RUNNER.value == "local" else _RUNNER.value
     runner = Runner(_WORKERS.value, beam, tuple(_BEAM_OPTIONS.value))
-    if _OVERWRITE.value:
-        dataset, is_new = writer.prepare(data, line, runner, overwrite=True), True
-    else:
-        dataset, is_new = writer.ensure(data, line, runner)
+    with stop.doing("preparing the text"):
+        if _OVERWRITE.value:
+            dataset, is_new = writer.prepare(data, line, runner, stop, overwrite=True), True
+        else:
+            dataset, is_new = writer.ensure(data, line, runner, stop)
     if _VERIFY.value:
         datasets.verify(dataset)
         line.print("every shard matches its checksum")
@@ -57,7 +59,8 @@ def main() -> None:
 
 def run() -> None:
     """Runs the command `electra-prepare`: parses the flags, calls `main` and exits with its exit code."""
-    entry_point.enter(main)
+    with StopSignals() as stop:
+        entry_point.enter(lambda: main(stop))
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ from typing import Any
 # SIGUSR1 is what many batch scripts ask Slurm to send before the time limit.
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 _EXIT_CODE = os.EX_TEMPFAIL  # 75, that of `errors.Preempted`.
+_RELEASE_SECONDS = 3.0  # For what others would wait for: a spot VM is gone 30 s after its notice.
 
 
 def _exit(reason: str) -> None:
@@ -47,6 +48,7 @@ class StopSignals:
         self._note: Callable[[str], None] | None = None
         self._closed = False
         self._before: dict[int, Any] = {}  # Handlers by signal.
+        self._releases: list[Callable[[], None]] = []
         # Held by the thread that ends the process: nothing else begins meanwhile.
         self._lock = threading.RLock()
 
@@ -130,6 +132,19 @@ class StopSignals:
         finally:
             self.activity = before
 
+    @contextlib.contextmanager
+    def releasing(self, release: Callable[[], None]) -> Iterator[None]:
+        """Calls `release`, in another thread, if a request ends the process while the block runs.
+
+        Args:
+          release: gives back what other processes would otherwise wait for; the process ends when it takes too long.
+        """
+        self._releases.append(release)
+        try:
+            yield
+        finally:
+            self._releases.remove(release)
+
     def close(self) -> None:
         """Ignores requests from here on: the process ends with an exit code that they must not change."""
         with self._lock:
@@ -138,6 +153,11 @@ class StopSignals:
     def _end(self, text: str) -> None:
         reason = f"{text}. What was saved before stays; run the same command again to go on."
         print(f"\n{reason}", file=sys.stderr, flush=True)
+        threads = [threading.Thread(target=release, daemon=True) for release in self._releases]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(_RELEASE_SECONDS)
         try:
             self._leave(reason)
         finally:

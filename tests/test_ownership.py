@@ -14,6 +14,7 @@ import pytest
 from electra_jax import ownership, storage
 from electra_jax.errors import InputError
 from electra_jax.ownership import Owner, owned
+from electra_jax.stop_signals import StopSignals
 from tests.running import ROOT
 
 LOCK = "lock.json"
@@ -23,7 +24,7 @@ OTHER_MACHINE = dataclasses.replace(Owner.here(), host="elsewhere", machine="els
 
 def quickly(directory, notes, stale_seconds=0.05, beat_seconds=0.01):
     return owned(
-        directory, LOCK, COMPLAINT, notes.append,
+        directory, LOCK, COMPLAINT, notes.append, StopSignals(),
         beat_seconds=beat_seconds, stale_seconds=stale_seconds, read_back_seconds=0.0,
     )  # fmt: skip
 
@@ -137,28 +138,32 @@ def test_clock_that_jumps_neither_frees_nor_blocks(directory, monkeypatch, chang
         pass
 
 
+PROGRAM = """
+import sys, time
+from electra_jax.errors import InputError
+from electra_jax.ownership import owned
+from electra_jax.stop_signals import StopSignals
+try:
+    with StopSignals() as stop, owned(sys.argv[1], "lock.json", "refused {owner}", print, stop):
+        print("owner", flush=True)
+        sys.stdin.read()
+except InputError:
+    print("refused", flush=True)
+"""
+
+
+@contextlib.contextmanager
+def another_process(directory):
+    """A process that owns a directory, or is refused, and says which; then waits."""
+    with subprocess.Popen(
+        [sys.executable, "-c", PROGRAM, directory], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+
+
 def test_of_processes_that_begin_together_one_owns_the_directory(tmp_path):
-    program = (
-        "import sys, time\n"
-        "from electra_jax.ownership import owned\n"
-        "from electra_jax.errors import InputError\n"
-        "try:\n"
-        "    with owned(sys.argv[1], 'lock.json', 'refused {owner}', print):\n"
-        "        print('owner', flush=True)\n"
-        "        sys.stdin.read()\n"
-        "except InputError:\n"
-        "    print('refused', flush=True)\n"
-    )
     with contextlib.ExitStack() as stack:
-        processes = [
-            stack.enter_context(
-                subprocess.Popen(
-                    [sys.executable, "-c", program, tmp_path],
-                    cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-                )
-            )
-            for _ in range(4)
-        ]  # fmt: skip
+        processes = [stack.enter_context(another_process(tmp_path)) for _ in range(4)]
         answers = [process.stdout.readline().strip() for process in processes]
         assert sorted(answers) == ["owner", "refused", "refused", "refused"]
         owner = processes[answers.index("owner")]
@@ -167,3 +172,11 @@ def test_of_processes_that_begin_together_one_owns_the_directory(tmp_path):
         assert os.listdir(tmp_path) == [LOCK]
         with quickly(tmp_path, [], stale_seconds=1e9):
             pass
+
+
+def test_owner_that_is_asked_to_stop_releases_the_lock(tmp_path):
+    with another_process(tmp_path) as owner:
+        assert owner.stdout.readline().strip() == "owner"
+        owner.send_signal(signal.SIGTERM)
+        assert owner.wait(20) == 75
+    assert os.listdir(tmp_path) == []

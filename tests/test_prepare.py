@@ -2,8 +2,10 @@
 
 import os
 import pathlib
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -85,3 +87,19 @@ def test_a_damaged_shard_is_found_and_named(flags, tmp_path):
     assert "train-00000.bin" in outcome.stderr
     outcome = prepare(*flags, "--overwrite", "--verify")
     assert outcome.returncode == 0, outcome.stderr
+
+
+def test_a_request_to_stop_ends_with_75_and_the_same_command_goes_on(flags, tmp_path):
+    command = [sys.executable, "-m", "electra_jax.prepare", *flags]
+    with subprocess.Popen(
+        command, cwd=ROOT, env=os.environ | {"JAX_PLATFORMS": "cpu"}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        while not (tmp_path / "dataset" / "work" / "lock").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+        process.send_signal(signal.SIGTERM)
+        messages = process.communicate(timeout=60)[1]
+    assert process.returncode == 75, messages
+    assert "SIGTERM: stopped while preparing the text" in messages
+    assert not (tmp_path / "dataset" / "work" / "lock").exists()
+    assert prepare(*flags).returncode == 0

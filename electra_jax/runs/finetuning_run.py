@@ -13,9 +13,9 @@ from electra_jax.finetuning import run
 from electra_jax.reporting.summary import summary_lines
 from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
-from electra_jax.runs.run_workdir import Workdir, under_way
+from electra_jax.runs.run_workdir import Workdir
 from electra_jax.training.compile_cache import use_compile_cache
-from electra_jax.training.run_context import RunContext
+from electra_jax.training.run_context import RunContext, under_way
 
 
 def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, options: RunOptions) -> None:

@@ -19,13 +19,13 @@ from electra_jax.reporting.dataset_card import write_card
 from electra_jax.reporting.probe_results import probe_lines
 from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
-from electra_jax.runs.run_workdir import Workdir, under_way
+from electra_jax.runs.run_workdir import Workdir
 from electra_jax.runs.shared_dataset import shared_dataset
 from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.tokenizers import tokenizer
 from electra_jax.training import checkpoint_steps, facts, loop, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
-from electra_jax.training.run_context import RunContext
+from electra_jax.training.run_context import RunContext, under_way
 from electra_jax.training.trainer import Trainer, make_trainer
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from electra_jax import foreign_json, ownership, storage
 from electra_jax.config import identity
-from electra_jax.errors import InputError, MismatchError, StorageLost
+from electra_jax.errors import InputError, MismatchError
 from electra_jax.runs.run_options import RunOptions
 from electra_jax.training.multihost import shared_storage
 from electra_jax.training.run_context import RunContext
@@ -80,8 +80,8 @@ class Workdir:
                 raise InputError(f"--workdir={self.path}: no run to evaluate there")
             if not self._options.evaluates:
                 storage.make_directory(self.path)
-                note = self._context.line.print
-                owns = resources.enter_context(ownership.owned(self.path, _LOCK, self._complaint, note))
+                note, stop = self._context.line.print, self._context.stop
+                owns = resources.enter_context(ownership.owned(self.path, _LOCK, self._complaint, note, stop))
                 self._context = dataclasses.replace(self._context, owns_workdir=owns)
                 storage.write_json(self._config_path, fields | {"fingerprint": identity.fingerprint(fields)})
         except (OSError, ValueError) as error:
@@ -102,19 +102,3 @@ class Workdir:
                 + "\n".join(f"  {change}" for change in changes)
                 + "\nGive another --workdir, or the old values; or name the fields in --allow_config_change."
             )
-
-
-@contextlib.contextmanager
-def under_way() -> Iterator[None]:
-    """The part of a run in which an error of object storage is no mistake of the user's: everything worked before.
-
-    Raises:
-      StorageLost: in place of such an error.
-    """
-    try:
-        yield
-    except storage.RemoteError as error:
-        raise StorageLost(
-            f"{error}. The run had started: run the same command again once the storage works; it continues from what "
-            "is complete."
-        ) from error

@@ -30,7 +30,7 @@ def shared_dataset(data: DataConfig, context: RunContext, finish: Callable[[Data
     opened: list[Dataset] = []
 
     def prepare() -> None:
-        prepared, _ = writer.ensure(data, line)
+        prepared, _ = writer.ensure(data, line, stop=context.stop)
         finish(prepared)
         opened.append(prepared)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import jax
 
 from electra_jax import storage
-from electra_jax.errors import InputError, Preempted, StorageLost
+from electra_jax.errors import InputError, Preempted
 from electra_jax.progress import ProgressLine
 from electra_jax.training import checkpoint_steps, partitioning, restart
 from electra_jax.training.checkpoint import Checkpoints
@@ -24,7 +24,7 @@ from electra_jax.training.job import Batch
 from electra_jax.training.multihost import processes
 from electra_jax.training.profiling import ProfiledSteps, Profiler
 from electra_jax.training.recorder import Recorder
-from electra_jax.training.run_context import RunContext
+from electra_jax.training.run_context import RunContext, under_way
 from electra_jax.training.save_schedule import SaveSchedule
 from electra_jax.training.state import TrainState
 from electra_jax.training.step import TrainStep
@@ -68,7 +68,7 @@ def train(trainer: Trainer, context: RunContext, profiled: ProfiledSteps | None 
     processes.check_rows(partitioning.batch_sharding(trainer.mesh), trainer.job.batch_size)
     _check_restart(trainer, context)
     with (
-        _under_way(),
+        under_way(),
         opened_checkpoints(trainer, context) as checkpoints,
         trainer.placed(),
         HangWatch(context, trainer.config.hang_minutes, ends_run=trainer.config.hang_ends_run) as watch,
@@ -233,22 +233,6 @@ def _compiled(trainer: Trainer, state: TrainState, recorder: Recorder, line: Pro
         with recorder.timed("compile"):
             _compile_evaluation(trainer, state)
     return train_step
-
-
-@contextlib.contextmanager
-def _under_way() -> Iterator[None]:
-    """The part of a run in which an error of storage is no mistake of the user's: everything worked before.
-
-    Raises:
-      StorageLost: in place of such an error.
-    """
-    try:
-        yield
-    except OSError as error:
-        raise StorageLost(
-            f"Storage failed during the run: {error}. Free some space, or check the disk or the network, then run the "
-            "same command again; it continues from the newest checkpoint."
-        ) from error
 
 
 def _check_restart(trainer: Trainer, context: RunContext) -> None:

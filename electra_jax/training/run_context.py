@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
-from electra_jax.errors import ProcessLost
+from electra_jax.errors import ProcessLost, StorageLost
 from electra_jax.progress import ProgressLine
 from electra_jax.stop_signals import StopSignals
 from electra_jax.training.multihost.cluster import Cluster
@@ -45,3 +46,19 @@ class RunContext:
     def within(self, directory: str) -> RunContext:
         """The context of a part of the run that has a directory of its own, such as a trial, and begins now."""
         return dataclasses.replace(self, workdir=directory, began=time.time())
+
+
+@contextlib.contextmanager
+def under_way() -> Iterator[None]:
+    """The part of a run in which an error of storage is no mistake of the user's: everything worked before.
+
+    Raises:
+      StorageLost: in place of such an error.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise StorageLost(
+            f"Storage failed during the run: {error}. Free some space, or check the disk or the network, then run the "
+            "same command again; it continues from what is complete."
+        ) from error

@@ -9,9 +9,9 @@ from electra_jax.errors import InputError, StorageLost
 from electra_jax.progress import ProgressLine, QuietLine
 from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
-from electra_jax.runs.run_workdir import Workdir, under_way
+from electra_jax.runs.run_workdir import Workdir
 from electra_jax.runs.workdir_address import address_problem, check_access
-from electra_jax.training.run_context import RunContext
+from electra_jax.training.run_context import RunContext, under_way
 
 
 @pytest.mark.parametrize("workdir", ["gs://bucket/run", "gs://bucket/a b/ü", "runs/lr[1e-4]", "~/run", "/a/b"])
@@ -80,7 +80,7 @@ def test_any_error_of_the_storage_during_a_run_is_75(object_store):
 
     write()
     object_store.trouble = lambda method, path: 403
-    with pytest.raises(StorageLost, match=r"Forbidden.*The run had started") as error:
+    with pytest.raises(StorageLost, match=r"during the run: .*Forbidden") as error:
         write()
     assert error.value.exit_code == 75
 

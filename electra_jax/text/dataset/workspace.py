@@ -10,6 +10,7 @@ from electra_jax import nested, ownership, storage
 from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.progress import ProgressLine
+from electra_jax.stop_signals import StopSignals
 from electra_jax.text.dataset import dataset as datasets
 from electra_jax.text.dataset import units
 from electra_jax.text.dataset.units import WORK, Unit
@@ -34,7 +35,7 @@ def check(directory: str, overwrite: bool) -> None:
 
 
 @contextlib.contextmanager
-def locked(directory: str, line: ProgressLine) -> Iterator[None]:
+def locked(directory: str, line: ProgressLine, stop: StopSignals) -> Iterator[None]:
     """Locks a directory against a second preparation; see `ownership`."""
     work = storage.join(directory, WORK)
     if not storage.is_remote(work):
@@ -44,7 +45,7 @@ def locked(directory: str, line: ProgressLine) -> Iterator[None]:
         "Wait for it, or choose another --config.data.directory=."
     )
     try:
-        with ownership.owned(work, _LOCK, complaint, line.print):
+        with ownership.owned(work, _LOCK, complaint, line.print, stop):
             yield
     finally:
         if not storage.names(work):  # Nothing was begun, or all is done.

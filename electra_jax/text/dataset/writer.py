@@ -17,6 +17,7 @@ from electra_jax import storage
 from electra_jax.config.pretraining import DataConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.progress import ProgressLine
+from electra_jax.stop_signals import StopSignals
 from electra_jax.text.dataset import dataset as datasets
 from electra_jax.text.dataset import filters, manifest, stages, units, workspace
 from electra_jax.text.dataset.dataset import Dataset
@@ -33,20 +34,23 @@ _REPORTED_CHARACTERS = 2_000_000  # Text that describes a new tokenizer.
 _TRAINING_OPTIONS = ("kind", "vocabulary_size", "lowercase", "strip_accents", "character_coverage")
 
 
-def ensure(data: DataConfig, line: ProgressLine, runner: Runner | None = None) -> tuple[Dataset, bool]:
+def ensure(
+    data: DataConfig, line: ProgressLine, runner: Runner | None = None, stop: StopSignals | None = None
+) -> tuple[Dataset, bool]:
     """Opens the dataset in `data.directory`, which is prepared first if it is missing; returns whether it was.
 
     Args:
       data: `config.data`.
       line: receives progress messages.
       runner: where to prepare; local processes by default.
+      stop: requests that may end the process meanwhile.
 
     Raises:
       MismatchError: the directory holds a dataset made with other values, or with another tokenizer.
       InputError: the directory holds something else, a dataset that is damaged, or see `prepare`.
     """
     if not datasets.is_prepared(data.directory):
-        return prepare(data, line, runner), True
+        return prepare(data, line, runner, stop), True
     dataset = datasets.open_dataset(data.directory)
     if dataset.fingerprint != units.fingerprint(data):
         raise MismatchError(
@@ -65,13 +69,21 @@ def ensure(data: DataConfig, line: ProgressLine, runner: Runner | None = None) -
     return dataset, False
 
 
-def prepare(data: DataConfig, line: ProgressLine, runner: Runner | None = None, *, overwrite: bool = False) -> Dataset:
+def prepare(
+    data: DataConfig,
+    line: ProgressLine,
+    runner: Runner | None = None,
+    stop: StopSignals | None = None,
+    *,
+    overwrite: bool = False,
+) -> Dataset:
     """Makes the dataset that `config.data` describes, or finishes one that was interrupted, and opens it.
 
     Args:
       data: `config.data`.
       line: receives messages on what was read and made.
       runner: where to work; local processes by default.
+      stop: requests that may end the process meanwhile.
       overwrite: deletes an existing dataset, finished or not.
 
     Raises:
@@ -84,7 +96,7 @@ def prepare(data: DataConfig, line: ProgressLine, runner: Runner | None = None, 
         raise InputError("\n".join(wrong))
     workspace.check(data.directory, overwrite)
     try:
-        with workspace.locked(data.directory, line):
+        with workspace.locked(data.directory, line, stop or StopSignals()):
             if overwrite:
                 workspace.clear(data.directory)
             elif datasets.is_prepared(data.directory):  # By a process that held the lock until now.
