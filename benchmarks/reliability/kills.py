@@ -4,8 +4,9 @@
     python -m benchmarks.reliability.kills --place=store --count=50
 
 `store` is gs:// in the object store of `object_store.py`: checkpoints, metrics and all other files of the run. Every
-start is killed with SIGKILL after a random time, from its first moment to some seconds of training; a start that ends
-before is not counted. A run that ends before all kills are done is compared, and another one begins.
+start is killed with SIGKILL at a random moment: one in four before its first update, the others within some seconds of
+training, in which several checkpoints are due. A start that ends before is not counted. A run that ends before all
+kills are done is compared, and another one begins.
 """
 
 import argparse
@@ -28,7 +29,8 @@ import numpy as np
 from benchmarks.reliability.object_store import object_store
 from electra_jax import storage
 
-_TRAINING_SECONDS = 3.0  # From the end of compilation to the latest kill.
+_TRAINING_SECONDS = 4.0  # From the end of compilation to the latest kill.
+_EARLY = 0.25  # Share of the kills before that.
 _QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 _MEASURED = ("time/", "performance/", "goodput/")  # Of metrics.jsonl; these measure the machine.
 
@@ -81,18 +83,39 @@ class Campaign:
         phases: collections.Counter[str] = collections.Counter()
         while True:
             process = self.start(workdir, log)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                delay = draw.uniform(0.0, seconds + _TRAINING_SECONDS) if phases.total() < kills else None
-                process.wait(delay)
+            if phases.total() < kills:
+                _wait(process, log, draw, seconds)
+            else:
+                process.wait()
             if process.poll() is None:
                 process.kill()
                 process.wait()
-                phases[_phase(log.read_text("utf-8", "replace"))] += 1
+                phase = _phase(log.read_text("utf-8", "replace"))
+                phases["saving" if phase == "training" and _is_saving(workdir) else phase] += 1
                 print(f"  kill {phases.total()}: {dict(phases)}", flush=True)
                 continue
             if process.returncode:
                 raise RuntimeError(f"{workdir}: ended with {process.returncode}:\n{log.read_text()}")
             return phases
+
+
+def _wait(process: subprocess.Popen[bytes], log: pathlib.Path, draw: random.Random, seconds: float) -> None:
+    """Waits for the moment of a kill, or for the end of the process if that comes first."""
+    is_early, share = draw.random() < _EARLY, draw.random()
+    while not is_early and process.poll() is None and b"Compiled in" not in log.read_bytes():
+        time.sleep(0.02)
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(share * (seconds if is_early else _TRAINING_SECONDS))
+
+
+def _is_saving(workdir: str) -> bool:
+    """Whether the killed process left an unfinished checkpoint."""
+    folder = storage.join(workdir, "checkpoints")
+    names = storage.names(folder)
+    if storage.is_remote(folder):
+        marks = {name: storage.names(storage.join(folder, name)) for name in names if name.isdigit()}
+        return any("commit_success.txt" not in found for found in marks.values())
+    return any(not name.isdigit() for name in names)
 
 
 def _phase(output: str) -> str:
