@@ -24,6 +24,8 @@ SIGNALS = ("SIGTERM", "SIGTERM SIGTERM", "SIGINT SIGINT")
 _LINGERS = 3.0  # Seconds that a phase is slowed down for.
 _BETWEEN_SIGNALS = 1.0
 _RESUMED = ("restoring",)
+# A process that ends before it has met the others cannot tell them; they wait for it so long.
+_START_SECONDS = 60
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +66,8 @@ class Runs:
         """Flags of a run of 30 steps."""
         return [
             "--config=small:quicktest", f"--workdir={workdir}", f"--config.data.directory={self.place / 'data'}",
-            f"--config.compile_cache={self.place / 'compiled'}", "--config.model.layers=1", "--config.steps=30", *more,
+            f"--config.compile_cache={self.place / 'compiled'}", "--config.model.layers=1", "--config.steps=30",
+            f"--start_timeout={_START_SECONDS}", *more,
         ]  # fmt: skip
 
     def started(self, program: Sequence[str], flags: Sequence[str], processes: int, **quick: str) -> list:
@@ -108,7 +111,7 @@ class Runs:
                 running[-1].send_signal(signal.Signals[name])
                 with contextlib.suppress(subprocess.TimeoutExpired):
                     running[-1].wait(_BETWEEN_SIGNALS)
-            printed = [process.communicate(timeout=120)[0] for process in running]
+            printed = [process.communicate(timeout=2 * _START_SECONDS)[0] for process in running]
         finally:
             for process in running:
                 process.kill()
