@@ -54,6 +54,7 @@ class SplitFile(Generic[Settings_co]):
       problems: the first few problems.
       unshown: number of further problems.
       notes: notes for the log about what was left out.
+      refused: whether examples that cannot be used are among the problems.
       left_out: examples that cannot be used, if the config says to leave them out.
     """
 
@@ -64,6 +65,7 @@ class SplitFile(Generic[Settings_co]):
     problems: list[str] = dataclasses.field(default_factory=list)
     unshown: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
+    refused: bool = False
     left_out: list[LeftOut] = dataclasses.field(default_factory=list)
 
     @property
@@ -96,6 +98,7 @@ class SplitFile(Generic[Settings_co]):
         if self.settings.invalid_rows == "skip":
             self.left_out.append(LeftOut(place, problem))
         else:
+            self.refused = True
             self.add(f"{place}: {problem}")
 
     def close(self, used: int) -> None:

@@ -352,5 +352,7 @@ def _worded(name: str, files: Sequence[SplitFile[TaskConfig]]) -> str:
     shown = lines[:_SHOWN]
     if count > len(shown):
         shown.append(f"and {count - len(shown):,} more")
+    if refusing := [file for file in files if file.refused]:
+        shown.append(f"A few such examples are left out, and listed, with {refusing[0].flag('invalid_rows', 'skip')}")
     problems = f"{count:,} problem{'s' if count > 1 else ''}"
     return "\n  ".join([f"config.tasks.{name}: {problems} with its examples", *shown])

@@ -228,15 +228,16 @@ def _broken(
     file: SplitFile[ClassificationConfig], cells: Sequence[str], columns: Sequence[str], layout: _Layout
 ) -> str:
     found = len(cells)
+    told = f"found {found} cell{'s' * (found != 1)}, expected {len(columns)} ({', '.join(columns)})"
     if found <= len(columns):
-        fix = f"fix the row, or leave out such rows with {file.flag('invalid_rows', 'skip')}"
-    elif layout.quoted and any(cell.lstrip().startswith("'") for cell in cells) and file.settings.quote == '"':
+        return told
+    if layout.quoted and any(cell.lstrip().startswith("'") for cell in cells) and file.settings.quote == '"':
         fix = f"if quotes are single ones, set {file.flag('quote', chr(34) + chr(39) + chr(34))}"
     elif not layout.quoted:
         fix = f"a text with tabs needs quotes and {file.flag('quoting', 'csv')}"
     else:
         fix = f"a text with {'commas' if layout.separator == ',' else repr(layout.separator)} needs quotes"
-    return f"found {found} cell{'s' * (found != 1)}, expected {len(columns)} ({', '.join(columns)}); {fix}"
+    return f"{told}; {fix}"
 
 
 def _plain_cells(text: str, layout: _Layout) -> Iterator[tuple[int, list[str]]]:
@@ -282,8 +283,7 @@ def _json_rows(file: SplitFile[ClassificationConfig], text: str) -> Iterator[Row
             file.refuse(
                 line,
                 f"found {', '.join(map(repr, value)) or 'no keys'}, expected {', '.join(map(repr, missing))}; name the "
-                f"keys with {file.flag('text_columns', '…')}, or leave out such rows with "
-                f"{file.flag('invalid_rows', 'skip')}",
+                f"keys with {file.flag('text_columns', '…')}",
             )
         else:
             yield line, value

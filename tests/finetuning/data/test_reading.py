@@ -8,6 +8,7 @@ import pytest
 from electra_jax.config import schema
 from electra_jax.config.finetuning import ClassificationConfig
 from electra_jax.configs.finetune import base
+from electra_jax.errors import InputError
 from electra_jax.finetuning.data.reading import problems_of_fields, subset
 from tests.finetuning.labelled_files import notes_of, problems_of, reading_of, splits_of, text_task
 
@@ -184,6 +185,11 @@ def test_few_examples_that_cannot_be_used_are_left_out_if_wanted(tmp_path):
     assert reading.notes == [
         "train.tsv: 1 of 41 examples (2.4%) left out, first train.tsv:42: 'text' is empty, expected a text"
     ]
+
+
+def test_a_refusal_says_how_few_bad_examples_are_left_out(tmp_path):
+    with pytest.raises(InputError, match=r"\n  A few such examples .* --config.tasks.it.invalid_rows=skip$"):
+        reading_of(tmp_path, text_task(), train=GOOD + "\t1\n", dev=GOOD)
 
 
 def test_many_examples_that_cannot_be_used_are_refused_all_the_same(tmp_path):
