@@ -272,7 +272,7 @@ def our_updates(config: FinetuningConfig) -> Callable[[int], tuple[Mapping[str, 
     from electra_jax.progress import ProgressLine
 
     line = ProgressLine()
-    examples = run.read_examples(config, line)
+    examples = run.read_examples(config, line).by_task
     with tempfile.TemporaryDirectory() as empty:
         start = run.start(config, pathlib.Path(empty), line)
     tasks = run.make_tasks(config, examples, start.tokenizer)

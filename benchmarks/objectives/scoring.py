@@ -56,7 +56,7 @@ class Finetuner:
         recipe = {name: value for name, value in fields.items() if name not in _OF_THE_MODEL}
         recipe |= {"tokenizer": start.tokenizer.sha256, "encoder": start.encoder}
         if self._trainer is None or recipe != self._recipe:
-            tasks = run.make_tasks(config, run.read_examples(config, line), start.tokenizer)
+            tasks = run.make_tasks(config, run.read_examples(config, line).by_task, start.tokenizer)
             self._trainer = run.make_trainer(config, run.make_job(config, tasks, start), line)
             self._recipe = recipe
         with stoppable(workdir, line) as context:
@@ -81,7 +81,7 @@ def similarity(config: FinetuningConfig, workdir: pathlib.Path, line: ProgressLi
     """
     use_compile_cache(config.compile_cache, workdir)
     (name,) = config.tasks
-    examples = of_kind(run.read_examples(config, line)[name]["test"], TextExample)
+    examples = of_kind(run.read_examples(config, line).by_task[name]["test"], TextExample)
     start = run.start(config, workdir, line)
     # The two sentences of a pair are encoded separately, as two splits of equal length.
     sides = {

@@ -52,7 +52,7 @@ _TASKS = {
     "qqp": dict(
         text_columns=("question1", "question2"), label_column="is_duplicate", key_column="id", labels=_TRUTH,
         metrics=("accuracy", "f1"),
-        skip_broken_rows=True,  # A few questions contain line breaks; Google's code and TFDS leave them out too.
+        invalid_rows="skip",  # A few questions contain line breaks; Google's code and TFDS leave them out too.
     ),
     "mnli": dict(
         text_columns=("sentence1", "sentence2"), label_column="gold_label", key_column="index",

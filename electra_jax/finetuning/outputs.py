@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from electra_jax import storage
+from electra_jax.finetuning.data.labelled_file import LeftOut
 
 PREDICTIONS = "predictions"
+SKIPPED = "skipped.jsonl"
 SUBMISSION = "submission.zip"
 # A fixed date in the archive, so that the same predictions give the same bytes.
 _ZIP_DATE = (1980, 1, 1, 0, 0, 0)
@@ -20,6 +22,17 @@ def write_predictions(directory: str, task: str, split: str, records: Iterable[M
     lines = (json.dumps(record, ensure_ascii=False) for record in records)
     content = "".join(f"{line}\n" for line in lines)
     storage.write(storage.join(directory, PREDICTIONS, f"{task}.{split}.jsonl"), content.encode())
+
+
+def write_left_out(directory: str, left_out: Mapping[str, Sequence[LeftOut]]) -> None:
+    """Writes skipped.jsonl, atomically: the examples that were left out, with their places and reasons."""
+    lines = [
+        json.dumps({"task": task, "place": example.place, "reason": example.reason}, ensure_ascii=False)
+        for task, examples in left_out.items()
+        for example in examples
+    ]
+    if lines:
+        storage.write(storage.join(directory, SKIPPED), "".join(f"{line}\n" for line in lines).encode())
 
 
 def write_answer_files(directory: str, task: str, split: str, files: Mapping[str, Mapping[str, Any]]) -> None:

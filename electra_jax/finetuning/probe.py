@@ -154,7 +154,7 @@ def prepare(config: PretrainingConfig, context: RunContext) -> Probe | None:
         return None
     (name,) = probed.tasks
     try:
-        splits = run.read_examples(probed, context.line)[name]
+        splits = run.read_examples(probed, context.line).by_task[name]
     except InputError as error:
         raise InputError(of_probe(str(error))) from error
     examples = {split: of_kind(found, SentenceExample) for split, found in splits.items()}

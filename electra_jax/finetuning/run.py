@@ -6,7 +6,7 @@ import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 
@@ -17,6 +17,7 @@ from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
 from electra_jax.finetuning.data.examples import Example
+from electra_jax.finetuning.data.labelled_file import LeftOut
 from electra_jax.finetuning.finetuning_job import FinetuningJob, job_of
 from electra_jax.finetuning.tasks.kinds import KINDS
 from electra_jax.finetuning.tasks.task import Task
@@ -39,6 +40,18 @@ _TASKS = "tasks.json"
 _WIDTHS = {"small": 256, "base": 768, "large": 1024}  # Hidden sizes, by the sizes that have a recipe.
 
 
+class ReadExamples(NamedTuple):
+    """The labelled examples of all tasks.
+
+    Attributes:
+      by_task: examples by task and split.
+      left_out: those that cannot be used and were left out, by task.
+    """
+
+    by_task: Examples
+    left_out: Mapping[str, Sequence[LeftOut]]
+
+
 @dataclasses.dataclass(frozen=True)
 class Start:
     """The warm start of a run: what it reads from the model that it fine-tunes.
@@ -56,25 +69,25 @@ class Start:
     params: Callable[[], Mapping[str, Any]]
 
 
-def read_examples(config: FinetuningConfig, line: ProgressLine) -> Examples:
-    """The labelled examples of all tasks.
+def read_examples(config: FinetuningConfig, line: ProgressLine) -> ReadExamples:
+    """Reads the labelled examples of all tasks.
 
     Raises:
       InputError: lists the problems with the files of all tasks.
     """
-    examples, problems = {}, []
+    examples, left_out, problems = {}, {}, []
     for name, task in config.tasks.items():
         try:
             found = reading.read_splits(name, task, config.data.directory, config.data.download_cache)
         except InputError as error:
             problems.append(str(error))
             continue
-        examples[name] = found.splits
+        examples[name], left_out[name] = found.splits, found.left_out
         for note in found.notes:
             line.print(note)
     if problems:
         raise InputError("\n".join(problems))
-    return examples
+    return ReadExamples(examples, left_out)
 
 
 def start(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> Start:

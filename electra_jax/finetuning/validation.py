@@ -5,7 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
-from electra_jax.config.finetuning import SHORTEST_ROW, AnsweringConfig, FinetuningConfig, TaggingConfig, TaskConfig
+from electra_jax.config.finetuning import (
+    SHORTEST_ROW,
+    AnsweringConfig,
+    ClassificationConfig,
+    FinetuningConfig,
+    TaggingConfig,
+    TaskConfig,
+)
 from electra_jax.finetuning.data import reading
 from electra_jax.finetuning.tasks.kinds import KINDS
 
@@ -39,8 +46,12 @@ def _task_problems(name: str, task: TaskConfig) -> Iterator[str]:
             yield f"{place}.metrics: {metric!r} scores questions without an answer, and {place}.unanswerable is False"
     if task.metrics[:1] == ("mse",):
         yield f"{place}.metrics: found 'mse' first, expected a metric of which more is better"
-    if not task.dev:
-        yield f"{place}.dev: is empty, expected labelled examples to score, held out of training"
+    in_one_file = task.dev_fraction or (isinstance(task, ClassificationConfig) and task.split_column)
+    if not task.dev and not in_one_file:
+        yield (
+            f"{place}.dev: is empty, expected labelled examples to score, held out of training; of a single file, "
+            f"--{place}.dev_fraction=0.1 holds a tenth out"
+        )
     if isinstance(task, AnsweringConfig):
         yield from _answering_problems(name, task)
     yield from reading.problems_of_fields(name, task)

@@ -9,7 +9,7 @@ from electra_jax import config_rules
 from electra_jax.config.finetuning import FinetuningConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import MismatchError
-from electra_jax.finetuning import run
+from electra_jax.finetuning import outputs, run
 from electra_jax.reporting.summary import summary_lines
 from electra_jax.runs.final_report import report_at_end
 from electra_jax.runs.run_options import RunOptions
@@ -32,7 +32,7 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
     """
     workdir, line, cluster = context.workdir, context.line, context.cluster
     config_rules.check(config, jax.device_count(), cluster.count, problems=problems)
-    examples = run.read_examples(config, line)
+    examples, left_out = run.read_examples(config, line)
     beginning = run.start(config, workdir, line)
     tasks = run.make_tasks(config, examples, beginning.tokenizer)
     job = run.make_job(config, tasks, beginning)
@@ -47,6 +47,7 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
         if options.evaluates:
             line.print(json.dumps(trials.evaluate()["summary"], indent=2))
             return
+        cluster.from_first(lambda: outputs.write_left_out(workdir, left_out))
         line.print(run.screen(config, trainer))
         with report_at_end(opened), under_way():
             line.print("\n".join(summary_lines(trials.run())))

@@ -3,6 +3,7 @@ import zipfile
 
 from electra_jax import storage
 from electra_jax.finetuning import outputs
+from electra_jax.finetuning.data.labelled_file import LeftOut
 
 
 def test_predictions_are_one_json_object_a_line(tmp_path):
@@ -11,6 +12,15 @@ def test_predictions_are_one_json_object_a_line(tmp_path):
     lines = (tmp_path / "predictions" / "rte.dev.jsonl").read_text("utf-8").splitlines()
     assert [json.loads(line) for line in lines] == records
     assert "é" in lines[0]
+
+
+def test_examples_that_were_left_out_are_listed(tmp_path):
+    outputs.write_left_out(tmp_path, {"rte": []})
+    assert not (tmp_path / "skipped.jsonl").exists()
+    outputs.write_left_out(tmp_path, {"rte": [LeftOut("train.tsv:3", "'text' is empty")], "cola": []})
+    assert [json.loads(line) for line in (tmp_path / "skipped.jsonl").read_text().splitlines()] == [
+        {"task": "rte", "place": "train.tsv:3", "reason": "'text' is empty"}
+    ]
 
 
 def test_a_submission_numbers_the_examples_and_keeps_grades_in_their_range():

@@ -120,7 +120,10 @@ def test_every_field_is_right_and_every_quicktest_finds_its_files(file, name):
 def test_the_files_of_glue_have_the_slips_of_the_official_ones():
     qqp = glue.get_config("qqp+quicktest")
     notes = read_splits("qqp", typed_task(qqp.tasks.qqp), qqp.data.directory, "").notes
-    assert notes == ["QQP/train.tsv: 1 broken row left out, first at line 19"]
+    assert notes == [
+        "QQP/train.tsv: 1 of 49 examples (2.0%) left out, first QQP/train.tsv:19: found 4 cells, expected 6 (id, qid1, "
+        "qid2, question1, question2, is_duplicate)"
+    ]
     mnli = glue.get_config("mnli+quicktest")
     splits = read_splits("mnli", typed_task(mnli.tasks.mnli), mnli.data.directory, "").splits
     assert list(splits) == ["train", "dev", "test", "dev_mismatched", "diagnostic", "test_mismatched"]

@@ -51,7 +51,7 @@ def make_config(folder):
 def our_trainer(config, tmp_path):
     line = ProgressLine()
     beginning = run.start(config, tmp_path, line)
-    tasks = run.make_tasks(config, run.read_examples(config, line), beginning.tokenizer)
+    tasks = run.make_tasks(config, run.read_examples(config, line).by_task, beginning.tokenizer)
     trainer = run.make_trainer(config, run.make_job(config, tasks, beginning), line)
     trainer.start_from(beginning.params())
     return trainer
@@ -62,7 +62,7 @@ def test_rows_are_ours(finetuning_peer, make_config, folder, variant, directory)
     # No text is cut: there the two may leave different words.
     config = make_config(variant, directory, max_length=512)
     prepared = finetuning_peer.prepare(config, folder / "discriminator")
-    (task,) = run.make_tasks(config, run.read_examples(config, ProgressLine()), made.tokenizer())
+    (task,) = run.make_tasks(config, run.read_examples(config, ProgressLine()).by_task, made.tokenizer())
     for split, theirs in (("train", prepared.train), ("dev", prepared.dev)):
         ours = task.splits[split]
         assert len(theirs) == len(ours) > 5

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from typing import TypeVar
 
@@ -86,6 +87,8 @@ class QuestionExample:
 
 
 Example = TextExample | SentenceExample | QuestionExample
+# Longer ones are no numbers of classes, and take Python long to convert.
+_WHOLE_NUMBER = re.compile(r"-?\d{1,18}", re.ASCII)
 ExampleT = TypeVar("ExampleT", bound=Example)
 
 
@@ -124,3 +127,11 @@ def text_of(example: Example) -> str:
         case QuestionExample():
             texts = example.question, example.context
     return f"{example.place}: {' | '.join(texts)}"
+
+
+def in_order(labels: Iterable[str]) -> list[str]:
+    """Distinct labels, sorted: as numbers if all of them are whole numbers."""
+    distinct = set(labels)
+    if all(_WHOLE_NUMBER.fullmatch(label) for label in distinct):
+        return sorted(distinct, key=lambda label: (int(label), label))
+    return sorted(distinct)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import dataclasses
 import difflib
 import io
@@ -15,8 +16,30 @@ from electra_jax.text.sources import decompression, pypi
 
 _SHOWN = 8
 _MOST_BYTES = 1 << 31
+_LOOKED_AT = 1000  # Characters, for a wrong encoding.
+_MOST_LEFT_OUT = 0.05  # Of a file's examples: more of them are a mistake in the config, or another kind of file.
+# First bytes that name an encoding, which is then not UTF-8; the longer ones first, as they begin like the others.
+_MARKS = (
+    (codecs.BOM_UTF32_LE, "utf-32"),
+    (codecs.BOM_UTF32_BE, "utf-32"),
+    (codecs.BOM_UTF16_LE, "utf-16"),
+    (codecs.BOM_UTF16_BE, "utf-16"),
+)
 
 Settings_co = TypeVar("Settings_co", bound=TaskConfig, covariant=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class LeftOut:
+    """An example that cannot be used and was left out.
+
+    Attributes:
+      place: file and position.
+      reason: what is wrong with it.
+    """
+
+    place: str
+    reason: str
 
 
 @dataclasses.dataclass
@@ -31,6 +54,8 @@ class SplitFile(Generic[Settings_co]):
       problems: the first few problems.
       unshown: number of further problems.
       notes: notes for the log about what was left out.
+      refused: whether examples that cannot be used are among the problems.
+      left_out: examples that cannot be used, if the config says to leave them out.
     """
 
     task: str
@@ -40,6 +65,8 @@ class SplitFile(Generic[Settings_co]):
     problems: list[str] = dataclasses.field(default_factory=list)
     unshown: int = 0
     notes: list[str] = dataclasses.field(default_factory=list)
+    refused: bool = False
+    left_out: list[LeftOut] = dataclasses.field(default_factory=list)
 
     @property
     def answered(self) -> bool:
@@ -61,6 +88,38 @@ class SplitFile(Generic[Settings_co]):
             self.problems.append(problem)
         else:
             self.unshown += 1
+
+    def refuse(self, where: object, problem: str) -> None:
+        """Records an example that cannot be used: as a problem, or as left out if the config says so."""
+        self.refuse_at(self.place(where), problem)
+
+    def refuse_at(self, place: str, problem: str) -> None:
+        """Does the same for an example whose place is known."""
+        if self.settings.invalid_rows == "skip":
+            self.left_out.append(LeftOut(place, problem))
+        else:
+            self.refused = True
+            self.add(f"{place}: {problem}")
+
+    def close(self, used: int) -> None:
+        """Checks how much was left out once all is read, and notes it.
+
+        Args:
+          used: number of examples that can be used.
+        """
+        if not (count := len(self.left_out)):
+            return
+        share, first = count / (used + count), self.left_out[0]
+        told = f"{count:,} of {used + count:,} examples ({share:.1%})"
+        if share > _MOST_LEFT_OUT:
+            for left_out in self.left_out:
+                self.add(f"{left_out.place}: {left_out.reason}")
+            self.add(
+                f"{self.path}: {told} cannot be used, and {self.flag('invalid_rows', 'skip')} leaves out at most "
+                f"{_MOST_LEFT_OUT:.0%}; check the format and the columns"
+            )
+        else:
+            self.notes.append(f"{self.path}: {told} left out, first {first.place}: {first.reason.partition(';')[0]}")
 
     def flag(self, name: str, value: str) -> str:
         """The flag that sets a field of the task."""
@@ -95,15 +154,24 @@ class SplitFile(Generic[Settings_co]):
         except (OSError, EOFError, zlib.error) as error:
             self.add(f"{self._field()}: {path} cannot be read ({getattr(error, 'strerror', None) or error})")
             return None
+        encoding = next((name for mark, name in _MARKS if raw.startswith(mark)), self.settings.encoding)
+        if encoding != self.settings.encoding:
+            self.notes.append(f"{path}: read as {encoding}, as its first bytes say")
         try:
-            decoded = raw.decode(self.settings.encoding)
+            decoded = raw.decode(encoding)
         except UnicodeDecodeError as error:
             line = raw.count(b"\n", 0, error.start) + 1
-            other = "utf-8" if self.settings.encoding == "latin-1" else "latin-1"
+            other = "utf-8" if encoding == "latin-1" else "latin-1"
             self.report(
                 line,
-                f"byte 0x{raw[error.start]:02x} is not {self.settings.encoding}; if the file is {other}, set "
+                f"byte 0x{raw[error.start]:02x} is not {encoding}; if the file is {other}, set "
                 f"{self.flag('encoding', other)}",
+            )
+            return None
+        if "\0" in decoded[:_LOOKED_AT]:
+            self.report(
+                1,
+                f"holds NUL characters, as UTF-16 without a byte order mark; set {self.flag('encoding', 'utf-16-le')}",
             )
             return None
         return decoded.removeprefix("\ufeff").replace("\r\n", "\n")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import pydantic
@@ -61,7 +63,7 @@ def examples(
         for where, record in records:
             texts, starts = record["answers"]["text"], record["answers"]["answer_start"]
             if len(texts) != len(starts):
-                file.report(
+                file.refuse(
                     where,
                     f"question {record['id']!r}: found {len(texts)} answers and {len(starts)} places, expected as many",
                 )
@@ -75,6 +77,7 @@ def examples(
 def _examples(file: SplitFile[AnsweringConfig], asked: Iterable[_Asked]) -> list[QuestionExample]:
     found: list[QuestionExample] = []
     places: dict[str, str] = {}
+    moved: list[str] = []  # Places of answers that were found elsewhere.
     for where, context, question in asked:
         key = question.get("id", question.get("qid"))
         shown = f"question {key!r}"
@@ -89,15 +92,22 @@ def _examples(file: SplitFile[AnsweringConfig], asked: Iterable[_Asked]) -> list
             for name, value in (("question", question.get("question")), ("context", context)):
                 if not isinstance(value, str) or not value.strip():
                     raise _Problem(f"found the {name} {value!r}, expected a text")
-            answers = _answers(file, context, question)
+            answers = _answers(file, context, question, functools.partial(moved.append, place))
         except _Problem as problem:
-            file.add(f"{place}: {problem}")
+            file.refuse_at(place, str(problem))
             continue
         found.append(QuestionExample(place, key, question["question"].strip(), context, answers))
+    if moved:
+        file.notes.append(
+            f"{file.path}: {len(moved):,} answers are elsewhere in their context than stated, first {moved[0]}"
+        )
     return found
 
 
-def _answers(file: SplitFile[AnsweringConfig], context: str, question: Mapping[str, Any]) -> tuple[Answer, ...] | None:
+def _answers(
+    file: SplitFile[AnsweringConfig], context: str, question: Mapping[str, Any], moved: Callable[[], None]
+) -> tuple[Answer, ...] | None:
+    """The answers of a question; `moved` is called for each that is taken from elsewhere in the context."""
     if "detected_answers" in question:
         return _detected(context, question["detected_answers"])
     impossible, stated = question.get("is_impossible"), question.get("answers")
@@ -114,23 +124,26 @@ def _answers(file: SplitFile[AnsweringConfig], context: str, question: Mapping[s
     if not stated and impossible is None and not file.answered and not file.settings.unanswerable:
         return None
     # SQuAD's dev set has the answers of several people, often equal.
-    return tuple(dict.fromkeys(_stated(context, answer) for answer in stated))
+    return tuple(dict.fromkeys(_stated(file, context, answer, moved) for answer in stated))
 
 
-def _stated(context: str, answer: Any) -> Answer:
+def _stated(file: SplitFile[AnsweringConfig], context: str, answer: Any, moved: Callable[[], None]) -> Answer:
     text, start = (answer.get("text"), answer.get("answer_start")) if isinstance(answer, dict) else (None, None)
     if not isinstance(text, str) or not isinstance(start, int):
         raise _Problem(f'has the answer {answer!r}, expected "text" and a number "answer_start"')
     if not text.strip():
         raise _Problem("has an empty answer")
     if start < 0 or context[start : start + len(text)] != text:
-        elsewhere = context.find(text)
-        if elsewhere < 0:
+        if not (places := [match.start() for match in re.finditer(re.escape(text), context)]):
             raise _Problem(f"its answer {_short(text)} does not occur in the context")
+        elsewhere = min(places, key=lambda place: abs(place - start))
+        if file.settings.realign_answers:
+            moved()
+            return Answer(text, elsewhere)
         there = context[max(start, 0) : max(start, 0) + len(text)]
         raise _Problem(
             f"its answer {_short(text)} is not at answer_start {start}, where the context has {_short(there)}, but at "
-            f"{elsewhere}; count in characters, from 0"
+            f"{elsewhere}; count in characters, from 0, or set {file.flag('realign_answers', 'True')}"
         )
     return Answer(text, start)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import codecs
 import dataclasses
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from electra_jax.config.finetuning import ClassificationConfig, TaggingConfig, TaskConfig
 from electra_jax.errors import InputError
-from electra_jax.finetuning.data.examples import Example, SentenceExample, TextExample, of_kind
-from electra_jax.finetuning.data.labelled_file import SplitFile
+from electra_jax.finetuning.data import held_out, tables
+from electra_jax.finetuning.data.examples import Example, SentenceExample, TextExample, in_order, of_kind
+from electra_jax.finetuning.data.labelled_file import LeftOut, SplitFile
 from electra_jax.finetuning.data.spans import ImpossibleTagsError, scheme_of
 from electra_jax.finetuning.tasks.kinds import KINDS
 from electra_jax.text.sources import pypi, tfds_examples
@@ -27,11 +28,13 @@ class Reading(NamedTuple):
 
     Attributes:
       splits: examples by split: "train", "dev", "test" if there is one, and the splits of `more`.
-      notes: notes for the log about what was left out.
+      notes: notes for the log about what was left out, and what is odd.
+      left_out: the examples that were left out because they cannot be used.
     """
 
     splits: dict[str, list[Example]]
     notes: list[str]
+    left_out: list[LeftOut]
 
 
 def problems_of_fields(name: str, task: TaskConfig) -> list[str]:
@@ -42,7 +45,15 @@ def problems_of_fields(name: str, task: TaskConfig) -> list[str]:
       task: its fields, of a known kind.
     """
     place = f"config.tasks.{name}"
-    problems = [] if task.train else [f"{place}.train: is empty, expected a file or tfds:NAME#split=train"]
+    problems = (
+        []
+        if not task.dev_fraction or not task.dev
+        else [
+            f"{place}.dev_fraction: found {task.dev_fraction:g}, which is for a task without a file for dev, and "
+            f"{place}.dev={task.dev}; set --{place}.dev= or --{place}.dev_fraction=0"
+        ]
+    )
+    problems += [] if task.train else [f"{place}.train: is empty, expected a file or tfds:NAME#split=train"]
     formats = KINDS[task.kind].formats
     if task.format != "auto" and task.format not in formats:
         problems.append(
@@ -97,18 +108,31 @@ def read_splits(name: str, task: TaskConfig, directory: str, download_cache: str
         raise InputError("\n".join(problems))
     files = [SplitFile(name, task, split, path) for split, path in _paths(task).items()]
     splits = {file.split: _read(file, directory, download_cache) for file in files}
+    if not splits.get("test", True):
+        del splits["test"]  # A column of splits may have none.
+    notes = []
+    if task.dev_fraction:
+        splits["train"], splits["dev"] = held_out.divided(splits["train"], task.dev_fraction)
+        notes.append(
+            f"config.tasks.{name}.dev_fraction={task.dev_fraction:g}: {len(splits['dev']):,} of the examples in "
+            f"{task.train} are dev, {len(splits['train']):,} are trained on"
+        )
     # Splits can be compared with the training split only if all of it was read.
     if not any(file.problems for file in files if file.split == "train"):
-        all_training = splits["train"]
         for split, count in (("train", task.train_examples), ("dev", task.dev_examples)):
             splits[split] = subset(splits.get(split, []), count)
-        _compare(files, splits, all_training)
+        _compare(files, splits)
+        notes += held_out.leaks(splits)
     if any(file.problems for file in files):
         raise InputError(_worded(name, files))
     if isinstance(task, ClassificationConfig) and task.double_unordered:
         pairs = of_kind(splits["train"], TextExample)
         splits["train"] += [dataclasses.replace(pair, texts=pair.texts[::-1]) for pair in pairs]
-    return Reading({file.split: splits[file.split] for file in files}, [note for file in files for note in file.notes])
+    return Reading(
+        splits,
+        [*(note for file in files for note in file.notes), *notes],
+        [left_out for file in files for left_out in file.left_out],
+    )
 
 
 def subset(examples: Sequence[Example], count: int) -> list[Example]:
@@ -128,6 +152,8 @@ def subset(examples: Sequence[Example], count: int) -> list[Example]:
 
 def _paths(task: TaskConfig) -> dict[str, str]:
     """The path of each split, except those with an empty path."""
+    if isinstance(task, ClassificationConfig) and task.split_column:
+        return {**dict.fromkeys(("train", "dev", "test"), task.train), **task.more}
     named = {"train": task.train, "dev": task.dev, "test": task.test, **task.more}
     return {split: path for split, path in named.items() if path}
 
@@ -157,8 +183,10 @@ def _read(file: SplitFile[TaskConfig], directory: str, download_cache: str) -> l
         if text is None:
             return []
         examples = reader.read(file, text, form)
-    if not examples and not file.problems:
-        file.add(f"{file.path}: holds no examples")
+    file.close(len(examples))
+    column = file.settings.split_column if isinstance(file.settings, ClassificationConfig) else ""
+    if not examples and not file.problems and not (column and file.split == "test"):
+        file.add(f"{file.path}: holds no examples" + (f" of {file.split} in the column {column!r}" if column else ""))
     return examples
 
 
@@ -172,7 +200,7 @@ def _tfds_examples(file: SplitFile[TaskConfig]) -> Iterator[tuple[str, Mapping[s
     elif not isinstance(settings, ClassificationConfig):
         wanted = ["id", "question", "context", "answers"]
     else:
-        wanted = [*settings.text_columns, settings.label_column, *filter(None, [settings.key_column])]
+        wanted = tables.wanted_columns(settings, answered=True)
     for number, record in enumerate(records):
         if missing := [name for name in wanted if name not in record]:
             raise InputError(
@@ -218,54 +246,82 @@ def _labels(task: TaskConfig, example: Example) -> tuple[str, ...]:
 
 def _known(task: TaskConfig, examples: Iterable[Example]) -> dict[str, None]:
     """The distinct labels of examples, sorted."""
-    return dict.fromkeys(sorted({label for example in examples for label in _labels(task, example)}))
+    return dict.fromkeys(in_order(label for example in examples for label in _labels(task, example)))
 
 
-def _compare(
-    files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequence[Example]], all_training: Sequence[Example]
-) -> None:
-    """Records labels that are not in the training split; tags are only noted, as large tag sets have rare tags.
+def _compare(files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequence[Example]]) -> None:
+    """Notes labels of other splits that the training split does not have, and records what cannot be trained on.
 
     Args:
       files: one for each split.
       splits: examples by split, as trained on, scored and predicted.
-      all_training: the training split before its subset was taken.
     """
     task = files[0].settings
     if isinstance(task, TaggingConfig) and task.spans:
         _compare_schemes(files, splits)
-    named = task.labels if isinstance(task, ClassificationConfig) else ()
-    known = dict.fromkeys(named) if named else _known(task, splits["train"])
-    left_out = {} if named else _known(task, all_training).keys() - known.keys()
+    named = task.labels if isinstance(task, ClassificationConfig | TaggingConfig) else ()
+    known = dict.fromkeys(_types(task, named)) if named else _known(task, splits["train"])
+    if problem := _too_few(task, list(known)):
+        files[0].add(f"{files[0].path}: {problem}")
     for file in files:
-        if task.kind == "tagging":
-            file.notes += _unknown_tags(task, splits[file.split], known, file.path)
-            continue
-        first: dict[str, tuple[str, int]] = {}
-        for example in splits[file.split]:
+        unknown: dict[str, list[str]] = {}  # Places by label.
+        for example in splits.get(file.split, ()):
             for label in _labels(task, example):
                 if label not in known:
-                    place, count = first.get(label, (example.place, 0))
-                    first[label] = place, count + 1
-        for label, (place, count) in first.items():
-            others = f" (and {count - 1:,} more such)" if count > 1 else ""
-            if label in left_out:
-                problem = f"is not in the subset of {len(splits['train']):,} training examples"
-                fix = f"raise {file.flag('train_examples', '…')} or name all labels with {file.flag('labels', '…')}"
-            else:
-                problem = f"is not in {'the labels' if named else 'the training split'} ({_listed(known)})"
-                fix = f"set {file.flag('labels', '…')} or fix the label" if named else "fix the label or leave it out"
-            file.add(f"{place}: the label {label!r}{others} {problem}; {fix}")
+                    unknown.setdefault(label, []).append(example.place)
+        if not unknown:
+            continue
+        if file.split != "train":
+            file.notes.append(_unknown_labels(task, file, unknown, splits))
+            continue
+        for label, places in unknown.items():
+            others = f" (and {len(places) - 1:,} more such)" if len(places) > 1 else ""
+            file.add(
+                f"{places[0]}: the label {label!r}{others} is not in the labels ({_listed(known)}); set "
+                f"{file.flag('labels', '…')} or fix the label"
+            )
 
 
-def _unknown_tags(task: TaskConfig, examples: Sequence[Example], known: Container[str], path: str) -> Iterator[str]:
-    """Yields a note for the log if sentences have tags that are not in the training split."""
-    unknown = [[tag for tag in _labels(task, example) if tag not in known] for example in examples]
-    if count := sum(map(bool, unknown)):
-        yield (
-            f"{path.partition('#sha256=')[0]}: {count:,} of {len(examples):,} sentences have tags that are not in the "
-            f"training split, such as {next(filter(None, unknown))[0]!r}; those words count as wrong"
-        )
+def _types(task: TaskConfig, named: Sequence[str]) -> Iterator[str]:
+    """What `_labels` calls the labels that a config names: of spans, their types."""
+    for name in named:
+        if not (isinstance(task, TaggingConfig) and task.spans):
+            yield name
+        elif name != "O":
+            yield name.partition("-")[2]
+
+
+def _too_few(task: TaskConfig, known: Sequence[str]) -> str:
+    """What is wrong if a model would have nothing to tell apart; ""."""
+    if task.kind == "classification" and len(known) < 2:
+        return f"every example has the class {known[0]!r}, expected two classes or more" if known else ""
+    if task.kind == "multilabel" and not known:
+        return "no example has a label"
+    if isinstance(task, TaggingConfig) and task.spans and not known:
+        return "every word is tagged O, expected words in spans, such as B-PER"
+    if isinstance(task, TaggingConfig) and not task.spans and len(known) < 2:
+        return f"every word has the tag {known[0]!r}, expected two tags or more" if known else ""
+    return ""
+
+
+def _unknown_labels(
+    task: TaskConfig,
+    file: SplitFile[TaskConfig],
+    unknown: Mapping[str, Sequence[str]],
+    splits: Mapping[str, Sequence[Example]],
+) -> str:
+    """The note on labels of a split that is not trained on which training does not have."""
+    label, places = next(iter(unknown.items()))
+    found = len({place for places in unknown.values() for place in places})
+    units, labels, what = ("examples", "labels", "they")
+    if task.kind == "tagging":
+        units, labels, what = ("sentences", "tags", "those words")
+    subset_of = f"subset of {len(splits['train']):,} training examples" if task.train_examples else "training split"
+    path = file.path.partition("#sha256=")[0]
+    return (
+        f"{path}: {found:,} of {len(splits[file.split]):,} {units} have {labels} that are not in the {subset_of}, such "
+        f"as {label!r} ({places[0]}); {what} count as wrong"
+    )
 
 
 def _compare_schemes(files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequence[Example]]) -> None:
@@ -296,5 +352,7 @@ def _worded(name: str, files: Sequence[SplitFile[TaskConfig]]) -> str:
     shown = lines[:_SHOWN]
     if count > len(shown):
         shown.append(f"and {count - len(shown):,} more")
+    if refusing := [file for file in files if file.refused]:
+        shown.append(f"A few such examples are left out, and listed, with {refusing[0].flag('invalid_rows', 'skip')}")
     problems = f"{count:,} problem{'s' if count > 1 else ''}"
     return "\n  ".join([f"config.tasks.{name}: {problems} with its examples", *shown])

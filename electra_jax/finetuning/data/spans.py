@@ -18,8 +18,12 @@ a span, and a B or I without an E ends where the next word does not continue it.
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterable, Iterator, Sequence
 
+# Other spellings of B-PER: PER-B, PER_B, B_PER.
+_LETTER_LAST = re.compile(r"(.+)[-_]([BIESLU])")
+_LETTER_FIRST = re.compile(r"([BIESLU])[-_](.+)")
 _BILOU_TO_BIOES = str.maketrans("LU", "ES")
 
 
@@ -33,6 +37,22 @@ class ImpossibleTagsError(ValueError):
     def __init__(self, problems: Sequence[str]) -> None:
         super().__init__("; ".join(problems))
         self.problems = tuple(problems)
+
+
+def respelled(tags: Iterable[str]) -> dict[str, str]:
+    """How the tags of a file that spells them otherwise are spelled here; empty if they are spelled so, or cannot be.
+
+    Args:
+      tags: the distinct tags of the file; all of them must have one spelling, since I-B is a type B and a type I.
+    """
+    spelled = [tag for tag in tags if tag != "O"]
+    if all(map(_is_possible, spelled)):
+        return {}
+    for pattern, letter, kind in ((_LETTER_FIRST, 1, 2), (_LETTER_LAST, 2, 1)):
+        found = {tag: pattern.fullmatch(tag) for tag in spelled}
+        if all(found.values()):
+            return {tag: f"{match[letter]}-{match[kind]}" for tag, match in found.items() if match}
+    return {}
 
 
 def scheme_of(sentences: Iterable[Sequence[str]]) -> str:

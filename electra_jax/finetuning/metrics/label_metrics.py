@@ -29,7 +29,7 @@ def classification_scores(
     occur among labels or predictions, scikit-learn's default. "matthews" is 0 if either is constant.
 
     Args:
-      labels_N: int, from 0 to `classes` - 1.
+      labels_N: int, from 0 to `classes` - 1; -1 for a class that is not among them, which counts as wrong.
       predictions_N: int, likewise.
       classes: number of classes.
       wanted: names of metrics.
@@ -48,7 +48,7 @@ def classification_scores(
     scorers: Mapping[str, Callable[..., Any]] = {
         "accuracy": metrics.accuracy_score,
         "matthews": _matthews,
-        "f1": _binary_f1,
+        "f1": lambda labels_N, predictions_N: _binary_f1(labels_N == 1, predictions_N == 1),
         "macro_f1": functools.partial(metrics.f1_score, average="macro", zero_division=0.0),
         "micro_f1": functools.partial(metrics.f1_score, average="micro", zero_division=0.0),
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ import optax
 
 from electra_jax.config.finetuning import ClassificationConfig
 from electra_jax.errors import InputError
-from electra_jax.finetuning.data.examples import TextExample, is_answered
+from electra_jax.finetuning.data.examples import TextExample, in_order, is_answered
 from electra_jax.finetuning.data.rows import Rows
 from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.finetuning.tasks.task import Arrays, Predicted, Task, pair
@@ -24,6 +25,7 @@ from electra_jax.training.job import Sums
 
 # Predicted grades whose spread is below this fraction of the labels' are constant.
 _CONSTANT = 0.01
+_LEAST_PROBABILITY = 1e-9
 
 
 class ClassificationTask(Task[Rows[TextExample]]):
@@ -69,7 +71,7 @@ class ClassificationTask(Task[Rows[TextExample]]):
         }
 
     def _targets(self, examples: Sequence[TextExample]) -> np.ndarray:
-        """Targets of the loss; arbitrary where the label is unknown."""
+        """Targets of the loss; -1, no classes or NaN where the label is unknown, or not among those of training."""
         if self.kind == "regression":
             grades_N = [np.nan if example.label is None else example.label for example in examples]
             return np.array(grades_N, np.float32) / np.float32(self._settings.label_scale)
@@ -79,7 +81,7 @@ class ClassificationTask(Task[Rows[TextExample]]):
             return np.array(known_N, np.int32)
         chosen_NxC = np.zeros((len(examples), len(self.labels)), np.float32)
         for row_C, example in zip(chosen_NxC, examples, strict=True):
-            row_C[[numbers[label] for label in _classes(example)]] = 1.0
+            row_C[[numbers[label] for label in _classes(example) if label in numbers]] = 1.0
         return chosen_NxC
 
     def head(self, encoder: EncoderConfig) -> nn.Module:
@@ -94,6 +96,8 @@ class ClassificationTask(Task[Rows[TextExample]]):
     def loss(self, outputs: Arrays, batch: Arrays) -> Sums:
         """See `Task`: cross-entropy, its mean over the classes of a multi-label task, or squared error."""
         weights_B = batch["weight"]
+        if self.kind == "classification":
+            weights_B = weights_B * (batch["label"] >= 0)  # Held-out examples of a class that training does not have.
         losses_B = self._losses(outputs["logits"], batch["label"])
         sums = {"loss": pair(losses_B, weights_B)}
         if self.kind == "classification":
@@ -123,8 +127,20 @@ class ClassificationTask(Task[Rows[TextExample]]):
         if self.kind == "regression":
             return label_metrics.regression_scores(labels * self._settings.label_scale, decisions, wanted)
         if self.kind == "multilabel":
-            return label_metrics.multilabel_scores(labels > 0, decisions, wanted)
+            others_NxU = self._other_classes(rows.examples)
+            never_NxU = np.zeros_like(others_NxU)
+            labels_NxC = np.concatenate([labels > 0, others_NxU], axis=1)
+            return label_metrics.multilabel_scores(labels_NxC, np.concatenate([decisions, never_NxU], axis=1), wanted)
         return label_metrics.classification_scores(labels, decisions, len(self.labels), wanted)
+
+    def _other_classes(self, examples: Sequence[TextExample]) -> np.ndarray:
+        """Which examples have each of the classes that training does not have, bool [N, U]."""
+        others = in_order({label for example in examples for label in _classes(example)} - set(self.labels))
+        return (
+            np.array([[other in _classes(example) for other in others] for example in examples])
+            .reshape(len(examples), len(others))
+            .astype(bool)
+        )
 
     def _decisions(self, predicted: Predicted) -> np.ndarray:
         """Numbers of classes, int [N]; chosen classes, bool [N, C]; or grades, float [N]."""
@@ -145,7 +161,11 @@ class ClassificationTask(Task[Rows[TextExample]]):
                 record["probabilities"] = dict(zip(self.labels, rounded, strict=True))
             if is_answered(example):
                 label = sorted(_classes(example)) if self.kind == "multilabel" else example.label
-                record |= {"label": label, "loss": round(float(predicted["loss"][number]), 5)}
+                loss = float(predicted["loss"][number])
+                if self.kind == "classification" and label not in self.labels:
+                    # As much as the least probable class would cost.
+                    loss = -math.log(max(float(probabilities_NxC[number].min()), _LEAST_PROBABILITY))
+                record |= {"label": label, "loss": round(loss, 5)}
                 if self.kind != "regression":
                     record["right"] = record["prediction"] == label
             yield record
@@ -199,10 +219,7 @@ def _classes(example: TextExample) -> tuple[str, ...]:
 
 
 def _labels_of(examples: Sequence[TextExample]) -> tuple[str, ...]:
-    found: set[str] = set()
-    for example in examples:
-        found.update(_classes(example))
-    return tuple(sorted(found))
+    return tuple(in_order(label for example in examples for label in _classes(example)))
 
 
 def _rows(

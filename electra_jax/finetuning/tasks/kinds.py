@@ -63,8 +63,12 @@ KINDS: Mapping[str, Kind] = {
         implementation="tagging.TaggingTask",
         metrics=label_metrics.TAGGING,
         reader=columns,
-        formats=("columns", "conllu", "tokens"),
-        suffixes={".conllu": "conllu", ".conll": "columns", ".txt": "columns", ".iob": "columns", ".bio": "columns"},
+        formats=("columns", "conllu", "tokens", "jsonl"),
+        suffixes={
+            **dict.fromkeys((".conll", ".txt", ".iob", ".bio"), "columns"),
+            ".conllu": "conllu",
+            ".jsonl": "jsonl",
+        },
     ),
     "answering": Kind(
         implementation="answering.AnsweringTask",

@@ -50,7 +50,7 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         Args:
           name: name of the task.
           settings: fields of `config.tasks.NAME`.
-          splits: sentences by split; "train" gives the tags.
+          splits: sentences by split; "train" gives the tags unless the settings name them.
           tokenizer: the model's tokenizer.
           classifier_dropout_rate: dropout rate of the head.
         """
@@ -69,9 +69,10 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         return list(spans.from_bioes(tags) if self._scheme else tags)
 
     def _tags_of(self, examples: Sequence[SentenceExample]) -> tuple[str, ...]:
-        found = {tag for example in examples for tag in self._trained(example.known_tags)}
+        named = self._settings.labels
+        found = set(named) or {tag for example in examples for tag in self._trained(example.known_tags)}
         if not self._scheme:
-            return tuple(sorted(found))
+            return tuple(named or sorted(found))
         kinds = sorted({tag.partition("-")[2] for tag in found - {_OUTSIDE}})
         return (_OUTSIDE, *(f"{part}-{kind}" if kind else part for kind in kinds for part in "BIES"))
 

@@ -157,11 +157,13 @@ class LineReader:
         inside = " of the decompressed text" if self._compression else ""
         unpack = f"{self._compression} -dc {self._name} | " if self._compression else ""
         plain = "" if self._compression else f" {self._name}"
+        place = f"{self._name}, line {number}: byte {position + index} (0x{data[index]:02x}){inside} is not UTF-8"
+        convert = f"{unpack}iconv --from-code=%s --to-code=UTF-8{plain} > {_converted(self._name)}"
+        if position == 0 and data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            return InputError(f"{place}, and the file begins as UTF-16 does. Convert it: {convert % 'UTF-16'}")
         return InputError(
-            f"{self._name}, line {number}: byte {position + index} (0x{data[index]:02x}){inside} is not UTF-8. Convert "
-            f"the file, for example: {unpack}iconv --from-code=LATIN1 --to-code=UTF-8{plain} > "
-            f"{_converted(self._name)} (if only a few "
-            "places are damaged: iconv --from-code=UTF-8 --to-code=UTF-8 -c)"
+            f"{place}. Convert the file, for example: {convert % 'LATIN1'} (if only a few places are damaged: iconv "
+            "--from-code=UTF-8 --to-code=UTF-8 -c)"
         )
 
 

@@ -4,7 +4,7 @@ import pytest
 
 from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.examples import SentenceExample
-from tests.finetuning.labelled_files import problems_of, splits_of
+from tests.finetuning.labelled_files import problems_of, reading_of, splits_of
 
 GOOD = "U.N. NNP B-ORG\nrests VBZ O\n\nIn IN O\nParis NNP B-LOC\n"
 CONLLU = "# text = au lit\n1-2\tau" + "\t_" * 8 + "\n" + "".join(
@@ -46,8 +46,8 @@ def test_a_sentence_says_the_line_of_its_first_word(tmp_path):
 
 
 def test_words_may_hold_spaces_that_do_not_break(tmp_path):
-    content = "10\u00a0000 CD O\n"
-    assert splits_of(tmp_path, task(), train=content, dev=content)["train"][0].words == ("10\u00a0000",)
+    content = "10\u00a0000 CD O\nParis NNP B-LOC\n"
+    assert splits_of(tmp_path, task(), train=content, dev=content)["train"][0].words == ("10\u00a0000", "Paris")
 
 
 def test_columns_are_chosen(tmp_path):
@@ -121,3 +121,68 @@ def test_what_follows_a_sentence_in_its_line_is_left_out_if_the_task_says_so(tmp
         "train.txt:1: found '<=>', expected a word and a tag joined by ':'; set --config.tasks.it.tag_separator=…, or "
         "--config.tasks.it.line_until=… if the sentence ends before it"
     )
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["EU\tB-ORG \nrejects\tO\n \t \nNATO\tB-ORG\n", "EU\tB-ORG\t\n rejects\tO\t\n\t\nNATO\tB-ORG\t\n"],
+)
+def test_blanks_around_cells_are_no_part_of_them(tmp_path, content):
+    sentences = splits_of(tmp_path, task(), train=content, dev=content)["train"]
+    assert [(e.words, e.tags) for e in sentences] == [(("EU", "rejects"), ("B-ORG", "O")), (("NATO",), ("B-ORG",))]
+
+
+def test_comments_before_a_sentence_are_no_words(tmp_path):
+    content = "# id 7f domain=en\nEU _ _ B-ORG\n# _ _ O\n\n# _ _ O\n1 _ _ O\n"
+    sentences = splits_of(tmp_path, task(), train=content, dev=content)["train"]
+    assert [e.words for e in sentences] == [("EU", "#"), ("#", "1")]
+
+
+@pytest.mark.parametrize("tags", [("EU-B", "EU-I", "X-Y-B"), ("EU_B", "EU_I", "X-Y_B"), ("B_EU", "I_EU", "B_X-Y")])
+def test_other_spellings_of_spans_are_understood_and_noted(tmp_path, tags):
+    content = "a {}\nb {}\nc {}\nd O\n".format(*tags)
+    reading = reading_of(tmp_path, task(), train=content, dev=content.replace("a ", "e "))
+    assert reading.splits["train"][0].tags == ("B-EU", "I-EU", "B-X-Y", "O")
+    assert f"train.txt: tags such as {tags[0]!r} are read as 'B-EU'" in reading.notes
+
+
+def test_advice_on_tags_that_mark_no_span_can_be_followed(tmp_path):
+    content = "a NOUN\nb VERB\n"
+    problem = problems_of(tmp_path, task(), train=content, dev=content)[0]
+    assert """--config.tasks.it.spans=False --config.tasks.it.metrics='("accuracy",)'""" in problem
+    assert splits_of(tmp_path, task(spans=False, metrics=("accuracy",)))["train"][0].tags == ("NOUN", "VERB")
+
+
+def test_sentences_may_be_lines_of_json(tmp_path):
+    lines = '{"tokens": ["EU", "rejects"], "tags": ["B-ORG", "O"]}\n{"tokens": ["it"], "tags": ["O"]}\n'
+    splits = splits_of(tmp_path, task("jsonl", test="test.jsonl"), train=lines, dev=lines, test='{"tokens": ["a"]}\n')
+    assert [(e.place, e.words, e.tags) for e in splits["train"] + splits["test"]] == [
+        ("train.jsonl:1", ("EU", "rejects"), ("B-ORG", "O")),
+        ("train.jsonl:2", ("it",), ("O",)),
+        ("test.jsonl:1", ("a",), None),
+    ]
+
+
+def test_tags_of_json_lines_may_be_numbers_of_names(tmp_path):
+    lines = '{"words": ["EU", "rejects"], "ner_tags": [1, 0]}\n'
+    keys = dict(word_key="words", tag_key="ner_tags")
+    named = task("jsonl", labels=("O", "B-ORG"), **keys)
+    assert splits_of(tmp_path, named, train=lines, dev=lines)["train"][0].tags == ("B-ORG", "O")
+    assert problems_of(tmp_path, task("jsonl", **keys))[0] == (
+        "train.jsonl:1: found the tag 1, a number; name the tags in the order of their numbers: "
+        "--config.tasks.it.labels=…"
+    )
+    assert "expected a number from 0 to 1" in problems_of(tmp_path, named, train=lines.replace("[1, 0]", "[2, 0]"))[0]
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('{"text": "a"}', "found 'text', expected 'tokens' with a list of words"),
+        ('{"tokens": ["a"], "tags": "O"}', "found 'tags' \"O\", expected a list of tags"),
+        ('{"tokens": ["a"], "tags": ["O", "O"]}', "found 1 words and 2 tags, expected equal numbers"),
+    ],
+)
+def test_lines_of_json_that_hold_no_sentence_are_told(tmp_path, line, problem):
+    good = '{"tokens": ["EU"], "tags": ["B-ORG"]}\n'
+    assert problem in problems_of(tmp_path, task("jsonl"), train=good + line + "\n", dev=good)[0]

@@ -5,7 +5,7 @@ import json
 
 from electra_jax.configs.finetune import base
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
-from tests.finetuning.labelled_files import problems_of, splits_of
+from tests.finetuning.labelled_files import problems_of, reading_of, splits_of
 
 CONTEXT = "  Ünder Öl: five ships, and five crews."
 
@@ -72,11 +72,22 @@ def test_answers_that_are_elsewhere_or_nowhere_are_told(tmp_path):
     problems = problems_of(tmp_path, task(), train=wrong, dev=GOOD)
     assert [problem.partition(", question ")[2] for problem in problems] == [
         "'a': its answer 'five' is not at answer_start 13, where the context has 'ive ', but at 12; count in characters, "
-        "from 0",
+        "from 0, or set --config.tasks.it.realign_answers=True",
         "'b': its answer 'six' does not occur in the context",
         "'c': has an empty answer",
         "'d': has the answer {'text': 'five', 'answer_start': '12'}, expected \"text\" and a number \"answer_start\"",
     ]
+
+
+def test_answers_that_are_elsewhere_are_taken_from_the_nearest_place_if_wanted(tmp_path):
+    context = "five or five"
+    moved = squad(question("a", start=7), question("b", start=1), context=context)
+    reading = reading_of(tmp_path, task(realign_answers=True), train=moved, dev=GOOD)
+    assert [example.answers for example in reading.splits["train"]] == [(Answer("five", 8),), (Answer("five", 0),)]
+    assert reading.notes[0] == (
+        "train.json: 2 answers are elsewhere in their context than stated, first train.json: article 1, paragraph 1, "
+        "question 'a'"
+    )
 
 
 def test_ids_differ_and_texts_are_there(tmp_path):

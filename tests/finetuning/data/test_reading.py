@@ -8,8 +8,9 @@ import pytest
 from electra_jax.config import schema
 from electra_jax.config.finetuning import ClassificationConfig
 from electra_jax.configs.finetune import base
+from electra_jax.errors import InputError
 from electra_jax.finetuning.data.reading import problems_of_fields, subset
-from tests.finetuning.labelled_files import notes_of, problems_of, splits_of, text_task
+from tests.finetuning.labelled_files import notes_of, problems_of, reading_of, splits_of, text_task
 
 GOOD = "text\tlabel\nyes\t1\nno\t0\n"
 
@@ -57,26 +58,32 @@ def test_bytes_of_another_encoding_are_told_with_their_line(tmp_path):
     assert splits["train"][-1].texts == ("café",)
 
 
-def test_labels_that_training_does_not_have_are_told_once_with_those_it_has(tmp_path):
-    dev = GOOD + "so\tmaybe\nwell\tmaybe\n"
-    assert problems_of(tmp_path, text_task(test="test.tsv"), train=GOOD, dev=dev, test="text\tlabel\nso\t2\n") == [
-        "dev.tsv:4: the label 'maybe' (and 1 more such) is not in the training split ('0', '1'); fix the label or "
-        "leave it out",
-        "test.tsv:2: the label '2' is not in the training split ('0', '1'); fix the label or leave it out",
+def test_labels_that_training_does_not_have_are_noted(tmp_path):
+    dev = "text\tlabel\na\t0\nso\tmaybe\nwell\tmaybe\n"
+    assert notes_of(tmp_path, text_task(test="test.tsv"), train=GOOD, dev=dev, test="text\tlabel\nso\t2\n") == [
+        "dev.tsv: 2 of 3 examples have labels that are not in the training split, such as 'maybe' (dev.tsv:3); they "
+        "count as wrong",
+        "test.tsv: 1 of 1 examples have labels that are not in the training split, such as '2' (test.tsv:2); they count "
+        "as wrong",
     ]
-    (problem,) = problems_of(tmp_path, text_task(labels=("0",)), train=GOOD, dev="text\tlabel\nno\t0\n")
-    assert problem.startswith("train.tsv:2: the label '1' is not in the labels ('0')")
+
+
+def test_labels_of_training_must_be_among_those_that_are_named(tmp_path):
+    dev = GOOD + "so\tmaybe\n"
+    (problem,) = problems_of(tmp_path, text_task(labels=("0", "x")), train=GOOD, dev="text\tlabel\nno\t0\n")
+    assert problem.startswith("train.tsv:2: the label '1' is not in the labels ('0', 'x')")
     assert splits_of(tmp_path, text_task(labels=("0", "1", "maybe")), train=GOOD, dev=dev)
 
 
 def test_unknown_types_of_spans_and_other_unknown_tags_are_noted(tmp_path):
     task = base.tagging_task(train="train.txt", dev="dev.txt")
     assert notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-X\nc O\n") == []
-    assert notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-Y\n\na B-X\n") == [
-        "dev.txt: 1 of 2 sentences have tags that are not in the training split, such as 'Y'; those words count as wrong"
+    assert notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-Y\n\nc B-X\n") == [
+        "dev.txt: 1 of 2 sentences have tags that are not in the training split, such as 'Y' (dev.txt:1); those words "
+        "count as wrong"
     ]
     task.spans = False
-    (note,) = notes_of(tmp_path, task, train="a B-X\n", dev="a B-X\nb I-X\n")
+    (note,) = notes_of(tmp_path, task, train="a B-X\nb O\n", dev="c B-X\nb I-X\n")
     assert "such as 'I-X'" in note
 
 
@@ -111,8 +118,8 @@ def test_what_is_wrong_with_files_of_a_package_is_told_with_the_field(tmp_path):
 
 def test_labels_of_several_are_each_compared(tmp_path):
     task = text_task(kind="multilabel")
-    (problem,) = problems_of(tmp_path, task, train="text\tlabel\na\tx,y\n", dev="text\tlabel\na\tx,z\nb\t\n")
-    assert "the label 'z'" in problem
+    (note,) = notes_of(tmp_path, task, train="text\tlabel\na\tx,y\n", dev="text\tlabel\nc\tx,z\nb\t\n")
+    assert "such as 'z' (dev.tsv:2)" in note
 
 
 def test_a_long_list_of_problems_is_cut_and_counted(tmp_path):
@@ -139,11 +146,99 @@ def test_train_and_dev_can_be_cut_and_the_others_stay_whole(tmp_path):
     assert {split: len(examples) for split, examples in splits.items()} == {"train": 10, "dev": 4, "test": 20}
 
 
-def test_a_label_that_a_subset_lost_is_told_as_such(tmp_path):
+def test_a_label_that_a_subset_lost_is_noted_as_such(tmp_path):
     train = table(200, lambda number: "rare" if number == 0 else number % 2)
     task = text_task(train_examples=10)
-    (problem,) = problems_of(tmp_path, task, train=train, dev="text\tlabel\nso\trare\n")
-    assert problem.startswith("dev.tsv:2: the label 'rare' is not in the subset of 10 training examples; raise")
+    (note,) = notes_of(tmp_path, task, train=train, dev="text\tlabel\nso\trare\n")
+    assert "are not in the subset of 10 training examples, such as 'rare' (dev.tsv:2)" in note
+
+
+def test_texts_that_are_in_training_too_are_counted(tmp_path):
+    (note,) = notes_of(tmp_path, text_task(), train=GOOD, dev="text\tlabel\nyes\t1\nelse\t0\n")
+    assert note == "dev: 1 of 2 examples have the same text as one in the training split"
+
+
+@pytest.mark.parametrize(
+    ("task", "content", "problem"),
+    [
+        (text_task(), "text\tlabel\na\t1\nb\t1\n", "train.tsv: every example has the class '1', expected two classes"),
+        (text_task(kind="multilabel"), "text\tlabel\na\t\n", "train.tsv: no example has a label"),
+        (base.tagging_task(train="train.txt", dev="dev.txt"), "a O\n", "train.txt: every word is tagged O"),
+        (
+            base.tagging_task(train="t", dev="d", format="columns", spans=False),
+            "a X\n",
+            "t: every word has the tag 'X'",
+        ),
+    ],
+)
+def test_nothing_to_tell_apart_is_refused(tmp_path, task, content, problem):
+    assert problems_of(tmp_path, task, train=content, dev=content)[0].startswith(problem)
+
+
+def test_few_examples_that_cannot_be_used_are_left_out_if_wanted(tmp_path):
+    train = table(40) + "\t1\n"
+    reading = reading_of(tmp_path, text_task(invalid_rows="skip"), train=train, dev=GOOD)
+    assert len(reading.splits["train"]) == 40
+    assert [(left_out.place, left_out.reason) for left_out in reading.left_out] == [
+        ("train.tsv:42", "'text' is empty, expected a text")
+    ]
+    assert reading.notes == [
+        "train.tsv: 1 of 41 examples (2.4%) left out, first train.tsv:42: 'text' is empty, expected a text"
+    ]
+
+
+def test_a_refusal_says_how_few_bad_examples_are_left_out(tmp_path):
+    with pytest.raises(InputError, match=r"\n  A few such examples .* --config.tasks.it.invalid_rows=skip$"):
+        reading_of(tmp_path, text_task(), train=GOOD + "\t1\n", dev=GOOD)
+
+
+def test_many_examples_that_cannot_be_used_are_refused_all_the_same(tmp_path):
+    train = table(9) + "\t1\n"
+    problems = problems_of(tmp_path, text_task(invalid_rows="skip"), train=train, dev=GOOD)
+    assert problems[0] == "train.tsv:11: 'text' is empty, expected a text"
+    assert problems[1].startswith("train.tsv: 1 of 10 examples (10.0%) cannot be used")
+
+
+def test_one_file_is_divided_by_a_column(tmp_path):
+    content = "text\tlabel\tpart\na\t1\ttrain\nb\t0\tTraining\nc\t1\tvalidation\nd\t\ttest\n"
+    task = text_task(dev="", split_column="part")
+    splits = splits_of(tmp_path, task, train=content)
+    assert {split: [example.texts[0] for example in found] for split, found in splits.items()} == {
+        "train": ["a", "b"],
+        "dev": ["c"],
+        "test": ["d"],
+    }
+    assert "test" not in splits_of(tmp_path, task, train=content.replace("d\t\ttest\n", ""))
+    (problem,) = problems_of(tmp_path, task, train=content.replace("validation", "other"))[:1]
+    assert problem == "train.tsv:4: 'part' is 'other', expected train, dev or test"
+
+
+def test_one_file_is_divided_by_a_fraction_with_each_class(tmp_path):
+    train = table(200, lambda number: "rare" if number % 10 == 0 else "common")
+    task = text_task(dev="", dev_fraction=0.2)
+    splits = splits_of(tmp_path, task, train=train)
+    assert len(splits["train"]) + len(splits["dev"]) == 200
+    assert [sum(example.label == "rare" for example in splits[split]) for split in ("train", "dev")] == [16, 4]
+    assert splits == splits_of(tmp_path, task)
+    places = [int(example.place.partition(":")[2]) for example in splits["dev"]]
+    assert places == sorted(places)
+
+
+def test_equal_texts_stay_on_one_side_of_a_division(tmp_path):
+    train = "text\tlabel\n" + "".join(f"{number // 4}\t{number % 2}\n" for number in range(80))
+    splits = splits_of(tmp_path, text_task(dev="", dev_fraction=0.3), train=train)
+    sides = [{example.texts for example in splits[split]} for split in ("train", "dev")]
+    assert sides[1]
+    assert not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
+def test_a_byte_order_mark_names_the_encoding(tmp_path, encoding):
+    reading = reading_of(tmp_path, text_task(), train=GOOD.replace("yes", "café").encode(encoding), dev=GOOD)
+    assert reading.splits["train"][0].texts == ("café",)
+    assert f"read as {encoding}" in reading.notes[0]
+    (problem,) = problems_of(tmp_path, text_task(), train=GOOD.encode("utf-16-le"), dev=GOOD)
+    assert "--config.tasks.it.encoding=utf-16-le" in problem
 
 
 def test_pairs_are_trained_on_in_both_orders_if_wanted(tmp_path):

@@ -3,7 +3,7 @@
 import pytest
 
 from electra_jax.finetuning.data.examples import TextExample
-from tests.finetuning.labelled_files import notes_of, problems_of, splits_of, text_task
+from tests.finetuning.labelled_files import problems_of, reading_of, splits_of, text_task
 
 GOOD = "text\tlabel\nyes\t1\nno\t0\n"
 
@@ -40,8 +40,10 @@ def test_quotes_mean_nothing_in_tsv_and_hold_a_cell_together_in_csv(tmp_path):
     assert [example.place for example in csv] == ["train.csv:2", "train.csv:4"]
     quoted = splits_of(tmp_path, text_task(quoting="csv"), train='text\tlabel\n"a\tb"\t1\nno\t0\n', dev=GOOD)
     assert shown(quoted["train"]) == [(("a\tb",), "1"), (("no",), "0")]
-    plain = splits_of(tmp_path, text_task("csv", quoting="none"), train='text,label\n"so,1\n', dev="text,label\nso,1\n")
-    assert shown(plain["train"]) == [(('"so',), "1")]
+    plain = splits_of(
+        tmp_path, text_task("csv", quoting="none"), train='text,label\n"so,1\nno,0\n', dev="text,label\nso,1\n"
+    )
+    assert shown(plain["train"]) == [(('"so',), "1"), (("no",), "0")]
 
 
 def test_quotes_that_do_not_match_are_told_rather_than_swallow_the_file(tmp_path):
@@ -53,7 +55,7 @@ def test_quotes_that_do_not_match_are_told_rather_than_swallow_the_file(tmp_path
 
 def test_text_may_be_longer_than_the_csv_module_allows_by_itself(tmp_path):
     long = "word " * 40_000
-    splits = splits_of(tmp_path, text_task("csv"), train=f"text,label\n{long},1\n", dev="text,label\nno,1\n")
+    splits = splits_of(tmp_path, text_task("csv"), train=f"text,label\n{long},1\nno,0\n", dev="text,label\nno,1\n")
     assert splits["train"][0].texts == (long.strip(),)
 
 
@@ -82,11 +84,11 @@ def test_rows_with_another_number_of_cells_are_told_or_left_out_and_counted(tmp_
         "train.tsv:4: found 1 cell, expected 2 (text, label)",
         "train.tsv:6: found 3 cells, expected 2 (text, label)",
     ]
-    assert "--config.tasks.it.skip_broken_rows=True" in problems[0]
     assert "tabs" in problems[2]
-    task = text_task(skip_broken_rows=True)
-    assert shown(splits_of(tmp_path, task)["train"]) == [(("yes",), "1"), (("so",), "0"), (("well",), "0")]
-    assert notes_of(tmp_path, task) == ["train.tsv: 3 broken rows left out, first at line 3"]
+    many = broken + "".join(f"text {number}\t1\n" for number in range(60))
+    reading = reading_of(tmp_path, text_task(invalid_rows="skip"), train=many)
+    assert shown(reading.splits["train"])[:3] == [(("yes",), "1"), (("so",), "0"), (("well",), "0")]
+    assert [left_out.place for left_out in reading.left_out] == ["train.tsv:3", "train.tsv:4", "train.tsv:6"]
 
 
 def test_empty_texts_and_missing_labels_are_told_all_at_once(tmp_path):
@@ -163,3 +165,38 @@ def test_a_line_may_begin_with_its_label_of_which_a_part_may_count(tmp_path):
     assert [example.label for example in coarse] == ["NUM", "HUM"]
     (problem,) = problems_of(tmp_path, text_task("txt"), train=lines + "HUM:ind\n", dev=lines)
     assert problem == "train.txt:3: found only 'HUM:ind', expected a label, a blank and a text"
+
+
+@pytest.mark.parametrize(("first", "separator"), [("sep=;\n", ";"), ("", ";"), ("", "|"), ("", "\t"), ("SEP=|\n", "|")])
+def test_the_first_line_shows_what_separates_cells(tmp_path, first, separator):
+    content = first + 'text,label\n"good, really",pos\nbad,neg\n'.replace(",", separator).replace(f"{separator} ", ", ")
+    reading = reading_of(tmp_path, text_task("csv"), train=content, dev=content.replace("bad", "worse"))
+    assert [(e.place, e.texts, e.label) for e in reading.splits["train"]] == [
+        (f"train.csv:{2 + bool(first)}", ("good, really",), "pos"),
+        (f"train.csv:{3 + bool(first)}", ("bad",), "neg"),
+    ]
+    assert bool(first) != any("cells are separated by" in note for note in reading.notes)
+
+
+def test_separator_and_quotes_can_be_named(tmp_path):
+    content = "a;b,c;label\n'1; 2';x;pos\nno;y;neg\n"
+    task = text_task("csv", text_columns=("a",), separator=";", quote="'")
+    assert shown(splits_of(tmp_path, task, train=content, dev=content)["train"]) == [
+        (("1; 2",), "pos"),
+        (("no",), "neg"),
+    ]
+    problem = problems_of(tmp_path, text_task("csv", text_columns=("a",)))[0]
+    assert problem.startswith("train.csv:2: found 4 cells, expected 3")
+    assert """set --config.tasks.it.quote="'\"""" in problem
+
+
+def test_repeated_names_of_columns_are_left_out_and_noted(tmp_path):
+    reading = reading_of(tmp_path, text_task(), train=GOOD + "text\tlabel\nso\t1\n", dev="text\tlabel\nx\t1\n")
+    assert [example.texts[0] for example in reading.splits["train"]] == ["yes", "no", "so"]
+    assert reading.notes == ["train.tsv: line 4 repeats the names of the columns; left out"]
+
+
+def test_a_column_that_is_there_twice_is_refused(tmp_path):
+    (problem,) = problems_of(tmp_path, text_task(), train="text\ttext\tlabel\na\tb\t1\n", dev=GOOD)
+    assert problem.endswith("expected 'text' once; rename the other one")
+    assert splits_of(tmp_path, text_task(), train="text\tx\tx\tlabel\na\tb\tb\t1\nc\t\t\t0\n", dev=GOOD)

@@ -114,6 +114,35 @@ def test_grades_without_spread_are_a_collapse():
     assert not task.collapsed(task.splits["train"], predicted(task, "train", [[0.4], [0.6]]))
 
 
+def test_classes_that_are_whole_numbers_are_in_their_order():
+    task = classification(TOKENIZER, texts(*(("a", str(number)) for number in (10, 2, -1, 0))))
+    assert task.labels == ("-1", "0", "2", "10")
+    assert classification(TOKENIZER, texts(("a", "10"), ("b", "2"), ("c", "x"))).labels == ("10", "2", "x")
+
+
+@pytest.mark.parametrize("metric", ["accuracy", "f1", "micro_f1", "matthews", "macro_f1"])
+def test_a_class_that_training_does_not_have_counts_as_wrong(metric):
+    train, dev = texts(("a", "x"), ("b", "y")), texts(("a", "x"), ("b", "y"), ("c", "z"))
+    task = classification(TOKENIZER, train, dev=dev, metrics=(metric,))
+    rows, logits = task.splits["dev"], [[1, 0], [0, 1], [0, 1]]
+    assert rows.by_row["label"].tolist() == [0, 1, -1]
+    score = task.score(rows, predicted(task, "dev", logits))[metric]
+    assert 0 < score < task.score(task.splits["train"], predicted(task, "train", logits[:2]))[metric] == 1
+    record = list(task.records(rows, predicted(task, "dev", logits)))[2]
+    assert (record["label"], record["right"]) == ("z", False)
+    assert record["loss"] == pytest.approx(-np.log(1 / (1 + np.e)), abs=1e-5)
+    batch = {"label": jnp.array([0, 1, -1]), "weight": jnp.ones(3)}
+    np.testing.assert_allclose(task.loss({"logits": jnp.array(logits, float)}, batch)["loss"][1], 2)
+
+
+def test_several_classes_that_training_does_not_have_count_as_missed():
+    train, dev = texts(("a", ("x",)), ("b", ("y",))), texts(("a", ("x", "z")), ("b", ("y",)), ("c", ("z",)))
+    task = classification(TOKENIZER, train, dev=dev, kind="multilabel", metrics=("micro_f1", "subset_accuracy"))
+    rows = task.splits["dev"]
+    scores = task.score(rows, predicted(task, "dev", [[1, -1], [-1, 1], [-1, -1]]))
+    assert scores == pytest.approx({"micro_f1": 2 * 2 / (2 + 4), "subset_accuracy": 1 / 3})
+
+
 def test_f1_of_three_classes_is_refused_with_what_to_set():
     with pytest.raises(
         InputError, match=r"config\.tasks\.made\.metrics: found 'f1', which scores the second of two classes.*macro_f1"

@@ -229,6 +229,12 @@ NOT_TEXT = pyarrow.Array.from_buffers(
     ("name", "content", "option", "message"),
     [
         ("a.txt", b"good\ncaf\xe9 noir\n", "", ["line 2", "byte 8", "0xe9", "iconv", "/a.txt > a.utf8.txt"]),
+        (
+            "a.txt",
+            "good".encode("utf-16"),
+            "",
+            ["as UTF-16 does", "--from-code=UTF-16 --to-code=UTF-8", "> a.utf8.txt"],
+        ),
         ("a.txt", "é\n".encode() * 5 + b"\xe9\n", "", ["line 6", "byte 15", "0xe9"]),
         ("a.txt", b"\xef\xbb\xbfab\xe9", "", ["line 1", "byte 5", "0xe9"]),
         ("a.txt", "wide".encode("utf-16"), "", ["line 1", "byte 0", "0xff"]),

@@ -105,7 +105,7 @@ def test_a_class_of_minus_one_is_not_known(monkeypatch):
     task = base.classification_task(train=path, dev=path, test=path)
     with pytest.raises(InputError, match="#split=test: example 0: 'label' is empty"):
         read_splits("it", typed_task(task), "", "")
-    records = [{"text": "so", "label": 1}]
+    records = [{"text": "so", "label": 1}, {"text": "or", "label": 0}]
     monkeypatch.setattr(
         tfds_examples,
         "open_split",
@@ -115,9 +115,13 @@ def test_a_class_of_minus_one_is_not_known(monkeypatch):
         ),
     )
     task = base.classification_task(train="tfds:it#split=train", dev="tfds:it#split=train", test=path)
-    assert [example.label for example in read_splits("it", typed_task(task), "", "").splits["test"]] == [None, "yes"]
+    assert [example.label for example in read_splits("it", typed_task(task), "", "").splits["test"]] == [
+        None,
+        "yes",
+        "no",
+    ]
     task.labels = ("0", "1")
-    assert [example.label for example in read_splits("it", typed_task(task), "", "").splits["test"]] == [None, "1"]
+    assert [example.label for example in read_splits("it", typed_task(task), "", "").splits["test"]] == [None, "1", "0"]
 
 
 def test_a_grade_of_minus_one_is_not_known_in_a_test_split_alone(monkeypatch):
