@@ -7,6 +7,8 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+
 from electra_jax.inference.results import (
     Answer,
     Classification,
@@ -103,7 +105,7 @@ def _detection(result: Detection, detail: Detail) -> dict[str, Any]:
         {"token": token, "start": int(start), "end": int(end), "probability": _rounded(probability)}
         for token, start, end, probability in places
     ]
-    return {"replaced": sum(each["probability"] >= detail.threshold for each in tokens), "tokens": tokens}
+    return {"replaced": int(np.sum(result.probabilities_T >= detail.threshold)), "tokens": tokens}
 
 
 def _classes(result: Classification | MultiClassification, detail: Detail) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Predictions as values: frozen dataclasses with NumPy arrays.
 
-Places are offsets in characters of the text as it was given: text[start:end]. Axis letters: T tokens, W words, C classes.
+Places are offsets in characters of the text as it was given, text[start:end]. Axes: T tokens, W words, C classes.
 """
 
 from __future__ import annotations

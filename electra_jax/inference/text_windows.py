@@ -143,20 +143,31 @@ def _owners(tokens: int, window_W: np.ndarray, size_W: np.ndarray) -> np.ndarray
     return np.where(lesser(before_T) >= lesser(last_T), before_T, last_T)
 
 
-def word_starts(text: Encoded, tokenizer: Tokenizer) -> np.ndarray:
-    """Whether each token begins a word, bool [T].
+def words_of(text: Encoded, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The W words of a text.
 
-    In WordPiece, pieces without "##" do. In other vocabularies, those after a blank, punctuation, and what follows it.
+    In WordPiece, pieces without "##" begin words. In other vocabularies, those after a blank, punctuation, and what
+    follows it.
+
+    Args:
+      text: the text's tokens, at least one.
+      tokenizer: the model's tokenizer.
+
+    Returns:
+      int64 [W], three times: the first token of each word, its first character, and one after its last.
     """
-    if tokenizer.kind == "wordpiece":
-        return np.array([not piece.startswith("##") for piece in tokenizer.pieces(text.ids_T)], bool)
-    cuts = [text.text[start:end] for start, end in zip(text.starts_T, text.ends_T, strict=True)]
-    marks_T = np.array([not any(map(str.isalnum, cut)) for cut in cuts], bool)
     # An empty span is a blank, or part of a character whose other piece has the span.
     empty_T = text.ends_T == text.starts_T
-    before_T = np.append(-1, np.maximum.accumulate(np.where(empty_T, -1, text.ends_T))[:-1])
-    marks_before_T = np.zeros(len(cuts), bool)
-    filled = np.flatnonzero(~empty_T)
-    marks_before_T[filled[1:]] = marks_T[filled[:-1]]
-    begins_T = ((text.starts_T > before_T) | marks_T | marks_before_T) & ~empty_T
-    return begins_T
+    if tokenizer.kind == "wordpiece":
+        begins_T = np.array([not piece.startswith("##") for piece in tokenizer.pieces(text.ids_T)], bool)
+    else:
+        cuts = [text.text[start:end] for start, end in zip(text.starts_T, text.ends_T, strict=True)]
+        marks_T = np.array([not any(map(str.isalnum, cut)) for cut in cuts], bool)
+        before_T = np.append(-1, np.maximum.accumulate(np.where(empty_T, -1, text.ends_T))[:-1])
+        marks_before_T = np.zeros(len(cuts), bool)
+        filled = np.flatnonzero(~empty_T)
+        marks_before_T[filled[1:]] = marks_T[filled[:-1]]
+        begins_T = ((text.starts_T > before_T) | marks_T | marks_before_T) & ~empty_T
+    begins_T[0] |= not begins_T.any()
+    first_W = np.flatnonzero(begins_T)
+    return first_W, text.starts_T[first_W], np.maximum.reduceat(np.where(empty_T, 0, text.ends_T), first_W)

@@ -20,7 +20,7 @@ from electra_jax.inference.text_windows import (
     checked_text,
     encoded,
     windows,
-    word_starts,
+    words_of,
 )
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
@@ -95,8 +95,7 @@ class TagWords(Prediction):
     def _one(self, item: Any) -> Prepared:
         if isinstance(item, str):
             text = encoded(item, self._tokenizer)
-            first_W = np.flatnonzero(word_starts(text, self._tokenizer))
-            starts_W, ends_W = text.starts_T[first_W], np.maximum.reduceat(text.ends_T, first_W)
+            first_W, starts_W, ends_W = words_of(text, self._tokenizer)
         else:
             text, first_W, starts_W, ends_W = self._of_words(item)
         own = windows(text.ids_T, self._tokenizer, self._max_length, self._token_type)
