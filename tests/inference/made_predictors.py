@@ -1,6 +1,8 @@
 """Small models that predict, for tests, and what their own runs say of the same examples."""
 
 import dataclasses
+import functools
+import unittest.mock
 
 import jax
 
@@ -15,9 +17,10 @@ from tests.interop import made, made_finetuned, peer
 def opened(model):
     """A model of `interop` with its runtime, as `opening.open_for_inference` gives it."""
     positions = min(sizes.positions for sizes in model.networks.values())
-    return opening.Opened(
-        JaxRuntime(model), model.tokenizer, model.task_head, tuple(model.task_heads), positions, model.origin
-    )
+    options = {"xla_backend_optimization_level": 0, "xla_llvm_disable_expensive_passes": True}
+    with unittest.mock.patch("jax.jit", functools.partial(jax.jit, compiler_options=options)):
+        runtime = JaxRuntime(model)
+    return opening.Opened(runtime, model.tokenizer, model.task_head, tuple(model.task_heads), positions, model.origin)
 
 
 def pretrained(**options):
@@ -29,9 +32,7 @@ def job_of(kind, examples, tokenizer=None, name="mine", **changes):
     """A task with these examples, its job and parameters."""
     task = made_finetuned.task(name, kind, tokenizer, examples, **changes)
     tokenizer = tokenizer or made.tokenizer()
-    job = made_finetuned.job(
-        task, encoder=dataclasses.replace(peer.TINY, vocabulary_size=tokenizer.vocabulary_size)
-    )
+    job = made_finetuned.job(task, encoder=dataclasses.replace(peer.TINY, vocabulary_size=tokenizer.vocabulary_size))
     return task, job, made_finetuned.params_of(job)
 
 

@@ -60,7 +60,7 @@ def test_compressed_files_are_read(read):
 
 
 def test_tables_have_columns_by_name(read):
-    content = "id\tnote\ttext\n7\tx\tone \"1\"\n8\ty\ttwo\n"
+    content = 'id\tnote\ttext\n7\tx\tone "1"\n8\ty\ttwo\n'
     assert read(content, "in.tsv") == [("7", 'one "1"'), ("8", "two")]
     assert read(content, "in.tsv", text_columns=("note",)) == [("7", "x"), ("8", "y")]
 
@@ -102,7 +102,9 @@ def test_json_lines_hold_objects_or_texts(read):
     found = read(content, "in.jsonl")
     assert found[:2] == [(5, "one"), (1, "two")]
     assert [number for number, _ in found] == [5, 1, 2, 3, 4, 5, 6]
-    for (_, value), problem in zip(found[2:6], ["is empty", "is not JSON", "found 'other'", "found '\\[1\\]'"], strict=True):
+    for (_, value), problem in zip(
+        found[2:6], ["is empty", "is not JSON", "found 'other'", "found '\\[1\\]'"], strict=True
+    ):
         assert value.startswith("problem: ")
         assert problem.replace("\\", "") in value
     assert found[6][1] == "\ufffd"

@@ -21,7 +21,9 @@ class Counting:
 
 
 def rows_of(*lengths):
-    return [Row(np.full(length, number + 1, np.int32), np.zeros(length, np.int32)) for number, length in enumerate(lengths)]
+    return [
+        Row(np.full(length, number + 1, np.int32), np.zeros(length, np.int32)) for number, length in enumerate(lengths)
+    ]
 
 
 def outputs_of(rows, batch_size=4, longest=64):
