@@ -141,13 +141,15 @@ class Predictor:
         meant = [task for task in self.tasks if task in ("detect", "fill")] or list(self.tasks)
         if len(meant) == 1 and not self._opened.heads:
             return meant[0]
+        if self._opened.heads:
+            raise InputError(self._several_heads())
         raise InputError(
-            f"{self.origin}: {self._choose_head() or 'the model has no single task; choose one'} of "
-            f"{', '.join(self._opened.heads or self.tasks)}{'' if self._opened.heads else ', as --task=' + meant[0]}"
+            f"{self.origin}: was not made for a single task; choose one of {', '.join(self.tasks)}, as --task={meant[0]}"
         )
 
-    def _choose_head(self) -> str:
-        return "was trained on several tasks; name one with head=… (--head=…)," if self._opened.heads else ""
+    def _several_heads(self) -> str:
+        heads = ", ".join(self._opened.heads)
+        return f"{self.origin}: was trained on several tasks; name one with head=… (--head=…), one of {heads}"
 
     def detect(self, texts: Iterable[str]) -> list[Detection]:
         """For each token of each text, the probability that it was replaced.
@@ -265,7 +267,7 @@ class Predictor:
             raise InputError(f"task: found {task!r}, expected one of {', '.join(TASKS)}")
         if task not in self.tasks:
             if self._opened.heads and self._opened.head is None and task in _TASK_OF_HEAD.values():
-                raise InputError(f"{self.origin}: {self._choose_head()} one of {', '.join(self._opened.heads)}")
+                raise InputError(self._several_heads())
             raise InputError(
                 f"{self.origin}: cannot {task}, which needs {_MISSING[task]}; it can {', '.join(self.tasks)}"
             )
