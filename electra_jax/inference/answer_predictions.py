@@ -31,7 +31,12 @@ class Answering(Prediction):
     most_characters = MOST_CHARACTERS // 4
 
     def __init__(
-        self, tokenizer: Tokenizer, max_length: int, settings: TaskSettings, null_threshold: float | None, top_k: int
+        self,
+        tokenizer: Tokenizer,
+        max_length: int,
+        settings: TaskSettings,
+        null_threshold: float | None,
+        top_k: int = 5,
     ) -> None:
         """Keeps what it is given.
 

@@ -144,7 +144,7 @@ class Predictor:
         if self._opened.heads:
             raise InputError(self._several_heads())
         raise InputError(
-            f"{self.origin}: was not made for a single task; choose one of {', '.join(self.tasks)}, as --task={meant[0]}"
+            f"{self.origin}: was made for no single task; choose one of {', '.join(self.tasks)}, as --task={meant[0]}"
         )
 
     def _several_heads(self) -> str:
@@ -277,10 +277,10 @@ class Predictor:
             case "detect":
                 return Detecting(tokenizer, length, **options)
             case "embed":
-                return Embedder(tokenizer, length, **{"pooling": "mean", "normalize": True} | options)
+                return Embedder(tokenizer, length, **options)
             case "fill":
                 output = self._words(options.pop("network", None))
-                return Filler(tokenizer, length, output, **{"top_k": 5} | options)
+                return Filler(tokenizer, length, output, **options)
             case "score":
                 return Scorer(tokenizer, length, self._words(options.pop("network", None)), **options)
         if head is None:
@@ -305,7 +305,7 @@ class Predictor:
             threshold = options.pop("null_threshold", None)
             if threshold is None and settings.unanswerable:
                 threshold = settings.null_threshold
-            return Answering(tokenizer, length, settings, threshold, **{"top_k": 5} | options)
+            return Answering(tokenizer, length, settings, threshold, **options)
         if task == "tag":
             marks_spans = settings.spans if settings else None
             return TagWords(tokenizer, length, _labels(head), head.token_type, marks_spans, **options)
@@ -316,9 +316,7 @@ class Predictor:
             head.fields.get("problem_type") or "", "regression" if len(labels) == 1 else "classification"
         )
         columns = settings.text_columns if settings else ()
-        return Classifier(
-            tokenizer, length, labels, kind, columns, **{"threshold": 0.5, "long_texts": "truncate"} | options
-        )
+        return Classifier(tokenizer, length, labels, kind, columns, **options)
 
     def _stream(self, prediction: Prediction, inputs: Iterable[Any]) -> Iterator[Result | Problem]:
         for group in _groups(inputs, prediction.most_characters):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
+from electra_jax.errors import InputError
 from electra_jax.finetuning.data.text_rows import encoded_texts
 from electra_jax.finetuning.data.windows import spread
 from electra_jax.inference.kinds import MOST_CHARACTERS, Prediction, Prepared
@@ -38,8 +39,8 @@ class Classifier(Prediction):
         kind: str,
         text_columns: Sequence[str],
         *,
-        threshold: float,
-        long_texts: LongTexts,
+        threshold: float = 0.5,
+        long_texts: LongTexts = "truncate",
     ) -> None:
         """Keeps what it is given.
 
@@ -52,7 +53,11 @@ class Classifier(Prediction):
           threshold: probability from which a class of several is chosen.
           long_texts: "truncate" reads what fits, as training does; "windows" averages the logits of all windows of a
             single text. Pairs are always truncated.
+
+        Raises:
+          InputError: no such treatment of long texts.
         """
+        _check_choice("long_texts", long_texts, get_args(LongTexts))
         self.labels, self._kind, self._text_columns = labels, kind, tuple(text_columns)
         self._tokenizer, self._max_length = tokenizer, max_length
         self._threshold, self._long_texts = threshold, long_texts
@@ -124,7 +129,9 @@ class Embedder(Prediction):
     output: Output = "hidden"
     most_characters = MOST_CHARACTERS
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, *, pooling: Pooling, normalize: bool) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, max_length: int, *, pooling: Pooling = "mean", normalize: bool = True
+    ) -> None:
         """Keeps what it is given.
 
         Args:
@@ -132,7 +139,11 @@ class Embedder(Prediction):
           max_length: maximum length of a row in tokens.
           pooling: "mean" over all tokens, [CLS] and [SEP] included, or the last hidden state of [CLS].
           normalize: divides each vector by its length.
+
+        Raises:
+          InputError: no such pooling.
         """
+        _check_choice("pooling", pooling, get_args(Pooling))
         self._tokenizer, self._max_length = tokenizer, max_length
         self._pooling, self._normalize = pooling, normalize
 
@@ -174,6 +185,11 @@ def _windows(tokens_L: np.ndarray, max_length: int) -> list[Row]:
         part_L = np.concatenate([tokens_L[:1], inner[start : start + size], tokens_L[-1:]])
         rows.append(Row(part_L, np.zeros(len(part_L), np.int32)))
     return rows
+
+
+def _check_choice(name: str, found: str, known: Sequence[str]) -> None:
+    if found not in known:
+        raise InputError(f"{name}: found {found!r}, expected one of {', '.join(known)}")
 
 
 def _counted(count: int) -> str:

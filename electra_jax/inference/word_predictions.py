@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from electra_jax.errors import InputError
 from electra_jax.inference.kinds import MOST_CHARACTERS, Prediction, Prepared, prepared
 from electra_jax.inference.results import Candidate, Filling, Mask, Problem, Score
 from electra_jax.inference.row_batches import Arrays, Row
@@ -23,7 +24,14 @@ class Filler(Prediction):
 
     most_characters = MOST_CHARACTERS
 
-    def __init__(self, tokenizer: Tokenizer, max_length: int, output: Output, top_k: int) -> None:
+    def __init__(self, tokenizer: Tokenizer, max_length: int, output: Output, top_k: int = 5) -> None:
+        """Keeps what it is given.
+
+        Raises:
+          InputError: fewer candidates than one are asked for.
+        """
+        if top_k < 1:
+            raise InputError(f"top_k: found {top_k}, expected at least 1")
         self.output, self._top_k = output, top_k
         self._tokenizer, self._max_length = tokenizer, max_length
 

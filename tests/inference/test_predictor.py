@@ -295,6 +295,19 @@ def test_arguments_that_do_not_fit_are_said(options, problem):
         made_predictors.pretrained(**options)
 
 
+@pytest.mark.parametrize(
+    ("task", "options", "problem"),
+    [
+        ("embed", {"pooling": "max"}, "pooling: found 'max', expected one of mean, cls"),
+        ("fill", {"top_k": 0}, "top_k: found 0"),
+        ("score", {"network": "corrective"}, "network: found 'corrective', expected one that the model has: generator"),
+    ],
+)
+def test_options_that_do_not_fit_are_said_at_once(pretrained, task, options, problem):
+    with pytest.raises(InputError, match=problem):
+        pretrained.stream(task, ["ab"], **options)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "form"),
