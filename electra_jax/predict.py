@@ -175,8 +175,10 @@ def _predict(model: Predictor, task: str, output: _Output, timings: dict[str, fl
     lines: list[str] = []
 
     def flush() -> None:
-        output.write("".join(lines).encode())
-        lines.clear()
+        with _uninterrupted():
+            content = "".join(lines).encode()
+            lines.clear()
+            output.write(content)
 
     try:
         for result in model.stream(task, values(), **_options(task)):
@@ -241,7 +243,7 @@ def _options(task: str) -> dict[str, Any]:
 
 
 class _Output:
-    """A file, an object or standard output that takes whole lines; an interrupt waits until a write is complete."""
+    """A file, an object or standard output that takes whole lines."""
 
     def __init__(self, path: str) -> None:
         """Opens it; an object store is written at the end, and every half minute at most."""
@@ -263,13 +265,12 @@ class _Output:
         Raises:
           BrokenPipeError: nobody reads them any more.
         """
-        with _uninterrupted():
-            if self._object:
-                self._object.append(content)
-                return
-            rest = memoryview(content)
-            while rest:
-                rest = rest[os.write(self._descriptor, rest) :]
+        if self._object:
+            self._object.append(content)
+            return
+        rest = memoryview(content)
+        while rest:
+            rest = rest[os.write(self._descriptor, rest) :]
 
     def close(self) -> None:
         """Returns when everything is written."""
@@ -304,6 +305,8 @@ def _check_output(path: str) -> None:
             raise InputError(f"--output={problem}")
         if storage.is_directory(path):
             raise InputError(f"--output={path}: is a directory, expected a file")
+        if _INPUT.value != _STANDARD and storage.absolute(path) == storage.absolute(_INPUT.value):
+            raise InputError(f"--output={path}: is the input, expected another file")
         if storage.exists(path) and not _OVERWRITE.value:
             raise InputError(f"--output={path}: exists; give another path, or replace it with --overwrite")
 

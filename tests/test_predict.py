@@ -66,6 +66,14 @@ def test_mistakes_end_with_64_and_the_fix(folder, tmp_path):
     (tmp_path / "out.jsonl").write_text("mine")
     _, said = predict(folder, "--task=detect", f"--output={tmp_path / 'out.jsonl'}", check=64)
     assert "exists; give another path, or replace it with --overwrite" in said
+    _, said = predict(
+        folder,
+        "--task=detect",
+        *[f"--{name}={tmp_path / 'out.jsonl'}" for name in ("input", "output")],
+        "--overwrite",
+        check=64,
+    )
+    assert "is the input, expected another file" in said
     assert (tmp_path / "out.jsonl").read_text() == "mine"
 
 
