@@ -253,7 +253,9 @@ class _Output:
         if storage.is_remote(path):
             from electra_jax.training.appended_file import AppendedFile
 
-            self._object = AppendedFile(path, b"")
+            # Empty at first, which also shows that it can be written.
+            storage.write(path, b"")
+            self._object = AppendedFile(path)
         elif path != _STANDARD:
             local = os.path.expanduser(path)
             os.makedirs(os.path.dirname(local) or ".", exist_ok=True)
