@@ -115,6 +115,8 @@ def main() -> None:
     _use_compile_cache()
     model = predictor.load(_MODEL.value, head=_HEAD.value, batch_size=_BATCH_SIZE.value, max_length=_MAX_LENGTH.value)
     task = _TASK.value or model.task
+    for note in model.notes:
+        print(f"note: {note}", file=sys.stderr)
     read = time.monotonic()
     # The start of the process, imports of this module included.
     timings = {"start": started - _process_start(), "imports": imported - started, "model": read - imported}
