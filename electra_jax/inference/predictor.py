@@ -43,7 +43,7 @@ Network = Literal["generator", "corrective"]
 TASKS = ("detect", "fill", "classify", "tag", "answer", "embed", "score")
 
 # Inputs that are sorted by length together; the first time fewer, so that the first results come soon.
-_FIRST_GROUP, _LARGEST_GROUP = 32, 2048
+_FIRST_GROUP, _GROWTH, _LARGEST_GROUP = 32, 8, 2048
 # Shorter rows have no room for two texts and their special tokens.
 _SHORTEST_ROW = 8
 _TASK_OF_HEAD = {
@@ -157,7 +157,7 @@ class Predictor:
         Raises:
           InputError: the model has no discriminator, or a text cannot be used.
         """
-        return self._all(self.stream("detect", texts), Detection)
+        return self._all(Detection, "detect", texts)
 
     def fill(self, texts: Iterable[str], *, top_k: int = 5, network: Network | None = None) -> list[Filling]:
         """The most probable tokens for each [MASK] of each text.
@@ -170,7 +170,7 @@ class Predictor:
         Raises:
           InputError: the model has no such network, or a text cannot be used.
         """
-        return self._all(self.stream("fill", texts, top_k=top_k, network=network), Filling)
+        return self._all(Filling, "fill", texts, top_k=top_k, network=network)
 
     def classify(
         self, texts: Iterable[str | Sequence[str]], *, threshold: float = 0.5, long_texts: LongTexts = "truncate"
@@ -186,8 +186,8 @@ class Predictor:
         Raises:
           InputError: the model does not classify, or a text cannot be used.
         """
-        stream = self.stream("classify", texts, threshold=threshold, long_texts=long_texts)
-        return self._all(stream, (Classification, MultiClassification, Grade))
+        kinds = (Classification, MultiClassification, Grade)
+        return self._all(kinds, "classify", texts, threshold=threshold, long_texts=long_texts)
 
     def tag(self, texts: Iterable[str | Sequence[str]]) -> list[Tagging]:
         """The tags of each text's words, and the spans that they mark.
@@ -198,7 +198,7 @@ class Predictor:
         Raises:
           InputError: the model does not tag, or a text cannot be used.
         """
-        return self._all(self.stream("tag", texts), Tagging)
+        return self._all(Tagging, "tag", texts)
 
     def answer(
         self, questions: Iterable[Sequence[str]], *, null_threshold: float | None = None, top_k: int = 5
@@ -214,7 +214,7 @@ class Predictor:
         Raises:
           InputError: the model does not answer, or a question cannot be used.
         """
-        return self._all(self.stream("answer", questions, null_threshold=null_threshold, top_k=top_k), Answer)
+        return self._all(Answer, "answer", questions, null_threshold=null_threshold, top_k=top_k)
 
     def embed(self, texts: Iterable[str], *, pooling: Pooling = "mean", normalize: bool = True) -> np.ndarray:
         """A vector for each text, float32 [N, D].
@@ -227,7 +227,7 @@ class Predictor:
         Raises:
           InputError: a text cannot be used.
         """
-        found = self._all(self.stream("embed", texts, pooling=pooling, normalize=normalize), Embedding)
+        found = self._all(Embedding, "embed", texts, pooling=pooling, normalize=normalize)
         return np.stack([one.vector_D for one in found]) if found else np.zeros((0, 0), np.float32)
 
     def score(self, texts: Iterable[str], *, network: Network | None = None) -> list[Score]:
@@ -240,7 +240,7 @@ class Predictor:
         Raises:
           InputError: the model has no such network, or a text cannot be used.
         """
-        return self._all(self.stream("score", texts, network=network), Score)
+        return self._all(Score, "score", texts, network=network)
 
     def stream(self, task: str, inputs: Iterable[Any], **options: Any) -> Iterator[Result | Problem]:
         """Predicts one input after the other, in bounded memory.
@@ -258,11 +258,11 @@ class Predictor:
         Raises:
           InputError: the model cannot do the task, or an option does not fit it; at once.
         """
+        return self._stream(self._prediction(task, inputs, **options), inputs, _FIRST_GROUP)
+
+    def _prediction(self, task: str, inputs: Iterable[Any], **options: Any) -> Prediction:
         if isinstance(inputs, str):
             raise InputError(f"found one text, expected several; write {task}([text])")
-        return self._stream(self._prediction(task, **options), inputs)
-
-    def _prediction(self, task: str, **options: Any) -> Prediction:
         if task not in TASKS:
             raise InputError(f"task: found {task!r}, expected one of {', '.join(TASKS)}")
         if task not in self.tasks:
@@ -318,8 +318,8 @@ class Predictor:
         columns = settings.text_columns if settings else ()
         return Classifier(tokenizer, length, labels, kind, columns, **options)
 
-    def _stream(self, prediction: Prediction, inputs: Iterable[Any]) -> Iterator[Result | Problem]:
-        for group in _groups(inputs, prediction.most_characters):
+    def _stream(self, prediction: Prediction, inputs: Iterable[Any], first: int) -> Iterator[Result | Problem]:
+        for group in _groups(inputs, first, prediction.most_characters):
             with self._lock:
                 usable = prediction.prepare([item for item in group if not isinstance(item, Problem)])
             prepared = iter(usable)
@@ -342,9 +342,13 @@ class Predictor:
                 else:
                     yield one.finish(list(itertools.islice(kept, len(one.rows))))
 
-    def _all(self, stream: Iterator[Result | Problem], kinds: type[Kind] | tuple[type[Kind], ...]) -> list[Kind]:
+    def _all(
+        self, kinds: type[Kind] | tuple[type[Kind], ...], task: str, inputs: Iterable[Any], **options: Any
+    ) -> list[Kind]:
+        prediction = self._prediction(task, inputs, **options)
         found: list[Kind] = []
-        for number, result in enumerate(stream):
+        # Nothing is shown before all is done, so the first group need not be small.
+        for number, result in enumerate(self._stream(prediction, inputs, _LARGEST_GROUP)):
             if isinstance(result, Problem):
                 raise InputError(f"input {number}: {result.message}; `stream` gives a Problem in its place")
             if not isinstance(result, kinds):
@@ -364,17 +368,17 @@ def _labels(head: TaskHead) -> tuple[str, ...]:
     return tuple(named.get(number, f"LABEL_{number}") for number in range(count))
 
 
-def _groups(inputs: Iterable[Any], most_characters: int) -> Iterator[list[Any]]:
-    """Yields groups of inputs, the first one small."""
+def _groups(inputs: Iterable[Any], first: int, most_characters: int) -> Iterator[list[Any]]:
+    """Yields groups of inputs, the first one of at most `first`."""
     group: list[Any] = []
-    limit, characters = _FIRST_GROUP, 0
+    limit, characters = first, 0
     for item in inputs:
         if item is not Flush.FLUSH:
             group.append(item)
             characters += _characters(item)
         if group and (item is Flush.FLUSH or len(group) >= limit or characters >= most_characters):
             yield group
-            limit = min(2 * limit, _LARGEST_GROUP)
+            limit = min(_GROWTH * limit, _LARGEST_GROUP)
             group, characters = [], 0
     if group:
         yield group

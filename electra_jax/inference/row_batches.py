@@ -17,6 +17,8 @@ Arrays = Mapping[str, np.ndarray]
 _STEP = 16
 # Rows of the smallest batches; with them a single text does not take the time of a full batch.
 _SMALL_BATCHES = (1, 8)
+# With fewer rows than so many full batches, small ones are made.
+_FEW_BATCHES = 8
 
 
 def _none() -> np.ndarray:
@@ -72,8 +74,10 @@ def outputs_of(
     lengths_N = np.array([len(row.tokens_L) for row in rows], np.int64)
     kept: list[Kept | None] = [None] * len(rows)
     ascending = np.argsort(lengths_N, kind="stable").tolist()
-    for first in range(0, len(rows), batch_size):
-        chosen = ascending[first : first + batch_size]
+    # Of a few rows, those in a large batch would have very different lengths.
+    most = batch_size if len(rows) >= _FEW_BATCHES * batch_size else min(batch_size, _SMALL_BATCHES[-1])
+    for first in range(0, len(rows), most):
+        chosen = ascending[first : first + most]
         fitting = [size for size in _SMALL_BATCHES if len(chosen) <= size < batch_size]
         length = padded_length(int(lengths_N[chosen[-1]]), longest)
         padded = _padded([rows[number] for number in chosen], (*fitting, batch_size)[0], length, pad_id)

@@ -65,10 +65,17 @@ def test_rows_of_similar_length_share_a_batch():
     assert shapes == [(4, 16), (4, 64)]
 
 
-@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 8), (8, 8), (9, 32)])
+@pytest.mark.parametrize(("count", "size"), [(1, 1), (2, 8), (8, 8)])
 def test_a_few_rows_make_a_small_batch(count, size):
     _, shapes = outputs_of(rows_of(*[5] * count), batch_size=32)
     assert shapes == [(size, 16)]
+
+
+def test_many_rows_make_full_batches():
+    _, shapes = outputs_of(rows_of(*[5] * 256), batch_size=32)
+    assert shapes == [(32, 16)] * 8
+    _, shapes = outputs_of(rows_of(*[5] * 255), batch_size=32)
+    assert shapes == [(8, 16)] * 32
 
 
 def test_a_batch_size_below_the_small_ones_is_kept():
