@@ -51,6 +51,12 @@ def test_a_model_is_trained_tuned_scored_reported_and_exported_in_a_bucket(store
     for name in ("predictions/rte.dev.jsonl", "submission.zip", "metrics.jsonl", "tokenizer/tokenizer.json"):
         assert store.content("bucket", f"runs/tuned/seed_42/{name}")
     assert '"accuracy"' in start(store, *tuned, "--mode=eval")
+    own = "gs://bucket/runs/tuned/seed_42/predictions/rte.dev.jsonl"
+    asked = ("--model=gs://bucket/runs/tuned/seed_42", f"--input={own}", "--text_columns=texts")
+    start(store, *asked, "--output=gs://bucket/answers.jsonl", program=("-m", "electra_jax.predict"))
+    answers = [json.loads(line) for line in store.content("bucket", "answers.jsonl").splitlines()]
+    records = [json.loads(line) for line in store.content("bucket", own.partition("bucket/")[2]).splitlines()]
+    assert [(one["id"], one["label"]) for one in answers] == [(one["key"], one["prediction"]) for one in records]
     exported = ("--source=gs://bucket/runs/tuned", "--target=gs://bucket/exported", "--to=huggingface")
     start(store, *exported, program=("-m", "electra_jax.convert"))
     assert {"exported/config.json", "exported/model.safetensors"} <= set(store.names("bucket", "exported/"))

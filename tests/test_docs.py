@@ -70,6 +70,7 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
         ["python", "-m", "electra_jax.main"],
         ["python", "-m", "electra_jax.report"],
         ["python", "-m", "electra_jax.main"],
+        ["python", "-m", "electra_jax.predict"],
         ["python", "-m", "electra_jax.convert"],
         ["python", "-m", "electra_jax.convert"],
         ["python", "-m", "electra_jax.main"],
@@ -83,6 +84,8 @@ def test_the_commands_of_the_readme_work_one_after_the_other(tmp_path):
             .replace("directory=reviews", "directory=tests/data/finetuning/classification")
             .replace("corpus/*.txt", "tests/data/shakes*.txt")
             .replace("=runs/", f"={tmp_path}/")
+            .replace("=texts.txt", "=tests/data/scripts.txt")
+            .replace("=detected.jsonl", f"={tmp_path}/detected.jsonl")
             .replace("=exported/", f"={tmp_path}/exported/")
             .replace("=data/", f"={tmp_path}/data/")
             for word in words[1:]

@@ -24,12 +24,13 @@ LAYERS = (
     ("pretraining",),
     ("interop",),
     ("finetuning",),
+    ("inference",),
     ("config_rules",),
     ("tpu_planning",),
     ("presets",),
     ("entry_point",),
     ("runs",),
-    ("convert", "main", "plan", "prepare", "report"),
+    ("convert", "main", "plan", "predict", "prepare", "report"),
 )
 # Next to these layers: imports those below "config" alone, and only the two highest import it.
 BESIDE = "reporting"
@@ -232,6 +233,7 @@ def test_a_forbidden_library_is_found(written):
     [
         (["collapse", "config"], JAX | TENSORFLOW),
         (["report", "reporting.dataset_card"], JAX | TENSORFLOW | {"matplotlib"}),
+        (["predict", "inference.inputs"], JAX | TENSORFLOW | {"optax", "sklearn", "pyarrow"}),
         (
             ["text.dataset.writer", "text.dataset.row_batches", "text.sources.text_sources", "prepare"],
             JAX | TENSORFLOW | {"torch", "pyarrow", "zstandard", "fsspec"},

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import statistics
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
 import pydantic
@@ -14,7 +14,7 @@ from electra_jax import foreign_json
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.foreign_json import Record, Size
 from electra_jax.interop import huggingface, tensor_map
-from electra_jax.interop.model import Model, TaskHead
+from electra_jax.interop.model import Model, TaskHead, TaskKind, TaskSettings
 
 # The paper's head for question answering, which transformers does not have.
 JOINT_ANSWERS = "JointAnswerHead"
@@ -45,7 +45,7 @@ class _Results(Record):
 class _Description(Record):
     """A task in tasks.json; which fields there are depends on its kind."""
 
-    kind: Literal["answering", "tagging", "classification", "multilabel", "regression"]
+    kind: TaskKind
     labels: list[str] = pydantic.Field(default_factory=list)
     max_length: Size
     head: str = ""
@@ -81,7 +81,11 @@ def best_trial(results: Mapping[str, Any], metrics: Mapping[str, str]) -> tuple[
 
 
 def task_heads(
-    descriptions: Mapping[str, Mapping[str, Any]], params: Mapping[str, Any], dropout_rate: float, place: str
+    descriptions: Mapping[str, Mapping[str, Any]],
+    params: Mapping[str, Any],
+    dropout_rate: float,
+    place: str,
+    text_columns: Mapping[str, Sequence[str]] | None = None,
 ) -> dict[str, TaskHead]:
     """The heads of a run's tasks, by the tasks' names.
 
@@ -90,6 +94,7 @@ def task_heads(
       params: parameters of the heads, as "NAME_head".
       dropout_rate: dropout rate of a head's input.
       place: the file of the descriptions, for messages.
+      text_columns: columns of the texts that a task was trained on, by task name; None if unknown.
 
     Raises:
       InputError: a description lacks a field.
@@ -97,9 +102,13 @@ def task_heads(
     """
     heads = {}
     for name, description in descriptions.items():
-        foreign_json.checked(_Description, description, f"{place}: task {name}", "restore the file that the run wrote")
+        about, fix = f"{place}: task {name}", "restore the file that the run wrote"
+        foreign_json.checked(_Description, description, about, fix)
+        fields = {**description, "name": name, "text_columns": list((text_columns or {}).get(name, ()))}
+        settings = foreign_json.checked(TaskSettings, fields, about, fix)
         try:
-            heads[name] = _task_head(name, description, params[f"{name}_head"], dropout_rate)
+            head = _task_head(name, description, params[f"{name}_head"], dropout_rate)
+            heads[name] = dataclasses.replace(head, settings=settings)
         except KeyError as error:
             raise InputError(f"{place}: task {name} has no {error}; restore the file that the run wrote") from error
         labels, outputs = len(heads[name].fields.get("id2label", "")), len(_last_bias(heads[name]))

@@ -11,13 +11,14 @@ import pydantic
 
 from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
-from electra_jax.foreign_json import Count, Record
+from electra_jax.foreign_json import Count, Record, Size
 from electra_jax.interop import finetuned, huggingface, model_card, tensor_files, tensor_map, tokenizer_files
 from electra_jax.interop.model import (
     CORRECTIVE_HEAD,
     Model,
     Rate,
     TaskHead,
+    TaskSettings,
     corrector,
     sizes_of_fields,
     without_corrective_head,
@@ -93,6 +94,8 @@ class _Provenance(Record):
     origin: str | None = None
     step: Count | None = None
     sources: list[str] = pydantic.Field(default_factory=list)
+    max_length: Size | None = None
+    task: TaskSettings | None = None
 
 
 def is_folder(path: str) -> bool:
@@ -186,7 +189,12 @@ def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
             "initializer_range": config.initializer_range,
             "pad_token_id": tokenizer.pad_id if tokenizer else 0,
             "dtype": "float32",
-            _PROVENANCE: {"origin": model.origin, "step": model.step, "sources": list(model.sources)},
+            _PROVENANCE: {
+                "origin": model.origin,
+                "step": model.step,
+                "sources": list(model.sources),
+                **(_task_provenance(head) if head else {}),
+            },
         }
         tensor_files.write(storage.join(folder, tensor_files.FILE), state)
         storage.write_json(storage.join(folder, CONFIG), fields)
@@ -195,6 +203,12 @@ def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
             notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
         storage.write(storage.join(folder, "README.md"), model_card.text(model, network, architecture).encode())
     return notes
+
+
+def _task_provenance(head: TaskHead) -> dict[str, Any]:
+    """What our programs need of a task, and transformers has no field for."""
+    settings = {"task": head.settings.model_dump()} if head.settings else {}
+    return settings | ({"max_length": head.max_length} if head.max_length else {})
 
 
 def _notes_on_task(head: TaskHead | None) -> list[str]:
@@ -249,6 +263,7 @@ def _read_network(path: str, expected: str | None) -> Model:
         raise InputError(f"{path}/{CONFIG}: found architecture {architecture}, expected a {expected}")
     skipped: list[tuple[str, str]] = []
     task_head = None
+    provenance = foreign_json.checked(_Provenance, fields.get(_PROVENANCE, {}), f"{path}/{CONFIG}: {_PROVENANCE}", _FIX)
     if is_bert:
         for name in sorted(state):
             if name.startswith("electra.pooler."):
@@ -260,12 +275,11 @@ def _read_network(path: str, expected: str | None) -> Model:
     elif architecture in _TASKS:
         head = {name: state.pop(name) for name in list(state) if name.startswith(_TASK_TENSORS)}
         about = foreign_json.checked(TaskFields, fields, f"{path}/{CONFIG}", _FIX).model_dump(exclude_unset=True)
-        task_head = TaskHead(architecture, head, about)
+        task_head = TaskHead(architecture, head, about, max_length=provenance.max_length, settings=provenance.task)
     config = _sizes(path, fields, is_bert)
     with_head = any(name.startswith(f"{network}_predictions.") for name in state)
     flat = huggingface.network_params(state, network, config.heads, f"{path}/{tensor_files.FILE}", with_head=with_head)
     tokenizer, notes = tokenizer_files.load_beside(path)
-    provenance = foreign_json.checked(_Provenance, fields.get(_PROVENANCE, {}), f"{path}/{CONFIG}: {_PROVENANCE}", _FIX)
     return Model(
         discriminator=config if network == "discriminator" else None,
         generator=config if network == "generator" else None,

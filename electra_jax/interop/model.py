@@ -25,8 +25,38 @@ if TYPE_CHECKING:
 
 CORRECTIVE_HEAD = "corrective_head"
 
+TaskKind = Literal["answering", "tagging", "classification", "multilabel", "regression"]
+
 # Fields of an encoder that depend on the machine rather than the trained model.
 _OF_THE_MACHINE = ("dtype", "attention", "saved_activations", "unrolled_layers")
+
+
+class TaskSettings(Record):
+    """How a task's predictions follow from its head's outputs, as far as transformers has no field for it.
+
+    Attributes:
+      name: name of the task in its run.
+      kind: kind of the task.
+      text_columns: columns of the texts it was trained on, two for pairs; empty if unknown.
+      spans: whether tags mark spans.
+      unanswerable: whether a question may have no answer.
+      null_threshold: odds of having no answer above which there is none.
+      stride: tokens from one window of a context to the next.
+      longest_question: in tokens; longer ones are truncated.
+      longest_answer: in tokens.
+      beams: starts, and ends, that are searched.
+    """
+
+    name: str
+    kind: TaskKind
+    text_columns: Annotated[list[str], pydantic.Field(max_length=2)] = pydantic.Field(default_factory=list)
+    spans: bool = False
+    unanswerable: bool = False
+    null_threshold: float = 0.0
+    stride: Size = 128
+    longest_question: Size = 64
+    longest_answer: Size = 30
+    beams: Size = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +70,7 @@ class TaskHead:
       fields: fields of config.json for the head: "id2label", "label2id", "problem_type", "classifier_dropout".
       token_type: token type of a single text.
       max_length: maximum length of the rows that it was trained on, in tokens; None if unknown.
+      settings: further settings of the task, None if unknown.
     """
 
     architecture: str
@@ -47,6 +78,7 @@ class TaskHead:
     fields: Mapping[str, Any]
     token_type: int = 0
     max_length: int | None = None
+    settings: TaskSettings | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -225,7 +257,8 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
         embedded_BxLxE = apply("embeddings", tokens_BxL, segments_BxL)
         hidden_BxLxD = apply(network, embedded_BxLxE, documents_BxL)
         if f"{network}_head" not in params:
-            return _task_logits(model.task_head, hidden_BxLxD) if network == "discriminator" else hidden_BxLxD
+            head = model.task_head if network == "discriminator" else None
+            return hidden_BxLxD if head is None else task_logits(head.architecture, head.tensors, hidden_BxLxD)
         table = (params["embeddings"]["word_embeddings"],) if network == "generator" else ()
         return apply(f"{network}_head", hidden_BxLxD, *table)
 
@@ -236,15 +269,19 @@ def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> d
     return found
 
 
-def _task_logits(head: TaskHead | None, hidden_BxLxD: jax.Array) -> jax.Array:
-    """Outputs of transformers' head; the hidden states if transformers has no such head."""
-    if head is None:
-        return hidden_BxLxD
+def task_logits(architecture: str, tensors: Mapping[str, jax.typing.ArrayLike], hidden_BxLxD: jax.Array) -> jax.Array:
+    """Logits of transformers' head, [B, C] or [B, L, C]; the hidden states if transformers has no such head.
+
+    Args:
+      architecture: `TaskHead.architecture`.
+      tensors: `TaskHead.tensors`.
+      hidden_BxLxD: the encoder's last hidden states.
+    """
 
     def linear(name: str, inputs: jax.Array) -> jax.Array:
-        return inputs @ head.tensors[f"{name}.weight"].T + head.tensors[f"{name}.bias"]
+        return inputs @ jnp.asarray(tensors[f"{name}.weight"]).T + jnp.asarray(tensors[f"{name}.bias"])
 
-    match head.architecture:
+    match architecture:
         case "ElectraForSequenceClassification":
             return linear("classifier.out_proj", gelu(linear("classifier.dense", hidden_BxLxD[:, 0])))
         case "ElectraForTokenClassification":

@@ -11,7 +11,7 @@ from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
 from electra_jax.foreign_json import Count, Record, Sha256, Size
 from electra_jax.interop import tensor_files, tensor_map, tokenizer_files
-from electra_jax.interop.model import Model, NetworkFields, Rate, TaskHead, sizes_as_fields
+from electra_jax.interop.model import Model, NetworkFields, Rate, TaskHead, TaskSettings, sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig
 
 MANIFEST = "electra_jax.json"
@@ -30,11 +30,12 @@ class Casing(Record):
 
 
 class HeadFields(Record):
-    """The head of a fine-tuned model; exports of earlier versions lack `token_type` and `max_length`."""
+    """The head of a fine-tuned model; exports of earlier versions lack `token_type`, `max_length` and `settings`."""
 
     architecture: str
     token_type: Annotated[int, pydantic.Field(ge=0, le=1)] = 0
     max_length: Size | None = None
+    settings: TaskSettings | None = None
     id2label: dict[str, str] | None = None
     label2id: dict[str, int] | None = None
     problem_type: str | None = None
@@ -42,7 +43,7 @@ class HeadFields(Record):
 
     def about(self) -> dict[str, Any]:
         """The fields that transformers' config.json has too."""
-        return self.model_dump(exclude_unset=True, exclude={"architecture", "token_type", "max_length"})
+        return self.model_dump(exclude_unset=True, exclude={"architecture", "token_type", "max_length", "settings"})
 
 
 class ManifestFields(Record):
@@ -81,7 +82,8 @@ def manifest(model: Model) -> dict[str, Any]:
 
 def _task_head_fields(head: TaskHead) -> dict[str, Any]:
     about = {name: getattr(head, name) for name in ("architecture", "token_type", "max_length")}
-    return about | dict(head.fields)
+    settings = {"settings": head.settings.model_dump()} if head.settings else {}
+    return about | settings | dict(head.fields)
 
 
 def write(model: Model, directory: str) -> tuple[str, ...]:
@@ -117,7 +119,7 @@ def read(directory: str) -> Model:
     if head := fields.task_head:
         names = [name for name in flat if name.startswith(_TASK_HEAD)]
         tensors = {name.removeprefix(_TASK_HEAD): flat.pop(name) for name in names}
-        task_head = TaskHead(head.architecture, tensors, head.about(), head.token_type, head.max_length)
+        task_head = TaskHead(head.architecture, tensors, head.about(), head.token_type, head.max_length, head.settings)
     tokenizer = tokenizer_files.load_saved(storage.join(directory, _TOKENIZER))
     if (tokenizer and tokenizer.sha256) != fields.tokenizer_sha256:
         raise InputError(

@@ -93,6 +93,7 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
         about = f"{place}: is not the config of a fine-tuning run: model"
         sizes, dropout_rate = sizes_of_fields(model, about), model["classifier_dropout_rate"]
         sources = tuple(task["train"] for task in fields["tasks"].values())
+        text_columns = {task: settings.get("text_columns", ()) for task, settings in fields["tasks"].items()}
         begin = "random weights" if fields.get("random_weights") else fields["init_from"]
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{place}: is not the config of a fine-tuning run ({error!r})") from error
@@ -100,7 +101,8 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
         raise MismatchError(
             f"{workdir}: checkpoint {step} has no {', '.join(sorted(missing))}; it belongs to another run"
         )
-    heads = finetuned.task_heads(_json(workdir, _TASKS), params["heads"], dropout_rate, storage.join(workdir, _TASKS))
+    place = storage.join(workdir, _TASKS)
+    heads = finetuned.task_heads(_json(workdir, _TASKS), params["heads"], dropout_rate, place, text_columns)
     return Model(
         discriminator=sizes,
         generator=None,

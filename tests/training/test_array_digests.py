@@ -36,6 +36,14 @@ def test_digest_of_each_dtype_follows_its_elements(dtype):
     assert digest(array) != digest(array[::-1])
 
 
+@pytest.mark.parametrize("dtype", ["bool", "int8", "float16", "bfloat16", "int32", "uint32", "float32"])
+@pytest.mark.parametrize("shape", [(), (7,), (3, 5), (2, 3, 4)])
+def test_arrays_in_memory_have_the_digests_of_arrays_on_devices(dtype, shape):
+    array = np.asarray(jnp.asarray(np.random.default_rng(1).integers(0, 100, shape)).astype(dtype))
+    assert digests([array]) == digests([jnp.asarray(array)])
+    assert digests([array.T]) == digests([jnp.asarray(array.T)])
+
+
 def test_digests_have_the_names_of_the_leaves():
     assert list(digests({"b": (jnp.zeros(2), jnp.int32(1)), "a": jnp.ones(1)})) == ["a", "b/0", "b/1"]
     assert list(names_of({"b": 1, "a": {"c": 2}})) == ["a/c", "b"]

@@ -87,7 +87,7 @@ def question_rows(
         question = ids[ends[number] - lengths[number] : ends[number]][:longest_question]
         place = len(question) + 2
         answer = _answer_tokens(example, context)
-        for window, size in _windows(len(context.ids_C), max_length - place - 1, stride):
+        for window, size in spread(len(context.ids_C), max_length - place - 1, stride):
             pieces += [cls, question, sep, context.ids_C[window : window + size], sep]
             within = answer is not None and window <= answer[0] and answer[1] < window + size
             start_N.append(answer[0] - window + place if answer and within else 0)
@@ -144,8 +144,14 @@ def _answer_tokens(example: QuestionExample, context: Context) -> tuple[int, int
     return context.tokens_of(answer.start, answer.start + len(answer.text))
 
 
-def _windows(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
-    """First token and size of each window; at least one, even for a context without tokens."""
+def spread(tokens: int, room: int, stride: int) -> list[tuple[int, int]]:
+    """First token and size of each window; at least one, even for a context without tokens.
+
+    Args:
+      tokens: number of tokens in the context.
+      room: size of a window.
+      stride: tokens from the start of one window to the start of the next.
+    """
     starts = range(0, max(tokens - room, 0) + min(stride, room), min(stride, room))
     return [(start, min(room, tokens - start)) for start in starts]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -40,6 +41,29 @@ class Found:
 
     candidates: tuple[Candidate, ...]
     null_odds: float
+
+
+def answer(found: Found, null_threshold: float | None) -> Candidate | None:
+    """The predicted answer; None if there is none.
+
+    Args:
+      found: the answers to a question.
+      null_threshold: null odds above which there is no answer; None if every question has one.
+    """
+    if not found.candidates or (null_threshold is not None and found.null_odds > null_threshold):
+        return None
+    return found.candidates[0]
+
+
+def confidence(found: Found, null_threshold: float | None) -> float:
+    """Confidence in the answer, from 0 to 1, relative to the other candidates and to having no answer."""
+    probability = found.candidates[0].probability if found.candidates else 1.0
+    if null_threshold is None:
+        return probability
+    # At the threshold both are equally likely; clipped, so that the exponential stays finite.
+    excess = min(max(found.null_odds - null_threshold, -50.0), 50.0)
+    no_answer = 1 / (1 + math.exp(-excess))
+    return no_answer if answer(found, null_threshold) is None else probability * (1 - no_answer)
 
 
 def search(rows: QuestionRows, predicted: Mapping[str, np.ndarray], *, longest_answer: int) -> Iterator[Found]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -16,7 +15,7 @@ from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import QuestionExample
 from electra_jax.finetuning.data.windows import QuestionRows, question_rows
 from electra_jax.finetuning.metrics.answer_metrics import answer_scores, exact_and_f1
-from electra_jax.finetuning.tasks.answer_search import Found, search
+from electra_jax.finetuning.tasks.answer_search import Found, answer, confidence, search
 from electra_jax.finetuning.tasks.task import Arrays, Predicted, Task, pair
 from electra_jax.models.answer_heads import JointAnswerHead, SpanHead
 from electra_jax.models.encoder import EncoderConfig
@@ -111,9 +110,12 @@ class AnsweringTask(Task[QuestionRows]):
 
     def _answer(self, found: Found) -> str:
         """The predicted answer; "" if there is none."""
-        if not found.candidates or (self._settings.unanswerable and found.null_odds > self._settings.null_threshold):
-            return ""
-        return found.candidates[0].text
+        best = answer(found, self._null_threshold)
+        return best.text if best else ""
+
+    @property
+    def _null_threshold(self) -> float | None:
+        return self._settings.null_threshold if self._settings.unanswerable else None
 
     def score(self, rows: QuestionRows, predicted: Predicted) -> dict[str, float]:
         """See `Task`: `answer_metrics.answer_scores`, at the fixed threshold and at the best ones."""
@@ -129,12 +131,13 @@ class AnsweringTask(Task[QuestionRows]):
     def records(self, rows: QuestionRows, predicted: Predicted) -> Iterator[dict[str, Any]]:
         """See `Task`; "loss" is 1 − F1 times the confidence in the answer."""
         for example, found in self._found(rows, predicted):
+            threshold = self._null_threshold
             record: dict[str, Any] = {
                 "key": example.key,
                 "question": example.question,
                 "context": example.context,
                 "prediction": self._answer(found),
-                "probability": round(self._confidence(found), 5),
+                "probability": round(confidence(found, threshold), 5),
                 "candidates": [
                     {"text": each.text, "start": each.start, "probability": round(each.probability, 5)}
                     for each in found.candidates[:_SHOWN]
@@ -148,16 +151,6 @@ class AnsweringTask(Task[QuestionRows]):
                 loss = (1 - f1) * record["probability"]
                 record |= {"label": labels, "right": exact == 1, "f1": round(f1, 5), "loss": round(loss, 5)}
             yield record
-
-    def _confidence(self, found: Found) -> float:
-        """Confidence in the answer, from 0 to 1, relative to the other candidates and to having no answer."""
-        probability = found.candidates[0].probability if found.candidates else 1.0
-        if not self._settings.unanswerable:
-            return probability
-        # At the threshold both are equally likely; clipped, so that the exponential stays finite.
-        excess = min(max(found.null_odds - self._settings.null_threshold, -50.0), 50.0)
-        no_answer = 1 / (1 + math.exp(-excess))
-        return no_answer if not self._answer(found) else probability * (1 - no_answer)
 
     def collapsed(self, rows: QuestionRows, predicted: Predicted) -> str:
         """See `Task`."""

@@ -14,6 +14,7 @@ import optax
 
 from electra_jax.config.finetuning import ClassificationConfig
 from electra_jax.errors import InputError
+from electra_jax.finetuning.data import text_rows
 from electra_jax.finetuning.data.examples import TextExample, in_order, is_answered
 from electra_jax.finetuning.data.rows import Rows
 from electra_jax.finetuning.metrics import label_metrics
@@ -225,41 +226,14 @@ def _labels_of(examples: Sequence[TextExample]) -> tuple[str, ...]:
 def _rows(
     examples: Sequence[TextExample], tokenizer: Tokenizer, max_length: int, targets: np.ndarray
 ) -> Rows[TextExample]:
-    """Rows [CLS] text [SEP], or [CLS] text [SEP] text [SEP] with the second text in segment 1 (BERT, §3.2)."""
-    texts = [text for example in examples for text in example.texts]
-    ids, lengths = tokenizer.encode(texts)
-    ends = np.cumsum(lengths)
-    pieces = iter(zip(ends - lengths, ends, strict=True))
-    cls, sep = np.array([tokenizer.cls_id], np.int32), np.array([tokenizer.sep_id], np.int32)
-    tokens, segments, row_lengths, truncated = [], [], [], 0
-    for example in examples:
-        parts = [ids[slice(*next(pieces))] for _ in example.texts]
-        kept = _fitting([len(part) for part in parts], max_length - 1 - len(parts))
-        truncated += sum(kept) < sum(map(len, parts))
-        length = 1
-        tokens.append(cls)
-        for part, count in zip(parts, kept, strict=True):
-            tokens += [part[:count], sep]
-            length += count + 1
-        row = np.zeros(length, np.int32)
-        row[kept[0] + 2 :] = 1
-        segments.append(row)
-        row_lengths.append(length)
+    encoded = text_rows.encoded_texts([example.texts for example in examples], tokenizer, max_length)
     return Rows(
         examples=examples,
         example_N=np.arange(len(examples), dtype=np.int32),
-        tokens_T=np.concatenate(tokens),
-        segments_T=np.concatenate(segments),
-        lengths_N=np.array(row_lengths, np.int64),
+        tokens_T=np.concatenate([row.tokens_L for row in encoded]),
+        segments_T=np.concatenate([row.segments_L for row in encoded]),
+        lengths_N=np.array([len(row.tokens_L) for row in encoded], np.int64),
         by_row={"label": targets},
         by_token={},
-        truncated=truncated,
+        truncated=sum(row.left_out > 0 for row in encoded),
     )
-
-
-def _fitting(lengths: list[int], room: int) -> list[int]:
-    """Kept length of each text: the longer loses its last piece until they fit; on a tie the second (Google's code)."""
-    kept = list(lengths)
-    while sum(kept) > room:
-        kept[0 if len(kept) == 1 or kept[0] > kept[1] else 1] -= 1
-    return kept

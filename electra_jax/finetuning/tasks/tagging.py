@@ -12,7 +12,7 @@ import numpy as np
 import optax
 
 from electra_jax.config.finetuning import TaggingConfig
-from electra_jax.finetuning.data import spans
+from electra_jax.finetuning.data import spans, text_rows
 from electra_jax.finetuning.data.examples import SentenceExample, is_answered
 from electra_jax.finetuning.data.rows import Rows
 from electra_jax.finetuning.metrics import label_metrics
@@ -78,11 +78,7 @@ class TaggingTask(Task[Rows[SentenceExample]]):
 
     def _rows(self, examples: Sequence[SentenceExample], tokenizer: Tokenizer) -> Rows[SentenceExample]:
         """Rows [CLS] pieces of the words [SEP]."""
-        ids, lengths = tokenizer.encode([word for example in examples for word in example.words])
-        # A word that the tokenizer drops, such as a control character, becomes [UNK] to keep its place.
-        empty = lengths == 0
-        ids = np.insert(ids, (np.cumsum(lengths) - lengths)[empty], tokenizer.unknown_id)
-        lengths = lengths + empty
+        ids, lengths = text_rows.encoded_words([word for example in examples for word in example.words], tokenizer)
         numbers = {tag: number for number, tag in enumerate(self.tags)}
         room = self._settings.max_length - 2
         tokens, firsts, targets, row_lengths, truncated = [], [], [], [], 0
