@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -202,49 +202,76 @@ def shape_problems(model: Model) -> list[str]:
     return problems
 
 
-def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> dict[str, np.ndarray]:
-    """Outputs of each network for rows without padding, in float32.
+def outputs(
+    model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray, documents_BxL: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Outputs of each network, in float32.
 
     Args:
       model: the model.
       tokens_BxL: int32 ids.
       segments_BxL: int32, 0 or 1.
+      documents_BxL: int32, 1 on tokens and 0 on padding, where outputs are arbitrary; None if there is no padding.
 
     Returns:
       By network, the logits of its head, [B, L, V] or [B, L], or of a task's head, [B, C] or [B, L, C]; without a head,
       or with one that transformers does not have, the last hidden states, [B, L, D]. Under the name of the corrective
       head, if there is one, its logits, [B, L, V].
     """
-    parts = _parts(model)
-    documents_BxL = np.ones_like(tokens_BxL)
+    documents_BxL = np.ones_like(tokens_BxL) if documents_BxL is None else documents_BxL
+    rows = tokens_BxL, segments_BxL, documents_BxL
+    found = {
+        network: np.asarray(jax.jit(network_function(model, network))(weights(model, network), *rows))
+        for network in model.networks
+    }
+    if (alone := corrector(model)) is not None:
+        found[CORRECTIVE_HEAD] = outputs(alone, *rows)["generator"]
+    return found
 
-    def network_outputs(params: Mapping[str, Any], network: str) -> jax.Array:
+
+def weights(model: Model, network: str) -> dict[str, Any]:
+    """The parameters of one network: its parts of `Model.params`, and the tensors of its task's head as "task_head"."""
+    parts = ("embeddings", network, f"{network}_head")
+    found = {part: model.params[part] for part in parts if part in model.params}
+    if model.task_head and network == "discriminator":
+        found.pop(f"{network}_head", None)  # The task's head replaces it.
+        found["task_head"] = dict(model.task_head.tensors)
+    return found
+
+
+def network_function(model: Model, network: str) -> Callable[..., jax.Array]:
+    """A function of (the result of `weights`, tokens, segments, documents), which computes a network's output.
+
+    Arguments and result are those of `outputs`. It can be traced, for rows of symbolic sizes too.
+    """
+    parts = _parts(model)
+    architecture = model.task_head.architecture if model.task_head else ""
+
+    def compute(
+        params: Mapping[str, Any], tokens_BxL: jax.Array, segments_BxL: jax.Array, documents_BxL: jax.Array
+    ) -> jax.Array:
         def apply(name: str, *inputs: jax.typing.ArrayLike) -> jax.Array:
             return jnp.asarray(parts[name].module.apply({"params": params[name]}, *inputs, **parts[name].options))
 
         embedded_BxLxE = apply("embeddings", tokens_BxL, segments_BxL)
         hidden_BxLxD = apply(network, embedded_BxLxE, documents_BxL)
+        if "task_head" in params:
+            return _task_logits(architecture, params["task_head"], hidden_BxLxD)
         if f"{network}_head" not in params:
-            return _task_logits(model.task_head, hidden_BxLxD) if network == "discriminator" else hidden_BxLxD
+            return hidden_BxLxD
         table = (params["embeddings"]["word_embeddings"],) if network == "generator" else ()
         return apply(f"{network}_head", hidden_BxLxD, *table)
 
-    compute = jax.jit(network_outputs, static_argnums=1)
-    found = {network: np.asarray(compute(model.params, network)) for network in model.networks}
-    if (alone := corrector(model)) is not None:
-        found[CORRECTIVE_HEAD] = outputs(alone, tokens_BxL, segments_BxL)["generator"]
-    return found
+    return compute
 
 
-def _task_logits(head: TaskHead | None, hidden_BxLxD: jax.Array) -> jax.Array:
+def _task_logits(architecture: str, tensors: Mapping[str, jax.Array], hidden_BxLxD: jax.Array) -> jax.Array:
     """Outputs of transformers' head; the hidden states if transformers has no such head."""
-    if head is None:
-        return hidden_BxLxD
 
     def linear(name: str, inputs: jax.Array) -> jax.Array:
-        return inputs @ head.tensors[f"{name}.weight"].T + head.tensors[f"{name}.bias"]
+        return inputs @ tensors[f"{name}.weight"].T + tensors[f"{name}.bias"]
 
-    match head.architecture:
+    match architecture:
         case "ElectraForSequenceClassification":
             return linear("classifier.out_proj", gelu(linear("classifier.dense", hidden_BxLxD[:, 0])))
         case "ElectraForTokenClassification":

@@ -50,7 +50,7 @@ def text(model: Model, network: str, architecture: str) -> str:
     }
     pipeline_tag = ""
     if head:
-        pipeline, advice = _PIPELINES[architecture]
+        pipeline, advice = _PIPELINES.get(architecture, ("question-answering", ""))
         title, pipeline_tag, what = "fine-tuned", f"pipeline_tag: {pipeline}\n", f"{_FINETUNED} {advice}"
         facts["labels"] = ", ".join(dict.fromkeys(head.fields.get("id2label", {}).values())) or "none"
         facts["longest row of its training"] = f"{head.max_length} tokens" if head.max_length else "not known"
