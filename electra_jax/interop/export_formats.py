@@ -70,4 +70,7 @@ FORMATS: Mapping[str, Format] = {
         packages=("onnx", "onnxruntime"),
         extra="onnx",
     ),
+    "stablehlo": Format(
+        "stablehlo_folder", "folders whose programs jax.export loads, without electra_jax", is_program=True
+    ),
 }

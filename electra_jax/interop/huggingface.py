@@ -230,10 +230,7 @@ def one_layer_of_head(tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np
     """The kernel [D, C] and bias [C] that `classification_head_state` made a head of; None if it made none of it."""
     inner_DxD, outer_CxD = tensors["classifier.dense.weight"], tensors["classifier.out_proj.weight"]
     classes, width = outer_CxD.shape
-    if 2 * classes <= width:
-        kernel_DxC = inner_DxD[:classes].T
-    else:
-        kernel_DxC = (outer_CxD * np.float32(2.0**-41)).T
+    kernel_DxC = inner_DxD[:classes].T if 2 * classes <= width else outer_CxD.T * np.float32(2.0**-41)
     bias_C = tensors["classifier.out_proj.bias"]
     made = classification_head_state(kernel_DxC, bias_C)
     if any(not np.array_equal(made[name], tensors[name]) for name in made):

@@ -47,6 +47,8 @@ _ENCODER_PARTS = ("embeddings.", "encoder.", "embeddings_project.")
 _BUFFERS = ("position_ids", "token_type_ids")
 _OLD_SUFFIXES = {".gamma": ".weight", ".beta": ".bias"}
 _NOT_READ = {
+    "onnx": "is a program for onnxruntime, which holds no weights to read; use the model that it was exported from",
+    "model.stablehlo": "is a program of jax.export; use the model that it was exported from",
     "pytorch_model.bin": "is a pickle, which can run arbitrary code",
     "tf_model.h5": "is for transformers' TensorFlow models, which were removed",
     "flax_model.msgpack": "is for transformers' Flax models, which were removed",
@@ -194,7 +196,9 @@ def architecture_of(model: Model, network: str) -> str:
     return _ARCHITECTURES[network] if f"{network}_head" in model.params else _BARE
 
 
-def write_description(model: Model, network: str, folder: str, sizes: Mapping[str, Any]) -> list[str]:
+def write_description(
+    model: Model, network: str, folder: str, sizes: Mapping[str, Any], form: str = "huggingface"
+) -> list[str]:
     """Writes what a folder of one network has in addition to weights: config.json, the tokenizer, the model card.
 
     Args:
@@ -202,6 +206,7 @@ def write_description(model: Model, network: str, folder: str, sizes: Mapping[st
       network: "generator" or "discriminator".
       folder: folder to write.
       sizes: the fields of config.json that describe the network.
+      form: the export format.
 
     Returns:
       Notes for the user.
@@ -225,7 +230,7 @@ def write_description(model: Model, network: str, folder: str, sizes: Mapping[st
     if tokenizer:
         longest = (head and head.max_length) or config.positions
         notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
-    storage.write(storage.join(folder, "README.md"), model_card.text(model, network, architecture).encode())
+    storage.write(storage.join(folder, "README.md"), model_card.text(model, network, architecture, form).encode())
     return notes
 
 

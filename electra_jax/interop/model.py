@@ -49,6 +49,30 @@ class TaskHead:
     max_length: int | None = None
 
 
+class Score(NamedTuple):
+    """One figure of a run: a metric on a split of a data set."""
+
+    dataset: str
+    split: str
+    metric: str
+    value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What a run records about itself, for the model card; empty for models of other programs.
+
+    Attributes:
+      recipe: fields of its config with their values, those that readers of a model card look for.
+      scores: its figures on held-out data.
+      base_model: what it was fine-tuned from; "" if it was not.
+    """
+
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    base_model: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """The trained networks of a model: a generator, a discriminator or both.
@@ -67,6 +91,7 @@ class Model:
       notes: assumptions of the reader.
       task_head: head of a fine-tuned model; None if there are several to choose from.
       task_heads: heads of a fine-tuning run by task name.
+      training: what is known of its run.
     """
 
     discriminator: EncoderConfig | None
@@ -80,6 +105,7 @@ class Model:
     notes: tuple[str, ...] = ()
     task_head: TaskHead | None = None
     task_heads: Mapping[str, TaskHead] = dataclasses.field(default_factory=dict)
+    training: Training = Training()
 
     @property
     def main(self) -> EncoderConfig:

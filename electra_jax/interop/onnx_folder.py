@@ -37,7 +37,7 @@ def write(model: Model, directory: str, precisions: Sequence[str]) -> tuple[str,
         for precision in precisions:
             path = storage.join(program.folder, FOLDER, FILES[precision])
             storage.write(path, onnx_graph.build(program.model, program.network, precision))
-        notes += program_folder.describe(program)
+        notes += program_folder.describe(program, "onnx")
     return tuple(dict.fromkeys(notes))
 
 

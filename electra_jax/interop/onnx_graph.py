@@ -1,7 +1,7 @@
 """ONNX graphs of our networks, built from their arrays. Pure. Axis letters: see the legend in `models/layers.py`.
 
-The operators are the standard ones of opset 17, in the patterns that onnxruntime's optimizer replaces by its own kernels.
-Inputs and outputs have the names that Hugging Face's Optimum gives them.
+The operators are the standard ones of opset 17, in the patterns that onnxruntime's optimizer replaces by its own
+kernels. Inputs and outputs have the names that Hugging Face's Optimum gives them.
 """
 
 from __future__ import annotations
@@ -178,8 +178,8 @@ class _Graph:
         onnx.helper.set_model_props(proto, {"origin": origin})
         if proto.ByteSize() > _MOST_BYTES:
             raise InputError(
-                f"--to=onnx: the network takes {proto.ByteSize():,} bytes in one file, expected at most {_MOST_BYTES:,}, "
-                "ONNX's limit; export it with --precision=fp16 or --precision=int8"
+                f"--to=onnx: the network takes {proto.ByteSize():,} bytes in one file, expected at most "
+                f"{_MOST_BYTES:,}, ONNX's limit; export it with --precision=fp16 or --precision=int8"
             )
         return proto.SerializeToString()
 

@@ -66,9 +66,9 @@ class OnnxNetwork:
             "token_type_ids" (0 if left out), and "allowed" for the joint answer head. Others are not read.
 
         Returns:
-          By name, "logits" float32: [B, L] of replaced tokens, [B, L, V] of words, [B, C] of classes, [B, L, C] of tags;
-          or "start_logits" and "end_logits" [B, L]; or "last_hidden_state" [B, L, D]. Values on padding are arbitrary.
-          The joint answer head's outputs: `onnx_graph.build`.
+          By name, float32 "logits": [B, L] of replaced tokens, [B, L, V] of words, [B, C] of classes, [B, L, C] of
+          tags; or "start_logits" and "end_logits" [B, L]; or "last_hidden_state" [B, L, D]. Values on padding are
+          arbitrary. The joint answer head's outputs: see `onnx_graph.build`.
 
         Raises:
           InputError: an input is missing, or onnxruntime cannot compute it, as for rows longer than the network's

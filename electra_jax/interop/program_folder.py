@@ -76,14 +76,14 @@ def programs(model: Model, directory: str) -> list[Program]:
     return [*found, *(Program(model, network, folder) for network, folder in folders.items())]
 
 
-def describe(program: Program) -> list[str]:
-    """Writes config.json, tokenizer and model card; returns notes for the user.
+def describe(program: Program, form: str) -> list[str]:
+    """Writes config.json, tokenizer and the model card for a format; returns notes for the user.
 
     Raises:
       OSError: a file cannot be written.
     """
     sizes = huggingface.size_fields(program.model.networks[program.network])
-    return huggingface_folder.write_description(program.model, program.network, program.folder, sizes)
+    return huggingface_folder.write_description(program.model, program.network, program.folder, sizes, form)
 
 
 def function_of(program: Program) -> Callable[..., dict[str, jax.Array]]:
@@ -119,7 +119,7 @@ def _joint_answers(
 
 
 def differences(
-    program: Program, computed: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]]
+    program: Program, computed: Callable[[dict[str, np.ndarray]], Mapping[str, np.ndarray]], shortest: int = 1
 ) -> Iterator[float]:
     """Yields the largest difference between outputs of an export and our own, for each of several batches.
 
@@ -128,13 +128,14 @@ def differences(
     Args:
       program: the network.
       computed: outputs of the export, for int32 rows by the names of its inputs.
+      shortest: tokens of the shortest rows that it can read.
 
     Raises:
       MismatchError: an output is missing, has another shape, or is not finite.
     """
     ours = jax.jit(function_of(program))
     params = weights(program.model, program.network)
-    for rows in _batches(program):
+    for rows in _batches(program, shortest):
         expected = {name: np.asarray(array) for name, array in ours(params, *rows.values()).items()}
         found = computed(rows)
         if missing := expected.keys() ^ found.keys():
@@ -181,10 +182,10 @@ def _compared(
     }
 
 
-def _batches(program: Program) -> Iterator[dict[str, np.ndarray]]:
+def _batches(program: Program, shortest: int) -> Iterator[dict[str, np.ndarray]]:
     config, draw = program.model.networks[program.network], np.random.default_rng(0)
     for count, length in (_SHORT, _LONG):
-        length = min(length, config.positions)
+        length = min(max(length, shortest), config.positions)
         tokens_BxL = draw.integers(0, config.vocabulary_size, (count, length), dtype=np.int32)
         places_L = np.arange(length)
         mask_BxL = (places_L < np.linspace(length, length // 2, count).astype(int)[:, None]).astype(np.int32)
