@@ -46,9 +46,9 @@ _ENCODER_PARTS = ("embeddings.", "encoder.", "embeddings_project.")
 # Buffers that old files store next to the weights.
 _BUFFERS = ("position_ids", "token_type_ids")
 _OLD_SUFFIXES = {".gamma": ".weight", ".beta": ".bias"}
+_PROGRAM = "model.stablehlo"
 _NOT_READ = {
     "onnx": "is a program for onnxruntime, which holds no weights to read; use the model that it was exported from",
-    "model.stablehlo": "is a program of jax.export; use the model that it was exported from",
     "pytorch_model.bin": "is a pickle, which can run arbitrary code",
     "tf_model.h5": "is for transformers' TensorFlow models, which were removed",
     "flax_model.msgpack": "is for transformers' Flax models, which were removed",
@@ -350,6 +350,11 @@ def _sizes(path: str, fields: Mapping[str, Any], is_bert: bool) -> EncoderConfig
 
 def _tensors(path: str) -> dict[str, np.ndarray]:
     present = storage.names(path)
+    if _PROGRAM in present:
+        raise InputError(
+            f"{path}: found {_PROGRAM}, a program of jax.export, whose weights have other names; use the model that it "
+            "was exported from"
+        )
     if tensor_files.FILE not in present and tensor_files.INDEX not in present:
         reasons = [f"; {name} {why}" for name, why in _NOT_READ.items() if name in present]
         shards = [name for name in present if name.startswith("pytorch_model-")]

@@ -59,6 +59,8 @@ def test_stablehlo_is_computed_without_this_package(tmp_path):
         capture_output=True, text=True, cwd=tmp_path, timeout=120,
     )  # fmt: skip
     assert ran.returncode == 0, ran.stderr
+    with pytest.raises(InputError, match=r"found model\.stablehlo, a program of jax\.export"):
+        checkpoints.open_model(str(tmp_path / "copy"))
     (text,) = re.findall(r'encode\("(.*?)"\)', program)
     tokens = [model.tokenizer.cls_id, *model.tokenizer.encode([text])[0].tolist(), model.tokenizer.sep_id]
     rows = np.array([tokens], np.int32)
