@@ -129,10 +129,10 @@ def test_int8_takes_a_third_of_the_space(tmp_path):
 
 
 def test_quantised_rows_have_scales_of_their_own():
-    weights = np.array([[1, -2, 0.5], [100, 50, -25], [0, 0, 0]], np.float32)
+    weights = np.array([[1.2, -2, 0.5], [100, 40, -25], [0, 0, 0]], np.float32)
     bytes_, scales = onnx_graph.quantised(weights, axis=1)
     assert bytes_.dtype == np.int8
-    assert bytes_.tolist() == [[32, -63, 16], [63, 32, -16], [0, 0, 0]]
+    assert bytes_.tolist() == [[38, -63, 16], [63, 25, -16], [0, 0, 0]]
     np.testing.assert_allclose(scales, [2 / 63, 100 / 63, 1 / 63], rtol=1e-6)
 
 

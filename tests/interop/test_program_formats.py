@@ -17,8 +17,6 @@ from electra_jax.interop.model import Score, Training, outputs
 from tests.interop import made, made_finetuned, made_run, peer
 from tests.running import ROOT
 
-# Packages that format needs may be missing here; what is tested does not use them.
-
 
 @pytest.mark.parametrize(
     ("form", "precisions", "message"),
@@ -46,6 +44,7 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
         export.check_form("onnx", ["fp32"])
 
 
+@pytest.mark.slow
 def test_stablehlo_is_computed_without_this_package(tmp_path):
     """The program of docs/export.md."""
     model = made.model()
@@ -68,6 +67,7 @@ def test_stablehlo_is_computed_without_this_package(tmp_path):
     np.testing.assert_allclose(json.loads(ran.stdout.splitlines()[-1]), ours, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["classification", "answering"])
 def test_stablehlo_has_the_heads_of_tasks(tmp_path, kind):
     job = made_finetuned.job(made_finetuned.task("mine", kind))
