@@ -7,10 +7,12 @@ busy machine slows all of them alike.
 """
 
 import dataclasses
+import functools
 import os
 import tempfile
 import time
 from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -51,7 +53,8 @@ def _sides(model: Model, folder: str) -> dict[str, Callable[[np.ndarray], object
     import transformers
 
     torch.set_num_threads(_THREADS.value)
-    theirs = transformers.ElectraForPreTraining.from_pretrained(f"{folder}/hf/discriminator").eval()
+    theirs: Any = transformers.ElectraForPreTraining.from_pretrained(f"{folder}/hf/discriminator")
+    theirs.eval()
     compute, params = jax.jit(network_function(model, "discriminator")), weights(model, "discriminator")
     params = jax.device_put(params)
 
@@ -68,11 +71,12 @@ def _sides(model: Model, folder: str) -> dict[str, Callable[[np.ndarray], object
     }
     for precision in ("fp32", "int8"):
         path = onnx_network.find(f"{folder}/onnx/discriminator", precision)
-        network = onnx_network.OnnxNetwork(path or "", _THREADS.value)
-        sides[f"ONNX {precision}"] = lambda tokens, network=network: network(
-            {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
-        )
+        sides[f"ONNX {precision}"] = functools.partial(_in_onnx, onnx_network.OnnxNetwork(path or "", _THREADS.value))
     return sides
+
+
+def _in_onnx(network: onnx_network.OnnxNetwork, tokens: np.ndarray) -> object:
+    return network({"input_ids": tokens, "attention_mask": np.ones_like(tokens)})
 
 
 def main(_: list[str]) -> None:
