@@ -1,6 +1,7 @@
 """Converts models between formats: `python -m electra_jax.convert --source=PATH --target=DIR --to=huggingface`.
 
-The format of the source is detected from its files. The target appears only after it was read back and found equal.
+The format of the source is detected from its files. The target appears only after it was read back and found equal; an
+exported program (ONNX) after its outputs were found equal.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from absl import flags
 
 from electra_jax import entry_point
 from electra_jax.errors import InputError
-from electra_jax.interop.export_formats import FORMATS
+from electra_jax.interop.export_formats import FORMATS, Format
 
 if TYPE_CHECKING:
     from electra_jax.interop.export import Copy
@@ -31,6 +32,12 @@ _TO = flags.DEFINE_enum(
     list(FORMATS),
     f"The format to write: {'; '.join(f'{name}, {form.about}' for name, form in FORMATS.items())}.",
 )
+_PRECISION = flags.DEFINE_list(
+    "precision",
+    ["fp32"],
+    "For --to=onnx, the number formats to write, separated by commas: fp32; fp16, for GPUs, half the size; int8, for "
+    "processors and browsers, a quarter of the size.",
+)
 
 # More rows would hide the others.
 _SHOWN_SKIPPED = 12
@@ -45,14 +52,15 @@ def main() -> None:
     # Imported here so that a mistyped flag answers at once.
     from electra_jax.interop import checkpoints, export, finetuned
 
+    export.check_form(_TO.value, _PRECISION.value)
     export.check_target(_TARGET.value)
     model = finetuned.choose_head(checkpoints.open_model(_SOURCE.value), _HEAD.value)
-    written = export.write(model, _TARGET.value, _TO.value)
-    print("\n".join(_lines(model, written)))
+    written = export.write(model, _TARGET.value, _TO.value, _PRECISION.value)
+    print("\n".join(_lines(model, written, FORMATS[_TO.value])))
     print(f"\n{_TO.value}: {_TARGET.value}")
 
 
-def _lines(model: Model, written: Copy) -> list[str]:
+def _lines(model: Model, written: Copy, form: Format) -> list[str]:
     """A table of what was exported, skipped and missing."""
     from electra_jax.interop.tensor_map import NETWORKS, flatten
     from electra_jax.wording import quantity
@@ -70,8 +78,8 @@ def _lines(model: Model, written: Copy) -> list[str]:
         rows.append(("exported", f"tokenizer: {model.tokenizer.kind}, {model.tokenizer.vocabulary_size} pieces"))
     else:
         rows.append(("missing", "tokenizer: the export has none either, and the model cannot be used without it"))
-    # A fine-tuned model needs none of the other parts of pre-training.
-    networks = () if model.task_head else NETWORKS
+    # A fine-tuned model needs none of the other parts of pre-training, and no training starts from a program.
+    networks = () if model.task_head or form.is_program else NETWORKS
     for part in (part for network in networks for part in (network, f"{network}_head") if part not in model.params):
         rows.append(("missing", f"{part}: training that needs it starts from initial values"))
     skipped = [*model.skipped, *written.skipped]
@@ -80,7 +88,8 @@ def _lines(model: Model, written: Copy) -> list[str]:
         rows.append(("skipped", f"and {len(skipped) - _SHOWN_SKIPPED} more"))
     rows += [("note", note) for note in (*model.notes, *written.notes)]
     differences = ", ".join(f"{network} {largest:.0e}" for network, largest in written.difference.items())
-    rows.append(("checked", f"weights equal bit for bit; largest difference of outputs: {differences}"))
+    weights = "" if form.is_program else "weights equal bit for bit; "
+    rows.append(("checked", f"{weights}largest difference of outputs: {differences}"))
     return [f"  {kind:<10} {what}" for kind, what in rows]
 
 

@@ -53,8 +53,10 @@ def test_tensorflow_is_imported_for_google_s_format_alone(tmp_path, source):
 
 def test_mistakes_end_with_64_and_one_message(tmp_path, source):
     assert "Three flags are needed" in convert(f"--source={source}", check=64)
-    wrong = convert(f"--source={source}", f"--target={tmp_path}/x", "--to=onnx", check=64)
-    assert "huggingface|google|electra_jax" in wrong
+    wrong = convert(f"--source={source}", f"--target={tmp_path}/x", "--to=onxx", check=64)
+    assert "huggingface|google|electra_jax|onnx|stablehlo" in wrong
+    precise = convert(f"--source={source}", f"--target={tmp_path}/x", "--to=huggingface", "--precision=int8", check=64)
+    assert "--precision=int8: found int8, expected fp32 for --to=huggingface" in precise
     there = convert(f"--source={source}", f"--target={source}", "--to=google", check=64)
     assert f"--target={source}: exists" in there
     early = convert(f"--source={tmp_path}/none", f"--target={source}", "--to=google", check=64)

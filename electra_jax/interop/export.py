@@ -1,9 +1,10 @@
-"""Exports a model to another format, reads the export back and compares it; failed exports are deleted."""
+"""Exports a model to another format and compares the export with the model; exports that differ are deleted."""
 
 from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,7 @@ from electra_jax.interop.export_formats import FORMATS
 from electra_jax.interop.model import CORRECTIVE_HEAD, Model, outputs, without_corrective_head
 from electra_jax.interop.tensor_map import flatten
 
+_PRECISION = "fp32"  # The only one of formats that hold weights.
 # In float32; the same weights in the same program give equal numbers, so this is generous.
 _TOLERANCE = 1e-5
 _ROWS, _LENGTH = 2, 32
@@ -25,7 +27,8 @@ class Copy(NamedTuple):
     """The result of an export.
 
     Attributes:
-      difference: largest difference between the logits of the model and the export, by network.
+      difference: largest difference between the logits of the model and the export, by network; for a format with
+        several precisions by network and precision, such as "generator int8".
       notes: notes for the user.
       skipped: names of what the format cannot hold, with the reason.
     """
@@ -47,30 +50,61 @@ def check_target(target: str) -> None:
         raise InputError(f"--target={target}: exists; give another path, or delete it")
 
 
-def write(model: Model, target: str, form: str) -> Copy:
+def check_form(form: str, precisions: Sequence[str]) -> None:
+    """Checks a format before any slow work.
+
+    Args:
+      form: one of `FORMATS`.
+      precisions: the number formats that are wanted.
+
+    Raises:
+      InputError: a package that it needs is not installed, or it cannot have such a precision.
+    """
+    format_ = FORMATS[form]
+    if missing := format_.missing_packages():
+        raise InputError(
+            f"--to={form}: needs the packages {' and '.join(format_.packages)}, found no {' and no '.join(missing)}; "
+            f"install what is missing with: pip install 'electra_jax[{format_.extra}]'"
+        )
+    possible = format_.precisions or (_PRECISION,)
+    if not precisions or len(set(precisions)) < len(precisions) or not set(precisions) <= set(possible):
+        several = ", one or several of them, separated by commas" if format_.precisions else f" for --to={form}"
+        raise InputError(
+            f"--precision={','.join(precisions)}: found {', '.join(precisions) or 'nothing'}, expected "
+            f"{', '.join(possible)}{several}"
+        )
+
+
+def write(model: Model, target: str, form: str, precisions: Sequence[str] = (_PRECISION,)) -> Copy:
     """Exports a model to a new directory, which appears only if the export reads back equal.
 
     Args:
       model: a model from `open_model`.
       target: local path or address; must not exist.
       form: one of `FORMATS`.
+      precisions: number formats to write, of those that the format can have.
 
     Raises:
-      InputError: the target exists or cannot be created, or the format cannot hold the model.
+      InputError: the target exists or cannot be created, the format cannot hold the model, or as in `check_form`.
       MismatchError: the export differs from the model and was deleted.
     """
     check_target(target)
+    check_form(form, precisions)
     format_ = FORMATS[form]
+    wanted = (tuple(precisions),) if format_.precisions else ()
     skipped: tuple[tuple[str, str], ...] = ()
     if format_.no_corrective_head and CORRECTIVE_HEAD in model.params:
         skipped += ((CORRECTIVE_HEAD, format_.no_corrective_head),)
         model = without_corrective_head(model)
     with storage.new_directory(target) as temporary:
-        notes = format_.write(model, temporary)
+        notes = format_.write(model, temporary, *wanted)
         if model.task_head and format_.no_task_head:
             skipped += ((f"head of {model.task_head.architecture}", format_.no_task_head),)
             model = dataclasses.replace(model, task_head=None)
-        difference = _compare(model, open_model(temporary), temporary)
+        if format_.is_program:
+            difference = format_.compare(model, temporary, *wanted)
+        else:
+            difference = _compare(model, open_model(temporary), temporary)
     return Copy(difference, notes, skipped)
 
 

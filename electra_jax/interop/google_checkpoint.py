@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import google, native_format, tensor_map, tokenizer_files
+from electra_jax.interop import google, model_card, native_format, tensor_map, tokenizer_files
 from electra_jax.interop.model import Model
 from electra_jax.models.encoder import EncoderConfig
 
@@ -115,7 +116,7 @@ def read(prefix: str, heads: int | None = None) -> Model:
 
 
 def write(model: Model, directory: str) -> tuple[str, ...]:
-    """Writes model.ckpt-STEP, the file that names it, and vocab.txt; returns notes for the user.
+    """Writes model.ckpt-STEP, the file that names it, vocab.txt and a model card; returns notes for the user.
 
     Raises:
       InputError: Google's code cannot compute this model.
@@ -140,6 +141,8 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
     storage.write(storage.join(directory, _STATE_FILE), state.encode())
     # Shapes do not determine the number of heads.
     native_format.write_manifest(model, directory)
+    shown = dataclasses.replace(model, task_head=None)
+    storage.write(storage.join(directory, "README.md"), model_card.text_of_all(shown, "google").encode())
     notes = []
     for network, config in model.networks.items():
         if wanted := google.overrides(config.hidden_size, config.heads, config.feed_forward_size):

@@ -86,7 +86,7 @@ _WHOSE = "The Hugging Face {}"
 
 
 def huggingface_config(config: EncoderConfig) -> dict[str, Any]:
-    """The fields of `config.json` that describe one of the networks.
+    """The fields of `config.json` that describe one of the networks, for weights that transformers computes with.
 
     Raises:
       InputError: the encoder has an attention bias, which transformers' ELECTRA does not know.
@@ -96,6 +96,11 @@ def huggingface_config(config: EncoderConfig) -> dict[str, Any]:
             f"config.model.attention_bias: found {config.attention_bias!r}, expected 'none', as Hugging Face's ELECTRA "
             "has no equivalent; train with --config.model.attention_bias=none"
         )
+    return size_fields(config)
+
+
+def size_fields(config: EncoderConfig) -> dict[str, Any]:
+    """The fields of `config.json` with the sizes of one of the networks, whatever computes it."""
     return {
         "model_type": "electra",
         "vocab_size": config.vocabulary_size,
@@ -219,6 +224,18 @@ def classification_head_state(kernel_DxC: np.ndarray, bias_C: np.ndarray) -> dic
         "classifier.out_proj.weight": outer_CxD,
         "classifier.out_proj.bias": np.array(bias_C, np.float32),
     }
+
+
+def one_layer_of_head(tensors: Mapping[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray] | None:
+    """The kernel [D, C] and bias [C] that `classification_head_state` made a head of; None if it made none of it."""
+    inner_DxD, outer_CxD = tensors["classifier.dense.weight"], tensors["classifier.out_proj.weight"]
+    classes, width = outer_CxD.shape
+    kernel_DxC = inner_DxD[:classes].T if 2 * classes <= width else outer_CxD.T * np.float32(2.0**-41)
+    bias_C = tensors["classifier.out_proj.bias"]
+    made = classification_head_state(kernel_DxC, bias_C)
+    if any(not np.array_equal(made[name], tensors[name]) for name in made):
+        return None
+    return np.ascontiguousarray(kernel_DxC), bias_C
 
 
 def _entries(network: str, layers: int, *, projected: bool, with_head: bool) -> Iterator[Entry]:

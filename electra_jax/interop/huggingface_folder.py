@@ -30,7 +30,7 @@ CONFIG = "config.json"
 _ARCHITECTURES = {"generator": "ElectraForMaskedLM", "discriminator": "ElectraForPreTraining"}
 _BARE = "ElectraModel"
 # Folder of the discriminator with the word head of the hybrid objective, as a masked language model.
-_CORRECTOR = "discriminator_mlm"
+CORRECTOR = "discriminator_mlm"
 _TASKS = (
     "ElectraForSequenceClassification", "ElectraForTokenClassification", "ElectraForQuestionAnswering",
 )  # fmt: skip
@@ -47,7 +47,9 @@ _ENCODER_PARTS = ("embeddings.", "encoder.", "embeddings_project.")
 # Buffers that old files store next to the weights.
 _BUFFERS = ("position_ids", "token_type_ids")
 _OLD_SUFFIXES = {".gamma": ".weight", ".beta": ".bias"}
+_PROGRAM = "model.stablehlo"
 _NOT_READ = {
+    "onnx": "is a program for onnxruntime, which holds no weights to read; use the model that it was exported from",
     "pytorch_model.bin": "is a pickle, which can run arbitrary code",
     "tf_model.h5": "is for transformers' TensorFlow models, which were removed",
     "flax_model.msgpack": "is for transformers' Flax models, which were removed",
@@ -117,7 +119,7 @@ def read(path: str) -> Model:
     for model in models.values():
         for name, array in tensor_map.flatten(model.params).items():
             tensor_map.put(flat, name, array)
-    if "discriminator" in models and _is_network(folder := storage.join(path, _CORRECTOR)):
+    if "discriminator" in models and _is_network(folder := storage.join(path, CORRECTOR)):
         for name, array in tensor_map.flatten(_read_network(folder, "generator").params).items():
             part, _, rest = name.partition("/")
             part = {"generator": "discriminator", "generator_head": CORRECTIVE_HEAD}.get(part, part)
@@ -152,14 +154,19 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
       InputError: transformers' ELECTRA cannot compute this model.
       OSError: a file cannot be written.
     """
-    notes = _notes_on_task(model.task_head)
+    _check_task(model.task_head)
+    notes = notes_on_task(model.task_head)
     if (alone := corrector(model)) is not None:
-        notes += _write_networks(alone, {"generator": storage.join(directory, _CORRECTOR)})
+        notes += _write_networks(alone, {"generator": storage.join(directory, CORRECTOR)})
         model = without_corrective_head(model)
     model = finetuned.in_first_token_type(model)
+    return tuple(dict.fromkeys([*notes, *_write_networks(model, folders_of(model, directory))]))
+
+
+def folders_of(model: Model, directory: str) -> dict[str, str]:
+    """The folder of each network in an export: a fine-tuned network without a generator is in the directory itself."""
     is_alone = model.task_head is not None and list(model.networks) == ["discriminator"]
-    folders = {network: directory if is_alone else storage.join(directory, network) for network in model.networks}
-    return tuple(dict.fromkeys([*notes, *_write_networks(model, folders)]))
+    return {network: directory if is_alone else storage.join(directory, network) for network in model.networks}
 
 
 def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
@@ -173,35 +180,15 @@ def _write_networks(model: Model, folders: Mapping[str, str]) -> list[str]:
         fields = huggingface.huggingface_config(config)
         state = states[network](model.params)
         state.pop(huggingface.TIED_WEIGHT, None)
-        architecture = _ARCHITECTURES[network] if f"{network}_head" in model.params else _BARE
+        architecture = architecture_of(model, network)
         if head:
-            architecture = head.architecture
             state = {name: array for name, array in state.items() if name.startswith("electra.")} | dict(head.tensors)
-            fields |= head.fields
             if "discriminator_head" in model.params:
                 notes.append("discriminator_head: not written, as the task's head replaces it")
         if architecture == _BARE:
             state = {name.removeprefix("electra."): array for name, array in state.items()}
-        tokenizer = model.tokenizer
-        fields = {
-            "architectures": [architecture],
-            **fields,
-            "initializer_range": config.initializer_range,
-            "pad_token_id": tokenizer.pad_id if tokenizer else 0,
-            "dtype": "float32",
-            _PROVENANCE: {
-                "origin": model.origin,
-                "step": model.step,
-                "sources": list(model.sources),
-                **(_task_provenance(head) if head else {}),
-            },
-        }
         tensor_files.write(storage.join(folder, tensor_files.FILE), state)
-        storage.write_json(storage.join(folder, CONFIG), fields)
-        if tokenizer:
-            longest = (head and head.max_length) or config.positions
-            notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
-        storage.write(storage.join(folder, "README.md"), model_card.text(model, network, architecture).encode())
+        notes += write_description(model, network, folder, fields)
     return notes
 
 
@@ -211,19 +198,69 @@ def _task_provenance(head: TaskHead) -> dict[str, Any]:
     return settings | ({"max_length": head.max_length} if head.max_length else {})
 
 
-def _notes_on_task(head: TaskHead | None) -> list[str]:
-    """Notes for the user of a task's head.
+def architecture_of(model: Model, network: str) -> str:
+    """transformers' class of a network with its head, or the name of a head that transformers does not have."""
+    if model.task_head and network == "discriminator":
+        return model.task_head.architecture
+    return _ARCHITECTURES[network] if f"{network}_head" in model.params else _BARE
+
+
+def write_description(
+    model: Model, network: str, folder: str, sizes: Mapping[str, Any], form: str = "huggingface"
+) -> list[str]:
+    """Writes what a folder of one network has in addition to weights: config.json, the tokenizer, the model card.
+
+    Args:
+      model: the model.
+      network: "generator" or "discriminator".
+      folder: folder to write.
+      sizes: the fields of config.json that describe the network.
+      form: the export format.
+
+    Returns:
+      Notes for the user.
 
     Raises:
-      InputError: transformers has no such head.
+      OSError: a file cannot be written.
     """
-    if head is None:
-        return []
-    if head.architecture not in _TASKS:
+    config, tokenizer, architecture = model.networks[network], model.tokenizer, architecture_of(model, network)
+    head = model.task_head if network == "discriminator" else None
+    fields = {
+        "architectures": [architecture],
+        **sizes,
+        **(head.fields if head else {}),
+        "initializer_range": config.initializer_range,
+        "pad_token_id": tokenizer.pad_id if tokenizer else 0,
+        "dtype": "float32",
+        _PROVENANCE: {
+            "origin": model.origin,
+            "step": model.step,
+            "sources": list(model.sources),
+            **(_task_provenance(head) if head else {}),
+        },
+    }
+    storage.write_json(storage.join(folder, CONFIG), fields)
+    notes: list[str] = []
+    if tokenizer:
+        longest = (head and head.max_length) or config.positions
+        notes += tokenizer_files.write_huggingface(tokenizer, folder, longest)
+    storage.write(storage.join(folder, "README.md"), model_card.text(model, network, architecture, form).encode())
+    return notes
+
+
+def _check_task(head: TaskHead | None) -> None:
+    """Raises InputError if transformers has no such head."""
+    if head and head.architecture not in _TASKS:
         raise InputError(
             f"The task's head is {head.architecture}, the paper's for question answering, which transformers does not "
             "have; to export to transformers, train with --config.tasks.NAME.head=huggingface"
         )
+
+
+def notes_on_task(head: TaskHead | None) -> list[str]:
+    """Notes for the user of a task's head."""
+    if head is None:
+        return []
     notes = []
     if head.token_type:
         notes.append(
@@ -327,6 +364,11 @@ def _sizes(path: str, fields: Mapping[str, Any], is_bert: bool) -> EncoderConfig
 
 def _tensors(path: str) -> dict[str, np.ndarray]:
     present = storage.names(path)
+    if _PROGRAM in present:
+        raise InputError(
+            f"{path}: found {_PROGRAM}, a program of jax.export, whose weights have other names; use the model that it "
+            "was exported from"
+        )
     if tensor_files.FILE not in present and tensor_files.INDEX not in present:
         reasons = [f"; {name} {why}" for name, why in _NOT_READ.items() if name in present]
         shards = [name for name in present if name.startswith("pytorch_model-")]

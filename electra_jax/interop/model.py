@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 import flax.linen as nn
@@ -81,6 +81,30 @@ class TaskHead:
     settings: TaskSettings | None = None
 
 
+class Score(NamedTuple):
+    """One figure of a run: a metric on a split of a data set."""
+
+    dataset: str
+    split: str
+    metric: str
+    value: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What a run records about itself, for the model card; empty for models of other programs.
+
+    Attributes:
+      recipe: fields of its config with their values, those that readers of a model card look for.
+      scores: its figures on held-out data.
+      base_model: what it was fine-tuned from; "" if it was not.
+    """
+
+    recipe: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    scores: tuple[Score, ...] = ()
+    base_model: str = ""
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """The trained networks of a model: a generator, a discriminator or both.
@@ -99,6 +123,7 @@ class Model:
       notes: assumptions of the reader.
       task_head: head of a fine-tuned model; None if there are several to choose from.
       task_heads: heads of a fine-tuning run by task name.
+      training: what is known of its run.
     """
 
     discriminator: EncoderConfig | None
@@ -112,6 +137,7 @@ class Model:
     notes: tuple[str, ...] = ()
     task_head: TaskHead | None = None
     task_heads: Mapping[str, TaskHead] = dataclasses.field(default_factory=dict)
+    training: Training = Training()
 
     @property
     def main(self) -> EncoderConfig:
@@ -234,39 +260,67 @@ def shape_problems(model: Model) -> list[str]:
     return problems
 
 
-def outputs(model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray) -> dict[str, np.ndarray]:
-    """Outputs of each network for rows without padding, in float32.
+def outputs(
+    model: Model, tokens_BxL: np.ndarray, segments_BxL: np.ndarray, documents_BxL: np.ndarray | None = None
+) -> dict[str, np.ndarray]:
+    """Outputs of each network, in float32.
 
     Args:
       model: the model.
       tokens_BxL: int32 ids.
       segments_BxL: int32, 0 or 1.
+      documents_BxL: int32, 1 on tokens and 0 on padding, where outputs are arbitrary; None if there is no padding.
 
     Returns:
       By network, the logits of its head, [B, L, V] or [B, L], or of a task's head, [B, C] or [B, L, C]; without a head,
       or with one that transformers does not have, the last hidden states, [B, L, D]. Under the name of the corrective
       head, if there is one, its logits, [B, L, V].
     """
-    parts = _parts(model)
-    documents_BxL = np.ones_like(tokens_BxL)
+    documents_BxL = np.ones_like(tokens_BxL) if documents_BxL is None else documents_BxL
+    rows = tokens_BxL, segments_BxL, documents_BxL
+    found = {
+        network: np.asarray(jax.jit(network_function(model, network))(weights(model, network), *rows))
+        for network in model.networks
+    }
+    if (alone := corrector(model)) is not None:
+        found[CORRECTIVE_HEAD] = outputs(alone, *rows)["generator"]
+    return found
 
-    def network_outputs(params: Mapping[str, Any], network: str) -> jax.Array:
+
+def weights(model: Model, network: str) -> dict[str, Any]:
+    """The parameters of one network: its parts of `Model.params`, and the tensors of its task's head as "task_head"."""
+    parts = ("embeddings", network, f"{network}_head")
+    found = {part: model.params[part] for part in parts if part in model.params}
+    if model.task_head and network == "discriminator":
+        found.pop(f"{network}_head", None)  # The task's head replaces it.
+        found["task_head"] = dict(model.task_head.tensors)
+    return found
+
+
+def network_function(model: Model, network: str) -> Callable[..., jax.Array]:
+    """A function of (the result of `weights`, tokens, segments, documents), which computes a network's output.
+
+    Arguments and result are those of `outputs`. It can be traced, for rows of symbolic sizes too.
+    """
+    parts = _parts(model)
+    architecture = model.task_head.architecture if model.task_head else ""
+
+    def compute(
+        params: Mapping[str, Any], tokens_BxL: jax.Array, segments_BxL: jax.Array, documents_BxL: jax.Array
+    ) -> jax.Array:
         def apply(name: str, *inputs: jax.typing.ArrayLike) -> jax.Array:
             return jnp.asarray(parts[name].module.apply({"params": params[name]}, *inputs, **parts[name].options))
 
         embedded_BxLxE = apply("embeddings", tokens_BxL, segments_BxL)
         hidden_BxLxD = apply(network, embedded_BxLxE, documents_BxL)
+        if "task_head" in params:
+            return task_logits(architecture, params["task_head"], hidden_BxLxD)
         if f"{network}_head" not in params:
-            head = model.task_head if network == "discriminator" else None
-            return hidden_BxLxD if head is None else task_logits(head.architecture, head.tensors, hidden_BxLxD)
+            return hidden_BxLxD
         table = (params["embeddings"]["word_embeddings"],) if network == "generator" else ()
         return apply(f"{network}_head", hidden_BxLxD, *table)
 
-    compute = jax.jit(network_outputs, static_argnums=1)
-    found = {network: np.asarray(compute(model.params, network)) for network in model.networks}
-    if (alone := corrector(model)) is not None:
-        found[CORRECTIVE_HEAD] = outputs(alone, tokens_BxL, segments_BxL)["generator"]
-    return found
+    return compute
 
 
 def task_logits(architecture: str, tensors: Mapping[str, jax.typing.ArrayLike], hidden_BxLxD: jax.Array) -> jax.Array:

@@ -10,7 +10,7 @@ import pydantic
 from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
 from electra_jax.foreign_json import Count, Record, Sha256, Size
-from electra_jax.interop import tensor_files, tensor_map, tokenizer_files
+from electra_jax.interop import model_card, tensor_files, tensor_map, tokenizer_files
 from electra_jax.interop.model import Model, NetworkFields, Rate, TaskHead, TaskSettings, sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig
 
@@ -99,6 +99,7 @@ def write(model: Model, directory: str) -> tuple[str, ...]:
     write_manifest(model, directory)
     if model.tokenizer:
         model.tokenizer.save(storage.join(directory, _TOKENIZER))
+    storage.write(storage.join(directory, "README.md"), model_card.text_of_all(model, "electra_jax").encode())
     return ()
 
 

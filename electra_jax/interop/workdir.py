@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
 
 import numpy as np
+import pydantic
 
-from electra_jax import foreign_json, storage
+from electra_jax import foreign_json, nested, storage
 from electra_jax.config.files import recorded
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.errors import InputError, MismatchError
+from electra_jax.foreign_json import Record
 from electra_jax.interop import finetuned, tokenizer_files
-from electra_jax.interop.model import Model, in_float32, sizes_of_fields
+from electra_jax.interop.model import Model, Score, Training, in_float32, sizes_of_fields
 from electra_jax.models.encoder import EncoderConfig
 from electra_jax.training import checkpoint_record, checkpoint_steps
 from electra_jax.training.checkpoint_record import Damaged
@@ -23,6 +27,26 @@ _CHECKPOINTS, _CONFIG = "checkpoints", "config.json"
 _TASKS, _RESULT, _RESULTS = "tasks.json", "result.json", "results.json"
 # The masked language model has one network, a generator of full size.
 _MLM_PARTS = (("embeddings", "embeddings"), ("generator", "encoder"), ("generator_head", "head"))
+# What a model card shows of a config.
+_PRETRAINING_RECIPE = (
+    "objective.name", "objective.mask_fraction", "objective.discriminator_weight", "steps", "batch_size",
+    "data.sequence_length", "data.tokenizer.kind", "optimizer.learning_rate", "optimizer.warmup_steps",
+    "optimizer.weight_decay", "model.dropout_rate", "seed",
+)  # fmt: skip
+_HELD_OUT_METRICS = (
+    "discriminator_auc", "discriminator_auc_unigram", "discriminator_average_precision", "generator_accuracy",
+    "generator_loss", "corrective_accuracy", "accuracy", "loss",
+)  # fmt: skip
+_FINETUNING_RECIPE = (
+    "epochs", "batch_size", "optimizer.learning_rate", "optimizer.layer_decay", "optimizer.warmup_fraction",
+    "optimizer.weight_decay", "seed",
+)  # fmt: skip
+
+
+class _ScoresOfTrial(Record):
+    """The part of a trial's result that a model card shows."""
+
+    scores: dict[str, dict[str, Annotated[float, pydantic.AllowInfNan(True)]]] = pydantic.Field(default_factory=dict)
 
 
 def find(path: str) -> tuple[str, int | None] | None:
@@ -71,6 +95,7 @@ def read(workdir: str, step: int | None = None) -> Model:
         origin=f"electra_jax run {storage.name(storage.absolute(workdir))}",
         sources=tuple(map(str, config.data.sources)),
         notes=notes,
+        training=Training(_recipe(fields, _PRETRAINING_RECIPE), _held_out_scores(workdir, step)),
     )
 
 
@@ -114,7 +139,44 @@ def _read_finetuned(workdir: str, step: int | None) -> Model:
         notes=tuple(notes),
         task_head=next(iter(heads.values())) if len(heads) == 1 else None,
         task_heads=heads,
+        training=Training(_recipe(fields, _FINETUNING_RECIPE), _scores(workdir, tuple(heads)), str(begin)),
     )
+
+
+def _recipe(fields: Mapping[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    """The values of a config's fields, by their names; without those that it does not have."""
+    flat = nested.flatten(fields, ".")
+    return {name: flat[name] for name in names if name in flat}
+
+
+def _held_out_scores(workdir: str, step: int) -> tuple[Score, ...]:
+    """The scores of a pre-training run on its held-out text at a step; none if it was not evaluated there."""
+    from electra_jax.training import telemetry
+
+    values = telemetry.values_at(storage.join(workdir, "metrics.jsonl"), step)
+    shown = {metric: values.get(f"eval/{metric}") for metric in _HELD_OUT_METRICS}
+    return tuple(
+        Score("the run's own text", "held out", metric, float(value))
+        for metric, value in shown.items()
+        if isinstance(value, int | float) and math.isfinite(value)
+    )
+
+
+def _scores(workdir: str, tasks: Sequence[str]) -> tuple[Score, ...]:
+    """The scores that a trial reports; none if it has not ended."""
+    place = storage.join(workdir, _RESULT)
+    if not storage.is_file(place):
+        return ()
+    result = foreign_json.checked(_ScoresOfTrial, _json(workdir, _RESULT), place, "restore the file")
+    found = []
+    for key, values in result.scores.items():
+        task, _, split = key.rpartition("/")
+        found += [
+            Score(task or ", ".join(tasks), split, metric, value)
+            for metric, value in values.items()
+            if math.isfinite(value)
+        ]
+    return tuple(found)
 
 
 def _best_trial(workdir: str) -> tuple[str, str]:

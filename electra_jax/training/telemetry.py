@@ -139,6 +139,16 @@ def last_elapsed(path: str) -> float:
     return max((float(value) for value in values if isinstance(value, int | float)), default=0.0)
 
 
+def values_at(path: str, step: int) -> dict[str, Any]:
+    """What metrics.jsonl has of a step, by name, the latest where a resumed run repeated it; empty without any."""
+    lines = storage.read(path).split(b"\n") if storage.exists(path) else []
+    found: dict[str, Any] = {}
+    for line in map(_parsed, lines):
+        if line is not None and line.get("step") == step:
+            found |= line
+    return found
+
+
 def _encoded(values: Mapping[str, Any]) -> bytes:
     return (json.dumps(values, ensure_ascii=False) + "\n").encode()
 

@@ -7,11 +7,14 @@ import string
 
 import numpy as np
 
+from electra_jax.interop import export_formats
 from electra_jax.interop.model import Model, TaskHead
 from electra_jax.text.tokenizers import wordpiece
 from electra_jax.text.tokenizers.tokenizer import SPECIAL_PIECES
 from tests.interop import peer
 
+# Formats that are read back; others are programs.
+WEIGHT_FORMATS = [name for name, form in export_formats.FORMATS.items() if not form.is_program]
 LETTERS = string.ascii_lowercase
 
 

@@ -11,7 +11,6 @@ from electra_jax.configs import base, small
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import export, google_checkpoint, huggingface_folder, native_format, tokenizer_files
 from electra_jax.interop.checkpoints import open_model
-from electra_jax.interop.export_formats import FORMATS
 from electra_jax.interop.model import in_float32
 from electra_jax.pretraining.jobs import encoder_config
 from tests.configs import typed
@@ -34,7 +33,7 @@ SIZES = {
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", made.WEIGHT_FORMATS)
 @pytest.mark.parametrize("size", SIZES)
 def test_every_size_goes_to_every_format_and_back_without_a_changed_bit(tmp_path, size, form):
     model = made.model(SIZES[size]())
@@ -51,14 +50,14 @@ def test_every_size_goes_to_every_format_and_back_without_a_changed_bit(tmp_path
 def test_small_at_full_depth_and_vocabulary_goes_through_all_formats(tmp_path):
     model = made.model(sizes_of(small, None))
     source = model
-    for form in FORMATS:
+    for form in made.WEIGHT_FORMATS:
         export.write(source, str(tmp_path / form), form)
         source = open_model(str(tmp_path / form))
     assert source.networks == model.networks
     jax.tree.map(np.testing.assert_array_equal, source.params, dict(model.params))
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", made.WEIGHT_FORMATS)
 @pytest.mark.parametrize("make", [made.masked_language_model, made.discriminator_alone])
 def test_a_single_network_goes_to_every_format_and_back(tmp_path, make, form):
     model = make()
@@ -86,7 +85,7 @@ def test_a_target_that_is_there_is_refused(tmp_path):
         export.write(made.model(), "nonsense://bucket/model", "electra_jax")
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", made.WEIGHT_FORMATS)
 def test_nothing_is_left_where_writing_fails(tmp_path, form, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")

@@ -10,7 +10,6 @@ import pytest
 
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import checkpoints, export, finetuned
-from electra_jax.interop.export_formats import FORMATS
 from electra_jax.interop.model import outputs
 from electra_jax.interop.tensor_map import flatten
 from tests.interop import made, made_finetuned, peer
@@ -191,7 +190,7 @@ def test_tags_that_are_no_spans_are_shown_as_they_are():
     assert list(head.fields["id2label"].values()) == ["ADJ", "S-ADJ", "X"]
 
 
-@pytest.mark.parametrize("form", FORMATS)
+@pytest.mark.parametrize("form", made.WEIGHT_FORMATS)
 @pytest.mark.parametrize("kind", made_finetuned.KINDS)
 def test_every_head_goes_to_every_format_that_has_it_and_back(several, tmp_path, kind, form):
     model = finetuned.choose_head(checkpoints.open_model(str(several[0])), kind)

@@ -153,7 +153,8 @@ def test_tensorflow_1_restores_what_we_wrote(tmp_path):
     model = made.model((SMALL, SMALL))
     assert google_checkpoint.write(model, str(tmp_path)) == ()
     assert sorted(os.listdir(tmp_path)) == [
-        "checkpoint", "electra_jax.json", "model.ckpt-1000.data-00000-of-00001", "model.ckpt-1000.index", "vocab.txt",
+        "README.md", "checkpoint", "electra_jax.json", "model.ckpt-1000.data-00000-of-00001", "model.ckpt-1000.index",
+        "vocab.txt",
     ]  # fmt: skip
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
