@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import ml_dtypes
 import numpy as np
@@ -24,6 +24,9 @@ from electra_jax.interop.model import (
     without_corrective_head,
 )
 from electra_jax.models.encoder import EncoderConfig
+
+if TYPE_CHECKING:
+    from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 CONFIG = "config.json"
 
@@ -98,6 +101,67 @@ class _Provenance(Record):
     sources: list[str] = pydantic.Field(default_factory=list)
     max_length: Size | None = None
     task: TaskSettings | None = None
+
+
+class Description(NamedTuple):
+    """What a folder says of its network next to the weights, or the program, that it holds.
+
+    Attributes:
+      architecture: transformers' class of the network, or `finetuned.JOINT_ANSWERS`.
+      sizes: sizes of the network.
+      head: the task's head without its tensors; None if it has none.
+      tokenizer: None if there is none.
+      origin: readable description of the source.
+      notes: assumptions of the reader.
+    """
+
+    architecture: str
+    sizes: EncoderConfig
+    head: TaskHead | None
+    tokenizer: Tokenizer | None
+    origin: str
+    notes: tuple[str, ...]
+
+
+def description(path: str) -> Description:
+    """What config.json and the tokenizer of a folder say of its network.
+
+    Raises:
+      InputError: they are damaged, or describe a network that ours cannot compute.
+    """
+    fields = _fields(path)
+    architecture = _architecture(path, fields)
+    provenance, head = _provenance(path, fields), None
+    if architecture in (*_TASKS, finetuned.JOINT_ANSWERS):
+        head = _task_head(path, fields, architecture, {}, provenance)
+    tokenizer, notes = tokenizer_files.load_beside(path)
+    return Description(
+        architecture,
+        _sizes(path, fields, architecture in _BERT),
+        head,
+        tokenizer,
+        provenance.origin or _origin(path, architecture),
+        notes,
+    )
+
+
+def _origin(path: str, architecture: str) -> str:
+    return f"{architecture} {path.rstrip('/').rpartition('/')[2]}"
+
+
+def _provenance(path: str, fields: Mapping[str, Any]) -> _Provenance:
+    return foreign_json.checked(_Provenance, fields.get(_PROVENANCE, {}), f"{path}/{CONFIG}: {_PROVENANCE}", _FIX)
+
+
+def _task_head(
+    path: str,
+    fields: Mapping[str, Any],
+    architecture: str,
+    tensors: Mapping[str, np.ndarray],
+    provenance: _Provenance,
+) -> TaskHead:
+    about = foreign_json.checked(TaskFields, fields, f"{path}/{CONFIG}", _FIX).model_dump(exclude_unset=True)
+    return TaskHead(architecture, tensors, about, max_length=provenance.max_length, settings=provenance.task)
 
 
 def is_folder(path: str) -> bool:
@@ -300,7 +364,7 @@ def _read_network(path: str, expected: str | None) -> Model:
         raise InputError(f"{path}/{CONFIG}: found architecture {architecture}, expected a {expected}")
     skipped: list[tuple[str, str]] = []
     task_head = None
-    provenance = foreign_json.checked(_Provenance, fields.get(_PROVENANCE, {}), f"{path}/{CONFIG}: {_PROVENANCE}", _FIX)
+    provenance = _provenance(path, fields)
     if is_bert:
         for name in sorted(state):
             if name.startswith("electra.pooler."):
@@ -311,8 +375,7 @@ def _read_network(path: str, expected: str | None) -> Model:
                 del state[name]
     elif architecture in _TASKS:
         head = {name: state.pop(name) for name in list(state) if name.startswith(_TASK_TENSORS)}
-        about = foreign_json.checked(TaskFields, fields, f"{path}/{CONFIG}", _FIX).model_dump(exclude_unset=True)
-        task_head = TaskHead(architecture, head, about, max_length=provenance.max_length, settings=provenance.task)
+        task_head = _task_head(path, fields, architecture, head, provenance)
     config = _sizes(path, fields, is_bert)
     with_head = any(name.startswith(f"{network}_predictions.") for name in state)
     flat = huggingface.network_params(state, network, config.heads, f"{path}/{tensor_files.FILE}", with_head=with_head)
@@ -323,7 +386,7 @@ def _read_network(path: str, expected: str | None) -> Model:
         params=tensor_map.unflatten(flat),
         tokenizer=tokenizer,
         step=provenance.step,
-        origin=provenance.origin or f"{architecture} {path.rstrip('/').rpartition('/')[2]}",
+        origin=provenance.origin or _origin(path, architecture),
         sources=tuple(provenance.sources),
         skipped=tuple(skipped),
         notes=notes,
@@ -333,7 +396,7 @@ def _read_network(path: str, expected: str | None) -> Model:
 
 def _architecture(path: str, fields: Mapping[str, Any]) -> str:
     """The architecture in config.json."""
-    known = (*_ARCHITECTURES.values(), _BARE, *_TASKS, *_BERT)
+    known = (*_ARCHITECTURES.values(), _BARE, *_TASKS, *_BERT, finetuned.JOINT_ANSWERS)
     header = foreign_json.checked(_Header, fields, f"{path}/{CONFIG}", _FIX)
     kind = header.model_type
     stated = header.architectures or [{"electra": _BARE, "bert": "BertModel"}.get(str(kind), f"model_type {kind!r}")]
