@@ -92,23 +92,20 @@ def owned(
     """
     path, own = storage.join(directory, name), Owner.here()
     file = _RemoteFile(path) if storage.is_remote(path) else _LocalFile(path)
-    seen: tuple[Owner, int] | None = None
-    seen_at = time.monotonic()
-    while (found := file.claim(own, replaceable=seen if _is_old(seen_at, stale_seconds) else None)) is not None:
-        owner, count = found
-        if seen is not None and seen[0] == owner and seen[1] != count:
-            raise InputError(complaint.replace("{owner}", str(owner)))
-        if owner.machine == own.machine:  # It runs: `claim` takes over from those that are gone.
-            raise InputError(complaint.replace("{owner}", str(owner)))
-        if seen is None or seen[0] != owner:
-            note(f"{path}: owned by {owner}; waiting up to {stale_seconds:g} s for a heartbeat of it.")
-            seen, seen_at = found, time.monotonic()
-        time.sleep(min(_POLL_SECONDS, stale_seconds / 10))
-    if isinstance(file, _RemoteFile):
-        time.sleep(read_back_seconds)
-        if (there := file.read()) is None or there[0].token != own.token:
-            raise InputError(complaint.replace("{owner}", str(there[0]) if there else "another process"))
-    ended, lost = threading.Event(), threading.Event()
+    claimed, ended, lost = threading.Event(), threading.Event(), threading.Event()
+    claiming = threading.Lock()
+
+    def claim(replaceable: tuple[Owner, int] | None) -> tuple[Owner, int] | None:
+        with claiming:
+            wait_for_the_end()
+            if (found := file.claim(own, replaceable)) is None:
+                claimed.set()
+            return found
+
+    def wait_for_the_end() -> None:
+        """Never returns if a request is ending this process, and has released the lock."""
+        while ended.is_set():
+            time.sleep(_POLL_SECONDS)
 
     def beat() -> None:
         count = 0
@@ -121,19 +118,42 @@ def owned(
                     return
 
     thread = threading.Thread(target=beat, name="ownership", daemon=True)
-    thread.start()
 
     def release() -> None:
-        ended.set()
-        thread.join(timeout=beat_seconds)
+        with claiming:
+            ended.set()
+        if not claimed.is_set():
+            return
+        if thread.is_alive():
+            thread.join(timeout=beat_seconds)
         with contextlib.suppress(OSError):
             file.release(own)
 
-    try:
-        with stop.releasing(release):
+    # From before the claim on: a request may come right after the file appears.
+    with stop.releasing(release):
+        try:
+            seen: tuple[Owner, int] | None = None
+            seen_at = time.monotonic()
+            while (found := claim(seen if _is_old(seen_at, stale_seconds) else None)) is not None:
+                owner, count = found
+                if seen is not None and seen[0] == owner and seen[1] != count:
+                    raise InputError(complaint.replace("{owner}", str(owner)))
+                if owner.machine == own.machine:  # It runs: `claim` takes over from those that are gone.
+                    raise InputError(complaint.replace("{owner}", str(owner)))
+                if seen is None or seen[0] != owner:
+                    note(f"{path}: owned by {owner}; waiting up to {stale_seconds:g} s for a heartbeat of it.")
+                    seen, seen_at = found, time.monotonic()
+                time.sleep(min(_POLL_SECONDS, stale_seconds / 10))
+            if isinstance(file, _RemoteFile):
+                time.sleep(read_back_seconds)
+                there = file.read()
+                wait_for_the_end()
+                if there is None or there[0].token != own.token:
+                    raise InputError(complaint.replace("{owner}", str(there[0]) if there else "another process"))
+            thread.start()
             yield lambda: not lost.is_set()
-    finally:
-        release()
+        finally:
+            release()
 
 
 def _is_old(seen_at: float, seconds: float) -> bool:

@@ -3,6 +3,7 @@
 import asyncio
 import functools
 import os
+import pathlib
 import time
 import types
 
@@ -11,6 +12,27 @@ import pytest
 from benchmarks.reliability.object_store import object_store as served
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Tests, and the programs that they start, compile many equal functions. What is cached is the compiler's own output.
+os.environ.setdefault(
+    "JAX_COMPILATION_CACHE_DIR", str(pathlib.Path(__file__).parents[1] / ".pytest_cache" / "compiled")
+)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+
+
+@pytest.fixture(autouse=True)
+def _compiled_for_tpus(request):
+    """No cache for programs of TPUs that are not there: JAX cannot read them back."""
+    if not request.node.get_closest_marker("tpu_compiler"):
+        yield
+        return
+    import jax
+    from jax.experimental.compilation_cache import compilation_cache
+
+    jax.config.update("jax_enable_compilation_cache", False)
+    compilation_cache.reset_cache()  # JAX decides once whether it has a cache.
+    yield
+    jax.config.update("jax_enable_compilation_cache", True)
+    compilation_cache.reset_cache()
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,8 @@
 """Every field of every config: wrong types, values that are not finite, and both ends of its range."""
 
 import dataclasses
+import functools
+import json
 import math
 
 import pytest
@@ -170,6 +172,49 @@ def test_an_older_recorded_config_has_defaults_for_new_fields():
     tree["model"]["layers"] = "twelve"
     with pytest.raises(InputError, match=r"config\.model\.layers: found 'twelve', expected a whole number"):
         files.recorded(tree, "config.json")
+
+
+def test_recorded_tasks_have_defaults_for_new_fields_too():
+    config = typed(preset("finetune.glue", "sst"))
+    tree = schema.as_tree(config)
+    del tree["tasks"]["sst"]["dev_fraction"]
+    tree["tasks"]["sst"]["skip_broken_rows"] = False
+    assert files.recorded(tree, "config.json") == config
+    tree["tasks"]["sst"]["kind"] = "singing"
+    with pytest.raises(InputError, match=r"config\.tasks\.sst\.kind: found 'singing'"):
+        files.recorded(tree, "config.json")
+
+
+def recorded_by_a_run(given):
+    """The tree of a config.json."""
+    return json.loads(json.dumps(schema.as_tree(typed(given))))
+
+
+@pytest.mark.parametrize(("name", "place", "field", "other"), [
+    ("small", ("model",), "position_start", 2),
+    ("finetune.text", ("tasks", "text"), "dev_fraction", 0.1),
+])  # fmt: skip
+def test_a_field_that_the_recorded_config_lacks_must_have_its_default(name, place, field, other):
+    before, after = recorded_by_a_run(preset(name)), recorded_by_a_run(preset(name))
+    del functools.reduce(dict.__getitem__, place, before)[field]
+    assert identity.difference(before, after) == []
+    functools.reduce(dict.__getitem__, place, after)[field] = other
+    assert identity.difference(before, after) == [
+        f"config.{'.'.join(place)}.{field}: was not there, is {other!r}",
+    ]
+
+
+def test_a_renamed_field_of_a_task_is_compared_under_its_new_name():
+    before, after = recorded_by_a_run(preset("finetune.glue", "qqp")), recorded_by_a_run(preset("finetune.glue", "qqp"))
+    del before["tasks"]["qqp"]["invalid_rows"]
+    before["tasks"]["qqp"]["skip_broken_rows"] = True
+    assert identity.difference(before, after) == []
+    before["tasks"]["qqp"]["skip_broken_rows"] = False
+    before["tasks"]["qqp"]["read_backwards"] = True
+    assert identity.difference(before, after) == [
+        "config.tasks.qqp.invalid_rows: was 'refuse', is 'skip'",
+        "config.tasks.qqp.read_backwards: was True, is gone",
+    ]
 
 
 def test_names_that_the_schema_repeats_are_those_of_the_code():

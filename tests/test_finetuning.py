@@ -110,6 +110,8 @@ def test_several_tasks_share_an_encoder_and_seeds_make_a_table(flags, tmp_path):
     assert "Held out" not in again
 
 
+# test_main.py kills a run of the same loop.
+@pytest.mark.release
 def test_resume_after_sigkill_is_bit_equal(straight, flags, tmp_path):
     # Two evaluations, and so two checkpoints, in the one epoch of a quicktest.
     more = ("--config.evaluation.per_epoch=2",)

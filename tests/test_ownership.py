@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -180,3 +181,28 @@ def test_owner_that_is_asked_to_stop_releases_the_lock(tmp_path):
         owner.send_signal(signal.SIGTERM)
         assert owner.wait(20) == 75
     assert os.listdir(tmp_path) == []
+
+
+def test_request_to_stop_that_comes_while_the_lock_is_written_leaves_none(directory, monkeypatch):
+    # As a signal does: the file is there, and the call that wrote it has not returned yet.
+    kind = ownership._RemoteFile if storage.is_remote(directory) else ownership._LocalFile
+    claim, ended, stop = kind.claim, threading.Event(), StopSignals(leave=lambda reason: ended.set())
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+
+    def slowly(self, own, replaceable):
+        found = claim(self, own, replaceable)
+        threading.Thread(target=stop.request, args=("SIGTERM",)).start()
+        time.sleep(0.1)
+        return found
+
+    def own():
+        with owned(directory, LOCK, COMPLAINT, print, stop, beat_seconds=0.01, read_back_seconds=0.2):
+            ended.wait()
+
+    monkeypatch.setattr(kind, "claim", slowly)
+    owner = threading.Thread(target=own, daemon=True)
+    owner.start()
+    assert ended.wait(10)
+    owner.join(0.5)  # It would end with an error if it took itself for one that was overtaken.
+    assert owner.is_alive() == storage.is_remote(directory)
+    assert storage.names(directory) == []

@@ -48,7 +48,9 @@ def test_the_recipe_detects_words_and_keeps_its_directions(tmp_path):
     assert "has collapsed" not in printed
 
 
+# test_collapse.py has the decision, from the figures of such runs.
 @pytest.mark.slow
+@pytest.mark.release
 def test_plain_electra_of_this_size_collapses_with_a_warning(tmp_path):
     scores, printed = short_quickstart(tmp_path, 300, *PLAIN_ELECTRA)
     assert scores["eval/discriminator_rank"] < 0.05 * 128

@@ -240,7 +240,9 @@ _SQUAD = {"data": [{"paragraphs": [_PARAGRAPH]}, {"paragraphs": [_SECOND]}]}
 _MRQA_QUESTION = {"qid": "q", "question": "who", "detected_answers": [{"text": "fox", "char_spans": [[16, 18]]}]}
 _MRQA = [{"header": {}}, *({"context": _TEXT[:60], "qas": [_MRQA_QUESTION | {"qid": f"q{n}"}]} for n in range(4))]
 _TAGGED = "The DT B-NP\nfox NN I-NP\nruns VB O\n\nIt PR B-NP\nsleeps VB O\n\n" * 4
-_EXAMPLES = "".join(_line({"sentence": text, "label": "no"}).decode() for text in _SENTENCES[:40])
+_EXAMPLES = "".join(
+    _line({"sentence": text, "label": ("no", "yes")[n % 2]}).decode() for n, text in enumerate(_SENTENCES[:40])
+)
 _CLASSES = ClassificationConfig(text_columns=("sentence",), label_column="label")
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from electra_jax.config import schema
-from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig
+from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, updated_task
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError
@@ -107,6 +107,8 @@ def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
         if not isinstance(tree.get(name), Mapping):
             problems.add(f"config.{name}", repr(tree.get(name)), "a section")
     known = _filled(complete, tree)
+    if kind is FinetuningConfig and isinstance(known["tasks"], Mapping):
+        known["tasks"] = {name: _filled_task(task) for name, task in known["tasks"].items()}
     config: RunConfig = schema.read(kind, known, "config", problems, _task_class)
     if problems.lines:
         raise InputError(f"{path}: is not the config of a {tree['task']} run ({'; '.join(problems.lines)})")
@@ -125,6 +127,11 @@ def _filled(defaults_tree: Mapping[str, Any], tree: Any) -> Any:
         else default
         for name, default in defaults_tree.items()
     }
+
+
+def _filled_task(tree: Any) -> Any:
+    kind = TASK_CONFIGS.get(str(tree.get("kind"))) if isinstance(tree, Mapping) else None
+    return _filled(schema.as_tree(kind()), updated_task(tree)) if kind else tree
 
 
 def _task_class(place: str, tree: Any, problems: Problems) -> type | None:

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
 
 from electra_jax.config import shared
 from electra_jax.config.schema import (
@@ -173,6 +174,14 @@ TASK_CONFIGS: Mapping[str, type[TaskConfig]] = {
     "tagging": TaggingConfig,
     "answering": AnsweringConfig,
 }
+
+
+def updated_task(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A task's section that an earlier version recorded, with the names of this one."""
+    if "skip_broken_rows" not in recorded:
+        return recorded
+    kept = {name: value for name, value in recorded.items() if name != "skip_broken_rows"}
+    return {"invalid_rows": "skip" if recorded["skip_broken_rows"] else "refuse"} | kept
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,9 +4,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from electra_jax import nested
-from electra_jax.config.finetuning import FinetuningConfig
+from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, updated_task
 from electra_jax.config.pretraining import PretrainingConfig
-from electra_jax.config.schema import fields_of, section_class
+from electra_jax.config.schema import fields_of, leaves, section_class
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,14 +48,33 @@ def fingerprint(tree: Mapping[str, Any]) -> str:
 
 
 def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]:
-    """Returns a line for each trained field that differs."""
-    old, new = trained_fields(before), trained_fields(after)
+    """Returns a line for each trained field that differs.
+
+    A run that an earlier version began lacks the fields that were added since: their defaults train as that version
+    did.
+
+    Args:
+      before: the config that a run recorded.
+      after: the config that it is given now, with all fields of this version.
+    """
+    if "tasks" in before:
+        before = {**before, "tasks": {name: updated_task(task) for name, task in before["tasks"].items()}}
+    old, new, added = trained_fields(before), trained_fields(after), _defaults(after)
     lines = []
     for name in sorted(old.keys() | new.keys()):
         if name not in new:
             lines.append(f"config.{name}: was {old[name]!r}, is gone")
         elif name not in old:
-            lines.append(f"config.{name}: was not there, is {new[name]!r}")
+            if name not in added or new[name] != added[name]:
+                lines.append(f"config.{name}: was not there, is {new[name]!r}")
         elif old[name] != new[name]:
             lines.append(f"config.{name}: was {old[name]!r}, is {new[name]!r}")
     return lines
+
+
+def _defaults(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """Defaults of the fields of a config by dotted name, with those of its tasks."""
+    kinds: list[tuple[str, type]] = [("", FinetuningConfig if tree.get("task") == "finetuning" else PretrainingConfig)]
+    kinds += [(f"tasks.{name}.", TASK_CONFIGS[task["kind"]]) for name, task in tree.get("tasks", {}).items()]
+    found = {name: field.default for prefix, kind in kinds for name, field in leaves(kind, prefix)}
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in found.items()}

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 import jax
 import orbax.checkpoint as ocp
+import tensorstore
 from absl import logging as absl_logging
 from orbax.checkpoint import checkpoint_managers as policies
 
@@ -85,6 +86,9 @@ class Checkpoints:
         # Orbax and asyncio print the stack of each unfinished write; what is raised here has the reason, once.
         logging.getLogger("asyncio").setLevel(logging.CRITICAL)
         absl_logging.get_absl_logger().addFilter(_is_not_orbax)
+        # Orbax reads tensorstore's counters eight times in a save, to log the throughput. Each call leaks 8 kB of host
+        # memory, as does each value that tensorstore turns from JSON into Python (0.1.76 to 0.1.86).
+        tensorstore.experimental_collect_matching_metrics = _no_counters
         self.preferred: int | None = None
         self._resources = contextlib.ExitStack()
         self._opened: ocp.CheckpointManager | None = None
@@ -523,6 +527,11 @@ class _Preferred:
     def should_preserve(self, checkpoints: Sequence[Any], *, context: Any) -> Sequence[bool]:
         del context
         return [info.step == self.checkpoints.preferred for info in checkpoints]
+
+
+def _no_counters(prefix: str = "", include_zero_metrics: bool = False) -> list[Any]:
+    """Stands in for tensorstore's function of that signature."""
+    return []
 
 
 def _is_not_orbax(record: logging.LogRecord) -> bool:

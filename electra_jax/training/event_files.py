@@ -8,6 +8,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from electra_jax import storage
 
 # Between two files at an address: the first is there soon, and a run of ten days has some 1,500.
@@ -33,7 +35,8 @@ class EventFiles:
         if self._writer is None:
             assert self._spool is not None
             self._writer = _summary_writer(self._spool.name)
-        self._writer.write_scalars(step, values)
+        # As NumPy values: TensorFlow keeps every number of Python's that it was ever given, 700 bytes each.
+        self._writer.write_scalars(np.int64(step), {name: np.float32(value) for name, value in values.items()})
         if self._spool is None:
             self._writer.flush()
         elif time.monotonic() - self._began >= self._pause:

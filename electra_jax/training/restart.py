@@ -58,7 +58,8 @@ def _loss(directory: str, reached: int, save_every_steps: int, skips: bool) -> s
     if storage.exists(checkpoint.mark_of(directory)):
         found = f"found {', '.join(aside)} alone" if aside else "found none"
         return f"the run had checkpoints in {directory}, {found}, and its metrics reach step {reached:,}"
-    if reached and not storage.exists(directory):
+    # At an address a folder exists only while it holds something.
+    if reached and not storage.is_remote(directory) and not storage.exists(directory):
         return f"metrics.jsonl reaches step {reached:,} and {directory} is gone"
     if reached > save_every_steps and not skips:
         due = f"checkpoints are due every {save_every_steps:,} steps"

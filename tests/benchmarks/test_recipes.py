@@ -99,7 +99,7 @@ def test_equal_budgets_are_met_within_half_a_step(tmp_path):
 def test_bad_examples_are_found_before_any_training(tmp_path):
     write_trec(tmp_path / "trec")
     write_stsb(tmp_path / "sts")
-    (tmp_path / "trec" / "test.txt").write_text("DESC:def What is that ?\n")
+    (tmp_path / "trec" / "test.txt").write_text("DESC:def\n")
     made = plan(tmp_path, ('directory = "trec"', 'directory = "trec"\ntrain_examples = 50'))
     files = {
         "trec": tasks.prepare("trec", tmp_path / "trec", 10, tmp_path),
@@ -107,4 +107,4 @@ def test_bad_examples_are_found_before_any_training(tmp_path):
     }
     (problem,) = recipes.data_problems(made, files)
     assert problem.startswith("tasks.trec: config.tasks.trec: 1 problem with its examples")
-    assert "the label 'DESC' is not in the training split" in problem
+    assert "test.txt:1: found only 'DESC:def', expected a label, a blank and a text" in problem

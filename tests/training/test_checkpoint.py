@@ -1,5 +1,6 @@
 import contextlib
 import errno
+import gc
 import json
 import os
 import resource
@@ -280,6 +281,19 @@ def test_only_the_first_checkpoint_of_a_run_is_read_back(tmp_path, monkeypatch):
     with quick(tmp_path / "checkpoints", []) as checkpoints:
         checkpoints.save(state_at(3), Progress(3, 1.0))
     assert read_back == [1]
+
+
+def test_saves_leave_no_containers_in_memory(tmp_path):
+    with quick(tmp_path / "checkpoints", []) as checkpoints:
+
+        def lists_after(steps):
+            for step in steps:
+                checkpoints.finish(state_at(step), Progress(step, 1.0))
+            gc.collect()
+            return sum(type(value) is list for value in gc.get_objects())
+
+        before = lists_after(range(1, 4))
+        assert lists_after(range(4, 9)) - before < 25  # Of the counters that Orbax reads, 24 lists stayed after each.
 
 
 @pytest.mark.parametrize(

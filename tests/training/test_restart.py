@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from electra_jax import storage
 from electra_jax.errors import MismatchError
 from electra_jax.training import restart
 
@@ -43,6 +44,16 @@ def test_run_that_was_killed_before_its_first_checkpoint_begins_again(tmp_path):
         "The run ended at step 50, before its first checkpoint; training from the beginning."
     ]
     assert (tmp_path / "metrics.jsonl").exists()
+
+
+def test_run_in_a_bucket_that_was_killed_before_its_first_checkpoint_begins_again(object_store):
+    storage.write("gs://bucket/run/metrics.jsonl", b'{"step": 100}\n')
+    assert "training from the beginning" in check("gs://bucket/run")[0]
+    storage.write("gs://bucket/run/metrics.jsonl", b'{"step": 101}\n')
+    with pytest.raises(
+        MismatchError, match=r"checkpoints are due every 100 steps, and gs://bucket/run/checkpoints has"
+    ):
+        check("gs://bucket/run")
 
 
 def test_run_whose_first_save_was_due_after_a_skipped_update_begins_again(tmp_path):

@@ -1,6 +1,9 @@
+import gc
 import itertools
 import json
 import pathlib
+import random
+import sys
 import types
 
 import pytest
@@ -172,6 +175,20 @@ def test_metrics_are_durable_before_a_checkpoint(object_store, make_trainer):
         object_store.objects["bucket", f"run/{name}"] for name in ("metrics.jsonl", "checkpoints/4/commit_success.txt")
     )
     assert metrics < committed
+
+
+def test_events_leave_nothing_in_memory(tmp_path):
+    events, draw = EventFiles(str(tmp_path)), random.Random(0)
+
+    def write(steps):
+        for step in steps:
+            events.write(step, {f"train/{n}": draw.random() for n in range(10)})
+        gc.collect()
+        return sys.getallocatedblocks()
+
+    before = write(range(100))
+    assert write(range(100, 300)) - before < 200  # One object for each value would be 2,000.
+    events.close()
 
 
 def test_events_in_a_bucket_are_one_file_for_each_upload(object_store, monkeypatch, tmp_path):

@@ -145,7 +145,7 @@ def _parts(value: Any) -> list[Any] | None:
             return text[1:-1].split()
         try:
             found = ast.literal_eval(text)
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
+        except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):
             return None
     simple = isinstance(found, (list, tuple)) and not any(isinstance(part, (list, tuple, dict, set)) for part in found)
     return list(found) if simple else None

@@ -271,7 +271,7 @@ def _compare(files: Sequence[SplitFile[TaskConfig]], splits: Mapping[str, Sequen
                     unknown.setdefault(label, []).append(example.place)
         if not unknown:
             continue
-        if file.split != "train":
+        if file.split != "train" and not named:
             file.notes.append(_unknown_labels(task, file, unknown, splits))
             continue
         for label, places in unknown.items():

@@ -1,12 +1,14 @@
-"""Decompression in bounded memory: gzip and zstd, in small blocks, up to a length that the stored bytes give."""
+"""Decompression in bounded memory: in small blocks, up to a length that the stored bytes give."""
 
+import bz2
+import lzma
 import zlib
 from collections.abc import Callable, Iterator
 from typing import IO
 
 from electra_jax.errors import InputError
 
-COMPRESSIONS = {".gz": "gzip", ".zst": "zstd"}
+COMPRESSIONS = {".gz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
 # Natural text shrinks to a third or a tenth, repetitive logs to a hundredth; zeros to a thousandth or far less.
 MOST_EXPANSION = 200
@@ -17,6 +19,8 @@ _BLOCK_BYTES = 1 << 20
 _STORED_BLOCK_BYTES = 1 << 17
 # zstd has no limit on what comes out at once: four bytes make a block of 128 KiB, so these make at most 32 MiB.
 _ZSTD_STORED_BYTES = 1 << 10
+# The dictionary of `xz -9` is 64 MiB; more than this is no text's.
+_XZ_MEMORY_BYTES = 1 << 29
 
 
 class Expansion:
@@ -48,11 +52,11 @@ class Expansion:
 
 def compression_of(name: str) -> str:
     """The compression that a file's suffix names; "" for none."""
-    return next((COMPRESSIONS[end] for end in COMPRESSIONS if name.endswith(end)), "")
+    return next((COMPRESSIONS[end] for end in COMPRESSIONS if name.lower().endswith(end)), "")
 
 
 def blocks(stream: IO[bytes], name: str, read: Callable[[int], None]) -> Iterator[bytes]:
-    """Yields what is in all gzip members or zstd frames of a stream, at most 1 MiB at once.
+    """Yields what is in all members, frames or streams of a compressed file, at most 1 MiB at once.
 
     Args:
       stream: the file's bytes as they are stored.
@@ -71,8 +75,8 @@ def blocks(stream: IO[bytes], name: str, read: Callable[[int], None]) -> Iterato
         expansion.stored(len(data))
         return data
 
-    produced = _gunzipped(stored) if compression_of(name) == "gzip" else _unzstd(stored)
-    for block in produced:
+    readers = {"gzip": _gunzipped, "zstd": _unzstd, "bzip2": _unbzipped, "xz": _unxz}
+    for block in readers[compression_of(name)](stored):
         expansion.produced(len(block))
         yield block
 
@@ -85,7 +89,9 @@ def errors(compression: str) -> tuple[type[Exception], ...]:
         import zstandard
 
         return (EOFError, zstandard.ZstdError, MemoryError)
-    return ()
+    if compression == "xz":
+        return (EOFError, lzma.LZMAError)
+    return (EOFError,) if compression else ()
 
 
 def _gunzipped(stored: Callable[[], bytes]) -> Iterator[bytes]:
@@ -129,5 +135,40 @@ def _unzstd(stored: Callable[[], bytes]) -> Iterator[bytes]:
             for start in range(0, len(produced), _BLOCK_BYTES):
                 yield produced[start : start + _BLOCK_BYTES]
             data = decompressor.unused_data + data[_ZSTD_STORED_BYTES:]
+    if not decompressor.eof:
+        raise EOFError("it ends early")
+
+
+def _unbzipped(stored: Callable[[], bytes]) -> Iterator[bytes]:
+    """Yields the content of all streams; see `_gunzipped`."""
+    try:
+        yield from _streams(stored, bz2.BZ2Decompressor)
+    except OSError as error:
+        # The library's error for damaged data, which must not be taken for one of the disk.
+        if error.errno is None:
+            raise EOFError(str(error)) from error
+        raise
+
+
+def _unxz(stored: Callable[[], bytes]) -> Iterator[bytes]:
+    """Yields the content of all streams; see `_gunzipped`."""
+    yield from _streams(stored, lambda: lzma.LZMADecompressor(memlimit=_XZ_MEMORY_BYTES))
+
+
+def _streams(
+    stored: Callable[[], bytes], new: Callable[[], bz2.BZ2Decompressor | lzma.LZMADecompressor]
+) -> Iterator[bytes]:
+    decompressor = new()
+    while data := stored():
+        while data:
+            if decompressor.eof:
+                data = data.lstrip(b"\0")
+                if not data:
+                    break
+                decompressor = new()
+            yield decompressor.decompress(data, _BLOCK_BYTES)
+            while not decompressor.eof and not decompressor.needs_input:
+                yield decompressor.decompress(b"", _BLOCK_BYTES)
+            data = decompressor.unused_data
     if not decompressor.eof:
         raise EOFError("it ends early")

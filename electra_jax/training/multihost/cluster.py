@@ -106,7 +106,7 @@ class Cluster:
         return None
 
     def explained(self, error: BaseException) -> RunError | None:
-        """The reason of a library's error if another process has ended; waits some seconds for it."""
+        """The reason of a library's error if another process has ended or was too slow; waits some seconds for it."""
         return None
 
     def leave(self, exit_code: int, reason: str) -> NoReturn:
@@ -205,8 +205,15 @@ class SeveralProcesses(Cluster):
         deadline = time.monotonic() + _EXPLAIN_SECONDS
         while self._heartbeat.ended is None and time.monotonic() < deadline:
             time.sleep(0.05)
-        ended = self._heartbeat.ended
-        return ended.error() if ended else None
+        if self._heartbeat.ended is not None:
+            return self._heartbeat.ended.error()
+        if any("DEADLINE_EXCEEDED" in str(part) for part in _chain(error)):
+            text = " ".join(str(error).split())[:200]
+            return ProcessLost(
+                f"{self.name()}: the other processes run, and did not answer in time ({text}). Start the same command "
+                "on all hosts again."
+            )
+        return None
 
     def leave(self, exit_code: int, reason: str) -> NoReturn:
         """See `Cluster`."""

@@ -66,7 +66,7 @@ def test_numbers_that_are_no_zeros_and_ones_are_names(tmp_path):
     assert labels_of(tmp_path, multilabel(), [[3, 7], [1, 0]]) == [("3", "7"), ("1", "0")]
 
 
-@pytest.mark.parametrize("value", ["['joy', anger]", "[1", [["joy"]], {"joy": 1}, [{"id": 1}]])
+@pytest.mark.parametrize("value", ["['joy', anger]", "[1", [["joy"]], {"joy": 1}, [{"id": 1}], "[{[]: 1}]"])
 def test_what_only_resembles_a_list_is_refused(tmp_path, value):
     problem = problem_of(tmp_path, multilabel(), ["joy", value])
     assert problem.startswith("train.jsonl:2: 'label' is ")

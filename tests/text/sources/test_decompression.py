@@ -1,7 +1,9 @@
 """Compressed files are unpacked in small blocks, and refused when they grow as no text does."""
 
+import bz2
 import gzip
 import io
+import lzma
 import zipfile
 
 import pytest
@@ -11,7 +13,7 @@ from electra_jax.errors import InputError
 from electra_jax.text.sources import decompression, formats, line_reader, pypi
 from electra_jax.text.sources.text_sources import documents, pieces
 
-PACK = {".gz": gzip.compress, ".zst": zstandard.compress}
+PACK = {".gz": gzip.compress, ".zst": zstandard.compress, ".bz2": bz2.compress, ".xz": lzma.compress}
 WHOLE = 1 << 30
 
 

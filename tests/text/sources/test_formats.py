@@ -4,6 +4,7 @@ import bz2
 import gzip
 import io
 import json
+import lzma
 import random
 
 import pyarrow
@@ -16,6 +17,9 @@ from electra_jax.text.sources import decompression, line_reader, parquet_reader
 from electra_jax.text.sources.text_sources import documents, pieces
 from tests.text.reading import WHOLE, lines_of
 
+ARTICLE = (
+    '<doc id="12" url="https://en.wikipedia.org/wiki?curid=12" title="Anarchism">\nAnarchism\n\nIt has roots.\n</doc>\n'
+)
 POEM = "one\n  two \n\n\nthree\r\n\u3000\nfour"
 
 
@@ -109,10 +113,12 @@ def test_lines_of_many_blocks_are_read(file, monkeypatch):
 
 
 @pytest.mark.parametrize("block_bytes", [1, 3, 1 << 17])
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
-def test_all_members_and_frames_of_packed_text_are_read(file, monkeypatch, suffix, block_bytes):
+@pytest.mark.parametrize(
+    ("suffix", "pack"),
+    [(".gz", gzip.compress), (".ZST", zstandard.compress), (".bz2", bz2.compress), (".xz", lzma.compress)],
+)
+def test_all_members_and_frames_of_packed_text_are_read(file, monkeypatch, suffix, pack, block_bytes):
     monkeypatch.setattr(decompression, "_STORED_BLOCK_BYTES", block_bytes)
-    pack = gzip.compress if suffix == ".gz" else zstandard.compress
     packed = pack(b"one\ntw") + pack(b"") + pack("o\n\nthrée".encode())
     path = file(f"a.txt{suffix}", packed + b"\0" * 512)
     assert lines_of(path) == [("one", "two"), ("thrée",)]
@@ -120,6 +126,30 @@ def test_all_members_and_frames_of_packed_text_are_read(file, monkeypatch, suffi
     (piece,) = pieces(str(path), "", WHOLE)
     list(documents(piece, "", read.append))
     assert sum(read) == piece.size == path.stat().st_size
+
+
+def test_articles_of_wikiextractor_are_documents(file):
+    second = '<doc id="13" url="x" title="B">\nB <doc> in a line\n</doc>\n'
+    path = file("wiki_00", ARTICLE + "\n" + second + '<doc id="14" title="empty">\n\n</doc>\n')
+    assert lines_of(f"{path}#format=wikiextractor") == [("Anarchism", "It has roots."), ("B <doc> in a line",)]
+    packed = file("wiki_01.bz2", bz2.compress(ARTICLE.encode()))
+    assert lines_of(f"{packed}#format=wikiextractor") == [("Anarchism", "It has roots.")]
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [("a.TXT", ""), ("a.text", ""), ("a.dat", "#format=txt"), ("a", "#format=txt"), ("a.md", "#format=txt")],
+)
+def test_suffix_in_any_case_or_an_option_gives_the_format(file, name, option):
+    path = file(name, "# one\n\ntwo")
+    assert lines_of(f"{path}{option}") == [("# one",), ("two",)]
+    # In pieces, too.
+    assert len(pieces(f"{path}{option}", "", 4)) == 3
+
+
+def test_json_lines_have_several_suffixes(file):
+    for name in ("a.jsonl", "a.json", "a.ndjson", "a.JSONL"):
+        assert lines_of(file(name, '{"text": "t"}\n{"text": "u"}\n')) == [("t",), ("u",)]
 
 
 def test_packed_json_lines_and_markdown_are_read(file):
@@ -255,9 +285,18 @@ NOT_TEXT = pyarrow.Array.from_buffers(
         ("a.jsonl", '{"text": 3}', "", ["line 1", "holds 3", "expected a string"]),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{}'), "", ["line 2", "no field at all"]),
         ("a.py", "def (", "", ["not a Python module", "line 1"]),
-        ("a.csv", "a,b", "", [".csv", ".txt, .jsonl, .md, .py, .parquet"]),
-        ("a", "a", "", ["no suffix"]),
-        ("a.txt.bz2", bz2.compress(b"a"), "", [".bz2", "with .gz or .zst"]),
+        ("a.csv", "a,b", "", [".csv", ".txt, .text, .jsonl, .ndjson, .json, .md", "#format="]),
+        ("a", "a", "", ["no suffix", "#format=, one of txt, jsonl, md, py, parquet, wikiextractor"]),
+        ("a.txt.lz4", b"a", "", ["'.lz4'", ".gz, .zst, .bz2 or .xz"]),
+        ("a.txt.bz2", bz2.compress(b"a\nb\n")[:-4], "", ["bzip2 data is damaged after line", "ends early"]),
+        ("a.txt.bz2", bz2.compress(b"a\nb\n") + b"rest", "", ["bzip2 data is damaged after line 2"]),
+        ("a.txt.xz", lzma.compress(b"a\nb\n")[:-4], "", ["xz data is damaged after line", "ends early"]),
+        ("a.txt.xz", b"not xz", "", ["xz data is damaged after line 0"]),
+        ("wiki_00", "a", "#format=wiki", ["format=wiki is not known", "did you mean 'wikiextractor'"]),
+        ("wiki_00", "a", "#format=wikiextractor&documents=line", ["each article of WikiExtractor is one document"]),
+        ("wiki_00", f"{ARTICLE}x", "#format=wikiextractor", ["line 6", "found x, expected <doc id="]),
+        ("wiki_00", ARTICLE[:-8], "#format=wikiextractor", ["the last article has no </doc>"]),
+        ("a.txt", ARTICLE, "", ["as files of WikiExtractor do", "#format=wikiextractor"]),
         ("a.parquet.gz", gzip.compress(b"a"), "", ["decompress it"]),
         ("a.txt", "a", "#field=x", ["field=", ".txt"]),
         ("a.jsonl", "{}", "#documents=line", ["documents=", "one document"]),

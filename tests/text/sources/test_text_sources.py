@@ -83,7 +83,7 @@ def test_weights_default_to_one_and_canonical_sources_omit_them():
     ("source", "message"),
     [
         ("none/*.txt", "no file matches none/*.txt"),
-        ("a.txt#document=line", "did you mean 'documents'? Known: documents, field, sha256, split, weight."),
+        ("a.txt#document=line", "did you mean 'documents'? Known: documents, format, field, sha256, split, weight."),
         ("a.txt#documents=lines", "did you mean 'line'?"),
         ("a.txt#documents=", "needs exactly one value"),
         ("a.txt#documents=line&documents=file", "needs exactly one value"),

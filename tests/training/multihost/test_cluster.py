@@ -7,7 +7,7 @@ import jax
 import pytest
 
 from electra_jax.errors import InputError, MismatchError, ProcessLost, RunError
-from electra_jax.training.multihost import heartbeat
+from electra_jax.training.multihost import cluster, heartbeat
 from electra_jax.training.multihost.cluster import Cluster, SeveralProcesses
 
 
@@ -226,6 +226,17 @@ def test_any_error_is_explained_by_a_process_that_is_known_to_be_gone(run_each):
         return str(member.explained(OSError("no such barrier file")))
 
     assert run_each(fail, count=2) == ["process 0 is lost"] * 2
+
+
+def test_process_that_is_too_slow_for_a_library_counts_as_lost(run_each, monkeypatch):
+    monkeypatch.setattr(cluster, "_EXPLAIN_SECONDS", 0.1)
+    slow = jax.errors.JaxRuntimeError("Gloo context initialization failed: DEADLINE_EXCEEDED: GetKeyValue() timed out")
+
+    def error_of(member):
+        found = member.explained(slow)
+        return found.exit_code, "did not answer in time" in str(found)
+
+    assert run_each(error_of, count=2) == [(75, True)] * 2
 
 
 def test_full_disk_is_not_taken_for_a_lost_process(run_each):
