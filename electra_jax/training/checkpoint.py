@@ -529,7 +529,7 @@ class _Preferred:
         return [info.step == self.checkpoints.preferred for info in checkpoints]
 
 
-def _no_counters(prefix: str = "", include_zero_metrics: bool = False) -> list[Any]:
+def _no_counters(metric_prefix: str = "", include_zero_metrics: bool | None = False) -> list[Any]:
     """Stands in for tensorstore's function of that signature."""
     return []
 
