@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from electra_jax import foreign_json, storage
+from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.foreign_json import Record
 from electra_jax.interop import sentencepiece_export
 
 if TYPE_CHECKING:
@@ -28,13 +27,6 @@ _PLAIN = (
 _MIXED = (*_PLAIN, "##ing [MASK] <mask>", "a" * 150 + " " + "the" * 80)
 # (lowercase, strip_accents) for a vocab.txt, which states neither: those of Google's vocabularies, tried in this order.
 _CASINGS = ((True, True), (True, False), (False, False))
-
-
-class _TokenizerConfig(Record):
-    """The part of tokenizer_config.json that is read."""
-
-    do_lower_case: bool | None = None
-    strip_accents: bool | None = None
 
 
 def load_saved(directory: str) -> Tokenizer | None:
@@ -63,26 +55,26 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
       casing: result of `casing` for a vocab.txt, if known.
 
     Raises:
-      InputError: the tokenizer is damaged or has no special tokens.
+      InputError: the tokenizer is damaged, has no special tokens, or states a rule that cannot be followed.
     """
-    from electra_jax.text.tokenizers import tokenizer
+    from electra_jax.text.tokenizers import huggingface_files, tokenizer
 
     present = storage.names(directory)
     if _SAVED_SPECIAL in present:
         # Written only by `Tokenizer.save`: tokenizer.json was made from the SentencePiece model next to it.
         return tokenizer.load(directory), ()
-    for name in _WHOLE:
-        if name in present:
-            return tokenizer.load(storage.join(directory, name)), ()
+    if any(name in present for name in _WHOLE):
+        return tokenizer.load(directory), ()
     if VOCABULARY not in present:
         return None, ()
-    path = storage.join(directory, VOCABULARY)
-    if declared := casing or _declared_casing(directory):
-        return tokenizer.load(path, **declared), ()
+    if casing:
+        return tokenizer.load(storage.join(directory, VOCABULARY), **casing), ()
+    if huggingface_files.states_casing(directory):
+        return tokenizer.load(directory), ()
     refusals: list[InputError] = []
     for lowercase, strip_accents in _CASINGS:
         try:
-            made = tokenizer.load(path, lowercase=lowercase, strip_accents=strip_accents)
+            made = tokenizer.load(directory, lowercase=lowercase, strip_accents=strip_accents)
         except InputError as error:
             refusals.append(error)
             continue
@@ -90,19 +82,6 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
         accents = "stripped" if strip_accents else "kept"
         return made, (f"{VOCABULARY}: capitals {capitals}, accents {accents}, inferred from its pieces",)
     raise refusals[0]
-
-
-def _declared_casing(directory: str) -> dict[str, bool] | None:
-    """Casing and accents in tokenizer_config.json; None if not stated."""
-    path = storage.join(directory, "tokenizer_config.json")
-    if not storage.exists(path):
-        return None
-    fields = foreign_json.read_as(_TokenizerConfig, path, "copy the folder again")
-    if fields.do_lower_case is None:
-        return None
-    # As in BERT's tokenizer, strip_accents defaults to lowercase.
-    strip_accents = fields.do_lower_case if fields.strip_accents is None else fields.strip_accents
-    return {"lowercase": fields.do_lower_case, "strip_accents": strip_accents}
 
 
 def same_ids(one: Tokenizer, other: Tokenizer) -> bool:

@@ -50,3 +50,34 @@ def test_a_saved_tokenizer_json_adds_special_tokens_in_transformers(tmp_path):
     theirs = PreTrainedTokenizerFast(tokenizer_file=str(tmp_path / "tokenizer.json"))
     for text in TEXTS:
         assert theirs(text).input_ids == [made.cls_id, *made.encode([text])[0].tolist(), made.sep_id]
+
+
+FOLDERS = {
+    "uncased": dict(do_lower_case=True),
+    "cased": dict(do_lower_case=False),
+    "accents kept": dict(do_lower_case=True, strip_accents=False),
+    "accents stripped, cased": dict(do_lower_case=False, strip_accents=True),
+    "Chinese words whole": dict(do_lower_case=False, tokenize_chinese_chars=False),
+    "added pieces": dict(additional_special_tokens=["[E1]", "<ent>"], do_lower_case=True),
+}
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+@pytest.mark.parametrize("whole", [True, False], ids=["tokenizer.json", "vocab.txt"])
+def test_a_folder_that_transformers_wrote_gives_its_ids(name, whole, tmp_path):
+    from transformers import AutoTokenizer, BertTokenizer
+
+    lines = [*(DATA / "scripts.txt").read_text("utf-8").splitlines(), "x[E1] <ent>y É é", "a" * 150, *TEXTS]
+    wordpiece.train(lines * 3, vocabulary_size=1200, lowercase=False, strip_accents=False).save(tmp_path / "made")
+    pieces = (tmp_path / "made" / "vocab.txt").read_text("utf-8").splitlines()
+    # Of words in Chinese characters, too.
+    vocabulary = {piece: number for number, piece in enumerate(dict.fromkeys([*pieces, "东京", "##京"]))}
+    folder = tmp_path / "folder"
+    BertTokenizer(vocabulary, **FOLDERS[name]).save_pretrained(folder)
+    if not whole:
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in vocabulary), "utf-8")
+    theirs, ours = AutoTokenizer.from_pretrained(folder), tokenizers.load(folder)
+    assert ours.vocabulary_size == len(theirs)
+    for line in lines:
+        assert ours.encode([line])[0].tolist() == theirs.encode(line, add_special_tokens=False), line

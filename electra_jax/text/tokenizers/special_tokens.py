@@ -18,6 +18,8 @@ _SPELLINGS = MappingProxyType(
         "mask": ("[MASK]", "<mask>"),
     }
 )
+# Every spelling of every role.
+KNOWN = frozenset(piece for spellings in _SPELLINGS.values() for piece in spellings)
 
 
 def find(vocabulary: Mapping[str, int]) -> dict[str, int]:

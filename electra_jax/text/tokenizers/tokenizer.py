@@ -8,7 +8,7 @@ import numpy as np
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.text.tokenizers import library_tokenizer, sentencepiece_tokenizer, wordpiece
+from electra_jax.text.tokenizers import huggingface_files, library_tokenizer, sentencepiece_tokenizer, wordpiece
 from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES as SPECIAL_PIECES
 
 KINDS = ("wordpiece", "unigram", "bpe")
@@ -85,6 +85,8 @@ def load(
 ) -> Tokenizer:
     """Reads a vocab.txt, a tokenizer.json, a SentencePiece .model, or a directory that holds one of them.
 
+    In a directory, the files that Hugging Face writes next to it count, too: see `huggingface_files`.
+
     Args:
       path: the file or directory, local or remote.
       lowercase: for a vocab.txt, which does not record it; true unless given. The other files record their casing;
@@ -98,8 +100,15 @@ def load(
     """
     path = os.fspath(path)
     special = None
+    lowercase, strip_accents = lowercase is not False, strip_accents is not False
     if storage.is_directory(path):
         directory, path = path, _file_in(path)
+        if not path.endswith(".model"):
+            stated = huggingface_files.load(
+                directory, lowercase=lowercase, strip_accents=strip_accents, add_special_pieces=add_special_pieces
+            )
+            if stated is not None:
+                return stated
         special_path = storage.join(directory, sentencepiece_tokenizer.SPECIAL)
         if path.endswith(".model") and storage.exists(special_path):
             special = _read(special_path)
@@ -118,8 +127,8 @@ def load(
     return wordpiece.from_vocabulary(
         text,
         path,
-        lowercase=True if lowercase is None else lowercase,
-        strip_accents=True if strip_accents is None else strip_accents,
+        lowercase=lowercase,
+        strip_accents=strip_accents,
         add_special_pieces=add_special_pieces,
     )
 

@@ -1,7 +1,10 @@
 """WordPiece as in BERT: a vocabulary from a vocab.txt, or trained."""
 
+import dataclasses
+import json
 from collections import Counter
 from collections.abc import Iterable
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
@@ -20,6 +23,37 @@ _LARGEST_ALPHABET = 1000
 _TELLING_PIECES = 100
 
 
+@dataclasses.dataclass(frozen=True)
+class Rules:
+    """What happens to a text before pieces are looked for.
+
+    Attributes:
+      lowercase: whether it is lower-cased.
+      strip_accents: whether accents are stripped.
+      split_chinese: whether each Chinese character is a word of its own.
+      longest_word: characters; a longer word is unknown.
+    """
+
+    lowercase: bool
+    strip_accents: bool
+    split_chinese: bool = True
+    longest_word: int = _LONGEST_WORD
+
+    @classmethod
+    def as_google(cls, lowercase: bool, strip_accents: bool) -> "Rules":
+        """Those of Google's tokenizer, which strips accents of lower-cased text alone."""
+        return cls(lowercase, lowercase and strip_accents)
+
+    def normalizer(self) -> normalizers.Normalizer:
+        """The library's object that changes a text by them."""
+        return normalizers.BertNormalizer(
+            clean_text=True,
+            handle_chinese_chars=self.split_chinese,
+            strip_accents=self.strip_accents,
+            lowercase=self.lowercase,
+        )
+
+
 def train(
     texts: Iterable[str], *, vocabulary_size: int, lowercase: bool, strip_accents: bool
 ) -> library_tokenizer.LibraryTokenizer:
@@ -34,7 +68,8 @@ def train(
     Raises:
       InputError: the size is smaller than the alphabet needs, or larger than the text yields.
     """
-    normalizer = _normalizer(lowercase, strip_accents)
+    rules = Rules.as_google(lowercase, strip_accents)
+    normalizer = rules.normalizer()
     splitter = pre_tokenizers.BertPreTokenizer()
     sample = [normalizer.normalize_str(chunk) for chunk in _chunks(texts)]
 
@@ -71,7 +106,7 @@ def train(
             f"config.data.tokenizer.vocabulary_size: this text yields {len(vocabulary)} pieces that occur at least "
             f"{_RAREST_PIECE} times, fewer than {vocabulary_size}. Set {flag}=N with N at most that, or add text."
         )
-    return _wordpiece(vocabulary, lowercase, strip_accents, "the trained tokenizer")
+    return _wordpiece(vocabulary, rules, "the trained tokenizer")
 
 
 def from_vocabulary(
@@ -82,23 +117,40 @@ def from_vocabulary(
     Raises:
       InputError: an empty or repeated line, a missing special token, or a casing that the pieces contradict.
     """
-    vocabulary = _read_vocabulary(text, origin)
+    vocabulary, rules = read_vocabulary(text, origin), Rules.as_google(lowercase, strip_accents)
     if add_special_pieces:
-        for piece in SPECIAL_PIECES:
-            vocabulary.setdefault(piece, len(vocabulary))
-    _check_casing(vocabulary, origin, lowercase, strip_accents)
-    return _wordpiece(vocabulary, lowercase, strip_accents, origin)
+        append_special_pieces(vocabulary)
+    check_casing(vocabulary, origin, rules)
+    return _wordpiece(vocabulary, rules, origin)
 
 
-def _wordpiece(
-    vocabulary: dict[str, int], lowercase: bool, strip_accents: bool, origin: str
-) -> library_tokenizer.LibraryTokenizer:
+def append_special_pieces(vocabulary: dict[str, int]) -> None:
+    """Adds the special tokens that a vocabulary lacks, with ids from its size on."""
+    for piece in SPECIAL_PIECES:
+        vocabulary.setdefault(piece, len(vocabulary))
+
+
+def described(vocabulary: dict[str, int], rules: Rules, origin: str) -> dict[str, Any]:
+    """The value of a tokenizer.json with those pieces and rules.
+
+    Raises:
+      InputError: a special token is missing.
+    """
+    value: dict[str, Any] = json.loads(_backend(vocabulary, rules, origin).to_str())
+    return value
+
+
+def _wordpiece(vocabulary: dict[str, int], rules: Rules, origin: str) -> library_tokenizer.LibraryTokenizer:
+    return library_tokenizer.LibraryTokenizer(_backend(vocabulary, rules, origin), origin)
+
+
+def _backend(vocabulary: dict[str, int], rules: Rules, origin: str) -> tokenizers.Tokenizer:
     if missing := [piece for piece in SPECIAL_PIECES if piece not in vocabulary]:
         raise special_tokens.missing_error(origin, missing)
     backend = tokenizers.Tokenizer(
-        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=_LONGEST_WORD)
+        models.WordPiece(vocabulary, unk_token="[UNK]", max_input_chars_per_word=rules.longest_word)
     )
-    backend.normalizer = _normalizer(lowercase, strip_accents)
+    backend.normalizer = rules.normalizer()
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece(prefix="##")
     backend.add_special_tokens(list(SPECIAL_PIECES))
@@ -108,33 +160,27 @@ def _wordpiece(
         pair="[CLS]:0 $A:0 [SEP]:0 $B:1 [SEP]:1",
         special_tokens=[(piece, vocabulary[piece]) for piece in ("[CLS]", "[SEP]")],
     )
-    return library_tokenizer.LibraryTokenizer(backend, origin)
+    return backend
 
 
-def _normalizer(lowercase: bool, strip_accents: bool) -> normalizers.Normalizer:
-    return normalizers.BertNormalizer(
-        clean_text=True, handle_chinese_chars=True, strip_accents=strip_accents and lowercase, lowercase=lowercase
-    )
-
-
-def _check_casing(vocabulary: dict[str, int], origin: str, lowercase: bool, strip_accents: bool) -> None:
+def check_casing(vocabulary: dict[str, int], origin: str, rules: Rules) -> None:
     """Raises InputError for a casing under which many pieces could never occur, or many words would be unknown."""
     pieces = [piece.removeprefix("##") for piece in vocabulary if piece not in SPECIAL_PIECES]
     capitals = [piece for piece in pieces if piece.lower() != piece]
     flag = "--config.data.tokenizer"
-    if lowercase and len(capitals) > _TELLING_PIECES:
+    if rules.lowercase and len(capitals) > _TELLING_PIECES:
         raise InputError(
             f"{origin}: {len(capitals)} pieces hold capitals, {capitals[0]!r} for one, which lower-cased text never "
             f"has. Set {flag}.lowercase=False and {flag}.strip_accents=False."
         )
     small = sum(piece.upper() != piece for piece in pieces)
-    if not lowercase and not capitals and small > _TELLING_PIECES:
+    if not rules.lowercase and not capitals and small > _TELLING_PIECES:
         raise InputError(
             f"{origin}: no piece holds a capital, so that words with capitals would be unknown. Set "
             f"{flag}.lowercase=True."
         )
-    if lowercase and strip_accents:
-        normalizer = _normalizer(lowercase, strip_accents)
+    if rules.lowercase and rules.strip_accents:
+        normalizer = rules.normalizer()
         accents = [piece for piece in pieces if normalizer.normalize_str(piece).replace(" ", "") != piece]
         if len(accents) > _TELLING_PIECES:
             raise InputError(
@@ -156,8 +202,12 @@ def _chunks(texts: Iterable[str]) -> Iterable[str]:
     yield "\n".join(gathered)
 
 
-def _read_vocabulary(text: str, origin: str) -> dict[str, int]:
-    """Pieces of a vocab.txt, one a line, numbered from 0."""
+def read_vocabulary(text: str, origin: str) -> dict[str, int]:
+    """Pieces of a vocab.txt, one a line, numbered from 0.
+
+    Raises:
+      InputError: a line is empty, or repeats another.
+    """
     vocabulary: dict[str, int] = {}
     # Not splitlines(): some vocabularies hold characters that it takes for line ends.
     for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
