@@ -6,7 +6,7 @@ set -euo pipefail
 # shellcheck source=launch/environment.sh
 source "$(dirname -- "${BASH_SOURCE[0]}")/environment.sh"
 
-readonly EXTRAS=(beam dev gpu interop tpu)
+readonly EXTRAS=(beam dev gpu interop onnx tpu)
 check=""
 if [[ ${1:-} == --check ]]; then
   check=yes

@@ -38,6 +38,7 @@ class Checkout:
             "requirements.txt",
             "requirements-dev.txt",
             "requirements-interop.txt",
+            "requirements-onnx.txt",
             "requirements-beam.txt",
             "requirements-tpu.txt",
             "pyproject.toml",
