@@ -132,7 +132,9 @@ def shown(model: Model, path: str) -> Shown:
     from electra_jax.inference import predictor
     from electra_jax.interop.model import without_corrective_head
 
-    possible = "the page can show a pre-trained discriminator with its head, or a model fine-tuned for classification"
+    possible = (
+        "the page can show a pre-trained discriminator with its head, or a model fine-tuned for classes or a grade"
+    )
     head = model.task_head
     if head and head.architecture != "ElectraForSequenceClassification":
         kind = head.settings.kind if head.settings else head.architecture
@@ -210,7 +212,7 @@ def write(page: Shown, runtime: Runtime, target: str, precision: str, *, overwri
     sizes = facts["sizes"]
     return [
         f"  model      {page.model.origin}: {page.task}",
-        f"  network    {precision}, {sizes[NETWORK] / 1e6:.1f} MB; largest difference of outputs: {difference:.0e}",
+        f"  network    {precision}, {sizes[NETWORK] / 1e6:.1f} MB; largest difference of logits: {difference:.0e}",
         f"  tokenizer  {page.tokenizer.kind}, {page.tokenizer.vocabulary_size:,} pieces",
         f"  runtime    {facts['runtime']}, {facts['runtime_bytes'] / 1e6:.1f} MB",
     ]

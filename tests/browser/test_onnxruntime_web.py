@@ -78,9 +78,9 @@ def test_another_archive_than_the_pinned_one_is_refused(tmp_path, monkeypatch):
         onnxruntime_web.fetch(str(tmp_path), package=package)
     assert list((tmp_path / "npm").iterdir()) == []
     (tmp_path / "npm" / package.archive).write_bytes(b"damaged")
-    with pytest.raises(InputError, match="expected that of run 1.0.0, sha512-.*; delete it and run again"):
+    with pytest.raises(InputError, match=r"expected that of run 1.0.0, sha512-.*; delete it and run again"):
         onnxruntime_web.fetch(str(tmp_path), package=package)
-    with pytest.raises(InputError, match="--onnxruntime_web=.*; make it with: npm pack run@1.0.0"):
+    with pytest.raises(InputError, match=r"--onnxruntime_web=.*; make it with: npm pack run@1.0.0"):
         onnxruntime_web.fetch(str(tmp_path), str(tmp_path / "npm" / package.archive), package)
 
 
@@ -107,7 +107,7 @@ def test_a_file_takes_the_place_of_a_download(tmp_path):
     found = onnxruntime_web.fetch(str(tmp_path / "cache"), str(tmp_path / "mine.tgz"), package_of(content))
     assert found.files["run.wasm"] == b"\0asm"
     assert not (tmp_path / "cache").exists()
-    with pytest.raises(InputError, match="none.tgz cannot be read"):
+    with pytest.raises(InputError, match=r"none.tgz cannot be read"):
         onnxruntime_web.fetch(str(tmp_path), str(tmp_path / "none.tgz"), package_of(content))
 
 

@@ -109,9 +109,10 @@ def test_a_page_is_replaced_as_a_whole(tmp_path, monkeypatch):
     ]  # fmt: skip
     (target / "old.txt").write_text("old")
     second = page.shown(classifier(), "runs/reviews")
-    with monkeypatch.context() as failing, pytest.raises(OSError, match="full"):
-        failing.setattr(page, "_facts", lambda *arguments: (_ for _ in ()).throw(OSError("full")))
-        page.write(second, RUNTIME, str(target), "int8", overwrite=True)
+    with monkeypatch.context() as failing:
+        failing.setattr(page, "_license", lambda runtime: (target / "none").read_text())
+        with pytest.raises(FileNotFoundError):
+            page.write(second, RUNTIME, str(target), "int8", overwrite=True)
     assert (target / "old.txt").exists()
     page.write(second, RUNTIME, str(target), "int8", overwrite=True)
     assert json.loads((target / "page.json").read_text())["task"] == "classification"

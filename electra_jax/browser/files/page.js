@@ -27,7 +27,7 @@ function percent(probability) {
 }
 
 function megabytes(bytes) {
-  return `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
+  return bytes < 1e5 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(bytes < 1e7 ? 1 : 0)} MB`;
 }
 
 function count(number, name) {
@@ -43,8 +43,9 @@ function showWords(parts) {
   const buttons = [];
   const select = (button, word) => {
     for (const each of buttons) each.tabIndex = each === button ? 0 : -1;
-    const several = word.pieces.length > 1 ? ", the largest of its parts: " + word.pieces.map(({ probability }) => percent(probability)).join(", ") : "";
-    about.replaceChildren(element("b", {}, word.text), `: ${percent(word.probability)}${several}`);
+    const parts = word.pieces.map(({ probability }) => percent(probability)).join(", ");
+    const several = word.pieces.length > 1 ? `, the largest of its ${word.pieces.length} pieces: ${parts}` : "";
+    about.replaceChildren(element("b", {}, word.text), ` ${percent(word.probability)}${several}`);
   };
   for (const part of parts) {
     if (!part.isWord) {
@@ -72,16 +73,23 @@ function showWords(parts) {
   });
   const words = parts.filter(({ isWord }) => isWord);
   const out = words.filter(({ probability }) => probability >= CHOSEN);
-  const found = `${out.length} of ${count(words.length, "word")} ${out.length === 1 ? "looks" : "look"} out of place`;
+  const found = summary(words, out);
   about.append("Point at a word, tap it, or go through them with the arrow keys, to see its probability.");
   byId("result").replaceChildren(element("p", { class: "found" }, found), text, about, legend());
   const named = out.slice(0, NAMED).map((word) => `${word.text} ${percent(word.probability)}`);
   return [found, ...named].join(", ");
 }
 
+function summary(words, out) {
+  const all = count(words.length, "word");
+  if (out.length) return `${out.length} of ${all} ${out.length === 1 ? "looks" : "look"} out of place`;
+  const first = words.reduce((best, each) => (each.probability > best.probability ? each : best));
+  return `None of ${all} looks out of place; most likely “${first.text}”, ${percent(first.probability)}`;
+}
+
 function legend() {
   return element(
-    "p", { class: "legend" }, "in place ", element("span", { class: "scale" }), " replaced; underlined from 50 %",
+    "p", { class: "legend" }, "in place ", element("span", { class: "scale" }), " replaced, underlined from 50 %",
   );
 }
 
@@ -136,9 +144,9 @@ function showFacts(facts, milliseconds) {
   const rows = [
     ["Model", facts.name],
     ["Network", `${facts.precision}, ${megabytes(facts.sizes["model.onnx"])}`],
-    ["Runtime", `${facts.runtime}, ${megabytes(facts.runtime_bytes)}`],
-    ["Reads", count(facts.longest, "token")],
+    ["Reads at once", count(facts.longest, "token")],
     ["Computed in", milliseconds === undefined ? "–" : `${Math.max(1, Math.round(milliseconds))} ms`],
+    ["Runtime", `${facts.runtime}, ${megabytes(facts.runtime_bytes)}`],
   ];
   byId("facts").replaceChildren(
     ...rows.map(([name, value]) => element("div", {}, element("dt", {}, name), element("dd", {}, value))),
@@ -177,7 +185,7 @@ async function update(facts, tokenizer, session, fields) {
     return undefined;
   }
   const row = rowOf(tokens, tokenizer, facts.longest);
-  hint.textContent = `The model reads ${count(facts.longest, "token")} at once; the last ${count(row.leftOut, "token")} were left out.`;
+  hint.textContent = `The model reads ${count(facts.longest, "token")} at once; ${row.leftOut.toLocaleString("en")} more were left out.`;
   hint.hidden = !row.leftOut;
   const started = performance.now();
   const logits = await logitsOf(session, row);
