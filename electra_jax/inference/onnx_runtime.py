@@ -48,10 +48,18 @@ def networks(path: str) -> dict[str, Network]:
         folder = os.path.dirname(path)
         folder = os.path.dirname(folder) if os.path.basename(folder) == FOLDER else folder
         return {"": Network(folder, path)} if storage.is_file(path) else {}
-    if (file := find(path)) is not None:
-        return {} if storage.exists(storage.join(path, tensor_files.FILE)) else {"": Network(path, file)}
-    inner = {name: networks(storage.join(path, name)) for name in ("generator", CORRECTOR, "discriminator")}
-    return {name: found[""] for name, found in inner.items() if found} if storage.is_directory(path) else {}
+    if (network := _network(path)) is not None:
+        return {"": network}
+    inner = {name: _network(storage.join(path, name)) for name in ("generator", CORRECTOR, "discriminator")}
+    return {name: network for name, network in inner.items() if network is not None}
+
+
+def _network(folder: str) -> Network | None:
+    """The network of a folder; None if it has none, or weights as well."""
+    file = find(folder)
+    if file is None or storage.exists(storage.join(folder, tensor_files.FILE)):
+        return None
+    return Network(folder, file)
 
 
 def output_of(architecture: str, folder: str) -> Output:

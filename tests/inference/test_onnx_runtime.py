@@ -51,8 +51,8 @@ def test_every_head_predicts_as_in_jax(tmp_path, kind, head):
 
 
 def test_a_file_of_another_precision_can_be_named(tmp_path):
-    export.write(made.discriminator_alone(), str(tmp_path / "alone"), "onnx", ("fp32", "int8"))
-    folder = tmp_path / "alone" / "discriminator"
+    export.write(made.model(), str(tmp_path / "pair"), "onnx", ("fp32", "int8"))
+    folder = tmp_path / "pair" / "discriminator"
     exact, rounded = (electra_jax.load(path) for path in (folder, folder / "onnx" / "model_quantized.onnx"))
     one, other = (model.detect(TEXTS)[0].probabilities_T for model in (exact, rounded))
     assert 0 < np.abs(one - other).max() < 0.1
