@@ -81,7 +81,7 @@ function showWords(parts) {
 }
 
 function summary(words, out) {
-  const all = count(words.length, "word");
+  const all = words.length === 1 ? "1 word" : `${words.length.toLocaleString("en")} words and marks`;
   if (out.length) return `${out.length} of ${all} ${out.length === 1 ? "looks" : "look"} out of place`;
   const first = words.reduce((best, each) => (each.probability > best.probability ? each : best));
   return `None of ${all} looks out of place; most likely “${first.text}”, ${percent(first.probability)}`;
