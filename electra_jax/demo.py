@@ -6,6 +6,8 @@ asks no other host for anything. docs/demo.md describes it.
 
 from __future__ import annotations
 
+import shlex
+
 from absl import flags
 
 from electra_jax import entry_point
@@ -57,7 +59,7 @@ def main() -> None:
 def _instructions(target: str) -> list[str]:
     return [
         f"page: {target}",
-        f"To open it: python -m http.server --bind 127.0.0.1 --directory {target} 8000",
+        f"To open it: python -m http.server --bind 127.0.0.1 --directory {shlex.quote(target)} 8000",
         "then visit http://localhost:8000. Any web server can serve the folder; opened as a file it does not work.",
     ]
 

@@ -1,6 +1,7 @@
 """Drives Chromium through the pipe of its DevTools protocol, which needs no package."""
 
 import contextlib
+import fcntl
 import functools
 import http.server
 import json
@@ -101,11 +102,10 @@ def browser(folder):
     to_browser, from_browser = os.pipe(), os.pipe()
 
     def pipes():
-        # The browser reads commands from 3 and writes answers to 4.
-        os.dup2(to_browser[0], 10)
-        os.dup2(from_browser[1], 11)
-        os.dup2(10, 3)
-        os.dup2(11, 4)
+        # The browser reads commands from 3 and writes answers to 4; copied first, as the pipes may have these numbers.
+        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 5) for end in (to_browser[0], from_browser[1])]
+        for number, end in enumerate(ends, start=3):
+            os.dup2(end, number)
 
     flags = ("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
              "--no-first-run", "--disable-background-networking", "--disable-component-update")  # fmt: skip
