@@ -1,7 +1,6 @@
 """Drives Chromium through the pipe of its DevTools protocol, which needs no package."""
 
 import contextlib
-import fcntl
 import functools
 import http.server
 import json
@@ -101,18 +100,13 @@ def browser(folder):
     """A browser with its profile in a folder; yields a `Page`."""
     to_browser, from_browser = os.pipe(), os.pipe()
 
-    def pipes():
-        # The browser reads commands from 3 and writes answers to 4; copied first, as the pipes may have these numbers.
-        ends = [fcntl.fcntl(end, fcntl.F_DUPFD, 5) for end in (to_browser[0], from_browser[1])]
-        for number, end in enumerate(ends, start=3):
-            os.dup2(end, number)
-
     flags = ("--headless=new", "--remote-debugging-pipe", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
              "--no-first-run", "--disable-background-networking", "--disable-component-update")  # fmt: skip
+    # The browser reads commands from 3 and writes answers to 4.
+    shell = f'exec "$@" 3<&{to_browser[0]} 4>&{from_browser[1]}'
     with subprocess.Popen(
-        [PROGRAM, *flags, f"--user-data-dir={folder}"],
-        preexec_fn=pipes,
-        close_fds=False,
+        ["bash", "-c", shell, "bash", PROGRAM, *flags, f"--user-data-dir={folder}"],
+        pass_fds=(to_browser[0], from_browser[1]),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     ) as process:
