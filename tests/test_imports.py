@@ -25,12 +25,13 @@ LAYERS = (
     ("interop",),
     ("finetuning",),
     ("inference",),
+    ("browser",),
     ("config_rules",),
     ("tpu_planning",),
     ("presets",),
     ("entry_point",),
     ("runs",),
-    ("convert", "main", "plan", "predict", "prepare", "report"),
+    ("convert", "demo", "main", "plan", "predict", "prepare", "report"),
 )
 # Next to these layers: imports those below "config" alone, and only the two highest import it.
 BESIDE = "reporting"

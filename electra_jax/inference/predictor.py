@@ -308,15 +308,10 @@ class Predictor:
             return Answering(tokenizer, length, settings, threshold, **options)
         if task == "tag":
             marks_spans = settings.spans if settings else None
-            return TagWords(tokenizer, length, _labels(head), head.token_type, marks_spans, **options)
-        labels = _labels(head)
-        stated = settings.kind if settings else ""
-        of_type = {"multi_label_classification": "multilabel", "regression": "regression"}
-        kind = stated or of_type.get(
-            head.fields.get("problem_type") or "", "regression" if len(labels) == 1 else "classification"
-        )
+            return TagWords(tokenizer, length, labels_of(head), head.token_type, marks_spans, **options)
+        labels = labels_of(head)
         columns = settings.text_columns if settings else ()
-        return Classifier(tokenizer, length, labels, kind, columns, **options)
+        return Classifier(tokenizer, length, labels, kind_of(head, labels), columns, **options)
 
     def _stream(self, prediction: Prediction, inputs: Iterable[Any], first: int) -> Iterator[Result | Problem]:
         for group in _groups(inputs, first, prediction.most_characters):
@@ -357,7 +352,7 @@ class Predictor:
         return found
 
 
-def _labels(head: TaskHead) -> tuple[str, ...]:
+def labels_of(head: TaskHead) -> tuple[str, ...]:
     """Names of the logits. For tags the reverse map is used, in which our exports keep BIOES."""
     bias = head.tensors.get("classifier.out_proj.bias", head.tensors.get("classifier.bias"))
     count = len(bias) if bias is not None else len(head.fields.get("id2label") or ())
@@ -366,6 +361,14 @@ def _labels(head: TaskHead) -> tuple[str, ...]:
     if head.architecture == "ElectraForTokenClassification" and sorted(numbered.values()) == list(range(count)):
         named = {number: name for name, number in numbered.items()}
     return tuple(named.get(number, f"LABEL_{number}") for number in range(count))
+
+
+def kind_of(head: TaskHead, labels: Sequence[str]) -> str:
+    """What a head for classification gives: "classification" (one class), "multilabel" (any number) or "regression"."""
+    stated = head.settings.kind if head.settings else ""
+    of_type = {"multi_label_classification": "multilabel", "regression": "regression"}
+    fallback = "regression" if len(labels) == 1 else "classification"
+    return stated or of_type.get(head.fields.get("problem_type") or "", fallback)
 
 
 def _groups(inputs: Iterable[Any], first: int, most_characters: int) -> Iterator[list[Any]]:
