@@ -19,17 +19,25 @@ class LineReader:
     A line ends with "\\n" and begins after one. A byte order mark at the beginning of a file is skipped.
     """
 
-    def __init__(self, stream: IO[bytes], name: str, read: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        stream: IO[bytes],
+        name: str,
+        read: Callable[[int], None],
+        note: Callable[[str], None] | None = None,
+    ) -> None:
         """Reads nothing yet.
 
         Args:
           stream: the file's bytes as they are stored; it must be able to seek if stretches of the file are asked for.
           name: the file's path; its suffix gives the compression, and messages quote it.
           read: called with the number of stored bytes read since the last call.
+          note: called with a message on bytes that are passed over; see `decompression.blocks`.
         """
         self._stream = stream
         self._name = name
         self._read = read
+        self._note = note
         self._compression = compression_of(name)
         self._first = 0  # The byte at which the current stretch began, …
         self._lines = 0  # … the lines from there to the end of the current block, …
@@ -92,7 +100,7 @@ class LineReader:
     def _chunks(self, start: int, stop: int | None, counted: bool) -> Iterator[bytes]:
         read = self._read if counted else _ignore
         if self._compression:
-            return decompression.blocks(self._stream, self._name, read)
+            return decompression.blocks(self._stream, self._name, read, self._note)
         return self._uncompressed(start, stop, read)
 
     def _uncompressed(self, start: int, stop: int | None, read: Callable[[int], None]) -> Iterator[bytes]:

@@ -1,4 +1,4 @@
-"""Parquet is read by a child process, whose end is an error of the file and not of the run."""
+"""Parquet and Arrow are read by a child process, whose end is an error of the file and not of the run."""
 
 import io
 import os
@@ -12,7 +12,7 @@ import pyarrow.parquet
 import pytest
 
 from electra_jax.errors import InputError
-from electra_jax.text.sources import parquet, pypi
+from electra_jax.text.sources import columnar, pypi
 
 COUNT = 2000
 
@@ -26,7 +26,7 @@ def path(tmp_path):
 
 def texts(path, stop=4):
     with open(path, "rb") as stream:
-        yield from parquet.texts(stream, str(path), "text", 0, stop, lambda count: None)
+        yield from columnar.texts(stream, str(path), "parquet", "text", 0, stop, lambda count: None)
 
 
 def test_a_child_that_dies_gives_an_error_that_names_the_file(path, monkeypatch):
@@ -35,21 +35,21 @@ def test_a_child_that_dies_gives_an_error_that_names_the_file(path, monkeypatch)
         return subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     with monkeypatch.context() as patched:
-        patched.setattr(parquet, "_start", dies)
+        patched.setattr(columnar, "_start", dies)
         none = queue.SimpleQueue()
-        patched.setattr(parquet, "_idle", lambda pid: none)
-        with pytest.raises(InputError, match=r"a\.parquet: reading this Parquet file ended the process .*SIGABRT"):
+        patched.setattr(columnar, "_idle", lambda pid: none)
+        with pytest.raises(InputError, match=r"a\.parquet: reading this file ended the process .*SIGABRT"):
             list(texts(path))
     assert len(list(texts(path))) == COUNT
 
 
 def test_one_child_reads_many_files_and_is_replaced_when_left_early(path):
     list(texts(path))
-    idle = parquet._idle(os.getpid())
+    idle = columnar._idle(os.getpid())
     before = idle.qsize()
     assert list(texts(path, 1)) == [f"text {n}" for n in range(500)]
     with pytest.raises(InputError, match="not a Parquet file"):
-        list(parquet.texts(io.BytesIO(b"PAR1"), "b.parquet", "text", 0, 1, lambda count: None))
+        list(columnar.texts(io.BytesIO(b"PAR1"), "b.parquet", "parquet", "text", 0, 1, lambda count: None))
     assert idle.qsize() == before
     half_read = texts(path)
     next(half_read)
@@ -70,4 +70,4 @@ def test_parquet_in_a_wheel_is_read(path, tmp_path):
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.write(path, "a.parquet")
     with pypi.open_member(wheel, "a.parquet") as stream:
-        assert parquet.stretches(stream, "w!a.parquet", "text", 1 << 30)[0][:2] == (0, 4)
+        assert columnar.stretches(stream, "w!a.parquet", "parquet", "text", 1 << 30)[0][:2] == (0, 4)
