@@ -27,6 +27,6 @@ def advice(path: str, kind: str = "model") -> str:
     option, prefix = ("", "") if kind == "model" else (" --repo-type=dataset", "datasets/")
     return (
         f"; if it is a {kind} on huggingface.co, nothing is downloaded here: fetch it with `hf download {name}{option} "
-        f"--local-dir={storage.name(name)}` and name what is in that folder, or read it there, with huggingface_hub "
-        f"installed, as hf://{prefix}{name}"
+        f"--local-dir={storage.name(name)}` and give its path there, or, with huggingface_hub installed, give "
+        f"hf://{prefix}{name}"
     )

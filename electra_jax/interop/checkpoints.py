@@ -20,8 +20,8 @@ _SHOWN_PROBLEMS = 8
 _SHOWN_NAMES = 8
 # Given instead of their folder.
 _FILES_OF_MODELS = (
-    tensor_files.FILE, huggingface_folder.CONFIG, native_format.MANIFEST, "pytorch_model.bin", "tf_model.h5", "vocab.txt",
-    "tokenizer.json",
+    tensor_files.FILE, huggingface_folder.CONFIG, native_format.MANIFEST, "pytorch_model.bin", "tf_model.h5",
+    "vocab.txt", "tokenizer.json",
 )  # fmt: skip
 
 

@@ -12,7 +12,6 @@ import pydantic
 
 from electra_jax import foreign_json
 from electra_jax.config.finetuning import AnsweringConfig
-from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.tables import json_lines
@@ -208,9 +207,7 @@ def _squad_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_A
     except ValueError as error:
         file.add(f"{file.path}: is not JSON ({error})")
         return
-    listed = content
-    if isinstance(content, dict):
-        listed = content["data"] if "data" in content else [content]
+    listed = content.get("data", [content]) if isinstance(content, dict) else content
     if not isinstance(listed, list):
         file.add(f"{file.path}: {_other_shape(content)}")
         return

@@ -29,8 +29,8 @@ def check(directory: str, overwrite: bool) -> None:
     is_dataset = datasets.MANIFEST in found or WORK in found
     if storage.is_file(directory):
         raise InputError(
-            f"config.data.directory: {directory} is a file, expected a folder of a dataset, or a new one; choose another "
-            "--config.data.directory=."
+            f"config.data.directory: {directory} is a file, expected a folder of a dataset, or a new one; choose "
+            "another --config.data.directory=."
         )
     if found and not is_dataset:
         raise InputError(

@@ -27,7 +27,7 @@ _MOST_MEMORY = 1 << 33
 
 
 def stretches(stream: IO[bytes], name: str, form: str, column: str, piece_bytes: int) -> list[tuple[int, int, int]]:
-    """Groups row groups, or record batches of Arrow, into stretches; returns (first, one after the last, bytes) of each.
+    """Groups row groups or record batches into stretches; returns (first, one after the last, bytes) of each.
 
     Of Parquet only the column's bytes count: nothing else is read. Arrow's stream format is one stretch.
 

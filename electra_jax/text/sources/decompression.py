@@ -111,8 +111,8 @@ def blocks(
         while stored():
             pass
         note(
-            f"{name}: the {compression} data ends at byte {end:,}; the {position - end:,} bytes after it are none of "
-            "it and were not read. If text is missing, fetch the file again."
+            f"{name}: the {compression} data ends at byte {end:,} of {position:,}; what follows is none of it and "
+            "was not read. If text is missing, fetch the file again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Documents inside one file: plain text, JSON lines, Parquet, Arrow, Markdown, WikiExtractor's articles, strings of Python.
+"""Documents inside one file: plain text, JSON lines, Parquet, Arrow, Markdown, WikiExtractor's articles, Python.
 
 A format turns bytes into documents and reports exactly where bytes are wrong. Nothing read here is ever executed.
 """
@@ -99,11 +99,15 @@ def problem(name: str, options: Options) -> str:
     if not form:
         known = _suffixes(FORMATS)
         return (
-            f"{name} ends in {suffix(name) or 'no suffix'!r}; text is read from {known}, and all but {_suffixes(_COLUMNAR)} also "
-            f"with .gz, .zst, .bz2 or .xz after it; for another name append #format=, one of {', '.join(FORMATS)}"
+            f"{name} ends in {suffix(name) or 'no suffix'!r}; text is read from {known}, and all but "
+            f"{_suffixes(_COLUMNAR)} also with .gz, .zst, .bz2 or .xz after it; for another name append "
+            f"#format=, one of {', '.join(FORMATS)}"
         )
     if options.field and form not in _WITH_FIELDS:
-        return f"`field=` names a field of JSON lines or a column of Parquet or Arrow, but {name} is read as {form}; leave it out"
+        return (
+            f"`field=` names a field of JSON lines or a column of Parquet or Arrow, but {name} is read as {form}; "
+            "leave it out"
+        )
     if options.documents and form in _WHOLE_DOCUMENTS:
         return f"`documents=` does not apply to {name}: {_WHOLE_DOCUMENTS[form]} is one document; leave it out"
     return ""
@@ -142,8 +146,8 @@ def stretches(
       piece_bytes: how large a stretch should be at most.
 
     Returns:
-      (start, stop, bytes to read) of each stretch: in bytes for text and JSON lines, in row groups for Parquet, in record batches for Arrow; any
-      other file is one stretch. Every way of splitting gives the same documents.
+      (start, stop, bytes to read) of each stretch: in bytes for text and JSON lines, in row groups for Parquet, in
+      record batches for Arrow; any other file is one stretch. Every way of splitting gives the same documents.
 
     Raises:
       InputError: a Parquet or Arrow file that is damaged, or has no column of text with the right name.

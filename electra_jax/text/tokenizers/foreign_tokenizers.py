@@ -1,4 +1,4 @@
-"""Files that are taken for a tokenizer's and are none: recognised by their content, so that a message says what to give."""
+"""Files that are taken for a tokenizer's and are none, recognised by their content so that a message can name them."""
 
 import json
 import re
@@ -59,7 +59,7 @@ def problem(content: bytes, path: str) -> str:
                 "has a piece and a score in each line, as a .vocab of SentencePiece; give the .model that was written "
                 "with it."
             )
-        return f"has a number after the piece in each line; {_EXPECTED}. To leave out the numbers: cut -f1 {path} > NEW"
+        return f"has a number after the piece in each line; {_EXPECTED}. To leave out the numbers: awk '{{print $1}}' {path} > NEW"
     return ""
 
 
@@ -82,8 +82,8 @@ def _of_json(value: Any, path: str) -> str:
     if isinstance(value, dict) and value and all(type(index) is int for index in value.values()):
         return (
             f"is JSON, a table of {len(value):,} pieces and their ids, as vocab.json, which does not say how text is "
-            "split; give the tokenizer.json that belongs to it, or, if it is WordPiece's, a vocab.txt: its pieces one a "
-            "line, in the order of ids."
+            "split; give the tokenizer.json that belongs to it, or, if it is WordPiece's, a vocab.txt: its pieces one "
+            "a line, in the order of ids."
         )
     if isinstance(value, list) and value and all(isinstance(piece, str) for piece in value):
         return f"is a JSON list of {len(value):,} texts; {_EXPECTED}."

@@ -13,7 +13,7 @@ import pytest
 import zstandard
 
 from electra_jax.errors import InputError
-from electra_jax.text.sources import decompression, line_reader, columnar_reader
+from electra_jax.text.sources import columnar_reader, decompression, line_reader
 from electra_jax.text.sources.text_sources import documents, pieces
 from tests.text.reading import WHOLE, lines_of
 
