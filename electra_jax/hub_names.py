@@ -6,6 +6,7 @@ from electra_jax import storage
 
 _SITE = re.compile(r"https://(?:huggingface\.co|hf\.co)/(?:datasets/)?([^/?#]+/[^/?#]+).*")
 # An owner and a name, or one of the oldest models, which have no owner.
+_FILE = re.compile(r".*\.[a-z]+[0-9]?")
 _NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 
 
@@ -22,7 +23,9 @@ def advice(path: str, kind: str = "model") -> str:
     page = _SITE.fullmatch(path)
     name = page[1] if page else path
     # Where the first folder exists, it is a path with a typing error.
-    if not _NAME.fullmatch(name) or (not page and storage.exists(name.partition("/")[0])):
+    if not page and (_FILE.fullmatch(name) or storage.exists(name.partition("/")[0])):
+        return ""
+    if not _NAME.fullmatch(name):
         return ""
     option, prefix = ("", "") if kind == "model" else (" --repo-type=dataset", "datasets/")
     return (

@@ -61,17 +61,20 @@ class LineReader:
             self._lines += self._block_lines
             mark = len(codecs.BOM_UTF8) if position == 0 and data.startswith(codecs.BOM_UTF8) else 0
             try:
-                text = data[mark:].decode()
+                decoded = [data[mark:].decode()]
             except UnicodeDecodeError as error:
                 raise self._not_utf8(data, mark + error.start, position) from error
             position += len(data)
-            if text:
-                yield text
+            del data  # A line may be long: nothing is kept here while it is in use.
+            if decoded[0]:
+                yield decoded.pop()
 
     def stripped(self, start: int = 0, stop: int | None = None, counted: bool = True) -> Iterator[list[str]]:
         """Yields the lines of each of the `blocks`, without blanks around them; empty lines are ""."""
         for block in self.blocks(start, stop, counted):
-            yield [line.strip() for line in split_lines(block)]
+            lines = [line.strip() for line in split_lines(block)]
+            del block
+            yield lines
 
     def line_number(self, index: int) -> int:
         """Number in the file, from 1, of line `index`, from 0, of the last block that was yielded."""
@@ -121,8 +124,9 @@ class LineReader:
         for chunk in chunks:
             end = chunk.rfind(b"\n") + 1
             if end:
-                yield b"".join([*pending, chunk[:end]])
-                pending, size = [], 0
+                pending.append(chunk[:end])
+                yield _taken(pending)
+                size = 0
             if end < len(chunk):
                 pending.append(chunk[end:])
                 size += len(pending[-1])
@@ -133,7 +137,7 @@ class LineReader:
                     "break it into lines."
                 )
         if pending:
-            yield b"".join(pending)
+            yield _taken(pending)
 
     def _guarded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yields chunks; a failure to read them becomes an error that names the last line."""
@@ -173,6 +177,13 @@ class LineReader:
             f"{place}. Convert the file, for example: {convert % 'LATIN1'} (if only a few places are damaged: iconv "
             "--from-code=UTF-8 --to-code=UTF-8 -c)"
         )
+
+
+def _taken(parts: list[bytes]) -> bytes:
+    """Joins the parts, and empties the list."""
+    joined = b"".join(parts)
+    parts.clear()
+    return joined
 
 
 def split_lines(block: str) -> list[str]:

@@ -59,7 +59,10 @@ def problem(content: bytes, path: str) -> str:
                 "has a piece and a score in each line, as a .vocab of SentencePiece; give the .model that was written "
                 "with it."
             )
-        return f"has a number after the piece in each line; {_EXPECTED}. To leave out the numbers: awk '{{print $1}}' {path} > NEW"
+        return (
+            f"has a number after the piece in each line; {_EXPECTED}. To leave out the numbers: awk '{{print $1}}' "
+            f"{path} > NEW"
+        )
     return ""
 
 
@@ -71,7 +74,8 @@ def _utf_16(content: bytes) -> str:
     start = content[:_LOOKED_AT]
     # Without a mark: of the letters of Latin alphabets one byte is 0.
     for first, name in ((1, "UTF-16LE"), (0, "UTF-16BE")):
-        if len(start) > 1 and start[first::2].count(0) > 0.9 * len(start[first::2]):
+        zeros, others = start[first::2], start[1 - first :: 2]
+        if zeros and zeros.count(0) > 0.9 * len(zeros) and 0 not in others:
             return name
     return ""
 

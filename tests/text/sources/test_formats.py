@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import random
+import tracemalloc
 
 import pyarrow
 import pyarrow.parquet
@@ -13,6 +14,7 @@ import pytest
 import zstandard
 
 from electra_jax.errors import InputError
+from electra_jax.text.dataset import filters
 from electra_jax.text.sources import columnar_reader, decompression, line_reader
 from electra_jax.text.sources.text_sources import documents, pieces
 from tests.text.reading import WHOLE, lines_of
@@ -236,6 +238,19 @@ def test_damaged_text_late_in_a_row_group_is_reported_with_its_row(monkeypatch):
     content = io.BytesIO(packed_parquet(text=NOT_TEXT))
     with pytest.raises(InputError, match="row group 0, row 2: byte 0"):
         list(columnar_reader.texts(content, "a.parquet", "parquet", "text", 0, 1, lambda count: None))
+
+
+def test_a_long_line_takes_no_more_memory_than_many_short_ones(tmp_path):
+    line = "a word and another one " * 10_000
+    peaks = []
+    for text in ("\n".join([line] * 20), " ".join([line] * 20)):
+        (tmp_path / "a.txt").write_text(text + "\n\nthe next document\n")
+        (piece,) = pieces(str(tmp_path / "a.txt"), "", WHOLE)
+        tracemalloc.start()
+        assert [len(filters.content_hash(document)) for document in documents(piece, "")] == [16, 16]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.02 * peaks[0]
 
 
 def packed_parquet(**columns):

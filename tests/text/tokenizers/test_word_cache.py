@@ -53,6 +53,14 @@ def test_only_the_blank_separates_words(memory, asked):
     assert asked == [["a\tb\u00a0c\nd\u3000e", "f"]]
 
 
+def test_long_texts_are_encoded_in_stretches(memory, asked, monkeypatch):
+    monkeypatch.setattr("electra_jax.text.tokenizers.word_cache._AT_ONCE", 6)
+    texts = ["ab cd  ef ghijklmnopq r", "", "st uv ", " ", "wxyzwxyzwxyz", "a b c d e f g h i j "]
+    assert decoded(memory, texts) == [text.replace(" ", "") for text in texts]
+    assert max(sum(map(len, words)) for words in asked) <= 17
+    assert decoded(memory, ["", "abcdefg"]) == ["", "abcdefg"]
+
+
 def test_the_cache_stays_small(memory, monkeypatch):
     monkeypatch.setattr("electra_jax.text.tokenizers.word_cache._REMEMBERED_CHARACTERS", 100)
     for number in range(50):
