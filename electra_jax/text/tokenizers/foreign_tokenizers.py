@@ -35,7 +35,8 @@ def problem(content: bytes, path: str) -> str:
             return f"is {what}; unpack it (`{command}`) and give the file that comes out."
     if content.startswith(_POINTER):
         return "is a pointer of Git LFS in place of the file; fetch the file itself (`git lfs pull`)."
-    if content[:_LOOKED_AT].lstrip().lower().startswith((b"<!doctype", b"<html")):
+    # A vocabulary of web pages may begin with such a piece, too.
+    if content[:_LOOKED_AT].lstrip().lower().startswith((b"<!doctype", b"<html")) and b"\n[UNK]" not in content:
         return "is a web page; download the file itself, with the page's link to the raw file."
     if encoding := _utf_16(content):
         converted = f"iconv --from-code={encoding} --to-code=UTF-8 {path}"

@@ -95,7 +95,7 @@ def test_arrow_is_read_by_record_batches_in_both_formats(tmp_path, kind, stream)
     strings = [f"text {n}" for n in range(COUNT)]
     table = pyarrow.table({"id": range(COUNT), "text": pyarrow.array(strings).cast(kind)})
     path = arrow(tmp_path / "a.arrow", table, stream=stream)
-    cut = pieces(str(path), "", path.stat().st_size // 3)
+    cut = pieces(str(path), "", path.stat().st_size // 4 + 1)
     assert len(cut) == (1 if stream else 4)
     read = []
     assert [document.lines[0] for piece in cut for document in documents(piece, "", read.append)] == strings
