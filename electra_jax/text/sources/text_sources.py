@@ -47,7 +47,7 @@ _OPTIONS_BEGIN = re.compile(r"#(?=\w*=|$)")
 class _SavedFile(Record):
     """A file of a dataset that the `datasets` library saved."""
 
-    filename: Annotated[str, pydantic.Field(pattern=r"^[^/\\]+$")]
+    filename: Annotated[str, pydantic.Field(pattern=r"^[^/\\\x00]+$")]
 
 
 class _SavedState(Record):
