@@ -16,7 +16,7 @@ PACKAGE = "electra_jax"
 LAYERS = (
     ("errors",),
     ("allocator", "cloud_notices", "collapse", "nested", "progress", "stop_signals", "storage", "wording"),
-    ("foreign_json", "ownership"),
+    ("foreign_json", "hub_names", "ownership"),
     ("dataset_manifest",),
     ("config",),
     ("models", "text"),

@@ -215,6 +215,16 @@ def _parquet() -> bytes:
     return sink.getvalue()
 
 
+def _arrow() -> bytes:
+    import pyarrow
+
+    sink = io.BytesIO()
+    table = pyarrow.table({"text": [*_SENTENCES, None, "x" * 3000], "id": range(len(_SENTENCES) + 2)})
+    with pyarrow.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table, max_chunksize=100)
+    return sink.getvalue()
+
+
 def _of_task(label: str, name: str, kind: str, content: str, task: TaskConfig, weight: float = 1.0) -> Format:
     """A file of labelled examples."""
 
@@ -392,6 +402,7 @@ FORMATS = (
     _of_text("text, zstd", "a.txt.zst", "zst", zstandard.compress(_TEXT.encode()), 0.3),
     _of_text("JSON lines, zstd", "a.jsonl.zst", "zst", zstandard.compress(_line({"text": _TEXT}) * 9), 0.3),
     _of_text("Parquet", "a.parquet", "bytes", _parquet(), 1.0),
+    _of_text("Arrow", "a.arrow", "bytes", _arrow(), 1.0),
     _of_task("TSV", "a.tsv", "text", _LABELLED, _CLASSES, 0.5),
     _of_task("TSV, gzip", "a.tsv.gz", "gz", _LABELLED, _CLASSES, 0.2),
     _of_task("CSV", "a.csv", "text", _LABELLED.replace("\t", ","), _CLASSES, 0.5),

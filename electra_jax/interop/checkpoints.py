@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable
 
-from electra_jax import storage
+from electra_jax import hub_names, storage
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.interop import google_checkpoint, huggingface_folder, native_format, tensor_files, workdir
 from electra_jax.interop.model import Model, shape_problems
@@ -17,6 +17,12 @@ _READABLE = (
     "ELECTRA (model.ckpt-… or its folder, followed by #heads=N unless it has a width that Google published)"
 )
 _SHOWN_PROBLEMS = 8
+_SHOWN_NAMES = 8
+# Given instead of their folder.
+_FILES_OF_MODELS = (
+    tensor_files.FILE, huggingface_folder.CONFIG, native_format.MANIFEST, "pytorch_model.bin", "tf_model.h5",
+    "vocab.txt", "tokenizer.json",
+)  # fmt: skip
 
 
 def open_model(path: str) -> Model:
@@ -33,6 +39,8 @@ def open_model(path: str) -> Model:
     path, heads = split_heads(path)
     path = path if storage.is_remote(path) else os.path.expanduser(path)
     path = path.rstrip("/") or path
+    if problem := storage.problem(path):
+        raise InputError(problem)
     if place := workdir.find(path):
         _check_unstated(path, heads)
         model = workdir.read(*place)
@@ -88,8 +96,16 @@ def _read_external(path: str, heads: int | None) -> Model:
         return reader(path)
     if not storage.is_remote(path) and (prefix := google_checkpoint.find(path)):
         return google_checkpoint.read(prefix, heads)
-    found = ", ".join(storage.names(path)[:8]) if storage.exists(path) else "nothing"
-    raise InputError(f"{path}: found {found or 'an empty folder'}; expected {_READABLE}")
+    raise InputError(f"{path}: found {_found(path)}; expected {_READABLE}")
+
+
+def _found(path: str) -> str:
+    """What is at a path where no model is, with advice if the user may have meant something else."""
+    if storage.is_file(path):
+        return f"a file{', give the folder that it is in' if storage.name(path) in _FILES_OF_MODELS else ''}"
+    if not storage.exists(path):
+        return f"nothing{hub_names.advice(path)}"
+    return ", ".join(storage.names(path)[:_SHOWN_NAMES]) or "an empty folder"
 
 
 def _listed(problems: list[str]) -> str:

@@ -69,6 +69,8 @@ class Workdir:
     def _open(self, fields: dict[str, Any], resources: contextlib.ExitStack) -> None:
         """Compares the fields with what is recorded; if the run is to be trained, owns the workdir and records them."""
         try:
+            if storage.is_file(self.path):
+                raise InputError(f"--workdir={self.path}: is a file, expected a folder of a run, or a new one")
             if storage.exists(self._config_path):
                 fix = "restore the file, or give another --workdir"
                 self._compare(foreign_json.read_as(dict[str, Any], self._config_path, fix), fields)

@@ -80,3 +80,14 @@ def test_missing_and_foreign_weights_are_listed(tmp_path):
         match=r"generator_head/bias: is missing.*\n.*generator_head/scale: is not a parameter of this network",
     ):
         checkpoints.open_model(str(tmp_path))
+
+
+def test_what_is_given_in_place_of_a_folder_is_named(tmp_path):
+    for name, advice in (("model.safetensors", ", give the folder that it is in"), ("notes", "")):
+        (tmp_path / name).write_text("a")
+        with pytest.raises(InputError, match=f"{name}: found a file{advice}; expected a workdir"):
+            checkpoints.open_model(str(tmp_path / name))
+    with pytest.raises(InputError, match=r"found nothing; if it is a model on huggingface\.co, nothing is downloaded"):
+        checkpoints.open_model("google/electra-small-discriminator")
+    with pytest.raises(InputError, match=r"^foo://a/b: foo:// cannot be used"):
+        checkpoints.open_model("foo://a/b")

@@ -144,9 +144,12 @@ class SplitFile(Generic[Settings_co]):
                     self.add(f"{self._field()}: {path} has more than {_MOST_BYTES >> 30} GiB, too much to read at once")
                     return None
             if path.endswith(".gz"):
-                raw = b"".join(decompression.blocks(io.BytesIO(raw), path, lambda count: None))
+                raw = b"".join(decompression.blocks(io.BytesIO(raw), path, lambda count: None, self.notes.append))
         except InputError as error:
             self.add(str(error))
+            return None
+        except IsADirectoryError:
+            self.add(self._folder(path))
             return None
         except FileNotFoundError:
             self.add(self._missing(path))
@@ -179,6 +182,10 @@ class SplitFile(Generic[Settings_co]):
     def _field(self) -> str:
         inner = self.split if self.split in ("train", "dev", "test") else f"more.{self.split}"
         return f"config.tasks.{self.task}.{inner}"
+
+    def _folder(self, path: str) -> str:
+        files = ", ".join(storage.names(path)[:5]) or "nothing"
+        return f"{self._field()}: {path} is a folder (with {files}), expected a file; set --{self._field()}"
 
     def _missing(self, path: str) -> str:
         folder, _, name = path.rpartition("/")

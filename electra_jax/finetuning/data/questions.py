@@ -1,4 +1,4 @@
-"""Reader of questions about contexts: the JSON files of SQuAD 1.1 and 2.0, and the JSON lines of MRQA 2019."""
+"""Reader of questions about contexts: JSON as SQuAD 1.1 and 2.0 have it, and JSON lines as MRQA 2019 does."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ import pydantic
 
 from electra_jax import foreign_json
 from electra_jax.config.finetuning import AnsweringConfig
-from electra_jax.errors import InputError
 from electra_jax.finetuning.data.examples import Answer, QuestionExample
 from electra_jax.finetuning.data.labelled_file import SplitFile
 from electra_jax.finetuning.data.tables import json_lines
@@ -61,15 +60,7 @@ def examples(
 
     def asked() -> Iterator[_Asked]:
         for where, record in records:
-            texts, starts = record["answers"]["text"], record["answers"]["answer_start"]
-            if len(texts) != len(starts):
-                file.refuse(
-                    where,
-                    f"question {record['id']!r}: found {len(texts)} answers and {len(starts)} places, expected as many",
-                )
-                continue
-            answers = [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
-            yield where, record["context"], {**record, "answers": answers}
+            yield where, record["context"], record
 
     return _examples(file, asked())
 
@@ -111,6 +102,8 @@ def _answers(
     if "detected_answers" in question:
         return _detected(context, question["detected_answers"])
     impossible, stated = question.get("is_impossible"), question.get("answers")
+    if isinstance(stated, dict):
+        stated = _listed(stated)
     if impossible:
         if stated:
             raise _Problem("has answers and is_impossible; leave out one of them")
@@ -125,6 +118,18 @@ def _answers(
         return None
     # SQuAD's dev set has the answers of several people, often equal.
     return tuple(dict.fromkeys(_stated(file, context, answer, moved) for answer in stated))
+
+
+def _listed(stated: Mapping[str, Any]) -> Any:
+    """Answers as the `datasets` library has them, texts and places in a list each, as SQuAD does; else unchanged."""
+    texts, starts = stated.get("text"), stated.get("answer_start")
+    if isinstance(texts, str) and isinstance(starts, int):
+        return [stated]
+    if not isinstance(texts, list) or not isinstance(starts, list):
+        return stated
+    if len(texts) != len(starts):
+        raise _Problem(f"found {len(texts)} answers and {len(starts)} places, expected as many")
+    return [{"text": text, "answer_start": start} for text, start in zip(texts, starts, strict=True)]
 
 
 def _stated(file: SplitFile[AnsweringConfig], context: str, answer: Any, moved: Callable[[], None]) -> Answer:
@@ -183,46 +188,84 @@ def _short(text: str) -> str:
     return repr(text if len(text) <= 60 else text[:60] + "…")
 
 
-class _Paragraph(Record):
-    context: Any
-    qas: Any
-
-
-class _Article(Record):
-    paragraphs: list[_Paragraph]
-
-
-class _Squad(Record):
-    data: list[_Article]
+# The objects that a file may list at its top: articles, their paragraphs, or one question each with its context.
+_ARTICLE, _PARAGRAPH, _ROW = ("paragraphs",), ("context", "qas"), ("context", "question")
+_SHOWN_FIELDS = 8
 
 
 def _squad_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_Asked]:
-    fix = (
-        'expected {"data": [{"paragraphs": [{"context": …, "qas": […]}]}]}; files of JSON lines need '
-        f"{file.flag('format', 'mrqa')}"
-    )
     try:
         content = foreign_json.parse(text)
-        articles = foreign_json.checked(_Squad, content, f"{file.path}: is not in the format of SQuAD", fix).data
     except json.JSONDecodeError as error:
-        file.report(error.lineno, f"is not JSON ({error.msg}, column {error.colno}); the file is damaged or cut short")
+        if error.msg == "Extra data" and error.colno == 1:
+            yield from _mrqa_questions(file, text)
+        else:
+            file.report(
+                error.lineno, f"is not JSON ({error.msg}, column {error.colno}); the file is damaged or cut short"
+            )
         return
-    except (ValueError, InputError) as error:
-        file.add(str(error) if isinstance(error, InputError) else f"{file.path}: is not JSON ({error})")
+    except ValueError as error:
+        file.add(f"{file.path}: is not JSON ({error})")
         return
-    for a, article in enumerate(articles):
-        for p, paragraph in enumerate(article.paragraphs):
-            yield from _asked(file, f"article {a + 1}, paragraph {p + 1}", paragraph.context, paragraph.qas)
+    listed = content.get("data", [content]) if isinstance(content, dict) else content
+    if not isinstance(listed, list):
+        file.add(f"{file.path}: {_other_shape(content)}")
+        return
+    for number, entry in enumerate(listed, start=1):
+        if _has(entry, _ARTICLE) and isinstance(entry["paragraphs"], list):
+            for p, paragraph in enumerate(entry["paragraphs"], start=1):
+                where = f"article {number}, paragraph {p}"
+                if _has(paragraph, _PARAGRAPH):
+                    yield from _asked(file, where, paragraph["context"], paragraph["qas"])
+                else:
+                    file.report(where, f"found {_fields(paragraph)}, expected {_named(_PARAGRAPH)}")
+        elif _has(entry, _PARAGRAPH):
+            yield from _asked(file, f"paragraph {number}", entry["context"], entry["qas"])
+        elif _has(entry, _ROW):
+            yield f"example {number}", entry["context"], entry
+        else:
+            file.add(f"{file.path}: {_other_shape(content, entry, number if entry is not content else 0)}")
+            return
 
 
 def _mrqa_questions(file: SplitFile[AnsweringConfig], text: str) -> Iterator[_Asked]:
     for number, (line, paragraph) in enumerate(json_lines(file, text)):
         if number == 0 and "header" in paragraph:
             continue
-        if "context" in paragraph and "qas" in paragraph:
+        if _has(paragraph, _PARAGRAPH):
             yield from _asked(file, line, paragraph["context"], paragraph["qas"])
+        elif _has(paragraph, _ROW):
+            yield line, paragraph["context"], paragraph
         else:
-            file.report(line, f'expected "context" and "qas", found {", ".join(map(repr, paragraph)) or "no keys"}')
+            file.report(line, f"expected {_named(_PARAGRAPH)}, or {_named(_ROW)}, found {_fields(paragraph)}")
+
+
+def _has(entry: Any, fields: Iterable[str]) -> bool:
+    return isinstance(entry, dict) and all(name in entry for name in fields)
+
+
+def _named(fields: Iterable[str]) -> str:
+    return " and ".join(f'"{name}"' for name in fields)
+
+
+def _fields(entry: Any) -> str:
+    """What an entry is, for messages: the names of its fields."""
+    if not isinstance(entry, dict):
+        return foreign_json.shown(entry)
+    more = ", …" if len(entry) > _SHOWN_FIELDS else ""
+    return (", ".join(foreign_json.shown(name) for name in list(entry)[:_SHOWN_FIELDS]) or "no fields") + more
+
+
+def _other_shape(content: Any, entry: Any = None, number: int = 0) -> str:
+    """What is wrong with a file of another shape than SQuAD's."""
+    found = f"found {_fields(content)}" if isinstance(content, dict) else f"found {foreign_json.shown(content)}"
+    if number:
+        found += f", and in entry {number} {_fields(entry)}"
+    return (
+        f'is not in the format of SQuAD: {found}; expected {{"data": [{{"paragraphs": [{{"context": …, "qas": '
+        '[{"id": …, "question": …, "answers": [{"text": …, "answer_start": …}]}]}]}]}, or a list of the paragraphs, or '
+        'of objects with "id", "context", "question" and "answers"'
+    )
 
 
 def _asked(file: SplitFile[AnsweringConfig], where: int | str, context: Any, questions: Any) -> Iterator[_Asked]:

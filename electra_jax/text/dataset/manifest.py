@@ -13,6 +13,7 @@ from electra_jax.errors import InputError
 from electra_jax.text.dataset import dataset as datasets
 from electra_jax.text.dataset import filters, shards, stages, units
 from electra_jax.text.dataset.units import Settings, Unit
+from electra_jax.text.sources import text_sources
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 _SHOWN_ROWS = 6  # Of each split.
@@ -63,8 +64,9 @@ def lines(manifest: dict[str, Any]) -> Iterator[str]:
         dropped = ", ".join(f"{count} {_REASONS[reason]}" for reason, count in source["dropped"].items())
         yield (
             f"read {source['documents']} documents, {source['lines']} lines, {source['characters'] / 1e6:.2f} M "
-            f"characters from {source['source'].split('#')[0]}; dropped {dropped or 'nothing'}"
+            f"characters from {text_sources.place(source['source'])}; dropped {dropped or 'nothing'}"
         )
+        yield from (f"  {note}" for note in source.get("notes", ()))
     # Tokens of the text, not of the rows: "google_segment_pairs" drops some.
     words, tokens = (sum(source[name] for source in manifest["sources"]) for name in ("words", "tokens"))
     written = sum(split["pieces"] for split in manifest["splits"].values())
@@ -87,7 +89,9 @@ def _source_summary(source: str, number: int, summaries: Sequence[dict[str, Any]
     if not counted["documents"]:
         raise InputError(f"config.data.sources: {source} holds no text. Remove it.")
     dropped = sum((Counter(summary["dropped"]) for summary in of_source), Counter())
-    return {"source": source, **counted, "dropped": dict(sorted(dropped.items()))}
+    # Summaries of a preparation that an earlier version began have no notes.
+    notes = [note for summary in of_source for note in summary.get("notes", ())]
+    return {"source": source, **counted, "dropped": dict(sorted(dropped.items()))} | ({"notes": notes} if notes else {})
 
 
 def _split_summary(

@@ -49,7 +49,7 @@ def scan(settings: Settings, unit: Unit, read: Read) -> None:
     sample: list[str] = []
     fraction = settings.sample_fractions[unit.source] if settings.sample_fractions else 0.0
     heldout_fraction = settings.data.heldout_fraction
-    for document in _documents(settings, unit, read):
+    for document in _documents(settings, unit, read, _ignore):  # `write_rows` collects the notes.
         digest = filters.content_hash(document)
         digests += digest
         if (
@@ -137,9 +137,13 @@ def _tokenizer(directory: str, sha256: bytes) -> Tokenizer:
     return found
 
 
-def _documents(settings: Settings, unit: Unit, read: Read) -> Iterator[Document]:
+def _documents(settings: Settings, unit: Unit, read: Read, note: Callable[[str], None]) -> Iterator[Document]:
     for piece in unit.pieces:
-        yield from text_sources.documents(piece, settings.download_cache, read)
+        yield from text_sources.documents(piece, settings.download_cache, read, note)
+
+
+def _ignore(note: str) -> None:
+    pass
 
 
 def _chunks(documents: Iterable[tuple[Document, bool]]) -> Iterator[list[tuple[Document, bool]]]:
@@ -168,12 +172,13 @@ class _Kept:
     words: int = 0  # Separated by blanks.
     tokens: int = 0  # Without the special ones of rows.
     dropped: Counter[str] = dataclasses.field(default_factory=Counter)
+    notes: list[str] = dataclasses.field(default_factory=list)  # On bytes of files that were passed over.
 
     def documents(self, read: Read) -> Iterator[tuple[Document, bool]]:
         """Yields the documents that length and copy filters keep, each with whether it is held out."""
         data = self.settings.data
         known = self._scanned()
-        for number, document in enumerate(_documents(self.settings, self.unit, read)):
+        for number, document in enumerate(_documents(self.settings, self.unit, read, self.notes.append)):
             self.documents_read += 1
             self.lines += len(document.lines)
             self.characters += sum(map(len, document.lines))
@@ -213,7 +218,7 @@ class _Kept:
             words=self.words,
             tokens=self.tokens,
         )
-        return {"source": self.unit.source, **counted, "dropped": dict(self.dropped)}
+        return {"source": self.unit.source, **counted, "dropped": dict(self.dropped), "notes": self.notes}
 
     def _scanned(self) -> tuple[np.ndarray, np.ndarray] | None:
         """Results of the scan: hashes as big-endian uint64 [documents, 2], and which documents are copies."""

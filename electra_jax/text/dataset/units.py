@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from electra_jax import nested, storage
+from electra_jax import hub_names, nested, storage
 from electra_jax.config import schema
 from electra_jax.config.pretraining import DataConfig
 from electra_jax.text.sources import text_sources
@@ -144,5 +144,5 @@ def _tokenizer_source_problems(path: str) -> list[str]:
         return []
     return [
         f"config.data.tokenizer.source: {path} does not exist; expected 'train', or the path of a vocab.txt, "
-        "tokenizer.json or SentencePiece .model."
+        f"tokenizer.json or SentencePiece .model{hub_names.advice(path)}."
     ]

@@ -27,7 +27,12 @@ def check(directory: str, overwrite: bool) -> None:
             "another --config.data.directory=."
         )
     is_dataset = datasets.MANIFEST in found or WORK in found
-    if (found and not is_dataset) or (storage.exists(directory) and not found and not storage.is_directory(directory)):
+    if storage.is_file(directory):
+        raise InputError(
+            f"config.data.directory: {directory} is a file, expected a folder of a dataset, or a new one; choose "
+            "another --config.data.directory=."
+        )
+    if found and not is_dataset:
         raise InputError(
             f"config.data.directory: {directory} already holds something that is not a dataset, and is never "
             "overwritten; choose another --config.data.directory=."

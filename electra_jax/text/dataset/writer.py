@@ -112,6 +112,8 @@ def _prepare(data: DataConfig, line: ProgressLine, runner: Runner) -> Dataset:
     todo = units.make_units(data)
     workspace.begin(data, todo, line)
     settings = Settings(data.directory, data.download_cache, data, _sample_fractions(data, todo))
+    if data.tokenizer.source != "train" and not storage.exists(settings.tokenizer_mark):
+        _loaded_tokenizer(data)  # What is wrong with it is known before hours of reading.
     if settings.needs_scan:
         left = _unfinished(todo, [stages.scan_path(settings, unit) for unit in todo])
         runner.run("reading", stages.scan, settings, left, line)

@@ -1,4 +1,4 @@
-"""Documents inside one file: plain text, JSON lines, Parquet, Markdown, WikiExtractor's articles, strings of Python.
+"""Documents inside one file: plain text, JSON lines, Parquet, Arrow, Markdown, WikiExtractor's articles, Python.
 
 A format turns bytes into documents and reports exactly where bytes are wrong. Nothing read here is ever executed.
 """
@@ -11,10 +11,10 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import IO
+from typing import IO, Any
 
 from electra_jax.errors import InputError
-from electra_jax.text.sources import parquet
+from electra_jax.text.sources import columnar
 from electra_jax.text.sources.line_reader import LineReader, split_lines, without_compression
 
 # Strings up to this many characters in a Python module are names and messages rather than text.
@@ -33,14 +33,17 @@ FORMATS = {
     "md": (".md", ".markdown"),
     "py": (".py",),
     "parquet": (".parquet",),
+    "arrow": (".arrow", ".feather"),
     "wikiextractor": (),
 }
 BOUNDARIES = ("blank_line", "line", "file")
 
-_WITH_FIELDS = ("jsonl", "parquet")
+_COLUMNAR = ("parquet", "arrow")
+_WITH_FIELDS = ("jsonl", *_COLUMNAR)
 _WHOLE_DOCUMENTS = {
     "jsonl": "each line of a file of JSON lines",
     "parquet": "each row of a .parquet file",
+    "arrow": "each row of an Arrow file",
     "wikiextractor": "each article of WikiExtractor",
 }
 # WikiExtractor (github.com/attardi/wikiextractor): <doc id="12" url="…" title="Anarchism">, lines, </doc>.
@@ -91,16 +94,20 @@ class Options:
 def problem(name: str, options: Options) -> str:
     """Returns why a file of this name cannot be read with these options; "" if it can."""
     form = format_of(name, options)
-    if form == "parquet" and name != without_compression(name):
-        return f"{name} is a compressed Parquet file, which cannot be read from its end; decompress it"
+    if form in _COLUMNAR and name != without_compression(name):
+        return f"{name} is a compressed {form.title()} file, which is not read by columns; decompress it"
     if not form:
-        known = ", ".join(suffix for suffixes in FORMATS.values() for suffix in suffixes)
+        known = _suffixes(FORMATS)
         return (
-            f"{name} ends in {_suffix(name) or 'no suffix'!r}; text is read from {known}, and all but the last also "
-            f"with .gz, .zst, .bz2 or .xz after it; for another name append #format=, one of {', '.join(FORMATS)}"
+            f"{name} ends in {suffix(name) or 'no suffix'!r}; text is read from {known}, and all but "
+            f"{_suffixes(_COLUMNAR)} also with .gz, .zst, .bz2 or .xz after it; for another name append "
+            f"#format=, one of {', '.join(FORMATS)}"
         )
     if options.field and form not in _WITH_FIELDS:
-        return f"`field=` names a field of JSON lines or Parquet rows, but {name} is read as {form}; leave it out"
+        return (
+            f"`field=` names a field of JSON lines or a column of Parquet or Arrow, but {name} is read as {form}; "
+            "leave it out"
+        )
     if options.documents and form in _WHOLE_DOCUMENTS:
         return f"`documents=` does not apply to {name}: {_WHOLE_DOCUMENTS[form]} is one document; leave it out"
     return ""
@@ -108,8 +115,12 @@ def problem(name: str, options: Options) -> str:
 
 def format_of(name: str, options: Options) -> str:
     """The format of a file, one of `FORMATS`; "" if neither its options nor its suffix say it."""
-    suffix = _suffix(name).lower()
-    return options.format or next((form for form, suffixes in FORMATS.items() if suffix in suffixes), "")
+    found = suffix(name).lower()
+    return options.format or next((form for form, suffixes in FORMATS.items() if found in suffixes), "")
+
+
+def _suffixes(forms: Iterable[str]) -> str:
+    return ", ".join(suffix for form in forms for suffix in FORMATS[form])
 
 
 def _can_be_cut(name: str, options: Options) -> bool:
@@ -128,29 +139,35 @@ def stretches(
     """Splits a file into stretches that can be read independently, of about `piece_bytes` where its format allows it.
 
     Args:
-      open_stream: opens the file; only .parquet is opened.
+      open_stream: opens the file; only Parquet and Arrow are opened.
       name: its path.
       size: bytes in it.
       options: how it is read.
       piece_bytes: how large a stretch should be at most.
 
     Returns:
-      (start, stop, bytes to read) of each stretch: in bytes for text and JSON lines, in row groups for Parquet; any
-      other file is one stretch. Every way of splitting gives the same documents.
+      (start, stop, bytes to read) of each stretch: in bytes for text and JSON lines, in row groups for Parquet, in
+      record batches for Arrow; any other file is one stretch. Every way of splitting gives the same documents.
 
     Raises:
-      InputError: a .parquet file that is damaged, or has no column of text with the right name.
+      InputError: a Parquet or Arrow file that is damaged, or has no column of text with the right name.
     """
-    if format_of(name, options) == "parquet":
+    if (form := format_of(name, options)) in _COLUMNAR:
         with open_stream() as stream:
-            return parquet.stretches(stream, name, options.text_field, piece_bytes)
+            return columnar.stretches(stream, name, form, options.text_field, piece_bytes)
     count = max(1, -(-size // piece_bytes)) if _can_be_cut(name, options) else 1
     ends = [size * number // count for number in range(count + 1)]
     return [(start, stop, stop - start) for start, stop in itertools.pairwise(ends)]
 
 
 def read(
-    stream: IO[bytes], name: str, options: Options, start: int, stop: int, read_bytes: Callable[[int], None]
+    stream: IO[bytes],
+    name: str,
+    options: Options,
+    start: int,
+    stop: int,
+    read_bytes: Callable[[int], None],
+    note: Callable[[str], None] | None = None,
 ) -> Iterator[Document]:
     """Yields the documents of one stretch of a file, in order, holding one of them in memory at a time.
 
@@ -161,6 +178,7 @@ def read(
       start: where the stretch begins, as `stretches` returned it.
       stop: where the next one does.
       read_bytes: called now and then with the number of stored bytes read since the last call.
+      note: called with a message on bytes that are passed over; without it they are refused.
 
     Raises:
       InputError: an unsupported name, damaged compression, bytes that are not UTF-8, or a record that does not match
@@ -169,11 +187,11 @@ def read(
     if reason := problem(name, options):
         raise InputError(f"config.data.sources: {reason}.")
     form = format_of(name, options)
-    if form == "parquet":
-        for text in parquet.texts(stream, name, options.text_field, start, stop, read_bytes):
+    if form in _COLUMNAR:
+        for text in columnar.texts(stream, name, form, options.text_field, start, stop, read_bytes):
             yield from document_of(text)
         return
-    reader = LineReader(stream, name, read_bytes)
+    reader = LineReader(stream, name, read_bytes, note)
     is_cut = _can_be_cut(name, options)
     match form:
         case "txt" if options.documents == "file":
@@ -203,7 +221,7 @@ def document_of(text: str) -> Iterator[Document]:
         yield Document(lines)
 
 
-def _suffix(name: str) -> str:
+def suffix(name: str) -> str:
     """The suffix that decides the format: ".txt" for both "a.txt" and "a.txt.gz"."""
     last = without_compression(name).rpartition("/")[2]
     return last[last.rfind(".") :] if "." in last else ""
@@ -337,7 +355,7 @@ def _json_lines(blocks: Iterable[list[str]], name: str, field: str, reader: Line
             if not line:
                 continue
             try:
-                text = json.loads(line)[field]
+                text = _field_of(json.loads(line), field)
             except (ValueError, RecursionError, LookupError, TypeError) as error:
                 raise _json_error(line, f"{name}, line {reader.line_number(index)}", field, error) from error
             if text is None:  # An empty document, as in Parquet.
@@ -346,6 +364,15 @@ def _json_lines(blocks: Iterable[list[str]], name: str, field: str, reader: Line
                 place = f"{name}, line {reader.line_number(index)}"
                 raise InputError(f"{place}: field {field!r} holds {text!r:.60}, expected a string.")
             yield from document_of(_whole_characters(text) if "\\u" in line else text)
+
+
+def _field_of(record: Any, field: str) -> Any:
+    """The value of a field, which may lie within others: "meta.text". A null has no fields, and gives null."""
+    if "." not in field or field in record:
+        return record[field]
+    for name in field.split("."):
+        record = None if record is None else record[name]
+    return record
 
 
 def _json_error(line: str, place: str, field: str, error: Exception) -> InputError:

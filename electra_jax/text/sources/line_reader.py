@@ -19,17 +19,25 @@ class LineReader:
     A line ends with "\\n" and begins after one. A byte order mark at the beginning of a file is skipped.
     """
 
-    def __init__(self, stream: IO[bytes], name: str, read: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        stream: IO[bytes],
+        name: str,
+        read: Callable[[int], None],
+        note: Callable[[str], None] | None = None,
+    ) -> None:
         """Reads nothing yet.
 
         Args:
           stream: the file's bytes as they are stored; it must be able to seek if stretches of the file are asked for.
           name: the file's path; its suffix gives the compression, and messages quote it.
           read: called with the number of stored bytes read since the last call.
+          note: called with a message on bytes that are passed over; see `decompression.blocks`.
         """
         self._stream = stream
         self._name = name
         self._read = read
+        self._note = note
         self._compression = compression_of(name)
         self._first = 0  # The byte at which the current stretch began, …
         self._lines = 0  # … the lines from there to the end of the current block, …
@@ -53,17 +61,20 @@ class LineReader:
             self._lines += self._block_lines
             mark = len(codecs.BOM_UTF8) if position == 0 and data.startswith(codecs.BOM_UTF8) else 0
             try:
-                text = data[mark:].decode()
+                decoded = [data[mark:].decode()]
             except UnicodeDecodeError as error:
                 raise self._not_utf8(data, mark + error.start, position) from error
             position += len(data)
-            if text:
-                yield text
+            del data  # A line may be long: nothing is kept here while it is in use.
+            if decoded[0]:
+                yield decoded.pop()
 
     def stripped(self, start: int = 0, stop: int | None = None, counted: bool = True) -> Iterator[list[str]]:
         """Yields the lines of each of the `blocks`, without blanks around them; empty lines are ""."""
         for block in self.blocks(start, stop, counted):
-            yield [line.strip() for line in split_lines(block)]
+            lines = [line.strip() for line in split_lines(block)]
+            del block
+            yield lines
 
     def line_number(self, index: int) -> int:
         """Number in the file, from 1, of line `index`, from 0, of the last block that was yielded."""
@@ -92,7 +103,7 @@ class LineReader:
     def _chunks(self, start: int, stop: int | None, counted: bool) -> Iterator[bytes]:
         read = self._read if counted else _ignore
         if self._compression:
-            return decompression.blocks(self._stream, self._name, read)
+            return decompression.blocks(self._stream, self._name, read, self._note)
         return self._uncompressed(start, stop, read)
 
     def _uncompressed(self, start: int, stop: int | None, read: Callable[[int], None]) -> Iterator[bytes]:
@@ -113,8 +124,9 @@ class LineReader:
         for chunk in chunks:
             end = chunk.rfind(b"\n") + 1
             if end:
-                yield b"".join([*pending, chunk[:end]])
-                pending, size = [], 0
+                pending.append(chunk[:end])
+                yield _taken(pending)
+                size = 0
             if end < len(chunk):
                 pending.append(chunk[end:])
                 size += len(pending[-1])
@@ -125,7 +137,7 @@ class LineReader:
                     "break it into lines."
                 )
         if pending:
-            yield b"".join(pending)
+            yield _taken(pending)
 
     def _guarded(self, chunks: Iterator[bytes]) -> Iterator[bytes]:
         """Yields chunks; a failure to read them becomes an error that names the last line."""
@@ -165,6 +177,13 @@ class LineReader:
             f"{place}. Convert the file, for example: {convert % 'LATIN1'} (if only a few places are damaged: iconv "
             "--from-code=UTF-8 --to-code=UTF-8 -c)"
         )
+
+
+def _taken(parts: list[bytes]) -> bytes:
+    """Joins the parts, and empties the list."""
+    joined = b"".join(parts)
+    parts.clear()
+    return joined
 
 
 def split_lines(block: str) -> list[str]:

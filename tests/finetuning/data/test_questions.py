@@ -105,7 +105,35 @@ def test_damaged_and_other_json_is_told(tmp_path):
     (problem,) = problems_of(tmp_path, task(), train='{"data": [\n{"paragraphs"', dev=GOOD)
     assert problem.startswith("train.json:2: is not JSON (")
     (problem,) = problems_of(tmp_path, task(), train='{"examples": []}', dev=GOOD)
-    assert problem.startswith("train.json: is not in the format of SQuAD: data: found nothing")
+    assert problem.startswith('train.json: is not in the format of SQuAD: found "examples"; expected {"data": [')
+    (problem,) = problems_of(tmp_path, task(), train='{"data": [{"text": "a", "label": 1}]}', dev=GOOD)
+    assert 'found "data", and in entry 1 "text", "label"; expected' in problem
+    (problem,) = problems_of(tmp_path, task(), train='{"data": [{"paragraphs": [{"context": "a"}]}]}', dev=GOOD)
+    assert 'article 1, paragraph 1: found "context", expected "context" and "qas"' in problem
+
+
+def test_other_shapes_of_json_give_the_same_questions(tmp_path):
+    paragraph = {"context": CONTEXT, "qas": [question()]}
+    row = {**question(), "context": CONTEXT}
+    lists = {**row, "answers": {"text": ["five"], "answer_start": [12]}}
+    one = {**row, "answers": {"text": "five", "answer_start": 12}}
+    article = {"title": "t", "paragraphs": [paragraph]}
+    for shape in ([article], article, {"paragraphs": [paragraph]}, [paragraph], [row], {"data": [lists]}, [one]):
+        (example,) = splits_of(tmp_path, task(), train=json.dumps(shape), dev=GOOD)["train"]
+        assert (example.key, example.context, example.answers) == ("a", CONTEXT, (Answer("five", 12),))
+    lines = "\n".join(json.dumps({**lists, "id": key}) for key in "ab")
+    for suffix in ("json", "jsonl"):
+        read = splits_of(tmp_path, task(suffix), train=lines, dev=lines)["train"]
+        assert [(example.key, example.answers) for example in read] == [(key, (Answer("five", 12),)) for key in "ab"]
+
+
+def test_lists_of_answers_and_places_must_be_as_long(tmp_path):
+    row = {**question(), "context": CONTEXT, "answers": {"text": ["five"], "answer_start": []}}
+    (problem,) = problems_of(tmp_path, task(), train=json.dumps([row]), dev=GOOD)
+    assert problem.endswith("example 1, question 'a': found 1 answers and 0 places, expected as many")
+    impossible = {**row, "answers": {"text": [], "answer_start": []}, "is_impossible": True}
+    splits = splits_of(tmp_path, task(unanswerable=True), train=json.dumps([impossible]), dev=GOOD)
+    assert splits["train"][0].answers == ()
 
 
 def test_mrqa_offsets_are_inclusive_and_override_the_answer_text(tmp_path):

@@ -298,3 +298,10 @@ def test_an_unknown_quoting_is_refused_when_the_config_is_read():
 def test_right_fields_have_no_problems():
     assert problems_of_fields("it", text_task(test="tfds:glue/rte#split=test")) == []
     assert problems_of_fields("it", base.answering_task(train="train.jsonl.gz")) == []
+
+
+def test_a_folder_in_place_of_a_file_is_named(tmp_path):
+    (tmp_path / "train.tsv").mkdir()
+    (tmp_path / "train.tsv" / "a.tsv").write_text("")
+    (problem,) = problems_of(tmp_path, text_task(), dev="text\tlabel\na\tb\n")
+    assert problem.endswith("train.tsv is a folder (with a.tsv), expected a file; set --config.tasks.it.train")

@@ -1,6 +1,7 @@
 """Preparation: files written, reused, finished after a kill, and refused."""
 
 import errno
+import gzip
 import io
 import json
 import os
@@ -300,6 +301,31 @@ def test_a_directory_of_something_else_is_never_overwritten(data, tmp_path):
         with pytest.raises(InputError, match="holds something that is not a dataset, and is never overwritten"):
             prepare(data, overwrite=overwrite)
     assert checksums(data.directory) == {"thesis.txt": b"years of work"}
+
+
+def test_a_file_in_place_of_the_directory_is_named(data, tmp_path):
+    data.directory = str(tmp_path / "file")
+    (tmp_path / "file").write_text("a")
+    with pytest.raises(InputError, match=r"directory: .*/file is a file, expected a folder of a dataset"):
+        prepare(data)
+
+
+def test_a_wrong_tokenizer_is_reported_before_the_text_is_read(data, tmp_path, monkeypatch):
+    monkeypatch.setattr(Runner, "run", lambda *_: pytest.fail("work had begun"))
+    data.tokenizer.source = str(tmp_path / "vocab.txt")
+    (tmp_path / "vocab.txt").write_text('{"a": 0}')
+    with pytest.raises(InputError, match=r"as vocab\.json"):
+        prepare(data)
+
+
+def test_what_follows_compressed_data_is_said_once(data, tmp_path):
+    path = tmp_path / "a.txt.gz"
+    path.write_bytes(gzip.compress(SHAKESPEARE.read_bytes()) + b"garbage")
+    data.sources = (str(path),)
+    said = printed(data)
+    (note,) = json.loads((pathlib.Path(data.directory) / "manifest.json").read_text())["sources"][0]["notes"]
+    assert "the gzip data ends at byte" in note
+    assert said.count(note) == 1
 
 
 def test_an_empty_directory_may_be_filled(data, tmp_path):

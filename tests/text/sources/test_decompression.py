@@ -1,6 +1,7 @@
 """Compressed files are unpacked in small blocks, and refused when they grow as no text does."""
 
 import bz2
+import dataclasses
 import gzip
 import io
 import lzma
@@ -71,3 +72,25 @@ def test_a_line_and_a_document_have_a_largest_size(tmp_path, monkeypatch):
         list(documents(piece, ""))
     (piece,) = pieces(f"{path}#documents=line", "", WHOLE)
     assert len(list(documents(piece, ""))) == 1000
+
+
+@pytest.mark.parametrize("suffix", PACK)
+@pytest.mark.parametrize("appended", [b"\n", b"rest of another file", b"\0\0\0 and more" * 20_000])
+def test_what_follows_the_data_is_passed_over_and_said(suffix, appended, tmp_path):
+    packed = PACK[suffix](b"first\n") + PACK[suffix](b"second\n")
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(packed + appended)
+    (piece,) = pieces(str(path), "", WHOLE)
+    read, notes = [], []
+    assert [document.lines for document in documents(piece, "", read.append, notes.append)] == [("first", "second")]
+    assert sum(read) == piece.size
+    (note,) = notes
+    end = len(packed) + (3 if appended.startswith(b"\0") else 0)
+    assert (
+        f"a.txt{suffix}: the {decompression.COMPRESSIONS[suffix]} data ends at byte {end:,} of {piece.size:,}" in note
+    )
+    with pytest.raises(InputError, match="is damaged after line 2"):
+        list(documents(piece, ""))
+    path.write_bytes(packed[:-3])
+    with pytest.raises(InputError, match="is damaged after line"):
+        list(documents(dataclasses.replace(piece, size=len(packed)), "", read.append, notes.append))

@@ -6,6 +6,7 @@ import io
 import json
 import lzma
 import random
+import tracemalloc
 
 import pyarrow
 import pyarrow.parquet
@@ -13,7 +14,8 @@ import pytest
 import zstandard
 
 from electra_jax.errors import InputError
-from electra_jax.text.sources import decompression, line_reader, parquet_reader
+from electra_jax.text.dataset import filters
+from electra_jax.text.sources import columnar_reader, decompression, line_reader
 from electra_jax.text.sources.text_sources import documents, pieces
 from tests.text.reading import WHOLE, lines_of
 
@@ -221,21 +223,34 @@ def test_parquet_is_read_by_row_groups_whatever_way_its_strings_are_stored(tmp_p
 
 
 def test_a_row_group_is_decoded_in_parts(monkeypatch):
-    monkeypatch.setattr(parquet_reader, "_ROWS", 2)
+    monkeypatch.setattr(columnar_reader, "_ROWS", 2)
     content = packed_parquet(text=TEXTS)
-    ((start, stop, size),) = parquet_reader.stretches(io.BytesIO(content), "a.parquet", "text", WHOLE)
+    ((start, stop, size),) = columnar_reader.stretches(io.BytesIO(content), "a.parquet", "parquet", "text", WHOLE)
     read = []
-    found = list(parquet_reader.texts(io.BytesIO(content), "a.parquet", "text", start, stop, read.append))
+    found = list(columnar_reader.texts(io.BytesIO(content), "a.parquet", "parquet", "text", start, stop, read.append))
     assert found == [text or "" for text in TEXTS]
     assert len(read) == 3
     assert sum(read) == size
 
 
 def test_damaged_text_late_in_a_row_group_is_reported_with_its_row(monkeypatch):
-    monkeypatch.setattr(parquet_reader, "_ROWS", 1)
+    monkeypatch.setattr(columnar_reader, "_ROWS", 1)
     content = io.BytesIO(packed_parquet(text=NOT_TEXT))
     with pytest.raises(InputError, match="row group 0, row 2: byte 0"):
-        list(parquet_reader.texts(content, "a.parquet", "text", 0, 1, lambda count: None))
+        list(columnar_reader.texts(content, "a.parquet", "parquet", "text", 0, 1, lambda count: None))
+
+
+def test_a_long_line_takes_no_more_memory_than_many_short_ones(tmp_path):
+    line = "a word and another one " * 10_000
+    peaks = []
+    for text in ("\n".join([line] * 20), " ".join([line] * 20)):
+        (tmp_path / "a.txt").write_text(text + "\n\nthe next document\n")
+        (piece,) = pieces(str(tmp_path / "a.txt"), "", WHOLE)
+        tracemalloc.start()
+        assert [len(filters.content_hash(document)) for document in documents(piece, "")] == [16, 16]
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    assert peaks[1] < 1.02 * peaks[0]
 
 
 def packed_parquet(**columns):
@@ -286,7 +301,7 @@ NOT_TEXT = pyarrow.Array.from_buffers(
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{}'), "", ["line 2", "no field at all"]),
         ("a.py", "def (", "", ["not a Python module", "line 1"]),
         ("a.csv", "a,b", "", [".csv", ".txt, .text, .jsonl, .ndjson, .json, .md", "#format="]),
-        ("a", "a", "", ["no suffix", "#format=, one of txt, jsonl, md, py, parquet, wikiextractor"]),
+        ("a", "a", "", ["no suffix", "#format=, one of txt, jsonl, md, py, parquet, arrow, wikiextractor"]),
         ("a.txt.lz4", b"a", "", ["'.lz4'", ".gz, .zst, .bz2 or .xz"]),
         ("a.txt.bz2", bz2.compress(b"a\nb\n")[:-4], "", ["bzip2 data is damaged after line", "ends early"]),
         ("a.txt.bz2", bz2.compress(b"a\nb\n") + b"rest", "", ["bzip2 data is damaged after line 2"]),

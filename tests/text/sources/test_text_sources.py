@@ -147,3 +147,41 @@ def test_the_shipped_text_reads_as_scenes():
     assert len(found) > 40
     assert found[0][:3] == ("Macbeth", "ACT I", "SCENE I. A desert place.")
     assert lines_of(path, 1000) == found
+
+
+def test_a_mark_in_a_path_is_no_option(file, tmp_path):
+    (tmp_path / "c#").mkdir()
+    file("c#/text.txt", "one\ntwo")
+    file("c#/x#weight=3.txt", "three")
+    place = str(tmp_path / "c#")
+    assert lines_of(f"{place}/text.txt") == [("one", "two")]
+    assert lines_of(f"{place}/text.txt#documents=line&weight=2") == [("one",), ("two",)]
+    assert lines_of(f"{place}/t*.txt#") == [("one", "two")]
+    assert lines_of(f"{place}/x#weight=3.txt") == [("three",)]
+    assert weights((f"{place}/text.txt#weight=2", f"{place}/x#weight=3.txt")) == [2, 1]
+    assert canonical(f"{place}/text.txt#weight=2&documents=line") == f"{place}/text.txt#documents=line"
+    (problem,) = problems((f"{place}/text.txt#line",))
+    assert "if 'line' are options" not in problem
+    assert "they are of the form #NAME=VALUE: documents=" in problem
+
+
+def test_a_field_of_json_lines_may_lie_within_others(file):
+    lines = [{"meta": {"text": "one"}}, {"meta": None}, {"meta.text": "two", "meta": 3}]
+    path = file("a.jsonl", "\n".join(map(json.dumps, lines)))
+    assert lines_of(f"{path}#field=meta.text") == [("one",), ("two",)]
+    with pytest.raises(InputError, match=r"line 1: no field 'meta.body' \(found meta\)"):
+        lines_of(f"{path}#field=meta.body")
+
+
+def test_the_name_of_a_dataset_on_a_hub_is_told_from_a_path(tmp_path):
+    for name, expected in (("allenai/c4", True), ("wikitext", True), ("corpus.txt", False), ("tests/c4", False)):
+        (problem,) = problems((name,))
+        assert (f"`hf download {name} --repo-type=dataset --local-dir=" in problem) == expected
+        assert (f"hf://datasets/{name}" in problem) == expected
+
+
+def test_a_folder_is_answered_with_its_files(file, tmp_path):
+    file("notes", "no text")
+    file("a.jsonl", "{}")
+    (problem,) = problems((str(tmp_path),))
+    assert problem.endswith("is a folder; name its files, for example " + str(tmp_path / "*.jsonl") + ".")

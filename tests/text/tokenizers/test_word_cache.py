@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from electra_jax.text.tokenizers.word_cache import WordMemory
+from electra_jax.text.tokenizers.word_cache import WordMemory, stretches
 
 
 @pytest.fixture
@@ -51,6 +51,22 @@ def test_a_word_is_encoded_once(memory, asked):
 def test_only_the_blank_separates_words(memory, asked):
     decoded(memory, ["a\tb\u00a0c\nd\u3000e f"])
     assert asked == [["a\tb\u00a0c\nd\u3000e", "f"]]
+
+
+def test_long_texts_are_encoded_in_stretches(memory, asked, monkeypatch):
+    monkeypatch.setattr("electra_jax.text.tokenizers.word_cache._AT_ONCE", 6)
+    texts = ["ab cd  ef ghijklmnopq r", "", "st uv ", " ", "wxyzwxyzwxyz", "a b c d e f g h i j "]
+    assert decoded(memory, texts) == [text.replace(" ", "") for text in texts]
+    assert max(sum(map(len, words)) for words in asked) <= 17
+    assert decoded(memory, ["", "abcdefg"]) == ["", "abcdefg"]
+
+
+@pytest.mark.parametrize("text", ["ab cd  ef ghijklmnopq r", "", " ", "   ", "a b c d e f ", "abcdefghij"])
+def test_stretches_are_the_text_without_the_blanks_between_them(text):
+    for length in range(6):
+        found = list(stretches(text, length))
+        assert " ".join(found) == text
+        assert all(" " not in part[length:] for part in found[:-1])
 
 
 def test_the_cache_stays_small(memory, monkeypatch):

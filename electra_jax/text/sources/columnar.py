@@ -1,6 +1,6 @@
-"""The text column of a Parquet file, read by a child process, so that a file which crashes pyarrow ends no run.
+"""The text column of a Parquet or Arrow file, read by a child process: a file that crashes pyarrow ends no run.
 
-The child is `parquet_reader.py`. It is started at the first file, kept for the next ones, and ends with its parent.
+The child is `columnar_reader.py`. It is started at the first file, kept for the next ones, and ends with its parent.
 """
 
 import contextlib
@@ -20,39 +20,40 @@ from typing import IO, Any
 import electra_jax
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.text.sources.parquet_reader import END, FAULT, FRAME, READ
+from electra_jax.text.sources.columnar_reader import END, FAULT, FRAME, READ
 
 # What a file makes pyarrow allocate, beyond which it fails: a page has 2 GiB at most.
 _MOST_MEMORY = 1 << 33
 
 
-def stretches(stream: IO[bytes], name: str, column: str, piece_bytes: int) -> list[tuple[int, int, int]]:
-    """Groups row groups into stretches; returns (first row group, one after the last, bytes) of each.
+def stretches(stream: IO[bytes], name: str, form: str, column: str, piece_bytes: int) -> list[tuple[int, int, int]]:
+    """Groups row groups or record batches into stretches; returns (first, one after the last, bytes) of each.
 
-    Only the column's bytes count: nothing else is read.
+    Of Parquet only the column's bytes count: nothing else is read. Arrow's stream format is one stretch.
 
     Args:
       stream: the opened file.
       name: its path or address, or the name of a file in a package.
-      column: the column of the text.
+      form: "parquet" or "arrow".
+      column: the column of the text; "meta.text" is the field `text` of the column `meta`.
       piece_bytes: how large a stretch should be at most.
 
     Raises:
       InputError: the file is damaged, or the column is missing or holds no text.
     """
-    found = [content for _, content in _answers(stream, name, column=column, piece_bytes=piece_bytes)]
+    found = [content for _, content in _answers(stream, name, form=form, column=column, piece_bytes=piece_bytes)]
     return [(start, stop, size) for start, stop, size in json.loads(found[0])]
 
 
 def texts(
-    stream: IO[bytes], name: str, column: str, start: int, stop: int, read: Callable[[int], None]
+    stream: IO[bytes], name: str, form: str, column: str, start: int, stop: int, read: Callable[[int], None]
 ) -> Iterator[str]:
-    """Yields the texts of row groups `start` to `stop` - 1, in order; a null is an empty text.
+    """Yields the texts of a stretch, in order; a null is an empty text.
 
     Raises:
       InputError: the file is damaged, the column is missing or holds no text, or a text is not UTF-8.
     """
-    for kind, content in _answers(stream, name, column=column, start=start, stop=stop):
+    for kind, content in _answers(stream, name, form=form, column=column, start=start, stop=stop):
         if kind == READ:
             read(int(content))
         else:
@@ -105,7 +106,7 @@ def _died(child: "subprocess.Popen[bytes]", name: str) -> InputError:
     code = child.wait()
     reason = signal.Signals(-code).name if code < 0 else f"exit code {code}"
     return InputError(
-        f"{name}: reading this Parquet file ended the process that read it ({reason}): the file is damaged, made to do "
+        f"{name}: reading this file ended the process that read it ({reason}): the file is damaged, made to do "
         "so, or needs more memory than there is. Fetch the file again, or write it again from its source."
     )
 
@@ -120,7 +121,7 @@ def _start() -> "subprocess.Popen[bytes]":
     package = os.path.dirname(os.path.dirname(os.path.abspath(electra_jax.__file__)))
     places = [package, *filter(None, [os.environ.get("PYTHONPATH")])]
     return subprocess.Popen(
-        [sys.executable, "-m", "electra_jax.text.sources.parquet_reader", str(_MOST_MEMORY)],
+        [sys.executable, "-m", "electra_jax.text.sources.columnar_reader", str(_MOST_MEMORY)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(places)},
@@ -141,7 +142,7 @@ def _path(stream: IO[bytes], name: str) -> Iterator[str]:
     if storage.is_remote(name):
         yield name
         return
-    with tempfile.NamedTemporaryFile(suffix=".parquet") as copy:
+    with tempfile.NamedTemporaryFile(suffix=".columns") as copy:
         shutil.copyfileobj(stream, copy)
         copy.flush()
         yield copy.name
