@@ -68,7 +68,10 @@ def test_stablehlo_is_computed_without_this_package(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", ["classification", "answering"])
+@pytest.mark.parametrize(
+    "kind",
+    ["classification", pytest.param("answering", marks=pytest.mark.release)],
+)
 def test_stablehlo_has_the_heads_of_tasks(tmp_path, kind):
     job = made_finetuned.job(made_finetuned.task("mine", kind))
     made_finetuned.write_run(tmp_path / "run", job, made_finetuned.params_of(job), steps=(10,), reported=10)

@@ -240,6 +240,8 @@ def test_signal_to_one_process_stops_both_at_one_step(one, flags, tmp_path):
 
 
 @pytest.mark.slow
+# test_divergence.py does it with one process, and test_cluster.py has the agreement.
+@pytest.mark.release
 def test_two_processes_that_diverge_go_back_and_end_together(one, flags, tmp_path):
     absurd = (
         "--config.optimizer.learning_rate=1e30",
