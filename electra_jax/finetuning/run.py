@@ -127,12 +127,15 @@ def start(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -
             f"config.init_from: found no tokenizer next to {config.init_from}; name the one it was trained with: "
             "--config.data.tokenizer.source=PATH"
         )
-    if tokenizer.vocabulary_size != sizes.vocabulary_size:
+    if tokenizer.vocabulary_size > sizes.vocabulary_size:
         raise InputError(
-            f"config.data.tokenizer.source: found a tokenizer of {tokenizer.vocabulary_size} pieces, expected "
+            f"config.data.tokenizer.source: found a tokenizer of {tokenizer.vocabulary_size} pieces, expected at most "
             f"{sizes.vocabulary_size}, the rows of the word table of {config.init_from}; name the tokenizer that the "
             "model was trained with"
         )
+    if spare := sizes.vocabulary_size - tokenizer.vocabulary_size:
+        line.print(f"config.data.tokenizer.source: the word table has {spare:,} more rows; they are kept, and not used")
+        tokenizer = tokenizers.with_spare_rows(tokenizer, sizes.vocabulary_size, "config.data.tokenizer.source")
     if problems := list(validation.check_positions(config, sizes.positions)):
         raise InputError("\n".join(problems))
     if config.random_weights:

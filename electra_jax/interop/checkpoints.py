@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 from collections.abc import Callable
@@ -52,13 +53,35 @@ def open_model(path: str) -> Model:
         model = _read_external(path, heads)
         if problems := shape_problems(model):
             raise InputError(f"{path}: the weights do not fit the sizes next to them:\n{_listed(problems)}")
-    tokenizer = model.tokenizer
-    if tokenizer and tokenizer.vocabulary_size != model.vocabulary_size:
+    return _with_spare_rows(model, path)
+
+
+def _with_spare_rows(model: Model, path: str) -> Model:
+    """The model with a tokenizer of as many pieces as its word table has rows.
+
+    Raises:
+      InputError: the tokenizer has more.
+    """
+    tokenizer, rows = model.tokenizer, model.vocabulary_size
+    if tokenizer is None or tokenizer.vocabulary_size == rows:
+        return model
+    if tokenizer.vocabulary_size > rows:
         raise InputError(
-            f"{path}: found a tokenizer of {tokenizer.vocabulary_size} pieces, expected {model.vocabulary_size}, the "
-            "rows of the word table. Put the model's own tokenizer there, or none."
+            f"{path}: found a tokenizer of {tokenizer.vocabulary_size} pieces, expected at most {rows}, the rows of "
+            "the word table; put the model's own tokenizer there"
         )
-    return model
+    from electra_jax.text.tokenizers import tokenizer as tokenizers
+
+    spare = rows - tokenizer.vocabulary_size
+    return dataclasses.replace(
+        model,
+        tokenizer=tokenizers.with_spare_rows(tokenizer, rows, path),
+        notes=(
+            *model.notes,
+            f"tokenizer: the word table has {spare:,} row{'s' * (spare > 1)} more than the tokenizer has pieces; kept, "
+            "with names that no text gives",
+        ),
+    )
 
 
 def split_heads(path: str) -> tuple[str, int | None]:

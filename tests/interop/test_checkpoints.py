@@ -5,7 +5,15 @@ import pytest
 
 from electra_jax import storage
 from electra_jax.errors import InputError
-from electra_jax.interop import checkpoints, google_checkpoint, huggingface_folder, native_format, tensor_files
+from electra_jax.interop import (
+    checkpoints,
+    export,
+    google_checkpoint,
+    huggingface_folder,
+    native_format,
+    tensor_files,
+)
+from electra_jax.text.tokenizers import tokenizer
 from tests.interop import made
 
 
@@ -91,3 +99,33 @@ def test_what_is_given_in_place_of_a_folder_is_named(tmp_path):
         checkpoints.open_model("google/electra-small-discriminator")
     with pytest.raises(InputError, match=r"^foo://a/b: foo:// cannot be used"):
         checkpoints.open_model("foo://a/b")
+
+
+@pytest.mark.parametrize("spare", [1, 3])
+def test_rows_of_a_word_table_without_a_piece_are_kept(tmp_path, spare):
+    export.write(made.model(), str(tmp_path / "whole"), "huggingface")
+    for network in ("generator", "discriminator"):
+        folder = tmp_path / "whole" / network
+        (folder / "tokenizer.json").unlink()
+        (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in made.vocabulary(64 - spare)))
+        (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
+    model = checkpoints.open_model(str(tmp_path / "whole"))
+    assert [note for note in model.notes if note.startswith(f"tokenizer: the word table has {spare} row")]
+    text = ["ab [spare row 63] cd"]
+    own = tokenizer.load(tmp_path / "whole" / "discriminator")
+    assert model.tokenizer.encode(text)[0].tolist() == own.encode(text)[0].tolist()
+    export.write(model, str(tmp_path / "again"), "huggingface")
+    again = checkpoints.open_model(str(tmp_path / "again"))
+    assert again.tokenizer.sha256 == model.tokenizer.sha256
+    assert again.vocabulary_size == again.tokenizer.vocabulary_size == 64
+
+
+def test_more_pieces_than_rows_are_refused(tmp_path):
+    export.write(made.discriminator_alone(), str(tmp_path / "alone"), "huggingface")
+    folder = tmp_path / "alone" / "discriminator"
+    (folder / "tokenizer.json").unlink()
+    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in made.vocabulary(70)))
+    with pytest.raises(
+        InputError, match="found a tokenizer of 70 pieces, expected at most 64, the rows of the word table"
+    ):
+        checkpoints.open_model(str(tmp_path / "alone"))

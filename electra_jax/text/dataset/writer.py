@@ -24,12 +24,13 @@ from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.dataset.runners import Runner
 from electra_jax.text.dataset.units import Settings, Unit
 from electra_jax.text.sources import text_sources
-from electra_jax.text.tokenizers import tokenizer, tokenizer_report
+from electra_jax.text.tokenizers import special_tokens, tokenizer, tokenizer_report
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.wording import duration
 
 # Compressed text as a multiple of its file, an estimate that only affects how much is sampled for the tokenizer.
 _COMPRESSION = 4
+_MOST_SPARE_ROWS = 127  # Word tables are padded to multiples of 8, 64 or 128.
 _REPORTED_CHARACTERS = 2_000_000  # Text that describes a new tokenizer.
 _TRAINING_OPTIONS = ("kind", "vocabulary_size", "lowercase", "strip_accents", "character_coverage")
 
@@ -164,9 +165,10 @@ def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit],
     else:
         pieces, shown = _loaded_tokenizer(data), []
     pieces.save(folder)
+    spare = sum(map(special_tokens.is_spare, pieces.pieces(range(pieces.vocabulary_size))))
+    size = f"{pieces.vocabulary_size - spare} pieces" + (f" and {spare} spare rows" if spare else "")
     line.print(
-        f"tokenizer: {pieces.vocabulary_size} pieces, {pieces.kind}, source {data.tokenizer.source!r}, "
-        f"{duration(time.monotonic() - started)}"
+        f"tokenizer: {size}, {pieces.kind}, source {data.tokenizer.source!r}, {duration(time.monotonic() - started)}"
     )
     for text in tokenizer_report.describe(pieces, shown) if shown else (tokenizer_report.casing(pieces),):
         line.print(f"  {text}")
@@ -176,12 +178,17 @@ def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit],
 
 def _loaded_tokenizer(data: DataConfig) -> Tokenizer:
     given = data.tokenizer
-    return tokenizer.load(
+    pieces = tokenizer.load(
         given.source,
         lowercase=given.lowercase,
         strip_accents=given.strip_accents,
         add_special_pieces=given.add_special_pieces,
     )
+    # The word table's rows, of which a few may have no piece; with more of them, the number is a mistake.
+    rows = given.vocabulary_size
+    if 0 < rows - pieces.vocabulary_size <= _MOST_SPARE_ROWS:
+        return tokenizer.with_spare_rows(pieces, rows, "config.data.tokenizer.source")
+    return pieces
 
 
 def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS) -> Iterator[str]:

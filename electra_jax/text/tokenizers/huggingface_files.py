@@ -207,8 +207,8 @@ def _named(directory: str, config: _Config, names: list[str]) -> Iterator[dict[s
 def _with_added(described: Any, added: list[dict[str, Any]], origin: str) -> Any:
     """A tokenizer.json's value with added pieces, each found in a text as one piece.
 
-    Those that `special_tokens` knows stay special, which a text cannot spell. Others are marked as ordinary ones, since
-    a text is meant to have them.
+    Those that `special_tokens` knows, and spare rows, stay special, which a text cannot spell. Others are marked as
+    ordinary ones, since a text is meant to have them.
 
     Raises:
       InputError: a piece has another id in another file.
@@ -239,7 +239,8 @@ def _with_added(described: Any, added: list[dict[str, Any]], origin: str) -> Any
             **{"single_word": False, "lstrip": False, "rstrip": False, "normalized": True},
             **piece,
             "id": number,
-            "special": bool(piece.get("special")) and content in special_tokens.KNOWN,
+            "special": bool(piece.get("special"))
+            and (content in special_tokens.KNOWN or special_tokens.is_spare(content)),
         }
     return {**described, "added_tokens": sorted(listed.values(), key=lambda piece: piece["id"])}
 

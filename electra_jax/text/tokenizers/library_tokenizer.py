@@ -125,6 +125,12 @@ class LibraryTokenizer:
         normalizer = self._backend.normalizer
         return unicodedata.normalize("NFC", normalizer.normalize_str(text) if normalizer else text)
 
+    def with_spare_rows(self, size: int) -> "LibraryTokenizer":
+        """The same tokenizer with `size` pieces; those that it lacks are rows without a piece, which no text gives."""
+        backend = tokenizers.Tokenizer.from_str(self._json)
+        backend.add_special_tokens([special_tokens.spare(row) for row in range(self.vocabulary_size, size)])
+        return LibraryTokenizer(backend, "a tokenizer with spare rows")
+
     def save(self, directory: str | os.PathLike) -> None:
         """Writes tokenizer.json into a directory, and for WordPiece the plain vocab.txt.
 

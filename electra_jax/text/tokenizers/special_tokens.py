@@ -1,5 +1,6 @@
 """The five special tokens that ELECTRA needs in a vocabulary, in any of their spellings."""
 
+import re
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
@@ -18,8 +19,19 @@ _SPELLINGS = MappingProxyType(
         "mask": ("[MASK]", "<mask>"),
     }
 )
+_SPARE = re.compile(r"\[spare row [0-9]+\]", re.ASCII)
 # Every spelling of every role.
 KNOWN = frozenset(piece for spellings in _SPELLINGS.values() for piece in spellings)
+
+
+def spare(row: int) -> str:
+    """The name of a row of a word table that no piece of the tokenizer has; no text gives it."""
+    return f"[spare row {row}]"
+
+
+def is_spare(piece: str) -> bool:
+    """Whether a piece is the name of a spare row."""
+    return _SPARE.fullmatch(piece) is not None
 
 
 def find(vocabulary: Mapping[str, int]) -> dict[str, int]:

@@ -142,6 +142,31 @@ def load(
     )
 
 
+def with_spare_rows(given: Tokenizer, rows: int, origin: str) -> Tokenizer:
+    """A tokenizer for a word table that has more rows than the tokenizer has pieces.
+
+    Word tables are padded, to a multiple of 8 or 128, or have rows for pieces that were never added. Such rows are
+    kept: they get names that no text gives, so that all ids and sizes stay as they are.
+
+    Args:
+      given: the tokenizer.
+      rows: rows of the word table, at least as many as pieces.
+      origin: where the tokenizer is from, for messages.
+
+    Raises:
+      InputError: it is a SentencePiece model, which holds its own number of pieces.
+    """
+    if rows == given.vocabulary_size:
+        return given
+    if not isinstance(given, library_tokenizer.LibraryTokenizer):
+        raise InputError(
+            f"{origin}: found a SentencePiece model of {given.vocabulary_size} pieces for a word table of {rows} rows; "
+            "write a tokenizer.json with transformers, AutoTokenizer.from_pretrained(…).save_pretrained(…), which can "
+            "have spare rows"
+        )
+    return given.with_spare_rows(rows)
+
+
 def train(
     texts: Iterable[str],
     *,
