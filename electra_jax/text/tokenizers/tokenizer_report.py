@@ -1,12 +1,21 @@
 """A tokenizer described by sample text, as lines for the terminal."""
 
+import unicodedata
+from collections import Counter
 from collections.abc import Sequence
+
+import numpy as np
 
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 _SAMPLES = 10
 _LONGEST_SAMPLE = 100  # Characters, to fit a terminal's line.
 _LONGEST_TEXT = 48
+_EXAMPLES = 10
+# From here on a warning tells what the tokenizer does not see.
+_TOLD_UNKNOWN = 0.01  # Share of the tokens.
+_TOLD_MARKS = 0.001  # Share of the letters.
+_FLAG = "--config.data.tokenizer"
 
 
 def describe(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
@@ -17,7 +26,7 @@ def describe(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
       texts: lines of text; the samples are spread over them evenly.
 
     Returns:
-      Lines of at most about 100 characters; casing alone if the texts hold no word.
+      Lines of at most about 100 characters, but for warnings; casing alone if the texts hold no word.
     """
     lines = [casing(tokenizer)]
     words = sum(len(text.split()) for text in texts)
@@ -30,6 +39,7 @@ def describe(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
         f"{len(ids) / words:.2f} tokens per word, {characters / len(ids):.2f} characters per token, "
         f"{unknown:.3g} % unknown"
     )
+    lines += [*_lost_marks(tokenizer, texts), *_unknown_characters(tokenizer, texts, unknown / 100)]
     filled = [text for text in texts if text.strip()]
     chosen = (filled[(2 * n + 1) * len(filled) // (2 * _SAMPLES)] for n in range(_SAMPLES))
     return lines + [_sample(tokenizer, text) for text in dict.fromkeys(chosen)]
@@ -41,6 +51,71 @@ def casing(tokenizer: Tokenizer) -> str:
     capitals = "kept" if seen in ("É", "E") else "lower-cased"
     accents = "kept" if seen in ("É", "é") else "stripped"
     return f"capitals {capitals}, accents {accents}"
+
+
+def _lost_marks(tokenizer: Tokenizer, texts: Sequence[str]) -> list[str]:
+    """A warning if letters lose marks: Latin accents, but also vowels of Thai or Hindi, and voicing of Japanese."""
+    words = Counter(word for text in texts for word in unicodedata.normalize("NFC", text).lower().split())
+    letters: Counter[str] = Counter()
+    for word, count in words.items():
+        for letter in word:
+            letters[letter] += count
+    letters = Counter({letter: count for letter, count in letters.items() if unicodedata.category(letter)[0] in "LM"})
+    lost = Counter(
+        {letter: count for letter, count in letters.items() if _marks(letter) > _marks_kept(tokenizer, letter)}
+    )
+    share = lost.total() / max(letters.total(), 1)
+    if share < _TOLD_MARKS:
+        return []
+    same: dict[str, list[str]] = {}
+    for word, _ in words.most_common():
+        same.setdefault(tokenizer.normalize(word), []).append(word)
+    merged = [found for found in same.values() if len(found) > 1]
+    changed = ", ".join(_change(tokenizer, letter) for letter, _ in lost.most_common(_EXAMPLES))
+    text = f"Warning: {share:.1%} of the letters lose a mark ({changed})"
+    if merged:
+        examples = ", ".join(" = ".join(found[:3]) for found in merged[:_EXAMPLES])
+        text += f"; {sum(map(len, merged)):,} words of the sample become the same as others ({examples})"
+    return [f"{text}. Set {_FLAG}.strip_accents=False to keep marks."]
+
+
+def _marks(letter: str) -> int:
+    return sum(unicodedata.category(part) == "Mn" for part in unicodedata.normalize("NFD", letter))
+
+
+def _marks_kept(tokenizer: Tokenizer, letter: str) -> int:
+    return _marks(tokenizer.normalize(letter))
+
+
+def _change(tokenizer: Tokenizer, letter: str) -> str:
+    # A dotted circle carries a mark that stands alone.
+    shown = f"\u25cc{letter}" if unicodedata.category(letter)[0] == "M" else letter
+    return f"{shown} → {tokenizer.normalize(letter).strip() or 'nothing'}"
+
+
+def _unknown_characters(tokenizer: Tokenizer, texts: Sequence[str], share: float) -> list[str]:
+    """A warning if many tokens are unknown, with the characters that no piece has."""
+    if share < _TOLD_UNKNOWN:
+        return []
+    counts = Counter(character for text in texts for character in text if not character.isspace())
+    characters = [character for character, _ in counts.most_common()]
+    ids, lengths = tokenizer.encode(characters)
+    firsts = np.cumsum(lengths) - lengths
+    unknown = [
+        character
+        for character, first, length in zip(characters, firsts, lengths, strict=True)
+        if length and (ids[first : first + length] == tokenizer.unknown_id).any()
+    ]
+    text = f"Warning: {share:.1%} of the tokens are unknown"
+    if unknown:
+        missing = sum(counts[character] for character in unknown) / counts.total()
+        text += (
+            f"; no piece has {len(unknown):,} characters, {missing:.1%} of the text: {' '.join(unknown[:_EXAMPLES])}"
+        )
+    return [
+        f"{text}. More are known with {_FLAG}.kind=unigram, a higher {_FLAG}.character_coverage or a larger "
+        f"{_FLAG}.vocabulary_size."
+    ]
 
 
 def _sample(tokenizer: Tokenizer, text: str) -> str:

@@ -24,6 +24,9 @@ def test_tokens_per_word_and_unknown_tokens_are_counted():
     assert lines == [
         "capitals lower-cased, accents stripped",
         "1.33 tokens per word, 1.25 characters per token, 25 % unknown",
+        "Warning: 25.0% of the tokens are unknown; no piece has 2 characters, 50.0% of the text: b z. More are "
+        "known with --config.data.tokenizer.kind=unigram, a higher --config.data.tokenizer.character_coverage or a larger "
+        "--config.data.tokenizer.vocabulary_size.",
         "ab c → a ##b c",
         "z → [UNK]",
     ]
@@ -55,6 +58,7 @@ def test_samples_are_ten_and_spread_evenly():
 @pytest.mark.parametrize("text", [" ".join(["unaffable"] * 40), "unaffable" * 40, "中" * 400, "a\tb \n c"])
 def test_samples_fit_a_line(text):
     lines = tokenizer_report.describe(from_pieces("un", "##aff", "##able", "中"), [text])
+    lines = [line for line in lines if not line.startswith("Warning: ")]
     assert len(lines) == 3
     assert all(len(line) <= 101 and line.isprintable() for line in lines)
     assert " → " in lines[2]
@@ -72,3 +76,26 @@ def test_pieces_of_sentencepiece_are_shown_with_their_blanks():
     text, _, shown = sample.partition(" → ")
     assert text == "Il était déjà là"
     assert shown.replace(" ", "").replace("▁", " ").strip() == text
+
+
+@pytest.mark.parametrize(
+    ("text", "changes", "words"),
+    [
+        ("में म में", "◌ें → nothing", "में = म"),
+        ("かき がき かき", "が → か", "かき = がき"),
+        ("мой мои", "й → и", "мой = мои"),
+        ("été ete été", "é → e", "été = ete"),
+    ],
+)
+def test_marks_that_are_lost_are_told_with_the_words_that_become_the_same(text, changes, words):
+    (warning,) = [line for line in tokenizer_report.describe(from_pieces("a"), [text]) if "lose a mark" in line]
+    assert changes.replace("◌ें", "◌े") in warning
+    assert f"words of the sample become the same as others ({words}" in warning
+    assert "--config.data.tokenizer.strip_accents=False" in warning
+    kept = from_pieces("a", strip_accents=False)
+    assert not any("lose a mark" in line for line in tokenizer_report.describe(kept, [text]))
+
+
+def test_text_whose_letters_have_no_marks_gets_no_warning():
+    lines = tokenizer_report.describe(from_pieces("a"), ["한국어 东京 The กา"])
+    assert not any("lose a mark" in line for line in lines)
