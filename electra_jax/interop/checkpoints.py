@@ -63,25 +63,25 @@ def _with_spare_rows(model: Model, path: str) -> Model:
       InputError: the tokenizer has more.
     """
     tokenizer, rows = model.tokenizer, model.vocabulary_size
-    if tokenizer is None or tokenizer.vocabulary_size == rows:
+    if tokenizer is None:
         return model
     if tokenizer.vocabulary_size > rows:
         raise InputError(
             f"{path}: found a tokenizer of {tokenizer.vocabulary_size} pieces, expected at most {rows}, the rows of "
             "the word table; put the model's own tokenizer there"
         )
+    from electra_jax.text.tokenizers import special_tokens
     from electra_jax.text.tokenizers import tokenizer as tokenizers
 
-    spare = rows - tokenizer.vocabulary_size
-    return dataclasses.replace(
-        model,
-        tokenizer=tokenizers.with_spare_rows(tokenizer, rows, path),
-        notes=(
-            *model.notes,
-            f"tokenizer: the word table has {spare:,} row{'s' * (spare > 1)} more than the tokenizer has pieces; kept, "
-            "with names that no text gives",
-        ),
+    filled = tokenizers.with_spare_rows(tokenizer, rows, path)
+    spare = sum(map(special_tokens.is_spare, filled.pieces(range(rows))))
+    if not spare:
+        return model
+    note = (
+        f"tokenizer: {spare:,} row{'s' * (spare > 1)} of the word table have no piece, or one that another row has; "
+        "kept, with names that no text gives"
     )
+    return dataclasses.replace(model, tokenizer=filled, notes=(*model.notes, note))
 
 
 def split_heads(path: str) -> tuple[str, int | None]:

@@ -110,7 +110,7 @@ def test_rows_of_a_word_table_without_a_piece_are_kept(tmp_path, spare):
         (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in made.vocabulary(64 - spare)))
         (folder / "tokenizer_config.json").write_text('{"tokenizer_class": "BertTokenizer", "do_lower_case": true}')
     model = checkpoints.open_model(str(tmp_path / "whole"))
-    assert [note for note in model.notes if note.startswith(f"tokenizer: the word table has {spare} row")]
+    assert [note for note in model.notes if note.startswith(f"tokenizer: {spare} row")]
     text = ["ab [spare row 63] cd"]
     own = tokenizer.load(tmp_path / "whole" / "discriminator")
     assert model.tokenizer.encode(text)[0].tolist() == own.encode(text)[0].tolist()

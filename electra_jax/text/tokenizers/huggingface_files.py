@@ -27,6 +27,7 @@ _FIX = "copy the folder again"
 _WORDPIECE = frozenset(
     {"BertTokenizer", "ConvBertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "MobileBertTokenizer"}
 )
+_GENERAL = ("PreTrainedTokenizerFast", "TokenizersBackend")  # They take any tokenizer.json as it is.
 _MODEL_TYPES = ("bert", "electra")  # Of config.json, where the class is not named.
 _LONGEST_WORD = 100  # In transformers a longer word is unknown; Google's limit is 200.
 _CONVERT = (
@@ -103,7 +104,7 @@ def load(
     if CONFIG not in names or not {_WHOLE, _VOCABULARY} & set(names):
         return None
     config, place = _config(directory), storage.join(directory, CONFIG)
-    is_wordpiece = _is_wordpiece(directory, config)
+    is_wordpiece = _is_wordpiece(directory, config, _WHOLE in names)
     whole = foreign_json.read(storage.join(directory, _WHOLE), _FIX) if _WHOLE in names else None
     if whole is None:
         _refuse_what_python_does(config, is_wordpiece, place)
@@ -116,7 +117,7 @@ def load(
     else:
         if model is None:
             origin = storage.join(directory, _VOCABULARY)
-            vocabulary = wordpiece.read_vocabulary(_text(origin), origin)
+            vocabulary = wordpiece.read_vocabulary(_text(origin))
         else:
             assert isinstance(model.vocab, dict)
             origin, vocabulary = storage.join(directory, _WHOLE), dict(model.vocab)
@@ -138,9 +139,9 @@ def _config(directory: str) -> _Config:
     return foreign_json.read_as(_Config, path, _FIX) if storage.exists(path) else _Config()
 
 
-def _is_wordpiece(directory: str, config: _Config) -> bool:
+def _is_wordpiece(directory: str, config: _Config, is_whole: bool) -> bool:
     """Whether transformers builds BERT's tokenizer from the vocabulary."""
-    if config.tokenizer_class is not None:
+    if config.tokenizer_class is not None and (is_whole or config.tokenizer_class not in _GENERAL):
         return config.tokenizer_class.removesuffix("Fast") in _WORDPIECE
     path = storage.join(directory, "config.json")
     return storage.exists(path) and foreign_json.read_as(_Header, path, _FIX).model_type in _MODEL_TYPES
@@ -161,7 +162,7 @@ def _refuse_what_python_does(config: _Config, is_wordpiece: bool, place: str) ->
                 f"{place}: {name}: found {json.dumps(found, ensure_ascii=False)}, expected {wanted}: text would be "
                 f"split by a program that is not here; {_CONVERT}"
             )
-    if not is_wordpiece and config.tokenizer_class is not None:
+    if not is_wordpiece and config.tokenizer_class not in (None, *_GENERAL):
         raise InputError(
             f"{place}: tokenizer_class: found {config.tokenizer_class}, expected for a vocab.txt one of "
             f"{', '.join(sorted(_WORDPIECE))}; {_CONVERT}"

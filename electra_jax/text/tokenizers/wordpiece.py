@@ -119,9 +119,9 @@ def from_vocabulary(
     """Makes a tokenizer from the text of a vocab.txt: one piece a line, numbered from 0.
 
     Raises:
-      InputError: an empty or repeated line, a missing special token, or a casing that the pieces contradict.
+      InputError: a missing special token, or a casing that the pieces contradict.
     """
-    vocabulary, rules = read_vocabulary(text, origin), Rules.as_google(lowercase, strip_accents)
+    vocabulary, rules = read_vocabulary(text), Rules.as_google(lowercase, strip_accents)
     if add_special_pieces:
         append_special_pieces(vocabulary)
     check_casing(vocabulary, origin, rules)
@@ -206,19 +206,18 @@ def _chunks(texts: Iterable[str]) -> Iterable[str]:
     yield "\n".join(gathered)
 
 
-def read_vocabulary(text: str, origin: str) -> dict[str, int]:
+def read_vocabulary(text: str) -> dict[str, int]:
     """Pieces of a vocab.txt, one a line, numbered from 0.
 
-    Raises:
-      InputError: a line is empty, or repeats another.
+    Published vocabularies have empty lines, and lines that repeat another, such as ConvBERT's. As in transformers, the
+    last line of a piece counts; the others are rows of the word table that no text gives, see `special_tokens.spare`.
     """
     vocabulary: dict[str, int] = {}
     # Not splitlines(): some vocabularies hold characters that it takes for line ends.
-    for number, line in enumerate(text.removesuffix("\n").split("\n"), start=1):
-        piece = line.removesuffix("\r")
-        if not piece:
-            raise InputError(f"{origin}, line {number}: the line is empty; expected one piece a line.")
+    for row, line in enumerate(text.rstrip("\r\n").split("\n")):
+        piece = line.removesuffix("\r") or special_tokens.spare(row)
         if piece in vocabulary:
-            raise InputError(f"{origin}, line {number}: {piece!r} is already on line {vocabulary[piece] + 1}.")
-        vocabulary[piece] = number - 1
+            earlier = vocabulary[piece]
+            vocabulary[special_tokens.spare(earlier)] = earlier
+        vocabulary[piece] = row
     return vocabulary

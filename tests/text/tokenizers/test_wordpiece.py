@@ -115,18 +115,14 @@ def test_missing_special_tokens_are_named_with_the_flag(vocabulary):
     assert pieces(tokenizer, "[MASK] the") == ["[", "mask", "]", "the"]
 
 
-@pytest.mark.parametrize(
-    ("given", "message"),
-    [
-        ([*PIECES, "the"], "line 23: 'the' is already on line 11"),
-        ([*PIECES[:6], "", *PIECES[6:]], "line 7: the line is empty"),
-    ],
-)
-def test_a_bad_vocabulary_is_refused_with_file_and_line(vocabulary, given, message):
-    path = vocabulary(given)
-    with pytest.raises(InputError, match=message) as error:
-        load(path)
-    assert str(path) in str(error.value)
+def test_of_a_repeated_piece_the_last_line_counts_and_empty_lines_are_rows(vocabulary):
+    tokenizer = load(vocabulary([*PIECES[:6], "", *PIECES[6:], "the", ""]))
+    assert tokenizer.vocabulary_size == len(PIECES) + 2
+    assert tokenizer.encode(["the"])[0].tolist() == [len(PIECES) + 1]
+    the = PIECES.index("the") + 1
+    assert tokenizer.pieces([6, the]) == ["[spare row 6]", f"[spare row {the}]"]
+    spelled = set(tokenizer.encode(["[spare row 6] the"])[0].tolist())
+    assert not spelled & {6, the}
 
 
 @pytest.mark.parametrize(
