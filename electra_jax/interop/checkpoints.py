@@ -77,10 +77,8 @@ def _with_spare_rows(model: Model, path: str) -> Model:
     spare = sum(map(special_tokens.is_spare, filled.pieces(range(rows))))
     if not spare:
         return model
-    note = (
-        f"tokenizer: {spare:,} row{'s' * (spare > 1)} of the word table have no piece, or one that another row has; "
-        "kept, with names that no text gives"
-    )
+    counted = f"{spare:,} rows of the word table have" if spare > 1 else "1 row of the word table has"
+    note = f"tokenizer: {counted} no piece, or one that another row has; kept, with names that no text gives"
     return dataclasses.replace(model, tokenizer=filled, notes=(*model.notes, note))
 
 
