@@ -10,7 +10,7 @@ from electra_jax.errors import InputError
 from electra_jax.interop import export
 from tests.inference import made_predictors
 from tests.interop import made
-from tests.interop.test_onnx import HEADS, with_head
+from tests.interop.made_finetuned import HEADS, with_head
 
 pytestmark = pytest.mark.interop
 

@@ -16,6 +16,7 @@ from electra_jax.finetuning.tasks import kinds
 from electra_jax.finetuning.tasks.answering import AnsweringTask
 from electra_jax.finetuning.tasks.classification import ClassificationTask
 from electra_jax.finetuning.tasks.tagging import TaggingTask
+from electra_jax.interop import finetuned
 from electra_jax.interop.model import sizes_as_fields
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
@@ -121,3 +122,16 @@ def predicted(made_job, params, name, split="dev"):
     evaluate = jax.jit(made_job.evaluate)
     results = [evaluate(params, batch, jax.random.key(0)) for batch in made_job.batches_of(mine, split)]
     return mine, made_job.predictions(mine, split, jax.device_get(results))
+
+
+HEADS = [(kind, head) for kind in KINDS for head in (("paper", "huggingface") if kind != "tagging" else ("paper",))]
+
+
+def with_head(kind, head, **changes):
+    """A fine-tuned model with weights of effect everywhere."""
+    changes |= {"segment": 1} if kind == "tagging" else {}
+    mine = task("mine", kind, head=head, **changes)
+    params = params_of(job(mine))
+    heads = finetuned.task_heads({"mine": mine.description()}, params["heads"], 0.1, "tasks.json")
+    parts = {"embeddings": params["embeddings"], "discriminator": params["encoder"]}
+    return dataclasses.replace(made.discriminator_alone(), params=parts, task_head=heads["mine"])

@@ -8,29 +8,23 @@ import numpy as np
 import pytest
 
 from electra_jax.errors import InputError, MismatchError
-from electra_jax.interop import export, finetuned, huggingface, onnx_folder, onnx_graph, onnx_network, program_folder
+from electra_jax.interop import export, huggingface, onnx_network, program_folder
 from electra_jax.interop.model import outputs
 from electra_jax.models.encoder import EncoderConfig
-from tests.interop import made, made_finetuned, peer
+from tests.interop import made, peer
+from tests.interop.made_finetuned import HEADS, with_head
 
 pytestmark = pytest.mark.interop
 
 ALL = ("fp32", "fp16", "int8")
-HEADS = [
-    (kind, head)
-    for kind in made_finetuned.KINDS
-    for head in (("paper", "huggingface") if kind != "tagging" else ("paper",))
-]
 
 
-def with_head(kind, head, **changes):
-    """A fine-tuned model with weights of effect everywhere."""
-    changes |= {"segment": 1} if kind == "tagging" else {}
-    task = made_finetuned.task("mine", kind, head=head, **changes)
-    params = made_finetuned.params_of(made_finetuned.job(task))
-    heads = finetuned.task_heads({"mine": task.description()}, params["heads"], 0.1, "tasks.json")
-    parts = {"embeddings": params["embeddings"], "discriminator": params["encoder"]}
-    return dataclasses.replace(made.discriminator_alone(), params=parts, task_head=heads["mine"])
+@pytest.fixture(scope="module")
+def onnx_graph():
+    """The module, which needs the package onnx."""
+    from electra_jax.interop import onnx_graph
+
+    return onnx_graph
 
 
 def test_both_networks_are_exported_in_all_precisions(tmp_path):
@@ -49,7 +43,7 @@ def test_both_networks_are_exported_in_all_precisions(tmp_path):
 
 
 @pytest.mark.parametrize(("rows", "length"), [(1, 7), (5, 7), (1, 128), (5, 128)])
-def test_a_file_takes_batches_of_any_size(tmp_path_factory, rows, length):
+def test_a_file_takes_batches_of_any_size(tmp_path_factory, rows, length, onnx_graph):
     config = dataclasses.replace(peer.TINY, positions=128)
     model = made.model((config, config.scaled(1 / 2)))
     draw = np.random.default_rng(length)
@@ -92,7 +86,7 @@ def test_every_head_is_exported_with_its_labels(tmp_path, kind, head):
     assert sorted(network.outputs) == sorted(expected)
 
 
-def test_the_joint_head_finds_the_beams_of_our_own_head(tmp_path):
+def test_the_joint_head_finds_the_beams_of_our_own_head(tmp_path, onnx_graph):
     model = with_head("answering", "paper")
     (program,) = program_folder.programs(model, str(tmp_path))
     path = tmp_path / "model.onnx"
@@ -120,7 +114,7 @@ def test_hybrid_and_biased_models_are_exported_too(tmp_path):
     assert max(written.difference.values()) < 1e-4
 
 
-def test_int8_takes_a_third_of_the_space(tmp_path):
+def test_int8_takes_a_third_of_the_space(tmp_path, onnx_graph):
     small = EncoderConfig(2000, 128, 256, 2, 4, 1024, 128)
     model = made.model((small, small.scaled(1 / 4)), tokenizer=None)
     sizes = {precision: len(onnx_graph.build(model, "discriminator", precision)) for precision in ALL}
@@ -128,7 +122,7 @@ def test_int8_takes_a_third_of_the_space(tmp_path):
     assert 1.95 < sizes["fp32"] / sizes["fp16"] < 2.05
 
 
-def test_quantised_rows_have_scales_of_their_own():
+def test_quantised_rows_have_scales_of_their_own(onnx_graph):
     weights = np.array([[1.2, -2, 0.5], [100, 40, -25], [0, 0, 0]], np.float32)
     bytes_, scales = onnx_graph.quantised(weights, axis=1)
     assert bytes_.dtype == np.int8
@@ -147,7 +141,7 @@ def test_the_papers_head_is_one_layer_again(classes):
     assert huggingface.one_layer_of_head(made.task_head().tensors) is None
 
 
-def test_a_wrong_graph_is_found_and_leaves_nothing(tmp_path, monkeypatch):
+def test_a_wrong_graph_is_found_and_leaves_nothing(tmp_path, monkeypatch, onnx_graph):
     other = made.model(seed=1)
     build = onnx_graph.build
     monkeypatch.setattr(onnx_graph, "build", lambda model, network, precision: build(other, network, precision))
@@ -156,7 +150,7 @@ def test_a_wrong_graph_is_found_and_leaves_nothing(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == []
 
 
-def test_optimizers_patterns_are_found_by_onnxruntime(tmp_path):
+def test_optimizers_patterns_are_found_by_onnxruntime(tmp_path, onnx_graph):
     import onnx
     import onnxruntime
 
@@ -170,7 +164,7 @@ def test_optimizers_patterns_are_found_by_onnxruntime(tmp_path):
         assert fused <= {node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node}
 
 
-def test_files_and_rows_that_cannot_be_computed_are_named(tmp_path):
+def test_files_and_rows_that_cannot_be_computed_are_named(tmp_path, onnx_graph):
     path = tmp_path / "onnx" / "model.onnx"
     path.parent.mkdir()
     path.write_bytes(b"no protobuf")
@@ -189,13 +183,15 @@ def test_files_and_rows_that_cannot_be_computed_are_named(tmp_path):
         network({"input_ids": long, "attention_mask": long})
 
 
-def test_a_network_that_one_file_cannot_hold_is_refused(monkeypatch):
+def test_a_network_that_one_file_cannot_hold_is_refused(monkeypatch, onnx_graph):
     monkeypatch.setattr(onnx_graph, "_MOST_BYTES", 1000)
     with pytest.raises(InputError, match=r"expected at most 1,000, ONNX's limit"):
         onnx_graph.build(made.model(), "discriminator", "fp32")
 
 
 def test_onnx_folders_say_that_they_hold_no_weights(tmp_path):
+    from electra_jax.interop import onnx_folder
+
     onnx_folder.write(with_head("classification", "paper"), str(tmp_path), ("int8",))
     from electra_jax.interop import checkpoints
 

@@ -12,7 +12,7 @@ import pytest
 import electra_jax
 from electra_jax.interop import export
 from electra_jax.interop.onnx_network import OnnxNetwork
-from tests.interop.test_onnx import with_head
+from tests.interop.made_finetuned import with_head
 from tests.running import ROOT
 
 pytestmark = pytest.mark.interop
