@@ -29,7 +29,7 @@ def tokenizer(**casing):
     if options["lowercase"]:
         vocabulary = [piece for piece in vocabulary if piece == piece.lower() or piece in SPECIAL_PIECES]
     if options["strip_accents"]:
-        kept = wordpiece._normalizer(True, True)
+        kept = wordpiece.Rules(lowercase=True, strip_accents=True).normalizer()
         vocabulary = [
             piece
             for piece in vocabulary
