@@ -66,9 +66,9 @@ def _fitting(lengths: list[int], room: int) -> list[int]:
     kept = list(lengths)
     if len(kept) == 1:
         return [min(kept[0], room)]
-    shorter = min(kept)
+    shorter, excess = min(kept), max(0, sum(kept) - room)
     # Down to the shorter's length only the longer one loses pieces; at once, since a text may have millions.
-    kept = [max(shorter, length - (sum(kept) - room)) if length > shorter else length for length in kept]
+    kept = [max(shorter, length - excess) if length > shorter else length for length in kept]
     while sum(kept) > room:
         kept[0 if kept[0] > kept[1] else 1] -= 1
     return kept
