@@ -118,14 +118,3 @@ def test_rows_of_a_word_table_without_a_piece_are_kept(tmp_path, spare):
     again = checkpoints.open_model(str(tmp_path / "again"))
     assert again.tokenizer.sha256 == model.tokenizer.sha256
     assert again.vocabulary_size == again.tokenizer.vocabulary_size == 64
-
-
-def test_more_pieces_than_rows_are_refused(tmp_path):
-    export.write(made.discriminator_alone(), str(tmp_path / "alone"), "huggingface")
-    folder = tmp_path / "alone" / "discriminator"
-    (folder / "tokenizer.json").unlink()
-    (folder / "vocab.txt").write_text("".join(f"{piece}\n" for piece in made.vocabulary(70)))
-    with pytest.raises(
-        InputError, match="found a tokenizer of 70 pieces, expected at most 64, the rows of the word table"
-    ):
-        checkpoints.open_model(str(tmp_path / "alone"))

@@ -206,9 +206,9 @@ def test_weights_that_were_cut_off_are_refused(folder):
         checkpoints.open_model(str(folder))
 
 
-def test_a_tokenizer_of_another_size_is_refused(folder):
+def test_a_tokenizer_of_more_pieces_than_rows_is_refused(folder):
     made.tokenizer(70).save(folder / "generator")
-    with pytest.raises(InputError, match="found a tokenizer of 70 pieces, expected 64"):
+    with pytest.raises(InputError, match="found a tokenizer of 70 pieces, expected at most 64, the rows of the word"):
         checkpoints.open_model(str(folder / "generator"))
 
 

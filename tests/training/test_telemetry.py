@@ -187,7 +187,8 @@ def test_events_leave_nothing_in_memory(tmp_path):
         return sys.getallocatedblocks()
 
     before = write(range(100))
-    assert write(range(100, 300)) - before < 200  # One object for each value would be 2,000.
+    # One object for each value would be 5,000; other threads of the process allocate some hundreds.
+    assert write(range(100, 600)) - before < 1000
     events.close()
 
 
