@@ -217,6 +217,13 @@ def test_a_renamed_field_of_a_task_is_compared_under_its_new_name():
     ]
 
 
+@pytest.mark.parametrize("tasks", [[1], None, {"sst": 3}])
+def test_a_damaged_recorded_config_differs_without_a_foreign_exception(tasks):
+    after = recorded_by_a_run(preset("finetune.glue", "sst"))
+    lines = identity.difference({**after, "tasks": tasks}, after)
+    assert any(line.startswith("config.tasks.sst.train: was not there") for line in lines)
+
+
 def test_names_that_the_schema_repeats_are_those_of_the_code():
     assert tuple(sharding_rules.RULES) == shared.SHARDINGS
     assert TOKENIZERS == tokenizer.KINDS

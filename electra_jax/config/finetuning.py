@@ -176,9 +176,9 @@ TASK_CONFIGS: Mapping[str, type[TaskConfig]] = {
 }
 
 
-def updated_task(recorded: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A task's section that an earlier version recorded, with the names of this one."""
-    if "skip_broken_rows" not in recorded:
+def updated_task(recorded: Any) -> Any:
+    """A task's section that an earlier version recorded, with the names of this one; anything else as it is."""
+    if not isinstance(recorded, Mapping) or "skip_broken_rows" not in recorded:
         return recorded
     kept = {name: value for name, value in recorded.items() if name != "skip_broken_rows"}
     return {"invalid_rows": "skip" if recorded["skip_broken_rows"] else "refuse"} | kept

@@ -57,8 +57,8 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
       before: the config that a run recorded.
       after: the config that it is given now, with all fields of this version.
     """
-    if "tasks" in before:
-        before = {**before, "tasks": {name: updated_task(task) for name, task in before["tasks"].items()}}
+    if isinstance(tasks := before.get("tasks"), Mapping):
+        before = {**before, "tasks": {name: updated_task(task) for name, task in tasks.items()}}
     old, new, added = trained_fields(before), trained_fields(after), _defaults(after)
     lines = []
     for name in sorted(old.keys() | new.keys()):
