@@ -10,8 +10,8 @@ import numpy as np
 from electra_jax.finetuning.data.examples import QuestionExample
 from electra_jax.finetuning.data.windows import question_rows
 from electra_jax.finetuning.tasks import answer_search
-from electra_jax.inference.kinds import MOST_CHARACTERS, Prediction, Prepared, prepared
-from electra_jax.inference.results import Answer, AnswerCandidate, Problem
+from electra_jax.inference.kinds import MOST_CHARACTERS, OneByOne, Prepared
+from electra_jax.inference.results import Answer, AnswerCandidate
 from electra_jax.inference.row_batches import Arrays, Row
 from electra_jax.inference.runtime import Output
 from electra_jax.inference.text_windows import UnusableError, checked_text
@@ -24,7 +24,7 @@ _LEAST_ROOM = 16
 _DISALLOWED = -1000.0
 
 
-class Answering(Prediction):
+class Answering(OneByOne):
     """Implements `kinds.Prediction`: the answer of extractive question answering, as a fine-tuning run searches it."""
 
     output: Output = "task"
@@ -50,11 +50,8 @@ class Answering(Prediction):
         self._tokenizer, self._max_length, self._settings = tokenizer, max_length, settings
         self._null_threshold, self._top_k = null_threshold, top_k
 
-    def prepare(self, items: Sequence[Any]) -> list[Prepared | Problem]:
-        """See `Prediction`; an input is a pair of question and context."""
-        return [prepared(self._one, item) for item in items]
-
     def _one(self, item: Any) -> Prepared:
+        """See `OneByOne`; an input is a pair of question and context."""
         if isinstance(item, str) or not isinstance(item, Sequence) or len(item) != 2:
             raise UnusableError("expected a question and a context, found something else")
         for name, value in zip(("question", "context"), item, strict=True):

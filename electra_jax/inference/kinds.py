@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
@@ -45,12 +46,26 @@ class Prediction(Protocol):
         ...
 
 
-def prepared(prepare: Callable[[Any], Prepared], item: Any) -> Prepared | Problem:
-    """What `prepare` returns for an input, or why it cannot be used."""
-    try:
-        return prepare(item)
-    except UnusableError as error:
-        return Problem(str(error))
+class OneByOne(Prediction):
+    """A kind that prepares each input by itself."""
+
+    def prepare(self, items: Sequence[Any]) -> list[Prepared | Problem]:
+        """See `Prediction`."""
+        return [self._one_or_problem(item) for item in items]
+
+    def _one_or_problem(self, item: Any) -> Prepared | Problem:
+        try:
+            return self._one(item)
+        except UnusableError as error:
+            return Problem(str(error))
+
+    @abc.abstractmethod
+    def _one(self, item: Any) -> Prepared:
+        """The rows of an input.
+
+        Raises:
+          UnusableError: it cannot be used.
+        """
 
 
 # For predictions with a row, or a few, for each input.

@@ -9,8 +9,8 @@ import numpy as np
 
 from electra_jax.finetuning.data import spans, text_rows
 from electra_jax.finetuning.data.spans import ImpossibleTagsError
-from electra_jax.inference.kinds import MOST_CHARACTERS, Prediction, Prepared, prepared
-from electra_jax.inference.results import Detection, Problem, Span, Tagging
+from electra_jax.inference.kinds import MOST_CHARACTERS, OneByOne, Prepared
+from electra_jax.inference.results import Detection, Span, Tagging
 from electra_jax.inference.row_batches import Arrays, Row
 from electra_jax.inference.runtime import Output
 from electra_jax.inference.text_windows import (
@@ -25,7 +25,7 @@ from electra_jax.inference.text_windows import (
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 
-class Detecting(Prediction):
+class Detecting(OneByOne):
     """Implements `kinds.Prediction`: which tokens were replaced."""
 
     output: Output = "replaced"
@@ -33,10 +33,6 @@ class Detecting(Prediction):
 
     def __init__(self, tokenizer: Tokenizer, max_length: int) -> None:
         self._tokenizer, self._max_length = tokenizer, max_length
-
-    def prepare(self, items: Sequence[Any]) -> list[Prepared | Problem]:
-        """See `Prediction`."""
-        return [prepared(self._one, item) for item in items]
 
     def _one(self, item: Any) -> Prepared:
         text = encoded(item, self._tokenizer)
@@ -59,7 +55,7 @@ class Detecting(Prediction):
         return (1 / (1 + np.exp(-np.clip(logits_L, -500, 500)))).astype(np.float32)
 
 
-class TagWords(Prediction):
+class TagWords(OneByOne):
     """Implements `kinds.Prediction`: tags of words; a word has the tag of its first token, as in training.
 
     Attributes:
@@ -88,11 +84,8 @@ class TagWords(Prediction):
             marks_spans = False
         self._marks_spans = marks_spans is not False
 
-    def prepare(self, items: Sequence[Any]) -> list[Prepared | Problem]:
-        """See `Prediction`; an input is a text or a sequence of words."""
-        return [prepared(self._one, item) for item in items]
-
     def _one(self, item: Any) -> Prepared:
+        """See `OneByOne`; an input is a text or a sequence of words."""
         if isinstance(item, str):
             text = encoded(item, self._tokenizer)
             first_W, starts_W, ends_W = words_of(text, self._tokenizer)

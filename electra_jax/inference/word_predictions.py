@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from electra_jax.errors import InputError
-from electra_jax.inference.kinds import MOST_CHARACTERS, Prediction, Prepared, prepared
-from electra_jax.inference.results import Candidate, Filling, Mask, Problem, Score
+from electra_jax.inference.kinds import MOST_CHARACTERS, OneByOne, Prepared
+from electra_jax.inference.results import Candidate, Filling, Mask, Score
 from electra_jax.inference.row_batches import Arrays, Row
 from electra_jax.inference.runtime import Output
 from electra_jax.inference.text_windows import encoded, encoded_with_masks, windows
@@ -19,7 +19,7 @@ from electra_jax.text.tokenizers.tokenizer import Tokenizer
 _MOST_POSITIONS = 16
 
 
-class Filler(Prediction):
+class Filler(OneByOne):
     """Implements `kinds.Prediction`: the most probable tokens for each mask."""
 
     most_characters = MOST_CHARACTERS
@@ -34,10 +34,6 @@ class Filler(Prediction):
             raise InputError(f"top_k: found {top_k}, expected at least 1")
         self.output, self._top_k = output, top_k
         self._tokenizer, self._max_length = tokenizer, max_length
-
-    def prepare(self, items: Sequence[Any]) -> list[Prepared | Problem]:
-        """See `Prediction`."""
-        return [prepared(self._one, item) for item in items]
 
     def _one(self, item: Any) -> Prepared:
         text, masks_M = encoded_with_masks(item, self._tokenizer)
@@ -89,7 +85,7 @@ class Filler(Prediction):
         return found
 
 
-class Scorer(Prediction):
+class Scorer(OneByOne):
     """Implements `kinds.Prediction`: pseudo-log-likelihood, with a row for each token, in which it is masked."""
 
     # A row for each token, as long as the text or its window.
@@ -98,10 +94,6 @@ class Scorer(Prediction):
     def __init__(self, tokenizer: Tokenizer, max_length: int, output: Output) -> None:
         self.output = output
         self._tokenizer, self._max_length = tokenizer, max_length
-
-    def prepare(self, items: Sequence[Any]) -> list[Prepared | Problem]:
-        """See `Prediction`."""
-        return [prepared(self._one, item) for item in items]
 
     def _one(self, item: Any) -> Prepared:
         text = encoded(item, self._tokenizer)
