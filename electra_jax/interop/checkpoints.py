@@ -70,12 +70,10 @@ def _with_spare_rows(model: Model, path: str) -> Model:
             f"{path}: found a tokenizer of {tokenizer.vocabulary_size} pieces, expected at most {rows}, the rows of "
             "the word table; put the model's own tokenizer there"
         )
-    from electra_jax.text.tokenizers import special_tokens
     from electra_jax.text.tokenizers import tokenizer as tokenizers
 
     filled = tokenizers.with_spare_rows(tokenizer, rows, path)
-    spare = sum(map(special_tokens.is_spare, filled.pieces(range(rows))))
-    if not spare:
+    if not (spare := tokenizers.spare_rows(filled)):
         return model
     counted = f"{spare:,} rows of the word table have" if spare > 1 else "1 row of the word table has"
     note = f"tokenizer: {counted} no piece, or one that another row has; kept, with names that no text gives"

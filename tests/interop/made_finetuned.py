@@ -16,7 +16,7 @@ from electra_jax.finetuning.tasks import kinds
 from electra_jax.finetuning.tasks.answering import AnsweringTask
 from electra_jax.finetuning.tasks.classification import ClassificationTask
 from electra_jax.finetuning.tasks.tagging import TaggingTask
-from electra_jax.interop import finetuned
+from electra_jax.interop import checkpoints, export, finetuned
 from electra_jax.interop.model import sizes_as_fields
 from electra_jax.training.checkpoint import Checkpoints
 from electra_jax.training.checkpoint_record import Progress
@@ -135,3 +135,14 @@ def with_head(kind, head, **changes):
     heads = finetuned.task_heads({"mine": mine.description()}, params["heads"], 0.1, "tasks.json")
     parts = {"embeddings": params["embeddings"], "discriminator": params["encoder"]}
     return dataclasses.replace(made.discriminator_alone(), params=parts, task_head=heads["mine"])
+
+
+def exported_run(folder, tokenizer, kind, examples, max_length, **changes):
+    """Makes a run of a task in `folder`/run and its export for transformers in `folder`/hf; returns job and weights."""
+    mine = task("mine", kind, tokenizer, examples, max_length=max_length, **changes)
+    sizes = dataclasses.replace(peer.TINY, vocabulary_size=tokenizer.vocabulary_size, positions=64)
+    made_job = job(mine, encoder=sizes)
+    params = params_of(made_job)
+    write_run(folder / "run", made_job, params, steps=(10,), tokenizer=tokenizer, reported=10)
+    export.write(checkpoints.open_model(str(folder / "run")), str(folder / "hf"), "huggingface")
+    return made_job, params

@@ -1,15 +1,13 @@
 """Fine-tuned runs, opened with transformers as a user opens them, say what the runs' own evaluation says."""
 
-import dataclasses
 import pathlib
 
 import numpy as np
 import pytest
 
 from electra_jax.finetuning.data.examples import Answer, QuestionExample, SentenceExample, TextExample
-from electra_jax.interop import checkpoints, export
 from electra_jax.text.tokenizers import tokenizer as tokenizers
-from tests.interop import made_finetuned, peer
+from tests.interop import made_finetuned
 
 pytestmark = pytest.mark.interop
 
@@ -45,12 +43,7 @@ def exported(tokenizer, tmp_path):
     """Makes a run of a task, exports it, and returns the folder and what the run itself predicts."""
 
     def make(kind, examples, **changes):
-        task = made_finetuned.task("mine", kind, tokenizer, examples, max_length=LENGTH, **changes)
-        sizes = dataclasses.replace(peer.TINY, vocabulary_size=tokenizer.vocabulary_size, positions=64)
-        job = made_finetuned.job(task, encoder=sizes)
-        params = made_finetuned.params_of(job)
-        made_finetuned.write_run(tmp_path / "run", job, params, steps=(10,), tokenizer=tokenizer, reported=10)
-        export.write(checkpoints.open_model(str(tmp_path / "run")), str(tmp_path / "hf"), "huggingface")
+        job, params = made_finetuned.exported_run(tmp_path, tokenizer, kind, examples, LENGTH, **changes)
         return (tmp_path / "hf", *made_finetuned.predicted(job, params, "mine"))
 
     return make

@@ -8,7 +8,7 @@ import pytest
 
 import electra_jax
 from electra_jax.finetuning.data.examples import SentenceExample, TextExample
-from electra_jax.interop import checkpoints, export
+from electra_jax.interop import export
 from electra_jax.text.tokenizers import tokenizer as tokenizers
 from tests.interop import made, made_finetuned, peer
 
@@ -38,12 +38,7 @@ def opened(tokenizer, tmp_path):
     """Makes a run of a task and returns its predictor and its exported folder."""
 
     def make(kind, examples, **changes):
-        task = made_finetuned.task("mine", kind, tokenizer, examples, max_length=LENGTH, **changes)
-        sizes = dataclasses.replace(peer.TINY, vocabulary_size=tokenizer.vocabulary_size, positions=64)
-        job = made_finetuned.job(task, encoder=sizes)
-        params = made_finetuned.params_of(job)
-        made_finetuned.write_run(tmp_path / "run", job, params, steps=(10,), tokenizer=tokenizer, reported=10)
-        export.write(checkpoints.open_model(str(tmp_path / "run")), str(tmp_path / "hf"), "huggingface")
+        made_finetuned.exported_run(tmp_path, tokenizer, kind, examples, LENGTH, **changes)
         return electra_jax.load(tmp_path / "run"), str(tmp_path / "hf")
 
     return make

@@ -24,7 +24,7 @@ from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.dataset.runners import Runner
 from electra_jax.text.dataset.units import Settings, Unit
 from electra_jax.text.sources import text_sources
-from electra_jax.text.tokenizers import special_tokens, tokenizer, tokenizer_report
+from electra_jax.text.tokenizers import tokenizer, tokenizer_report
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.wording import duration
 
@@ -113,8 +113,8 @@ def _prepare(data: DataConfig, line: ProgressLine, runner: Runner) -> Dataset:
     todo = units.make_units(data)
     workspace.begin(data, todo, line)
     settings = Settings(data.directory, data.download_cache, data, _sample_fractions(data, todo))
-    if data.tokenizer.source != "train" and not storage.exists(settings.tokenizer_mark):
-        _loaded_tokenizer(data)  # What is wrong with it is known before hours of reading.
+    # What is wrong with a given tokenizer is known before hours of reading.
+    given = None if data.tokenizer.source == "train" else _ready_tokenizer(data, settings, todo, line)
     if settings.needs_scan:
         left = _unfinished(todo, [stages.scan_path(settings, unit) for unit in todo])
         runner.run("reading", stages.scan, settings, left, line)
@@ -122,7 +122,7 @@ def _prepare(data: DataConfig, line: ProgressLine, runner: Runner) -> Dataset:
         copies = [settings.work("copies", unit.number, "npy") for unit in todo]
         if _unfinished(todo, copies):
             filters.write_copies([stages.scan_path(settings, unit) for unit in todo], copies)
-    pieces = _ready_tokenizer(data, settings, todo, line)
+    pieces = _ready_tokenizer(data, settings, todo, line) if given is None else given
     left = _unfinished(todo, [stages.rows_path(settings, unit) for unit in todo])
     runner.run("making rows", stages.write_rows, settings, left, line)
     _finish(data, settings, todo, pieces, line)
@@ -165,7 +165,7 @@ def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit],
     else:
         pieces, shown = _loaded_tokenizer(data), []
     pieces.save(folder)
-    spare = sum(map(special_tokens.is_spare, pieces.pieces(range(pieces.vocabulary_size))))
+    spare = tokenizer.spare_rows(pieces)
     size = f"{pieces.vocabulary_size - spare} pieces" + (f" and {spare} spare rows" if spare else "")
     line.print(
         f"tokenizer: {size}, {pieces.kind}, source {data.tokenizer.source!r}, {duration(time.monotonic() - started)}"

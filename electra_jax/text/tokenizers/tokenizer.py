@@ -13,6 +13,7 @@ from electra_jax.text.tokenizers import (
     huggingface_files,
     library_tokenizer,
     sentencepiece_tokenizer,
+    special_tokens,
     wordpiece,
 )
 from electra_jax.text.tokenizers.special_tokens import SPECIAL_PIECES as SPECIAL_PIECES
@@ -165,6 +166,11 @@ def with_spare_rows(given: Tokenizer, rows: int, origin: str) -> Tokenizer:
             "have spare rows"
         )
     return given.with_spare_rows(rows)
+
+
+def spare_rows(given: Tokenizer) -> int:
+    """How many of a tokenizer's ids are rows of a word table without a piece."""
+    return sum(map(special_tokens.is_spare, given.pieces(range(given.vocabulary_size))))
 
 
 def train(
