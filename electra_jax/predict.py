@@ -104,6 +104,11 @@ _TIMINGS = flags.DEFINE_bool("timings", False, "Print on standard error how long
 
 def main() -> None:
     """Predicts for every input; see `entry_point` for exit codes."""
+    with Interrupts() as interrupts:
+        _run(interrupts)
+
+
+def _run(interrupts: Interrupts) -> None:
     started = time.monotonic()
     if not _MODEL.value:
         raise InputError("--model: is missing, expected a workdir, an export or a checkpoint, such as runs/quickstart")
@@ -121,7 +126,7 @@ def main() -> None:
     # The start of the process, imports of this module included.
     timings = {"start": started - _process_start(), "imports": imported - started, "model": read - imported}
     with contextlib.closing(_Output(_OUTPUT.value)) as output:
-        problems = _predict(model, task, output, timings)
+        problems = _predict(model, task, output, timings, interrupts)
     if problems:
         print(f'{problems:,} input{"s" * (problems > 1)} could not be used: see "error" in the output', file=sys.stderr)
 
@@ -151,7 +156,7 @@ def _use_compile_cache() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
 
 
-def _predict(model: Predictor, task: str, output: _Output, timings: dict[str, float]) -> int:
+def _predict(model: Predictor, task: str, output: _Output, timings: dict[str, float], interrupts: Interrupts) -> int:
     """Writes a line for each input; returns how many of them could not be used.
 
     Raises:
@@ -171,19 +176,22 @@ def _predict(model: Predictor, task: str, output: _Output, timings: dict[str, fl
             else:
                 waiting.append(request)
                 yield request.value
+            # Before it waits for more.
+            interrupts.check()
 
     progress = ProgressLine(sys.stderr) if output.shows_progress else None
     began, count, problems = time.monotonic(), 0, 0
     lines: list[str] = []
 
     def flush() -> None:
-        with _uninterrupted():
+        with interrupts.held():
             content = "".join(lines).encode()
             lines.clear()
             output.write(content)
 
     try:
         for result in model.stream(task, values(), **_options(task)):
+            interrupts.check()
             request = waiting.popleft()
             if count == 0 and _TIMINGS.value:
                 timings["first answer"] = time.monotonic() - began
@@ -285,17 +293,38 @@ class _Output:
             self._descriptor = 1
 
 
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Answers Ctrl-C after its block."""
-    asked: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: asked.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if asked:
-        raise KeyboardInterrupt
+class Interrupts:
+    """Ctrl-C, which is remembered: an exception that is raised in a callback of a library may end there."""
+
+    def __init__(self) -> None:
+        """Takes over the signal, in the main thread, until it is left as a context."""
+        self._asked = self._held = False
+        self._before = signal.signal(signal.SIGINT, self._take)
+
+    def __enter__(self) -> Interrupts:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _take(self, number: int, frame: object) -> None:
+        self._asked = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if it was asked for, also earlier."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """In its block nothing is raised; `check` does so after it."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False
 
 
 def _check_output(path: str) -> None:
