@@ -185,6 +185,13 @@ def test_recorded_tasks_have_defaults_for_new_fields_too():
         files.recorded(tree, "config.json")
 
 
+def test_a_recorded_probe_has_defaults_for_new_fields_too():
+    config = typed(preset("quickstart"))
+    tree = schema.as_tree(config)
+    del tree["probe"]["divergence"], tree["probe"]["tasks"]["slots"]["word_key"]
+    assert files.recorded(tree, "config.json") == config
+
+
 def recorded_by_a_run(given):
     """The tree of a config.json."""
     return json.loads(json.dumps(schema.as_tree(typed(given))))

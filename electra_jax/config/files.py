@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from electra_jax.config import schema
-from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, updated_task
+from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, ProbeConfig, updated_task
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError
@@ -102,17 +102,23 @@ def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
     if kind is None:
         raise InputError(f"{path}: found task {tree.get('task')!r}, expected the config.json of a run")
     problems = Problems()
-    complete = schema.as_tree(kind())
     for name in ("data", "model", "objective" if kind is PretrainingConfig else "tasks"):
         if not isinstance(tree.get(name), Mapping):
             problems.add(f"config.{name}", repr(tree.get(name)), "a section")
-    known = _filled(complete, tree)
-    if kind is FinetuningConfig and isinstance(known["tasks"], Mapping):
-        known["tasks"] = {name: _filled_task(task) for name, task in known["tasks"].items()}
-    config: RunConfig = schema.read(kind, known, "config", problems, _task_class)
+    config: RunConfig = schema.read(kind, _filled_run(kind, tree), "config", problems, _task_class)
     if problems.lines:
         raise InputError(f"{path}: is not the config of a {tree['task']} run ({'; '.join(problems.lines)})")
     return config
+
+
+def _filled_run(kind: type[RunConfig], tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A recorded config, tasks and probe included, with the fields that were added since."""
+    known = _filled(schema.as_tree(kind()), tree)
+    if isinstance(known.get("tasks"), Mapping):
+        known["tasks"] = {name: _filled_task(task) for name, task in known["tasks"].items()}
+    if isinstance(known.get("probe"), Mapping) and known["probe"]:  # Empty if the run has none.
+        known["probe"] = _filled_run(ProbeConfig, known["probe"])
+    return known
 
 
 def _filled(defaults_tree: Mapping[str, Any], tree: Any) -> Any:
