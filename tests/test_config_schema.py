@@ -217,6 +217,21 @@ def test_a_renamed_field_of_a_task_is_compared_under_its_new_name():
     ]
 
 
+def test_a_run_that_an_earlier_version_began_dropped_the_last_batch():
+    before, after = recorded_by_a_run(preset("finetune.text")), recorded_by_a_run(preset("finetune.text"))
+    del before["last_batch"]
+    assert files.recorded(before, "config.json").last_batch == "drop"
+    assert identity.difference(before, after) == ["config.last_batch: was 'drop', is 'train'"]
+
+
+def test_the_probe_of_an_older_recorded_config_has_defaults_for_new_fields():
+    config = typed(preset("quickstart"))
+    tree = schema.as_tree(config)
+    probe = tree["probe"]
+    del probe["last_batch"], probe["divergence"], probe["tasks"]["slots"]["invalid_rows"]
+    assert files.recorded(tree, "config.json") == config
+
+
 @pytest.mark.parametrize("tasks", [[1], None, {"sst": 3}])
 def test_a_damaged_recorded_config_differs_without_a_foreign_exception(tasks):
     after = recorded_by_a_run(preset("finetune.glue", "sst"))

@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from electra_jax.config import schema
-from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, updated_task
+from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, ProbeConfig, updated_run
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError
@@ -89,7 +89,8 @@ def typed_finetuning(given: ml_collections.ConfigDict) -> FinetuningConfig:
 
 
 def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
-    """Returns the config of a run from its config.json; a field that was added since has its default.
+    """Returns the config of a run from its config.json; a field that was added since has its default, or the value
+    that trains as the run did.
 
     Args:
       tree: what config.json holds.
@@ -106,9 +107,9 @@ def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
     for name in ("data", "model", "objective" if kind is PretrainingConfig else "tasks"):
         if not isinstance(tree.get(name), Mapping):
             problems.add(f"config.{name}", repr(tree.get(name)), "a section")
-    known = _filled(complete, tree)
-    if kind is FinetuningConfig and isinstance(known["tasks"], Mapping):
-        known["tasks"] = {name: _filled_task(task) for name, task in known["tasks"].items()}
+    known = _filled_run(complete, tree) if kind is FinetuningConfig else _filled(complete, tree)
+    if isinstance(probe := known.get("probe"), Mapping) and probe:
+        known["probe"] = _filled_run(schema.as_tree(ProbeConfig()), probe)
     config: RunConfig = schema.read(kind, known, "config", problems, _task_class)
     if problems.lines:
         raise InputError(f"{path}: is not the config of a {tree['task']} run ({'; '.join(problems.lines)})")
@@ -129,9 +130,16 @@ def _filled(defaults_tree: Mapping[str, Any], tree: Any) -> Any:
     }
 
 
+def _filled_run(defaults_tree: Mapping[str, Any], tree: Mapping[str, Any]) -> Any:
+    known = _filled(defaults_tree, updated_run(tree))
+    if isinstance(known["tasks"], Mapping):
+        known["tasks"] = {name: _filled_task(task) for name, task in known["tasks"].items()}
+    return known
+
+
 def _filled_task(tree: Any) -> Any:
     kind = TASK_CONFIGS.get(str(tree.get("kind"))) if isinstance(tree, Mapping) else None
-    return _filled(schema.as_tree(kind()), updated_task(tree)) if kind else tree
+    return _filled(schema.as_tree(kind()), tree) if kind else tree
 
 
 def _task_class(place: str, tree: Any, problems: Problems) -> type | None:

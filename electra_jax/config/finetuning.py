@@ -184,6 +184,16 @@ def updated_task(recorded: Any) -> Any:
     return {"invalid_rows": "skip" if recorded["skip_broken_rows"] else "refuse"} | kept
 
 
+def updated_run(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a fine-tuning run that an earlier version recorded, as this one would have recorded it.
+
+    Fields that were added since are left out, unless their default trains differently.
+    """
+    tasks = recorded.get("tasks")
+    updated = {name: updated_task(task) for name, task in tasks.items()} if isinstance(tasks, Mapping) else tasks
+    return {"last_batch": "drop"} | dict(recorded) | ({} if tasks is None else {"tasks": updated})
+
+
 @dataclasses.dataclass(frozen=True)
 class GivenTokenizerConfig:
     """The tokenizer of a model that is fine-tuned."""
@@ -287,6 +297,12 @@ class FinetuningConfig:
     batch_size: int = setting(
         32, "rows in a global batch", ABOVE_ZERO, unit="rows", synonyms=("batch", "train_batch_size")
     )
+    last_batch: str = setting(
+        "train",
+        'of rows that fill no batch: "train" shares an epoch out over one batch more, each at most a row smaller than '
+        'the next; "drop" counts an epoch in whole batches, as Google\'s code does',
+        one_of("train", "drop"), synonyms=("drop_last", "dataloader_drop_last", "drop_remainder"),
+    )  # fmt: skip
     accumulation: int = shared.accumulation()
     data: FinetuningDataConfig = section(FinetuningDataConfig, "where examples are, and how they are batched")
     tasks: Mapping[str, TaskConfig] = table("tasks by name; several are trained together, with one encoder")

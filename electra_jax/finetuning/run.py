@@ -90,6 +90,20 @@ def read_examples(config: FinetuningConfig, line: ProgressLine) -> ReadExamples:
     return ReadExamples(examples, left_out)
 
 
+def as_begun(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> FinetuningConfig:
+    """The config with which a run goes on that an earlier version began, whose batches were always full."""
+    path = storage.join(workdir, "config.json")
+    if config.last_batch == "drop" or not storage.exists(path):
+        return config
+    recorded = foreign_json.read_as(dict[str, Any], path, "restore the file, or give another --workdir")
+    if recorded.get("task") != config.task or "last_batch" in recorded:
+        return config
+    line.print(
+        f'config.last_batch: the run in {workdir} was begun before this field was there; it goes on as with "drop"'
+    )
+    return dataclasses.replace(config, last_batch="drop")
+
+
 def start(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> Start:
     """Opens the model of `config.init_from`.
 
@@ -184,6 +198,7 @@ def make_job(config: FinetuningConfig, tasks: tuple[Task[Any], ...], start: Star
         tasks=tasks,
         encoder=start.encoder,
         batch_size=config.batch_size,
+        last_batch=config.last_batch,
         seed=config.seed,
         temperature=config.data.mixture_temperature,
         most_lengths=config.data.lengths,
@@ -198,7 +213,7 @@ def make_trainer(config: FinetuningConfig, job: FinetuningJob, line: ProgressLin
     Raises:
       InputError: there are too few examples for one update.
     """
-    rounds = job.training_rows // config.batch_size
+    rounds = job.order.epoch_batches
     steps = int(rounds * config.epochs)  # Google's code rounds in this order.
     if not steps:
         raise InputError(
