@@ -85,6 +85,7 @@ def _follow_google(config: ml_collections.ConfigDict, size: str) -> None:
     for task in config.tasks.values():
         if task.kind == "tagging":
             task.segment = 1
+            task.windows = False
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:

@@ -12,7 +12,7 @@ import jax
 
 from electra_jax import foreign_json, storage
 from electra_jax.config import schema
-from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
+from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig, TaggingConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
@@ -91,17 +91,29 @@ def read_examples(config: FinetuningConfig, line: ProgressLine) -> ReadExamples:
 
 
 def as_begun(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> FinetuningConfig:
-    """The config with which a run goes on that an earlier version began, whose batches were always full."""
+    """The config with which a run goes on that an earlier version began, on the rows and batches of that version."""
     path = storage.join(workdir, "config.json")
-    if config.last_batch == "drop" or not storage.exists(path):
+    if not storage.exists(path):
         return config
     recorded = foreign_json.read_as(dict[str, Any], path, "restore the file, or give another --workdir")
-    if recorded.get("task") != config.task or "last_batch" in recorded:
+    if recorded.get("task") != config.task:
         return config
-    line.print(
-        f'config.last_batch: the run in {workdir} was begun before this field was there; it goes on as with "drop"'
-    )
-    return dataclasses.replace(config, last_batch="drop")
+
+    def note(field: str, value: object) -> None:
+        line.print(
+            f"config.{field}: goes on as {value!r}, since the run in {workdir} was begun before the field existed"
+        )
+
+    if "last_batch" not in recorded and config.last_batch != "drop":
+        note("last_batch", "drop")
+        config = dataclasses.replace(config, last_batch="drop")
+    before, tasks = recorded.get("tasks"), dict(config.tasks)
+    for name, task in config.tasks.items():
+        began = before.get(name) if isinstance(before, Mapping) else None
+        if isinstance(task, TaggingConfig) and task.windows and isinstance(began, Mapping) and "windows" not in began:
+            note(f"tasks.{name}.windows", False)
+            tasks[name] = dataclasses.replace(task, windows=False)
+    return dataclasses.replace(config, tasks=tasks)
 
 
 def start(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> Start:
