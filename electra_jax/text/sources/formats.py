@@ -406,8 +406,8 @@ def _table(reader: LineReader, name: str, form: str, column: str) -> Iterator[Do
         shown = ", ".join(f"{cell[:40]!r}" for cell in header[:12])
         found = "no column" if column not in header else f"{header.count(column)} columns"
         raise InputError(
-            f"{name}, line {before + 1}: {found} {column!r} (found {shown}); append #field=NAME to the source, with the "
-            "name of the column that holds the text."
+            f"{name}, line {before + 1}: {found} {column!r} (found {shown}); append #field=NAME to the source, with "
+            "the name of the column that holds the text."
         )
     rows = csv.reader(lines, delimiter=separator, quoting=quoting, strict=form == "csv")
     wanted = header.index(column)
