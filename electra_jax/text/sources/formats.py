@@ -12,7 +12,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from electra_jax.errors import InputError
 from electra_jax.text.sources import columnar, warc
@@ -395,7 +395,7 @@ def _table(reader: LineReader, name: str, form: str, column: str) -> Iterator[Do
         separators, first, before = stated[1], next(lines, ""), 1
     # The default of the library is shorter than long documents.
     csv.field_size_limit(_LARGEST_DOCUMENT_BYTES)
-    quoting = csv.QUOTE_MINIMAL if form == "csv" else csv.QUOTE_NONE
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form == "csv" else csv.QUOTE_NONE
     headers = {
         separator: [cell.strip() for cell in next(csv.reader([first], delimiter=separator, quoting=quoting), [""])]
         for separator in separators
