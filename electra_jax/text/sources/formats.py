@@ -387,7 +387,7 @@ def _table(reader: LineReader, name: str, form: str, column: str) -> Iterator[Do
     Raises:
       InputError: there is no such column, a row lacks it or has too many cells, or quotes do not match.
     """
-    lines = (f"{line}\n" for block in reader.blocks() for line in split_lines(block))
+    lines = _whole_lines(reader)
     first = next(lines, "")
     before = 0
     separators = ",;\t|" if form == "csv" else "\t"
@@ -429,6 +429,15 @@ def _table(reader: LineReader, name: str, form: str, column: str) -> Iterator[Do
             )
         if row and [cell.strip() for cell in row] != header:
             yield from document_of(row[wanted])
+
+
+def _whole_lines(reader: LineReader) -> Iterator[str]:
+    """Yields lines with their ends, as the csv module expects; keeps none that is in use."""
+    for block in reader.blocks():
+        lines = split_lines(block)[::-1]
+        del block
+        while lines:
+            yield lines.pop() + "\n"
 
 
 def _field_of(record: Any, field: str) -> Any:
