@@ -185,13 +185,6 @@ def test_recorded_tasks_have_defaults_for_new_fields_too():
         files.recorded(tree, "config.json")
 
 
-def test_a_recorded_probe_has_defaults_for_new_fields_too():
-    config = typed(preset("quickstart"))
-    tree = schema.as_tree(config)
-    del tree["probe"]["divergence"], tree["probe"]["tasks"]["slots"]["word_key"]
-    assert files.recorded(tree, "config.json") == config
-
-
 def recorded_by_a_run(given):
     """The tree of a config.json."""
     return json.loads(json.dumps(schema.as_tree(typed(given))))
@@ -222,6 +215,23 @@ def test_a_renamed_field_of_a_task_is_compared_under_its_new_name():
         "config.tasks.qqp.invalid_rows: was 'refuse', is 'skip'",
         "config.tasks.qqp.read_backwards: was True, is gone",
     ]
+
+
+def test_a_run_that_an_earlier_version_began_dropped_the_last_batch():
+    before, after = recorded_by_a_run(preset("finetune.text")), recorded_by_a_run(preset("finetune.text"))
+    tagging = recorded_by_a_run(preset("finetune.tagging"))
+    del before["last_batch"], tagging["tasks"]["tagging"]["windows"]
+    assert not files.recorded(tagging, "config.json").tasks["tagging"].windows
+    assert files.recorded(before, "config.json").last_batch == "drop"
+    assert identity.difference(before, after) == ["config.last_batch: was 'drop', is 'train'"]
+
+
+def test_the_probe_of_an_older_recorded_config_has_defaults_for_new_fields():
+    config = typed(preset("quickstart"))
+    tree = schema.as_tree(config)
+    probe = tree["probe"]
+    del probe["last_batch"], probe["divergence"], probe["tasks"]["slots"]["invalid_rows"]
+    assert files.recorded(tree, "config.json") == config
 
 
 @pytest.mark.parametrize("tasks", [[1], None, {"sst": 3}])

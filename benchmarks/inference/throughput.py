@@ -55,7 +55,7 @@ def _ours(path: pathlib.Path, task: str) -> Callable[[Texts], Any]:
     model = electra_jax.load(path, batch_size=_BATCH_SIZE.value)
     if task == "embed":
         return model.embed
-    return lambda texts: [one.label for one in model.classify(texts)]
+    return lambda texts: [getattr(one, "label", None) for one in model.classify(texts)]
 
 
 def _transformers(path: pathlib.Path, task: str, *, is_sorted: bool) -> Callable[[Texts], Any]:

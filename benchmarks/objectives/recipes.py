@@ -227,6 +227,7 @@ def finetuning_config(
         seed=seed,
         trials=plan.finetuning.seeds,
         epochs=settings.epochs,
+        last_batch="drop",  # As in the figures that are recorded.
         reseeds=0,  # A run that learned nothing is a result; repeating it would bias the comparison.
         optimizer=optimizer,
         # Before the first update and after the last.

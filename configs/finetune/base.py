@@ -81,9 +81,11 @@ def _follow_google(config: ml_collections.ConfigDict, size: str) -> None:
     config.optimizer.schedule = "warmup_times_decay"
     config.optimizer.gradient_scope = "per_device"
     config.loss_reduction = "sum"
+    config.last_batch = "drop"
     for task in config.tasks.values():
         if task.kind == "tagging":
             task.segment = 1
+            task.windows = False
 
 
 def _shrink(config: ml_collections.ConfigDict) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 import ml_collections
 
 from electra_jax.config import schema
-from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, ProbeConfig, updated_task
+from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, ProbeConfig, updated_run
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import Problems
 from electra_jax.errors import InputError
@@ -89,7 +89,8 @@ def typed_finetuning(given: ml_collections.ConfigDict) -> FinetuningConfig:
 
 
 def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
-    """Returns the config of a run from its config.json; a field that was added since has its default.
+    """Returns the config of a run from its config.json; a field that was added since has its default, or the value
+    that trains as the run did.
 
     Args:
       tree: what config.json holds.
@@ -113,7 +114,7 @@ def recorded(tree: Mapping[str, Any], path: str) -> RunConfig:
 
 def _filled_run(kind: type[RunConfig], tree: Mapping[str, Any]) -> dict[str, Any]:
     """A recorded config, tasks and probe included, with the fields that were added since."""
-    known = _filled(schema.as_tree(kind()), tree)
+    known = _filled(schema.as_tree(kind()), tree if kind is PretrainingConfig else updated_run(tree))
     if isinstance(known.get("tasks"), Mapping):
         known["tasks"] = {name: _filled_task(task) for name, task in known["tasks"].items()}
     if isinstance(known.get("probe"), Mapping) and known["probe"]:  # Empty if the run has none.
@@ -137,7 +138,7 @@ def _filled(defaults_tree: Mapping[str, Any], tree: Any) -> Any:
 
 def _filled_task(tree: Any) -> Any:
     kind = TASK_CONFIGS.get(str(tree.get("kind"))) if isinstance(tree, Mapping) else None
-    return _filled(schema.as_tree(kind()), updated_task(tree)) if kind else tree
+    return _filled(schema.as_tree(kind()), tree) if kind else tree
 
 
 def _task_class(place: str, tree: Any, problems: Problems) -> type | None:

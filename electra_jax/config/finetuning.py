@@ -129,7 +129,12 @@ class TaggingConfig(TaskConfig):
     tag_key: str = setting("tags", "of JSON lines: the list of their tags, by name or by number in `labels`")
     labels: tuple[str, ...] = setting((), "names of the tags; () takes those of the training split")
     spans: bool = setting(True, "tags are B-… and I-… of spans, trained as BIOES; False takes them as they are")
-    max_length: int = _max_length(256, "length of a row; words that do not fit are tagged O, and counted")
+    max_length: int = _max_length(256, "length of a row; longer sentences are read in windows")
+    windows: bool = setting(
+        True,
+        "a word that does not fit is tagged in a further row, which overlaps; False leaves it out, as Google's code "
+        "does: tagged O, and counted as wrong",
+    )
     segment: int = setting(0, "token type of all tokens; Google's code has 1", one_of(0, 1))
     head: str = setting(
         "paper", "dropout and one linear layer on a word's first piece; transformers' is the same", one_of(*HEADS)
@@ -177,11 +182,23 @@ TASK_CONFIGS: Mapping[str, type[TaskConfig]] = {
 
 
 def updated_task(recorded: Any) -> Any:
-    """A task's section that an earlier version recorded, with the names of this one; anything else as it is."""
-    if not isinstance(recorded, Mapping) or "skip_broken_rows" not in recorded:
+    """A task's section that an earlier version recorded, as this one would have recorded it; see `updated_run`."""
+    if not isinstance(recorded, Mapping):
         return recorded
-    kept = {name: value for name, value in recorded.items() if name != "skip_broken_rows"}
-    return {"invalid_rows": "skip" if recorded["skip_broken_rows"] else "refuse"} | kept
+    added: dict[str, Any] = {"windows": False} if recorded.get("kind") == "tagging" else {}
+    if "skip_broken_rows" in recorded:
+        added["invalid_rows"] = "skip" if recorded["skip_broken_rows"] else "refuse"
+    return added | {name: value for name, value in recorded.items() if name != "skip_broken_rows"}
+
+
+def updated_run(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a fine-tuning run that an earlier version recorded, as this one would have recorded it.
+
+    Fields that were added since are left out, unless their default trains differently.
+    """
+    tasks = recorded.get("tasks")
+    updated = {name: updated_task(task) for name, task in tasks.items()} if isinstance(tasks, Mapping) else tasks
+    return {"last_batch": "drop"} | dict(recorded) | ({} if tasks is None else {"tasks": updated})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -287,6 +304,12 @@ class FinetuningConfig:
     batch_size: int = setting(
         32, "rows in a global batch", ABOVE_ZERO, unit="rows", synonyms=("batch", "train_batch_size")
     )
+    last_batch: str = setting(
+        "train",
+        'of rows that fill no batch: "train" shares an epoch out over one batch more, each at most a row smaller than '
+        'the next; "drop" counts an epoch in whole batches, as Google\'s code does',
+        one_of("train", "drop"), synonyms=("drop_last", "dataloader_drop_last", "drop_remainder"),
+    )  # fmt: skip
     accumulation: int = shared.accumulation()
     data: FinetuningDataConfig = section(FinetuningDataConfig, "where examples are, and how they are batched")
     tasks: Mapping[str, TaskConfig] = table("tasks by name; several are trained together, with one encoder")

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from electra_jax import nested
-from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, updated_task
+from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, updated_run
 from electra_jax.config.pretraining import PretrainingConfig
 from electra_jax.config.schema import fields_of, leaves, section_class
 
@@ -57,8 +57,8 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
       before: the config that a run recorded.
       after: the config that it is given now, with all fields of this version.
     """
-    if isinstance(tasks := before.get("tasks"), Mapping):
-        before = {**before, "tasks": {name: updated_task(task) for name, task in tasks.items()}}
+    if before.get("task") == "finetuning":
+        before = updated_run(before)
     old, new, added = trained_fields(before), trained_fields(after), _defaults(after)
     lines = []
     for name in sorted(old.keys() | new.keys()):

@@ -40,6 +40,7 @@ class FinetuningJob:
       tasks: tasks with their data.
       encoder: the encoder's sizes and rates.
       batch_size: rows in a global batch.
+      last_batch: see `task_batches.Order`.
       seed: seed of the order of rows.
       temperature: temperature of the mixture of tasks.
       most_lengths: maximum number of different row lengths in a task's batches.
@@ -50,6 +51,7 @@ class FinetuningJob:
     tasks: tuple[Task[Any], ...]
     encoder: EncoderConfig
     batch_size: int
+    last_batch: str
     seed: int
     temperature: float
     most_lengths: int
@@ -79,6 +81,7 @@ class FinetuningJob:
             weights={task.name: task.weight for task in self.tasks},
             temperature=self.temperature,
             batch_size=self.batch_size,
+            last_batch=self.last_batch,
             seed=self.seed,
         )
 
@@ -132,8 +135,9 @@ class FinetuningJob:
             )
             facts[name] = f"{sizes}; {self.batch_size} rows of {lengths} tokens a step"
         most_flops = max(self.work(shapes).flops for shapes in self.batch_shapes())
-        passes = steps * self.batch_size / self.training_rows
-        facts["in all"] = f"{passes:.3g} passes over the examples, at most {quantity(steps * most_flops)}FLOPs"
+        facts["in all"] = (
+            f"{self.order.passes(steps):.3g} passes over the examples, at most {quantity(steps * most_flops)}FLOPs"
+        )
         return facts
 
     def init(self, key: jax.Array) -> Params:

@@ -12,7 +12,7 @@ import jax
 
 from electra_jax import foreign_json, storage
 from electra_jax.config import schema
-from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig
+from electra_jax.config.finetuning import ClassificationConfig, FinetuningConfig, TaggingConfig
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.finetuning import validation
 from electra_jax.finetuning.data import reading
@@ -88,6 +88,32 @@ def read_examples(config: FinetuningConfig, line: ProgressLine) -> ReadExamples:
     if problems:
         raise InputError("\n".join(problems))
     return ReadExamples(examples, left_out)
+
+
+def as_begun(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> FinetuningConfig:
+    """The config with which a run goes on that an earlier version began, on the rows and batches of that version."""
+    path = storage.join(workdir, "config.json")
+    if not storage.exists(path):
+        return config
+    recorded = foreign_json.read_as(dict[str, Any], path, "restore the file, or give another --workdir")
+    if recorded.get("task") != config.task:
+        return config
+
+    def note(field: str, value: object) -> None:
+        line.print(
+            f"config.{field}: goes on as {value!r}, since the run in {workdir} was begun before the field existed"
+        )
+
+    if "last_batch" not in recorded and config.last_batch != "drop":
+        note("last_batch", "drop")
+        config = dataclasses.replace(config, last_batch="drop")
+    before, tasks = recorded.get("tasks"), dict(config.tasks)
+    for name, task in config.tasks.items():
+        began = before.get(name) if isinstance(before, Mapping) else None
+        if isinstance(task, TaggingConfig) and task.windows and isinstance(began, Mapping) and "windows" not in began:
+            note(f"tasks.{name}.windows", False)
+            tasks[name] = dataclasses.replace(task, windows=False)
+    return dataclasses.replace(config, tasks=tasks)
 
 
 def start(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -> Start:
@@ -184,6 +210,7 @@ def make_job(config: FinetuningConfig, tasks: tuple[Task[Any], ...], start: Star
         tasks=tasks,
         encoder=start.encoder,
         batch_size=config.batch_size,
+        last_batch=config.last_batch,
         seed=config.seed,
         temperature=config.data.mixture_temperature,
         most_lengths=config.data.lengths,
@@ -198,7 +225,7 @@ def make_trainer(config: FinetuningConfig, job: FinetuningJob, line: ProgressLin
     Raises:
       InputError: there are too few examples for one update.
     """
-    rounds = job.training_rows // config.batch_size
+    rounds = job.order.epoch_batches
     steps = int(rounds * config.epochs)  # Google's code rounds in this order.
     if not steps:
         raise InputError(

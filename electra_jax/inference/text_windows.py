@@ -8,12 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from electra_jax.finetuning.data.windows import spread
+from electra_jax.finetuning.data.windows import covering
 from electra_jax.inference.row_batches import Row
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
-
-# Windows overlap by this share of their size, so that each token has context on both sides.
-_OVERLAP = 4
 
 
 class UnusableError(Exception):
@@ -120,27 +117,12 @@ def windows(ids_T: np.ndarray, tokenizer: Tokenizer, max_length: int, token_type
       max_length: maximum length of a row in tokens.
       token_type: segment of all tokens.
     """
-    room = max_length - 2
-    window_W, size_W = np.array(spread(len(ids_T), room, room - room // _OVERLAP), np.int64).T
+    cover = covering(len(ids_T), max_length - 2)
     rows = []
-    for window, size in zip(window_W, size_W, strict=True):
+    for window, size in zip(cover.window_W, cover.size_W, strict=True):
         tokens_L = np.array([tokenizer.cls_id, *ids_T[window : window + size], tokenizer.sep_id], np.int32)
         rows.append(Row(tokens_L, np.full(len(tokens_L), token_type, np.int32)))
-    owner_T = _owners(len(ids_T), window_W, size_W)
-    return Windows(tuple(rows), owner_T, np.arange(len(ids_T)) - window_W[owner_T] + 1)
-
-
-def _owners(tokens: int, window_W: np.ndarray, size_W: np.ndarray) -> np.ndarray:
-    """For each token, the window in which its shorter side has most context; no token is in more than two."""
-    within_T = np.arange(tokens)
-    last_T = np.searchsorted(window_W, within_T, side="right") - 1
-    before_T = np.maximum(last_T - 1, 0)
-
-    def lesser(owner_T: np.ndarray) -> np.ndarray:
-        behind_T = within_T - window_W[owner_T]
-        return np.minimum(behind_T, size_W[owner_T] - 1 - behind_T)
-
-    return np.where(lesser(before_T) >= lesser(last_T), before_T, last_T)
+    return Windows(tuple(rows), cover.owner_T, cover.place_T)
 
 
 def words_of(text: Encoded, tokenizer: Tokenizer) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -31,6 +31,7 @@ def finetune(config: FinetuningConfig, problems: Problems, context: RunContext, 
       RunError: the config or an input does not fit, or the run was stopped; see `errors`.
     """
     workdir, line, cluster = context.workdir, context.line, context.cluster
+    config = run.as_begun(config, workdir, line)
     config_rules.check(config, jax.device_count(), cluster.count, problems=problems)
     examples, left_out = run.read_examples(config, line)
     beginning = run.start(config, workdir, line)

@@ -18,7 +18,7 @@ TEXTS = texts(("a b c", "x"), ("d", "y"), (("e f", "g"), "x"), ("h h", "y"), ("a
 
 
 def job_of(*tasks, **changes):
-    fields = dict(batch_size=4, seed=0, temperature=1.0, most_lengths=2, reduction="mean", pad_id=0)
+    fields = dict(batch_size=4, last_batch="train", seed=0, temperature=1.0, most_lengths=2, reduction="mean", pad_id=0)
     return FinetuningJob(tasks=tasks, encoder=changes.pop("encoder", encoder()), **(fields | changes))
 
 
@@ -168,4 +168,4 @@ def test_the_work_of_a_batch_follows_its_length():
 def test_the_first_screen_tells_sizes_and_lengths():
     lines = job_of(classification(TOKENIZER, TEXTS)).facts(5)
     assert lines["made"] == "train 5, dev 5; 4 rows of 8 tokens a step"
-    assert lines["in all"].startswith("4 passes over the examples, at most")
+    assert lines["in all"].startswith("2.5 passes over the examples, at most")

@@ -38,7 +38,7 @@ def task_of(kind):
 @pytest.mark.parametrize("kind", ["classification", "tagging", "answering"])
 def test_steps_and_evaluations_compile_for_four_chips(v5e_devices, kind, sharding):
     sizes = dataclasses.replace(encoder(), vocabulary_size=64, dtype=jnp.dtype(jnp.bfloat16))
-    job = FinetuningJob((task_of(kind),), sizes, 8, 0, 1.0, 2, "mean", 0)
+    job = FinetuningJob((task_of(kind),), sizes, 8, "train", 0, 1.0, 2, "mean", 0)
     optimizer = OptimizerConfig(steps=10, warmup_steps=1, learning_rate=1e-4, weight_decay=0.0, layer_decay=0.8)
     mesh = partitioning.make_mesh((-1, 1, 1) if sharding == "dp" else (1, 2, 2), devices=v5e_devices)
     loop = LoopConfig(

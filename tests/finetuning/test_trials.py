@@ -116,7 +116,7 @@ def real_trials(workdir, count, chosen="last", learning_rate=0.005, steps=80):
     task = classification(
         TOKENIZER, TRAIN, name="films", test=texts(("the good plot", None)), metrics=("accuracy", "f1")
     )
-    job = FinetuningJob((task,), encoder(), 4, 7, 1.0, 2, "mean", 0)
+    job = FinetuningJob((task,), encoder(), 4, "drop", 7, 1.0, 2, "mean", 0)
     optimizer = OptimizerConfig(
         steps=steps, warmup_steps=2, learning_rate=learning_rate, weight_decay=0.0, layer_decay=0.8
     )

@@ -60,7 +60,7 @@ def task(name, kind, tokenizer=None, examples=None, **changes):
 
 def job(*tasks, encoder=peer.TINY):
     """The job of these tasks."""
-    options = dict(batch_size=4, seed=0, temperature=1.0, most_lengths=1, reduction="mean", pad_id=0)
+    options = dict(batch_size=4, last_batch="drop", seed=0, temperature=1.0, most_lengths=1, reduction="mean", pad_id=0)
     return FinetuningJob(tasks=tasks, encoder=encoder, **options)
 
 

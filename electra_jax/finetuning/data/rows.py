@@ -81,11 +81,18 @@ class Rows(Generic[ExampleT_co]):
         def padded(array_T: np.ndarray, fill: int) -> np.ndarray:
             return np.where(present_BxL, array_T[indices_BxL], fill).astype(array_T.dtype)
 
+        def chosen(array: np.ndarray) -> np.ndarray:
+            values = array[rows_B]
+            # Another row's place of an answer may be beyond the padded length, where losses are NaN, whatever they
+            # weigh.
+            values[~real_B] = 0
+            return values
+
         return {
             "tokens": padded(self.tokens_T, pad_id),
             "segments": padded(self.segments_T, 0),
             "row": chosen_B.astype(np.int32),
             "weight": real_B.astype(np.float32),
-            **{name: array[rows_B] for name, array in self.by_row.items()},
+            **{name: chosen(array) for name, array in self.by_row.items()},
             **{name: padded(array, fill) for name, (array, fill) in self.by_token.items()},
         }

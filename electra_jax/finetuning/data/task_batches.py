@@ -1,8 +1,11 @@
 """Batches of task rows as a pure function of (seed, batch number), and their padded lengths.
 
-Rows of a batch have similar lengths: the stream of rows is split into stretches of several batches; each stretch is
-sorted by length and split into batches, which are shuffled. Batches are padded to one of a few lengths; each length is
-compiled once.
+Rows of a batch have similar lengths: the rows are split into stretches of several batches; each stretch is sorted by
+length and split into batches, which are shuffled. Batches are padded to one of a few lengths; each length is compiled
+once.
+
+An epoch of rows that fill no whole number of batches is shared out evenly: 600 rows in batches of at most 32 are 19
+batches of 31 or 32, where a last batch of 24, or of one row, would count as much as the others.
 """
 
 from __future__ import annotations
@@ -18,6 +21,8 @@ from electra_jax.text.dataset.mixture import proportions, row_indices
 
 # Batches in a stretch: more of them make lengths in a batch more similar and its rows less random.
 _STRETCH = 16
+# Stretches in an epoch, at least: if all its rows were sorted by length, the same ones would meet in every epoch.
+_FEWEST_STRETCHES = 4
 # Padded lengths are multiples of this, for vector units.
 _MULTIPLE = 8
 # Purposes of the random generators.
@@ -64,6 +69,8 @@ class Order:
       weights: weights of the tasks.
       temperature: temperature of the mixture, see `mixture.proportions`. A single task has each row once per epoch.
       batch_size: rows in a global batch.
+      last_batch: "train" to train on each row once per epoch, in batches that lack at most a few rows; "drop" for full
+        batches of the endless stream of rows, of which whole ones count as an epoch.
       seed: not negative.
     """
 
@@ -71,14 +78,36 @@ class Order:
     weights: Mapping[str, float]
     temperature: float
     batch_size: int
+    last_batch: str
     seed: int
 
     @functools.cached_property
     def _counts(self) -> dict[str, int]:
         """Batches of each task in a round; a round has as many batches as an epoch of all tasks."""
-        batches = [max(1, len(rows) // self.batch_size) for rows in self.rows.values()]
+        batches = [max(1, self._whole_batches(len(rows))) for rows in self.rows.values()]
         counts = proportions(batches, [self.weights[name] for name in self.rows], self.temperature)
         return dict(zip(self.rows, counts, strict=True))
+
+    def _whole_batches(self, rows: int) -> int:
+        """Batches in an epoch of so many rows."""
+        return -(-rows // self.batch_size) if self.last_batch == "train" else rows // self.batch_size
+
+    @property
+    def epoch_batches(self) -> int:
+        """Batches in an epoch of all tasks; with "drop", 0 if all their rows fill none."""
+        if self.last_batch == "train":
+            return sum(self._counts.values())
+        return self._whole_batches(sum(map(len, self.rows.values())))
+
+    def passes(self, batches: int) -> float:
+        """How often so many batches go through the rows of all tasks, on average."""
+        total = sum(map(len, self.rows.values()))
+        if self.last_batch == "drop":
+            return batches * self.batch_size / total
+        in_a_round = sum(
+            n * len(self.rows[name]) / self._whole_batches(len(self.rows[name])) for name, n in self._counts.items()
+        )
+        return batches / self.epoch_batches * in_a_round / total
 
     def _task(self, number: int) -> tuple[str, int]:
         """The task of a batch, and the number of earlier batches of that task."""
@@ -95,14 +124,34 @@ class Order:
         return _generator(self.seed, number, _TASK_ORDER).permutation(tasks)
 
     def batch(self, number: int) -> tuple[str, np.ndarray]:
-        """The task of a global batch, and the indices of its rows, int64 [B]."""
+        """The task of a global batch, and the indices of its rows, int64 [B]; -1 where it has none."""
         name, own_number = self._task(number)
+        if self.last_batch == "train":
+            return name, self._of_an_epoch(self.rows[name], own_number)
         stretch, place = divmod(own_number, _STRETCH)
         size = _STRETCH * self.batch_size
         rows = row_indices(stretch * size + np.arange(size), len(self.rows[name]), self.seed)
         rows = rows[np.argsort(self.rows[name].lengths_N[rows], kind="stable")]
         places = _generator(self.seed, stretch, _BATCH_ORDER).permutation(_STRETCH)
         return name, rows.reshape(_STRETCH, self.batch_size)[places[place]]
+
+    def _of_an_epoch(self, rows: Rows, number: int) -> np.ndarray:
+        """The rows of one of a task's batches, which hold each row once per epoch."""
+        batches = self._whole_batches(len(rows))
+        epoch, place = divmod(number, batches)
+        stretch = min(_STRETCH, max(1, batches // _FEWEST_STRETCHES))
+        first = place - place % stretch
+        # The row at which each batch of the stretch begins, and the last one ends.
+        begins = np.arange(first, min(first + stretch, batches) + 1) * len(rows) // batches
+        sorted_rows = row_indices(epoch * len(rows) + np.arange(begins[0], begins[-1]), len(rows), self.seed)
+        sorted_rows = sorted_rows[np.argsort(rows.lengths_N[sorted_rows], kind="stable")]
+        own_first = epoch * batches + first
+        chosen = _generator(self.seed, own_first, _BATCH_ORDER).permutation(len(begins) - 1)[place - first]
+        own = sorted_rows[begins[chosen] - begins[0] : begins[chosen + 1] - begins[0]]
+        filled_B = np.full(self.batch_size, -1)
+        # Spread, so that devices and microbatches have equal shares of the rows.
+        filled_B[np.arange(len(own)) * self.batch_size // len(own)] = own
+        return filled_B
 
 
 def _generator(seed: int, number: int, purpose: int) -> np.random.Generator:
@@ -125,7 +174,7 @@ def training_batches(
     while True:
         name, chosen_B = order.batch(number)
         rows = order.rows[name]
-        length = fitting(lengths[name], int(rows.lengths_N[chosen_B].max()))
+        length = fitting(lengths[name], int(rows.lengths_N[chosen_B[chosen_B >= 0]].max()))
         yield {name: rows.batch(chosen_B[part], length, pad_id)}
         number += 1
 

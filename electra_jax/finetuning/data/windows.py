@@ -1,15 +1,55 @@
-"""Rows of questions and contexts: windows over long contexts, and the place of each window's tokens in the text."""
+"""Windows over long texts, and rows of questions and contexts with the place of each window's tokens in the text."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from electra_jax.finetuning.data.examples import QuestionExample
 from electra_jax.finetuning.data.rows import Rows
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
+
+# Windows over a text overlap by this share of their size, so that each token has context on both sides.
+_OVERLAP = 4
+
+
+class Cover(NamedTuple):
+    """The windows over a text of T tokens, each in a row behind [CLS].
+
+    Attributes:
+      window_W: int64, the first token of each window.
+      size_W: int64, tokens in each window.
+      owner_T: int64, the window from which each token's output is taken: where it has most context.
+      place_T: int64, its position in that window's row.
+    """
+
+    window_W: np.ndarray
+    size_W: np.ndarray
+    owner_T: np.ndarray
+    place_T: np.ndarray
+
+
+def covering(tokens: int, room: int) -> Cover:
+    """Overlapping windows over a text; a single one if it fits.
+
+    Args:
+      tokens: number of tokens in the text, at least one.
+      room: size of a window.
+    """
+    window_W, size_W = np.array(spread(tokens, room, room - room // _OVERLAP), np.int64).T
+    within_T = np.arange(tokens)
+    last_T = np.searchsorted(window_W, within_T, side="right") - 1
+    before_T = np.maximum(last_T - 1, 0)  # No token is in more than two.
+
+    def lesser(owner_T: np.ndarray) -> np.ndarray:
+        behind_T = within_T - window_W[owner_T]
+        return np.minimum(behind_T, size_W[owner_T] - 1 - behind_T)
+
+    owner_T = np.where(lesser(before_T) >= lesser(last_T), before_T, last_T)
+    return Cover(window_W, size_W, owner_T, within_T - window_W[owner_T] + 1)
 
 
 @dataclasses.dataclass(frozen=True)

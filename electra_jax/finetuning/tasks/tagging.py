@@ -15,6 +15,7 @@ from electra_jax.config.finetuning import TaggingConfig
 from electra_jax.finetuning.data import spans, text_rows
 from electra_jax.finetuning.data.examples import SentenceExample, is_answered
 from electra_jax.finetuning.data.rows import Rows
+from electra_jax.finetuning.data.windows import covering
 from electra_jax.finetuning.metrics import label_metrics
 from electra_jax.finetuning.tasks.task import Arrays, Predicted, Task
 from electra_jax.models.encoder import EncoderConfig
@@ -77,33 +78,42 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         return (_OUTSIDE, *(f"{part}-{kind}" if kind else part for kind in kinds for part in "BIES"))
 
     def _rows(self, examples: Sequence[SentenceExample], tokenizer: Tokenizer) -> Rows[SentenceExample]:
-        """Rows [CLS] pieces of the words [SEP]."""
+        """Rows [CLS] pieces of the words [SEP]; of a longer sentence its windows, each with the words it owns."""
         ids, lengths = text_rows.encoded_words([word for example in examples for word in example.words], tokenizer)
         numbers = {tag: number for number, tag in enumerate(self.tags)}
         room = self._settings.max_length - 2
-        tokens, firsts, targets, row_lengths, truncated = [], [], [], [], 0
+        tokens, firsts, targets, row_lengths, example_N, truncated = [], [], [], [], [], 0
         word = piece = 0
-        for example in examples:
+        for example_number, example in enumerate(examples):
             word_lengths = lengths[word : word + len(example.words)]
-            ends = np.cumsum(word_lengths)
-            fitting = int(np.searchsorted(ends, room, side="right"))
-            count = int(ends[fitting - 1]) if fitting else 0
-            truncated += fitting < len(example.words)
-            first, target = np.zeros((2, count + 2), np.int32)
-            starts = 1 + (ends - word_lengths)[:fitting]
-            first[starts] = 1
+            ends_W = np.cumsum(word_lengths)
+            first_W, count = ends_W - word_lengths, int(ends_W[-1])
+            if not self._settings.windows:
+                first_W = first_W[ends_W <= room]
+                count = int(ends_W[len(first_W) - 1]) if len(first_W) else 0
+                truncated += len(first_W) < len(ends_W)
+            tags_W = np.zeros(len(first_W), np.int32)
             if example.tags is not None:
-                target[starts] = [numbers.get(tag, _UNKNOWN) for tag in self._trained(example.tags)[:fitting]]
-            tokens.append(np.array([tokenizer.cls_id, *ids[piece : piece + count], tokenizer.sep_id], np.int32))
-            firsts.append(first)
-            targets.append(target)
-            row_lengths.append(count + 2)
+                tags = self._trained(example.tags)[: len(first_W)]
+                tags_W[:] = [numbers.get(tag, _UNKNOWN) for tag in tags]
+            cover = covering(count, room)
+            for number, (window, size) in enumerate(zip(cover.window_W, cover.size_W, strict=True)):
+                own = cover.owner_T[first_W] == number
+                places = cover.place_T[first_W[own]]
+                first, target = np.zeros((2, size + 2), np.int32)
+                first[places], target[places] = 1, tags_W[own]
+                within = ids[piece + window : piece + window + size]
+                tokens.append(np.array([tokenizer.cls_id, *within, tokenizer.sep_id], np.int32))
+                firsts.append(first)
+                targets.append(target)
+                row_lengths.append(size + 2)
+                example_N.append(example_number)
             word += len(example.words)
-            piece += int(ends[-1])
+            piece += int(ends_W[-1])
         tokens_T = np.concatenate(tokens)
         return Rows(
             examples=examples,
-            example_N=np.arange(len(examples), dtype=np.int32),
+            example_N=np.array(example_N, np.int32),
             tokens_T=tokens_T,
             segments_T=np.full_like(tokens_T, self._settings.segment),
             lengths_N=np.array(row_lengths, np.int64),
@@ -147,12 +157,15 @@ class TaggingTask(Task[Rows[SentenceExample]]):
         }
 
     def _predictions(self, rows: Rows[SentenceExample], predicted: Predicted) -> Iterator[list[str]]:
-        """Yields each sentence's tags; words that did not fit into the row are tagged O."""
+        """Yields each sentence's tags; words that are in no row are tagged O."""
         first_T = rows.by_token["first"][0] == 1
-        for row, (start, length) in enumerate(zip(rows.starts_N, rows.lengths_N, strict=True)):
-            chosen = predicted["tag"][row, :length][first_T[start : start + length]]
-            tags = self._reported([self.tags[number] for number in chosen])
-            yield tags + [_OUTSIDE] * (len(rows.examples[row].words) - len(tags))
+        chosen: list[list[str]] = [[] for _ in rows.examples]
+        starts_N = rows.starts_N
+        for row, (example, start, length) in enumerate(zip(rows.example_N, starts_N, rows.lengths_N, strict=True)):
+            numbers = predicted["tag"][row, :length][first_T[start : start + length]]
+            chosen[example] += [self.tags[number] for number in numbers]
+        for example, tags in zip(rows.examples, chosen, strict=True):
+            yield self._reported(tags) + [_OUTSIDE] * (len(example.words) - len(tags))
 
     def score(self, rows: Rows[SentenceExample], predicted: Predicted) -> dict[str, float]:
         """See `Task`."""
@@ -162,7 +175,8 @@ class TaggingTask(Task[Rows[SentenceExample]]):
     def records(self, rows: Rows[SentenceExample], predicted: Predicted) -> Iterator[dict[str, Any]]:
         """See `Task`; a sentence is right if all its tags are."""
         predictions = self._predictions(rows, predicted)
-        for example, tags, loss in zip(rows.examples, predictions, predicted["loss"], strict=True):
+        losses = np.bincount(rows.example_N, predicted["loss"])
+        for example, tags, loss in zip(rows.examples, predictions, losses, strict=True):
             record: dict[str, Any] = {"key": example.key, "words": list(example.words), "predictions": tags}
             if is_answered(example):
                 labels = self._reported(self._trained(example.known_tags))

@@ -8,6 +8,7 @@ Packed: each row holds as many documents as fit, each between its own [CLS] and 
 """
 
 from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -17,6 +18,8 @@ SHORTEST_ROW = 5
 _MARKS = 2
 # Fewest tokens in a piece that is split for packing; shorter ones have too little context to learn from.
 _SMALLEST_PIECE = 8
+# Rows of a document made at once: a document of one long line is a whole book, or a file.
+_ROWS_AT_ONCE = 4096
 # Pieces packed together.
 _WINDOW = 16_384
 
@@ -32,8 +35,8 @@ def segment_pairs(
     rng: np.random.Generator,
     single_segment_probability: float,
     short_row_probability: float,
-) -> np.ndarray:
-    """Returns the rows of one document, int32 [rows, length]: `[CLS] A [SEP]` or `[CLS] A [SEP] B [SEP]`, padded.
+) -> Iterator[np.ndarray]:
+    """Yields the rows of a document, some at a time, int32 [rows, length]: `[CLS] A [SEP]`, or with `B [SEP]`, padded.
 
     All tokens of the document are in the rows, once and in order: what does not fit a row begins the next one. Only the
     last row of a document, and rows drawn to be short, hold padding; and one position where A leaves no room for B.
@@ -65,6 +68,16 @@ def segment_pairs(
             middle, end = _cut_pair(line_ends, start, target, rng)
         cuts.append((start, middle, end))
         start = end
+        if len(cuts) == _ROWS_AT_ONCE:
+            yield _cut_rows(ids_N, cuts, length, cls_id, sep_id, pad_id)
+            cuts.clear()
+    if cuts:
+        yield _cut_rows(ids_N, cuts, length, cls_id, sep_id, pad_id)
+
+
+def _cut_rows(
+    ids_N: np.ndarray, cuts: list[tuple[int, int, int]], length: int, cls_id: int, sep_id: int, pad_id: int
+) -> np.ndarray:
     rows_RxL = np.full((len(cuts), length), pad_id, np.int32)
     for row_L, (start, middle, end) in zip(rows_RxL, cuts, strict=True):
         first = middle - start

@@ -64,10 +64,11 @@ class ShardWriter(contextlib.AbstractContextManager):
 
     def add(self, rows: np.ndarray) -> None:
         """Adds rows, int32 [n, length]; the array may be changed afterwards."""
-        self._waiting.append(np.array(rows, np.int32))
-        self._num_waiting += len(rows)
-        if self._num_waiting >= _ROWS_WRITTEN_AT_ONCE:
-            self._flush()
+        for start in range(0, len(rows), _ROWS_WRITTEN_AT_ONCE):
+            self._waiting.append(np.array(rows[start : start + _ROWS_WRITTEN_AT_ONCE], np.int32))
+            self._num_waiting += len(self._waiting[-1])
+            if self._num_waiting >= _ROWS_WRITTEN_AT_ONCE:
+                self._flush()
 
     def summary(self) -> dict[str, Any]:
         """Manifest entry of this shard once the block has ended: file, rows, tokens, sha256."""

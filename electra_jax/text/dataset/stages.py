@@ -268,17 +268,18 @@ class _Split(contextlib.AbstractContextManager):
             single_segment_probability=data.single_segment_probability,
             short_row_probability=data.short_row_probability,
         )
-        # Rows of a document's tokens, int32 [N], and the lengths of its lines.
-        self._rows: Callable[[np.ndarray, np.ndarray], np.ndarray]
+        # Rows, some at a time, of a document's tokens, int32 [N], and the lengths of its lines.
+        self._rows: Callable[[np.ndarray, np.ndarray], Iterable[np.ndarray]]
         self._packer: row_builders.Packer | None = None
         match data.rows:
             case "segment_pairs":
                 self._rows = lambda tokens, lengths: row_builders.segment_pairs(tokens, lengths, **layout, **drawn)
             case "google_segment_pairs":
-                self._rows = GoogleExampleBuilder(**layout, **drawn).add
+                builder = GoogleExampleBuilder(**layout, **drawn)
+                self._rows = lambda tokens, lengths: [builder.add(tokens, lengths)]
             case "packed":
                 self._packer = packer = row_builders.Packer(**layout)
-                self._rows = lambda tokens, _: packer.add(tokens)
+                self._rows = lambda tokens, _: [packer.add(tokens)]
 
     def __enter__(self) -> "_Split":
         self._writer.__enter__()
@@ -298,7 +299,8 @@ class _Split(contextlib.AbstractContextManager):
         """Adds one document."""
         self._documents += 1
         self._lengths[len(tokens).bit_length()] += 1
-        self._write(self._rows(tokens, line_lengths))
+        for rows in self._rows(tokens, line_lengths):
+            self._write(rows)
 
     def finish(self) -> None:
         """Writes the rows that waited for more documents."""

@@ -1,9 +1,10 @@
-"""Documents inside one file: plain text, JSON lines, Parquet, Arrow, Markdown, WikiExtractor's articles, Python.
+"""Documents inside one file: plain text, JSON lines, tables, Parquet, Arrow, Markdown, WARC, WikiExtractor, Python.
 
 A format turns bytes into documents and reports exactly where bytes are wrong. Nothing read here is ever executed.
 """
 
 import ast
+import csv
 import dataclasses
 import itertools
 import json
@@ -11,10 +12,10 @@ import re
 import warnings
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from typing import IO, Any
+from typing import IO, Any, Literal
 
 from electra_jax.errors import InputError
-from electra_jax.text.sources import columnar
+from electra_jax.text.sources import columnar, warc
 from electra_jax.text.sources.line_reader import LineReader, split_lines, without_compression
 
 # Strings up to this many characters in a Python module are names and messages rather than text.
@@ -34,21 +35,30 @@ FORMATS = {
     "py": (".py",),
     "parquet": (".parquet",),
     "arrow": (".arrow", ".feather"),
+    "csv": (".csv",),
+    "tsv": (".tsv",),
+    "warc": (".warc", ".wet"),
     "wikiextractor": (),
 }
 BOUNDARIES = ("blank_line", "line", "file")
 
 _COLUMNAR = ("parquet", "arrow")
-_WITH_FIELDS = ("jsonl", *_COLUMNAR)
+_TABLES = ("csv", "tsv")
+_WITH_FIELDS = ("jsonl", *_TABLES, *_COLUMNAR)
 _WHOLE_DOCUMENTS = {
     "jsonl": "each line of a file of JSON lines",
     "parquet": "each row of a .parquet file",
     "arrow": "each row of an Arrow file",
+    "csv": "each row of a table",
+    "tsv": "each row of a table",
+    "warc": "each record of a WARC file",
     "wikiextractor": "each article of WikiExtractor",
 }
 # WikiExtractor (github.com/attardi/wikiextractor): <doc id="12" url="…" title="Anarchism">, lines, </doc>.
 _ARTICLE_BEGINS = re.compile(r'<doc id="[^"]*"(?: \w+="[^"]*")*>')
 _ARTICLE_ENDS = "</doc>"
+# Excel writes it before the first line of a table, in countries where a comma separates decimals.
+_SEPARATOR_LINE = re.compile(r"sep=(.)", re.IGNORECASE)
 _HEADING = re.compile(r"#{1,6}\s")
 # In this order: an escaped mark is kept as itself, then tags, stars, and underscores that are not inside a word.
 _MARKUP = re.compile(r"\\([!-/:-@\[-`{-~])|<[/!]?[A-Za-z-][^<>]*>|\*+|(?<!\w)_+|_+(?!\w)|^#{1,6}\s+")
@@ -105,8 +115,8 @@ def problem(name: str, options: Options) -> str:
         )
     if options.field and form not in _WITH_FIELDS:
         return (
-            f"`field=` names a field of JSON lines or a column of Parquet or Arrow, but {name} is read as {form}; "
-            "leave it out"
+            f"`field=` names a field of JSON lines or a column of a table, Parquet or Arrow, but {name} is read as "
+            f"{form}; leave it out"
         )
     if options.documents and form in _WHOLE_DOCUMENTS:
         return f"`documents=` does not apply to {name}: {_WHOLE_DOCUMENTS[form]} is one document; leave it out"
@@ -206,6 +216,11 @@ def read(
         case "jsonl":
             blocks = _own_lines(reader, start, stop) if is_cut else reader.stripped()
             yield from _json_lines(blocks, name, options.text_field, reader)
+        case "csv" | "tsv":
+            yield from _table(reader, name, form, options.text_field)
+        case "warc":
+            for text in warc.texts(reader.chunks(), name):
+                yield from document_of(text)
         case "md":
             yield from _markdown(reader, options.documents, name)
         case "py":
@@ -364,6 +379,65 @@ def _json_lines(blocks: Iterable[list[str]], name: str, field: str, reader: Line
                 place = f"{name}, line {reader.line_number(index)}"
                 raise InputError(f"{place}: field {field!r} holds {text!r:.60}, expected a string.")
             yield from document_of(_whole_characters(text) if "\\u" in line else text)
+
+
+def _table(reader: LineReader, name: str, form: str, column: str) -> Iterator[Document]:
+    """Reads a column of a table, whose first line names the columns; lines that repeat it are left out.
+
+    Raises:
+      InputError: there is no such column, a row lacks it or has too many cells, or quotes do not match.
+    """
+    lines = _whole_lines(reader)
+    first = next(lines, "")
+    before = 0
+    separators = ",;\t|" if form == "csv" else "\t"
+    if form == "csv" and (stated := _SEPARATOR_LINE.fullmatch(first.strip("\r\n"))):
+        separators, first, before = stated[1], next(lines, ""), 1
+    # The default of the library is shorter than long documents.
+    csv.field_size_limit(_LARGEST_DOCUMENT_BYTES)
+    quoting: Literal[0, 3] = csv.QUOTE_MINIMAL if form == "csv" else csv.QUOTE_NONE
+    headers = {
+        separator: [cell.strip() for cell in next(csv.reader([first], delimiter=separator, quoting=quoting), [""])]
+        for separator in separators
+    }
+    separator = next((each for each, cells in headers.items() if column in cells), separators[0])
+    header = headers[separator]
+    if header.count(column) != 1:
+        shown = ", ".join(f"{cell[:40]!r}" for cell in header[:12])
+        found = "no column" if column not in header else f"{header.count(column)} columns"
+        raise InputError(
+            f"{name}, line {before + 1}: {found} {column!r} (found {shown}); append #field=NAME to the source, with "
+            "the name of the column that holds the text."
+        )
+    rows = csv.reader(lines, delimiter=separator, quoting=quoting, strict=form == "csv")
+    wanted = header.index(column)
+    while True:
+        line = before + rows.line_num + 2
+        try:
+            row = next(rows, None)
+        except csv.Error as error:
+            raise InputError(
+                f"{name}, line {line}: quotes do not match ({error}); double the quotes inside a quoted cell, or "
+                "append #format=tsv if tabs separate the cells and quotes have no meaning."
+            ) from error
+        if row is None:
+            return
+        if row and (len(row) < len(header) or any(row[len(header) :])):
+            raise InputError(
+                f"{name}, line {line}: found {len(row)} cells, expected {len(header)}; a text that holds {separator!r} "
+                f"needs quotes{'' if form == 'csv' else ', and #format=csv'}."
+            )
+        if row and [cell.strip() for cell in row] != header:
+            yield from document_of(row[wanted])
+
+
+def _whole_lines(reader: LineReader) -> Iterator[str]:
+    """Yields lines with their ends, as the csv module expects; keeps none that is in use."""
+    for block in reader.blocks():
+        lines = split_lines(block)[::-1]
+        del block
+        while lines:
+            yield lines.pop() + "\n"
 
 
 def _field_of(record: Any, field: str) -> Any:

@@ -69,6 +69,14 @@ class LineReader:
             if decoded[0]:
                 yield decoded.pop()
 
+    def chunks(self) -> Iterator[bytes]:
+        """Yields the decompressed bytes of the whole file.
+
+        Raises:
+          InputError: damaged compression, or a file that cannot be read.
+        """
+        return self._guarded(self._chunks(0, None, counted=True))
+
     def stripped(self, start: int = 0, stop: int | None = None, counted: bool = True) -> Iterator[list[str]]:
         """Yields the lines of each of the `blocks`, without blanks around them; empty lines are ""."""
         for block in self.blocks(start, stop, counted):

