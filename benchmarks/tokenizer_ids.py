@@ -26,7 +26,7 @@ _SENTENCES = flags.DEFINE_string("sentences", None, "Folder of LANGUAGE.txt file
 _PIECES = 8000
 _BERT = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
 _ROBERTA = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
-_ADDED = ("[E1]", "<ent>", "東京都", "naïveté")
+ADDED = ("[E1]", "<ent>", "東京都", "naïveté")
 
 
 class Folder(NamedTuple):
@@ -57,9 +57,9 @@ FOLDERS: Mapping[str, Folder] = {
     "BERT from vocab.txt alone": Folder(
         "wordpiece", "BertTokenizer", dict(do_lower_case=False, strip_accents=True), without=("tokenizer.json",)
     ),
-    "BERT with added tokens": Folder("wordpiece", "BertTokenizer", dict(do_lower_case=True), _ADDED),
+    "BERT with added tokens": Folder("wordpiece", "BertTokenizer", dict(do_lower_case=True), ADDED),
     "CamemBERT-like unigram": Folder("unigram", "PreTrainedTokenizerFast", _LIKE_ROBERTA),
-    "unigram with added tokens": Folder("unigram", "PreTrainedTokenizerFast", _LIKE_ROBERTA, _ADDED),
+    "unigram with added tokens": Folder("unigram", "PreTrainedTokenizerFast", _LIKE_ROBERTA, ADDED),
     "byte-level BPE": Folder("byte_level", "PreTrainedTokenizerFast", _LIKE_ROBERTA),
     "byte-fallback BPE": Folder("byte_fallback", "PreTrainedTokenizerFast", _LIKE_ROBERTA),
 }
@@ -128,7 +128,8 @@ def _byte_fallback(lines: list[str]) -> library.Tokenizer:
     return _marked(library.Tokenizer.from_str(json.dumps(described)))
 
 
-_TRAINED: Mapping[str, Callable[[list[str]], library.Tokenizer]] = {
+# Trains a tokenizer of each kind on lines of text.
+TRAINED: Mapping[str, Callable[[list[str]], library.Tokenizer]] = {
     "wordpiece": _wordpiece,
     "unigram": _unigram,
     "byte_level": _byte_level,
@@ -184,9 +185,9 @@ def main(_: list[str]) -> None:
         for path in sorted(pathlib.Path(_SENTENCES.value).glob("*.txt"))
     }
     lines = [line for of_language in texts.values() for line in of_language]
-    lines += [f"x{piece} {piece}y {line}" for piece in _ADDED for line in lines[::400]]
+    lines += [f"x{piece} {piece}y {line}" for piece in ADDED for line in lines[::400]]
     sample = [line for of_language in texts.values() for line in of_language[::2]]
-    trained = {kind: train(sample) for kind, train in _TRAINED.items()}
+    trained = {kind: train(sample) for kind, train in TRAINED.items()}
     print("| folder | languages | sentences | other ids when read | other ids when exported |\n|---|---|---|---|---|")
     total = 0
     with tempfile.TemporaryDirectory() as scratch:
