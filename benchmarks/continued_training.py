@@ -2,10 +2,10 @@
 
     python -m benchmarks.continued_training --sentences=FOLDER
 
-FOLDER as in `benchmarks.tokenizer_ids`, whose tokenizers are used. Each is saved with an ELECTRA of random weights whose
-word table is padded to a multiple of 64. It is converted without training, where logits have to be equal, and trained for
-20 steps and exported; the ids of the sentences, the table's size and the special tokens have to stay. Prints a Markdown
-table; exit code 1 if something changed.
+FOLDER as in `benchmarks.tokenizer_ids`, whose tokenizers are used. Each is saved with an ELECTRA of random weights,
+whose word table is padded to a multiple of 64. It is converted without training, where logits have to be equal, and
+trained for 20 steps and exported; the ids of the sentences, the table's size and the special tokens have to stay.
+Prints a Markdown table; exit code 1 if something changed.
 """
 
 import os
