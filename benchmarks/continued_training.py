@@ -69,7 +69,9 @@ def compare(before: pathlib.Path, after: pathlib.Path, lines: Sequence[str]) -> 
     import transformers
 
     tokenizers = [transformers.AutoTokenizer.from_pretrained(path) for path in (before, after)]
-    models = [transformers.ElectraForPreTraining.from_pretrained(path).eval() for path in (before, after)]
+    models = [
+        transformers.ElectraForPreTraining.from_pretrained(path) for path in (before, after)
+    ]  # In evaluation mode.
     ids = [tokenizer(list(lines), truncation=True, max_length=64).input_ids for tokenizer in tokenizers]
     rows = torch.tensor([row for row in ids[0] if len(row) >= 16][:1])
     with torch.no_grad():
