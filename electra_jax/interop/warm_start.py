@@ -21,8 +21,8 @@ from electra_jax.text.tokenizers import tokenizer as tokenizers
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.txt")
 # Places of the tokenizer relative to the path that the user names: a workdir or one of its checkpoints, an exported
-# folder, a Hugging Face folder, a TensorFlow checkpoint's prefix. Networks' own folders come first, as where the model is
-# read: a vocabulary next to them may lack what was added.
+# folder, a Hugging Face folder, a TensorFlow checkpoint's prefix. Networks' own folders come first, as where the model
+# is read: a vocabulary next to them may lack what was added.
 _TOKENIZER_PLACES = ("discriminator", "generator", "", "tokenizer", "..", "../tokenizer", "../../tokenizer")
 
 # Fields of `config.model` that a warm start takes from the model.
