@@ -90,6 +90,9 @@ def _lines(model: Model, written: Copy, form: Format) -> list[str]:
     differences = ", ".join(f"{network} {largest:.0e}" for network, largest in written.difference.items())
     weights = "" if form.is_program else "weights equal bit for bit; "
     rows.append(("checked", f"{weights}largest difference of outputs: {differences}"))
+    if written.tokenizer_files:
+        files = "tokenizer.json" if written.tokenizer_files == 1 else f"{written.tokenizer_files} tokenizer.json"
+        rows.append(("checked", f"{files}: ids of {written.sentences} sentences in 26 scripts equal the model's"))
     return [f"  {kind:<10} {what}" for kind, what in rows]
 
 

@@ -27,6 +27,7 @@ from electra_jax.interop import checkpoints, warm_start
 from electra_jax.interop.model import sizes_as_fields, sizes_of_fields
 from electra_jax.models.encoder import EncoderConfig, compute_dtype, for_machine
 from electra_jax.progress import ProgressLine
+from electra_jax.text.tokenizers import self_check
 from electra_jax.text.tokenizers import tokenizer as tokenizers
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import facts, partitioning, telemetry
@@ -143,7 +144,9 @@ def start(config: FinetuningConfig, workdir: storage.Path, line: ProgressLine) -
     else:
         given, sizes, models_own = opened()
         named = config.data.tokenizer.source
-        tokenizer = tokenizers.load(named) if named else models_own
+        tokenizer = tokenizers.load(named, is_foreign=True) if named else models_own
+        for text in self_check.contradictions(named, tokenizer) if named and tokenizer else ():
+            line.print(text)
 
         def params() -> Mapping[str, Any]:
             return given

@@ -16,6 +16,7 @@ from electra_jax.interop.checkpoints import open_model
 from electra_jax.interop.export_formats import FORMATS
 from electra_jax.interop.model import CORRECTIVE_HEAD, Model, outputs, without_corrective_head
 from electra_jax.interop.tensor_map import flatten
+from electra_jax.text.tokenizers import self_check
 
 _PRECISION = "fp32"  # The only one of formats that hold weights.
 # In float32; the same weights in the same program give equal numbers, so this is generous.
@@ -31,11 +32,16 @@ class Copy(NamedTuple):
         several precisions by network and precision, such as "generator int8".
       notes: notes for the user.
       skipped: names of what the format cannot hold, with the reason.
+      tokenizer_files: how many tokenizer.json gave the same ids as the model's tokenizer when the `tokenizers` library
+        ran them on `sentences` sentences.
+      sentences: see there.
     """
 
     difference: dict[str, float]
     notes: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...]
+    tokenizer_files: int = 0
+    sentences: int = 0
 
 
 def check_target(target: str) -> None:
@@ -105,7 +111,16 @@ def write(model: Model, target: str, form: str, precisions: Sequence[str] = (_PR
             difference = format_.compare(model, temporary, *wanted)
         else:
             difference = _compare(model, open_model(temporary), temporary)
-    return Copy(difference, notes, skipped)
+        checked = _check_tokenizer(model, temporary)
+    return Copy(difference, notes, skipped, checked, len(self_check.sentences()))
+
+
+def _check_tokenizer(model: Model, place: str) -> int:
+    """How many tokenizer.json of an export were checked; raises MismatchError if one gives other ids."""
+    try:
+        return self_check.check_written(model.tokenizer, place) if model.tokenizer else 0
+    except InputError as error:
+        raise MismatchError(str(error)) from error
 
 
 def _compare(model: Model, copy: Model, place: str) -> dict[str, float]:

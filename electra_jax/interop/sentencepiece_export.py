@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import unicodedata
 from typing import TYPE_CHECKING
 
 from electra_jax.text.tokenizers import sentencepiece_model
 
 if TYPE_CHECKING:
+    import sentencepiece
     import tokenizers
 
     from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 _BLANK = "▁"
+# Characters that a pair of three bytes each may compose to; what lies between them and beyond needs no help.
+_FIRST_OF_THREE_BYTES, _LAST_COMPOSED = 0x800, 0x10000
+_NOT_LOOKED_UP = 6  # Bytes of a cluster.
 # Fields of ModelProto, and of the NormalizerSpec in it.
 _NORMALIZER, _CHARACTER_MAP, _DUMMY_PREFIX, _EXTRA_BLANKS = 3, 2, 3, 4
 
@@ -49,7 +54,9 @@ def to_library(model: bytes, tokenizer: Tokenizer) -> tokenizers.Tokenizer | Non
             byte_fallback=falls_back,
         )
     backend = tokenizers.Tokenizer(made)
-    steps = [tokenizers.normalizers.Precompiled(rules[_CHARACTER_MAP])] if rules.get(_CHARACTER_MAP) else []
+    steps: list[tokenizers.normalizers.Normalizer] = []
+    if rules.get(_CHARACTER_MAP):
+        steps = [tokenizers.normalizers.Precompiled(rules[_CHARACTER_MAP]), *_compositions(processor, pieces)]
     blanks = tokenizers.normalizers.Replace(tokenizers.Regex(" {2,}"), " ")
     backend.normalizer = tokenizers.normalizers.Sequence([*steps, tokenizers.normalizers.Strip(), blanks])
     backend.pre_tokenizer = tokenizers.pre_tokenizers.Metaspace(_BLANK, prepend_scheme="always")
@@ -57,6 +64,30 @@ def to_library(model: bytes, tokenizer: Tokenizer) -> tokenizers.Tokenizer | Non
     special = (tokenizer.pad_id, tokenizer.unknown_id, tokenizer.cls_id, tokenizer.sep_id, tokenizer.mask_id)
     backend.add_special_tokens(tokenizer.pieces(special))
     return backend
+
+
+def _compositions(
+    processor: sentencepiece.SentencePieceProcessor, pieces: list[str]
+) -> list[tokenizers.normalizers.Normalizer]:
+    """Replacements of two characters by one that the model's character map makes and the library's reading of it omits.
+
+    The library looks up clusters of less than six bytes alone, so that a kana and its voicing mark stay apart.
+    """
+    import tokenizers
+
+    known = set("".join(pieces))
+    found: list[tokenizers.normalizers.Normalizer] = []
+    for composed in map(chr, range(_FIRST_OF_THREE_BYTES, _LAST_COMPOSED)):
+        pair = unicodedata.normalize("NFD", composed)
+        if len(pair) != 2 or len(pair.encode()) < _NOT_LOOKED_UP or not {composed, pair[0]} & known:
+            continue
+        # Devanagari's nukta, for one, stays a character of its own.
+        is_whole = unicodedata.normalize("NFC", pair) == composed
+        normalized = processor.Normalize(pair)  # With a blank in front.
+        is_whole &= normalized == processor.Normalize(composed) and normalized.endswith(composed)
+        if is_whole and not "\uac00" <= composed <= "\ud7a3":  # Hangul's composition has rules of its own.
+            found.append(tokenizers.normalizers.Replace(pair, composed))
+    return found
 
 
 def _normalizer_fields(model: bytes) -> dict[int, int | bytes]:

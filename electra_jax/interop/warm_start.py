@@ -10,17 +10,20 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from electra_jax import storage
-from electra_jax.config.pretraining import PretrainingConfig
+from electra_jax.config.pretraining import PretrainingConfig, TokenizerConfig
 from electra_jax.errors import InputError
 from electra_jax.interop.checkpoints import split_heads
 from electra_jax.interop.model import Model
 from electra_jax.interop.tensor_map import flatten, unflatten
 from electra_jax.models.encoder import EncoderConfig
+from electra_jax.text.tokenizers import huggingface_files
+from electra_jax.text.tokenizers import tokenizer as tokenizers
 
 _TOKENIZER_FILES = ("tokenizer.json", "spiece.model", "vocab.txt")
 # Places of the tokenizer relative to the path that the user names: a workdir or one of its checkpoints, an exported
-# folder, a Hugging Face folder, a TensorFlow checkpoint's prefix.
-_TOKENIZER_PLACES = ("", "tokenizer", "discriminator", "generator", "..", "../tokenizer", "../../tokenizer")
+# folder, a Hugging Face folder, a TensorFlow checkpoint's prefix. Networks' own folders come first, as where the model
+# is read: a vocabulary next to them may lack what was added.
+_TOKENIZER_PLACES = ("discriminator", "generator", "", "tokenizer", "..", "../tokenizer", "../../tokenizer")
 
 # Fields of `config.model` that a warm start takes from the model.
 _SIZES = (
@@ -103,7 +106,7 @@ def fit(config: PretrainingConfig, model: Model) -> tuple[PretrainingConfig, lis
             f"config.data.tokenizer.vocabulary_size: {model.vocabulary_size} (was {tokenizer.vocabulary_size})"
         )
     if source == "train":
-        source = _tokenizer_of(config.init_from)
+        source = _tokenizer_of(config.init_from, tokenizer)
         changes.append(f"config.data.tokenizer.source: {source} (was train)")
     return _with(config, sizes, vocabulary_size=model.vocabulary_size, source=source), changes
 
@@ -122,7 +125,8 @@ def _check_generator(origin: str, discriminator: EncoderConfig, generator: Encod
             )
 
 
-def _tokenizer_of(path: str) -> str:
+def _tokenizer_of(path: str, given: TokenizerConfig) -> str:
+    """The tokenizer next to a model: its file, or its folder where other files there change what it gives."""
     path, _ = split_heads(path)
     for place in _TOKENIZER_PLACES:
         folder = storage.join(path, place) if place else path
@@ -131,11 +135,29 @@ def _tokenizer_of(path: str) -> str:
             # "model.ckpt-1000/.." exists only after normalisation: a prefix is not a directory.
             found = found if storage.is_remote(found) else os.path.normpath(found)
             if storage.exists(found):
-                return found
+                return storage.parent(found) if _changes_in_folder(found, given) else found
     raise InputError(
         f"config.init_from: found no tokenizer next to {path} ({', '.join(_TOKENIZER_FILES)}); name the one it was "
         "trained with: --config.data.tokenizer.source=PATH"
     )
+
+
+def _changes_in_folder(path: str, given: TokenizerConfig) -> bool:
+    """Whether a tokenizer's file, read alone, is another tokenizer than all files of its folder.
+
+    Raises:
+      InputError: the folder's tokenizer cannot be used.
+    """
+    folder = storage.parent(path)
+    if path.endswith(".model") or not storage.exists(storage.join(folder, huggingface_files.CONFIG)):
+        return False
+    casing = {"lowercase": given.lowercase, "strip_accents": given.strip_accents}
+    whole = tokenizers.load(folder, add_special_pieces=given.add_special_pieces, **casing)
+    try:
+        alone = tokenizers.load(path, add_special_pieces=given.add_special_pieces, is_foreign=True, **casing)
+    except InputError:
+        return True
+    return alone.sha256 != whole.sha256
 
 
 Shapes = Mapping[str, tuple[int, ...]]

@@ -22,7 +22,8 @@ from electra_jax.runs.run_options import RunOptions
 from electra_jax.runs.run_workdir import Workdir
 from electra_jax.runs.shared_dataset import shared_dataset
 from electra_jax.text.dataset.dataset import Dataset
-from electra_jax.text.tokenizers import tokenizer
+from electra_jax.text.tokenizers import self_check, tokenizer
+from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.training import checkpoint_steps, facts, loop, partitioning, telemetry
 from electra_jax.training.compile_cache import use_compile_cache
 from electra_jax.training.run_context import RunContext, under_way
@@ -56,6 +57,8 @@ def _pretrain(config: PretrainingConfig, context: RunContext, options: RunOption
     dataset = shared_dataset(config.data, context, lambda made: _write_card(made, line))
     config_rules.check_vocabulary(config, dataset.tokenizer.vocabulary_size)
     cluster.from_first(lambda: _check_tokenizer(storage.join(workdir, "tokenizer"), dataset))
+    if model and model.tokenizer:
+        _say_if_other_ids(config.init_from, model.tokenizer, dataset, line)
     trainer = _trainer(config, context, dataset, model)
     if options.evaluates:
         scores = loop.evaluate_newest(trainer, context)
@@ -119,6 +122,15 @@ def _check_tokenizer(folder: str, dataset: Dataset) -> None:
             f"{dataset.directory} ({dataset.tokenizer.sha256[:12]}…). Give the old --config.data.directory, or another "
             "--workdir."
         )
+
+
+def _say_if_other_ids(origin: str, own: Tokenizer, dataset: Dataset, line: ProgressLine) -> None:
+    """Prints the first sentence to which the dataset's tokenizer gives other ids than the model was trained on."""
+    texts = self_check.sentences()
+    one, other = (self_check.ids_of(each, texts) for each in (own, dataset.tokenizer))
+    names = (f"by the tokenizer of {origin}", f"by that of {dataset.directory}, which is trained on")
+    if difference := self_check.first_difference(texts, one, other, names):
+        line.print(f"config.init_from: the model learned other ids: {difference}")
 
 
 def _trainer(config: PretrainingConfig, context: RunContext, dataset: Dataset, model: Model | None) -> Trainer:

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from electra_jax.text.tokenizers import self_check
 from tests.interop import made
 from tests.running import main
 
@@ -13,6 +14,7 @@ SIZES = dict(
     num_hidden_layers=2,
     max_position_embeddings=64,
 )
+ROWS = 208  # Of the word table, padded to a multiple of 8: 200 pieces and an added one.
 
 
 def saved_pair(folder):
@@ -22,7 +24,7 @@ def saved_pair(folder):
 
     torch.manual_seed(0)
     vocabulary = made.vocabulary(200)
-    sizes = SIZES | dict(vocab_size=len(vocabulary))
+    sizes = SIZES | dict(vocab_size=ROWS)
     discriminator = transformers.ElectraForPreTraining(
         transformers.ElectraConfig(hidden_size=96, num_attention_heads=6, intermediate_size=192, **sizes)
     )
@@ -33,7 +35,9 @@ def saved_pair(folder):
     generator.tie_weights()
     (folder / "vocab.txt").parent.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
-    tokenizer = transformers.BertTokenizer(str(folder / "vocab.txt"), do_lower_case=True)
+    tokenizer = transformers.BertTokenizer(
+        str(folder / "vocab.txt"), do_lower_case=True, additional_special_tokens=["[E1]"]
+    )
     for name, model in (("generator", generator), ("discriminator", discriminator)):
         model.save_pretrained(folder / name)
         tokenizer.save_pretrained(folder / name)
@@ -45,6 +49,10 @@ def test_a_pair_of_transformers_trains_on_for_twenty_steps_and_goes_back(tmp_pat
     import transformers
 
     before = saved_pair(tmp_path / "theirs")
+    sentences = [*self_check.sentences(), "a[E1]b [E1]"]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "theirs" / "discriminator")
+    expected = tokenizer(sentences).input_ids
+    assert any(len(tokenizer) - 1 in ids for ids in expected)
     printed = main(
         "--config=configs/small.py:quicktest",
         f"--workdir={tmp_path}/run",
@@ -53,7 +61,7 @@ def test_a_pair_of_transformers_trains_on_for_twenty_steps_and_goes_back(tmp_pat
         f"--config.compile_cache={tmp_path}/compiled",
     )
     for said in (
-        "config.data.tokenizer.vocabulary_size: 200 (was 512)",
+        "config.data.tokenizer.vocabulary_size: 208 (was 512)",
         "config.model.generator_width: 0.5 (was 0.25)",
         "taken: generator_head",
         "taken: discriminator_head",
@@ -78,9 +86,10 @@ def test_a_pair_of_transformers_trains_on_for_twenty_steps_and_goes_back(tmp_pat
     )
     assert "step 20" in printed
     after = transformers.AutoModelForPreTraining.from_pretrained(tmp_path / "back" / "discriminator")
-    ids = transformers.AutoTokenizer.from_pretrained(tmp_path / "back" / "discriminator")("a rose is a rose")[
-        "input_ids"
-    ]
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "back" / "discriminator")
+    assert tokenizer(sentences).input_ids == expected
+    assert after.config.vocab_size == ROWS
+    ids = tokenizer("a rose is a rose")["input_ids"]
     with torch.no_grad():
         logits = [model.eval()(torch.tensor([ids])).logits.numpy() for model in (before, after)]
     assert np.isfinite(logits[1]).all()

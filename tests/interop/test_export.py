@@ -13,6 +13,7 @@ from electra_jax.interop import export, google_checkpoint, huggingface_folder, n
 from electra_jax.interop.checkpoints import open_model
 from electra_jax.interop.model import in_float32
 from electra_jax.pretraining.jobs import encoder_config
+from electra_jax.text.tokenizers import library_tokenizer
 from tests.configs import typed
 from tests.interop import made, peer
 
@@ -119,6 +120,16 @@ def test_a_copy_that_is_not_the_same_is_deleted(tmp_path, monkeypatch, wrong, me
     with pytest.raises(MismatchError, match=message):
         export.write(made.model(), str(tmp_path / "copy"), "electra_jax")
     assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("form", ["huggingface", "electra_jax"])
+def test_tokenizer_files_are_run_by_their_library(tmp_path, form, monkeypatch):
+    written = export.write(made.model(), str(tmp_path / "copy"), form)
+    assert written.tokenizer_files == {"huggingface": 2, "electra_jax": 1}[form]
+    monkeypatch.setattr(library_tokenizer, "ids_as_written", lambda text, place, texts, **_: [[7] for _ in texts])
+    with pytest.raises(MismatchError, match=r"tokenizer\.json: .The quick brown .* in the model's tokenizer, "):
+        export.write(made.model(), str(tmp_path / "other"), form)
+    assert os.listdir(tmp_path) == ["copy"]
 
 
 def test_weights_that_are_no_numbers_are_refused(tmp_path):

@@ -4,8 +4,9 @@ import pathlib
 
 import pytest
 
+from benchmarks import tokenizer_ids
+from electra_jax.text.tokenizers import self_check, wordpiece
 from electra_jax.text.tokenizers import tokenizer as tokenizers
-from electra_jax.text.tokenizers import wordpiece
 
 pytestmark = pytest.mark.interop
 
@@ -81,3 +82,12 @@ def test_a_folder_that_transformers_wrote_gives_its_ids(name, whole, tmp_path):
     assert ours.vocabulary_size == len(theirs)
     for line in lines:
         assert ours.encode([line])[0].tolist() == theirs.encode(line, add_special_tokens=False), line
+
+
+@pytest.mark.parametrize("name", ["unigram with added tokens", "byte-fallback BPE"])
+def test_folders_of_other_kinds_give_transformers_ids_both_ways(name, tmp_path):
+    folder, lines = tokenizer_ids.FOLDERS[name], [*self_check.sentences(), *TEXTS]
+    trained = tokenizer_ids.TRAINED[folder.trained](lines * 3)
+    tokenizer_ids.save(folder, trained, tmp_path / "theirs")
+    lines += [f"x{piece} {piece}y" for piece in tokenizer_ids.ADDED]
+    assert tokenizer_ids.differences(tmp_path / "theirs", tmp_path / "ours", lines) == ([], [])

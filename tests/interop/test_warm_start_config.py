@@ -106,3 +106,9 @@ def test_an_exported_folder_knows_its_tokenizer(config, tmp_path):
     config = dataclasses.replace(config, init_from=str(tmp_path / "exported"))
     fitted, _ = fit(config, made.model())
     assert fitted.data.tokenizer.source == str(tmp_path / "exported" / "tokenizer" / "tokenizer.json")
+
+
+def test_a_folder_whose_files_change_the_tokenizer_is_named_itself(config, tmp_path):
+    stated = {"tokenizer_class": "ElectraTokenizer", "do_lower_case": True}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(stated | {"tokenize_chinese_chars": False}))
+    assert fit(config, made.model())[0].data.tokenizer.source == str(tmp_path)

@@ -24,7 +24,7 @@ from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.dataset.runners import Runner
 from electra_jax.text.dataset.units import Settings, Unit
 from electra_jax.text.sources import text_sources
-from electra_jax.text.tokenizers import tokenizer, tokenizer_report
+from electra_jax.text.tokenizers import self_check, tokenizer, tokenizer_report
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.wording import duration
 
@@ -60,8 +60,8 @@ def ensure(
             + "\nChoose another --config.data.directory=, or make it again: python -m electra_jax.prepare --overwrite"
         )
     if data.tokenizer.source != "train" and storage.exists(data.tokenizer.source):
-        given = _loaded_tokenizer(data)
-        if given.sha256 != dataset.tokenizer.sha256:
+        given = _loaded_tokenizer(data, data.tokenizer.source)
+        if given.sha256 != dataset.tokenizer.sha256 and not _was_read_alone(data, dataset.tokenizer):
             raise MismatchError(
                 f"config.data.tokenizer.source: {data.tokenizer.source} is not the tokenizer that {data.directory} was "
                 f"prepared with (SHA-256 {given.sha256[:12]}… there, {dataset.tokenizer.sha256[:12]}… in the dataset). "
@@ -163,7 +163,9 @@ def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit],
         pieces = tokenizer.train(_sample(samples), **wanted)
         shown = list(_sample(samples, characters=_REPORTED_CHARACTERS))
     else:
-        pieces, shown = _loaded_tokenizer(data), []
+        pieces, shown = _loaded_tokenizer(data, data.tokenizer.source), []
+        for text in self_check.contradictions(data.tokenizer.source, pieces):
+            line.print(text)
     pieces.save(folder)
     spare = tokenizer.spare_rows(pieces)
     size = f"{pieces.vocabulary_size - spare} pieces" + (f" and {spare} spare rows" if spare else "")
@@ -176,19 +178,29 @@ def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit],
     return pieces
 
 
-def _loaded_tokenizer(data: DataConfig) -> Tokenizer:
+def _loaded_tokenizer(data: DataConfig, source: str, *, is_foreign: bool = True) -> Tokenizer:
     given = data.tokenizer
     pieces = tokenizer.load(
-        given.source,
+        source,
         lowercase=given.lowercase,
         strip_accents=given.strip_accents,
         add_special_pieces=given.add_special_pieces,
+        is_foreign=is_foreign,
     )
     # The word table's rows, of which a few may have no piece; with more of them, the number is a mistake.
     rows = given.vocabulary_size
     if 0 < rows - pieces.vocabulary_size <= _MOST_SPARE_ROWS:
         return tokenizer.with_spare_rows(pieces, rows, "config.data.tokenizer.source")
     return pieces
+
+
+def _was_read_alone(data: DataConfig, used: Tokenizer) -> bool:
+    """Whether a dataset's tokenizer is the tokenizer.json of its source, as earlier versions read some folders."""
+    source = data.tokenizer.source
+    whole = storage.join(source, self_check.WHOLE) if storage.is_directory(source) else source
+    if not whole.endswith(".json") or not storage.exists(whole):
+        return False
+    return _loaded_tokenizer(data, whole, is_foreign=False).sha256 == used.sha256
 
 
 def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS) -> Iterator[str]:

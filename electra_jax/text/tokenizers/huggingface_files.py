@@ -7,6 +7,7 @@ rules from tokenizer_config.json; a rule that is not stated there has its defaul
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -22,6 +23,7 @@ from electra_jax.text.tokenizers.wordpiece import Rules
 
 CONFIG = "tokenizer_config.json"
 _ADDED, _SPECIAL, _WHOLE, _VOCABULARY = "added_tokens.json", "special_tokens_map.json", "tokenizer.json", "vocab.txt"
+_MODEL = "config.json"  # Of the network.
 _FIX = "copy the folder again"
 # Classes, without "Fast", that are BERT's WordPiece.
 _WORDPIECE = frozenset(
@@ -90,7 +92,10 @@ def states_casing(directory: str) -> bool:
 def load(
     directory: str, *, lowercase: bool, strip_accents: bool, add_special_pieces: bool = False
 ) -> LibraryTokenizer | None:
-    """The tokenizer of a folder; None if it has no tokenizer_config.json next to a tokenizer.json or vocab.txt.
+    """The tokenizer of a folder, or None if no other file says how its tokenizer.json or vocab.txt is read.
+
+    That is tokenizer_config.json or, for a tokenizer.json, the model's config.json, from which transformers finds the
+    class; a class's defaults replace rules of tokenizer.json.
 
     Args:
       directory: folder, local or remote.
@@ -101,7 +106,8 @@ def load(
       InputError: a file is damaged, or states a rule that cannot be followed.
     """
     names = storage.names(directory)
-    if CONFIG not in names or not {_WHOLE, _VOCABULARY} & set(names):
+    stating = {CONFIG, _MODEL} if _WHOLE in names else {CONFIG}
+    if not stating & set(names) or not {_WHOLE, _VOCABULARY} & set(names):
         return None
     config, place = _config(directory), storage.join(directory, CONFIG)
     is_wordpiece = _is_wordpiece(directory, config, _WHOLE in names)
@@ -134,6 +140,17 @@ def load(
     )
 
 
+def from_whole(text: str, origin: str, *, add_special_pieces: bool = False) -> LibraryTokenizer:
+    """The tokenizer of a tokenizer.json that another program wrote, with nothing next to it.
+
+    Raises:
+      InputError: as in `library_tokenizer.from_json`.
+    """
+    with contextlib.suppress(ValueError):  # `from_json` says what is wrong.
+        text = json.dumps(_with_added(foreign_json.parse(text), [], origin))
+    return library_tokenizer.from_json(text, origin, add_special_pieces=add_special_pieces)
+
+
 def _config(directory: str) -> _Config:
     path = storage.join(directory, CONFIG)
     return foreign_json.read_as(_Config, path, _FIX) if storage.exists(path) else _Config()
@@ -143,7 +160,7 @@ def _is_wordpiece(directory: str, config: _Config, is_whole: bool) -> bool:
     """Whether transformers builds BERT's tokenizer from the vocabulary."""
     if config.tokenizer_class is not None and (is_whole or config.tokenizer_class not in _GENERAL):
         return config.tokenizer_class.removesuffix("Fast") in _WORDPIECE
-    path = storage.join(directory, "config.json")
+    path = storage.join(directory, _MODEL)
     return storage.exists(path) and foreign_json.read_as(_Header, path, _FIX).model_type in _MODEL_TYPES
 
 

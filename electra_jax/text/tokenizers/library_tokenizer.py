@@ -1,18 +1,21 @@
 """Tokenizers of the `tokenizers` library: a tokenizer.json with any model, and WordPiece from a vocab.txt."""
 
+import contextlib
 import hashlib
 import itertools
 import json
 import os
+import re
 import string
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import pydantic
 import tokenizers
+from tokenizers import models, pre_tokenizers
 
 from electra_jax import foreign_json, storage
 from electra_jax.errors import InputError
@@ -24,6 +27,10 @@ from electra_jax.text.tokenizers.word_cache import WordMemory
 
 # In BERT's scheme each of these is a token of its own, with or without blanks around it.
 _APART = MappingProxyType({ord(mark): f" {mark} " for mark in string.punctuation})
+
+
+# In these a text may become the same pieces wherever it is cut; XLM-R's unigram pieces, for one, hold "<s>".
+_CUTS_ANYWHERE = (models.Unigram, models.BPE)
 
 
 class _AddedToken(Record):
@@ -77,6 +84,15 @@ class LibraryTokenizer:
         self.pad_id, self.unknown_id, self.cls_id, self.sep_id, self.mask_id = map(roles.__getitem__, ROLES)
         self._backend = backend
         self._pieces = sorted(vocabulary, key=vocabulary.__getitem__)
+        spelled = self.pieces(set(roles.values()) - {self.unknown_id})
+        if self._special_ids_of(spelled) and type(backend.model) in _CUTS_ANYWHERE:
+            _cut_special_tokens(backend, spelled)
+        if produced := self._special_ids_of(spelled):
+            raise InputError(
+                f"{origin}: this tokenizer gives special ids to text that spells, say, "
+                f"{self.pieces([min(produced)])[0]}. Use one that splits brackets from words, as BERT's does, or the "
+                "SentencePiece .model that it was made from."
+            )
         parts = json.loads(backend.to_str())
         self.kind = parts["model"]["type"].lower()
         self._json = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -84,14 +100,10 @@ class LibraryTokenizer:
         self._memory = WordMemory(self._encode_words) if _splits_at_blanks(parts) else None
         self._unpunctuated = WordMemory(self._encode)
 
-        spelled = self.pieces(set(roles.values()) - {self.unknown_id})
+    def _special_ids_of(self, spelled: Sequence[str]) -> set[int]:
+        """Ids of those special tokens that the texts which spell them give."""
         found, _ = self._encode([text for piece in spelled for text in (piece, f"x{piece}y", f"x {piece} y")])
-        if produced := set(found.tolist()) & set(roles.values()) - {self.unknown_id}:
-            raise InputError(
-                f"{origin}: this tokenizer gives special ids to text that spells, say, "
-                f"{self.pieces([min(produced)])[0]}. Use one that splits brackets from words, as BERT's does, or the "
-                "SentencePiece .model that it was made from."
-            )
+        return set(found.tolist()) & {self._pieces.index(piece) for piece in spelled}
 
     def encode(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
         """Returns the ids of all texts, int32 [tokens], and the number of tokens of each, int64 [texts]."""
@@ -150,17 +162,54 @@ def from_json(text: str, origin: str, *, add_special_pieces: bool = False) -> Li
     Raises:
       InputError: the library cannot read it, or `LibraryTokenizer` refuses it.
     """
-    fix = "expected the tokenizer.json that `tokenizers.Tokenizer.save` writes."
+    with _library_errors(origin):
+        return LibraryTokenizer(_read(text, origin), origin, add_special_pieces=add_special_pieces)
+
+
+def ids_as_written(
+    text: str, origin: str, texts: Sequence[str], *, add_special_tokens: bool = False
+) -> list[list[int]]:
+    """The ids that a tokenizer.json gives to each text by itself, as other programs run it.
+
+    Special tokens that a text spells are found, as the file says.
+
+    Raises:
+      InputError: the library cannot read it.
+    """
+    with _library_errors(origin):
+        backend = _read(text, origin)
+        backend.no_truncation()
+        backend.no_padding()
+        return [found.ids for found in backend.encode_batch_fast(list(texts), add_special_tokens=add_special_tokens)]
+
+
+_EXPECTED = "expected the tokenizer.json that `tokenizers.Tokenizer.save` writes."
+
+
+def _read(text: str, origin: str) -> tokenizers.Tokenizer:
+    place = f"{origin}: the tokenizers library cannot read it"
+    _check_ids(foreign_json.checked(_TokenizerFile, foreign_json.parse(text), place, _EXPECTED), origin)
+    return tokenizers.Tokenizer.from_str(text)
+
+
+@contextlib.contextmanager
+def _library_errors(origin: str) -> Iterator[None]:
+    """Turns what the library raises into InputError."""
     try:
-        place = f"{origin}: the tokenizers library cannot read it"
-        _check_ids(foreign_json.checked(_TokenizerFile, foreign_json.parse(text), place, fix), origin)
-        backend = tokenizers.Tokenizer.from_str(text)
-        return LibraryTokenizer(backend, origin, add_special_pieces=add_special_pieces)
+        yield
     except (InputError, KeyboardInterrupt, SystemExit):
         raise
     # The library raises bare Exception, and PanicException, which is a BaseException.
     except BaseException as error:
-        raise InputError(f"{origin}: the tokenizers library cannot read it ({error}); {fix}") from error
+        raise InputError(f"{origin}: the tokenizers library cannot read it ({error}); {_EXPECTED}") from error
+
+
+def _cut_special_tokens(backend: tokenizers.Tokenizer, pieces: Sequence[str]) -> None:
+    """Makes a text that spells a special token be cut after its first character; other texts keep their ids."""
+    starts = "|".join(f"{re.escape(piece[0])}(?={re.escape(piece[1:])})" for piece in pieces if len(piece) > 1)
+    cut = pre_tokenizers.Split(tokenizers.Regex(starts), "isolated")
+    before = backend.pre_tokenizer
+    backend.pre_tokenizer = cut if before is None else pre_tokenizers.Sequence([before, cut])
 
 
 def _check_ids(file: _TokenizerFile, origin: str) -> None:

@@ -89,6 +89,7 @@ def load(
     lowercase: bool | None = None,
     strip_accents: bool | None = None,
     add_special_pieces: bool = False,
+    is_foreign: bool = False,
 ) -> Tokenizer:
     """Reads a vocab.txt, a tokenizer.json, a SentencePiece .model, or a directory that holds one of them.
 
@@ -100,6 +101,8 @@ def load(
         `tokenizer_report.casing` describes it.
       strip_accents: the same; in effect only together with `lowercase`, as in Google's tokenizer.
       add_special_pieces: appends the special tokens that are missing, with ids from the vocabulary's size on.
+      is_foreign: whether a tokenizer.json may be another program's, whose additional special tokens are meant to be
+        found in a text; without it, they are as `save` wrote them.
 
     Raises:
       InputError: no such file, damaged, a special token is missing, or pieces that contradict `lowercase` or
@@ -133,7 +136,8 @@ def load(
             "SentencePiece model must end in .model."
         ) from error
     if path.endswith(".json"):
-        return library_tokenizer.from_json(text, path, add_special_pieces=add_special_pieces)
+        read = huggingface_files.from_whole if is_foreign else library_tokenizer.from_json
+        return read(text, path, add_special_pieces=add_special_pieces)
     return wordpiece.from_vocabulary(
         text,
         path,

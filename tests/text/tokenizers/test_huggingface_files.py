@@ -57,6 +57,22 @@ def test_a_whole_tokenizer_of_no_class_keeps_its_rules(tmp_path):
     assert split(folder_of(tmp_path, config, CASED)) == ["É", "东京"]
 
 
+def test_the_models_config_alone_makes_a_tokenizer_berts(tmp_path):
+    folder_of(tmp_path, None, CASED, config={"model_type": "electra"})
+    assert split(tmp_path) == ["e", "东", "京"]
+
+
+def test_additional_special_tokens_of_a_foreign_file_are_found(tmp_path):
+    folder_of(tmp_path, None, CASED)
+    content = json.loads((tmp_path / "tokenizer.json").read_text())
+    added = {"id": 16, "content": "[E1]", "special": True, "normalized": False}
+    content["added_tokens"] = [added | {"single_word": False, "lstrip": False, "rstrip": False}]
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content))
+    path = tmp_path / "tokenizer.json"
+    assert tokenizer.load(path, is_foreign=True).encode(["x[E1]x"])[0].tolist() == [15, 16, 15]
+    assert tokenizer.load(path).encode(["[E1]"])[0].tolist() != [16]
+
+
 def test_a_folder_without_a_class_follows_its_model(tmp_path):
     folder_of(tmp_path, {"do_lower_case": False}, CASED, config={"model_type": "electra"})
     assert split(tmp_path) == ["É", "东", "京"]

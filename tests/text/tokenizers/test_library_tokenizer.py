@@ -178,6 +178,20 @@ def test_a_tokenizer_in_which_text_can_spell_special_pieces_is_refused(saved):
     assert str(path) in str(error.value)
 
 
+def test_a_unigram_whose_pieces_hold_special_tokens_cuts_them_in_text(tmp_path):
+    special = ["<pad>", "<unk>", "<s>", "</s>", "<mask>"]
+    pieces = [(piece, 0.0) for piece in special] + [(letter, -2.0) for letter in "▁<>s/xpad"]
+    backend = tokenizers.Tokenizer(models.Unigram(pieces, unk_id=1))
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    backend.add_special_tokens(special)
+    backend.save(str(tmp_path / "tokenizer.json"))
+    made = load(tmp_path / "tokenizer.json")
+    assert made.pieces(made.encode(["x<s>"])[0]) == ["▁", "x", "<", "s", ">"]
+    assert made.pieces(made.encode(["x </s"])[0]) == ["▁", "x", "▁", "<", "/", "s"]
+    made.save(tmp_path / "again")
+    assert load(tmp_path / "again" / "tokenizer.json").sha256 == made.sha256
+
+
 def test_ids_with_gaps_are_refused(saved):
     path = saved()
     content = json.loads(path.read_text())
