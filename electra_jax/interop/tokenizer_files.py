@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from electra_jax import storage
+from electra_jax.config.schema import AUTO
 from electra_jax.errors import InputError
 from electra_jax.interop import sentencepiece_export
+from electra_jax.text.tokenizers.casing import observed
 
 if TYPE_CHECKING:
     from electra_jax.text.tokenizers.tokenizer import Tokenizer
@@ -25,8 +27,6 @@ _PLAIN = (
 )
 # Adds long words, whose rules differ, and texts that spell special tokens.
 _MIXED = (*_PLAIN, "##ing [MASK] <mask>", "a" * 150 + " " + "the" * 80)
-# (lowercase, strip_accents) for a vocab.txt, which states neither: those of Google's vocabularies, tried in this order.
-_CASINGS = ((True, True), (True, False), (False, False))
 
 
 def load_saved(directory: str) -> Tokenizer | None:
@@ -40,24 +40,17 @@ def load_saved(directory: str) -> Tokenizer | None:
     return tokenizer.load(directory) if storage.is_directory(directory) else None
 
 
-def casing(tokenizer: Tokenizer) -> dict[str, bool]:
-    """How a tokenizer treats capitals and accents: arguments of `text.tokenizer.load` for a vocab.txt."""
-    seen = tokenizer.normalize("É")
-    lowercase = seen in ("é", "e")
-    return {"lowercase": lowercase, "strip_accents": lowercase and seen == "e"}
-
-
 def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tuple[Tokenizer | None, tuple[str, ...]]:
     """The tokenizer among the files of an external model, or None; and the assumptions made.
 
     Args:
       directory: directory of the model's files.
-      casing: result of `casing` for a vocab.txt, if known.
+      casing: result of `casing.observed` for a vocab.txt, if known.
 
     Raises:
       InputError: the tokenizer is damaged, has no special tokens, or states a rule that cannot be followed.
     """
-    from electra_jax.text.tokenizers import huggingface_files, tokenizer
+    from electra_jax.text.tokenizers import tokenizer
 
     present = storage.names(directory)
     if _SAVED_SPECIAL in present:
@@ -69,19 +62,8 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
         return None, ()
     if casing:
         return tokenizer.load(storage.join(directory, VOCABULARY), **casing), ()
-    if huggingface_files.states_casing(directory):
-        return tokenizer.load(directory), ()
-    refusals: list[InputError] = []
-    for lowercase, strip_accents in _CASINGS:
-        try:
-            made = tokenizer.load(directory, lowercase=lowercase, strip_accents=strip_accents)
-        except InputError as error:
-            refusals.append(error)
-            continue
-        capitals = "lower-cased" if lowercase else "kept"
-        accents = "stripped" if strip_accents else "kept"
-        return made, (f"{VOCABULARY}: capitals {capitals}, accents {accents}, inferred from its pieces",)
-    raise refusals[0]
+    made, note = tokenizer.load_with_casing(directory, lowercase=AUTO, strip_accents=AUTO)
+    return made, (note,) if note else ()
 
 
 def same_ids(one: Tokenizer, other: Tokenizer) -> bool:
@@ -109,7 +91,7 @@ def write_vocabulary(tokenizer: Tokenizer, directory: str) -> tuple[str, ...]:
     if not _is_read_back(tokenizer, path):
         storage.remove(path)
         return (f"{VOCABULARY}: not written, as Google's rules split text differently from this tokenizer",)
-    if not casing(tokenizer)["lowercase"]:
+    if not observed(tokenizer.normalize)["lowercase"]:
         return (f"{VOCABULARY}: the tokenizer is cased; run Google's code with do_lower_case=false",)
     return ()
 
@@ -118,7 +100,7 @@ def _is_read_back(tokenizer: Tokenizer, path: str) -> bool:
     from electra_jax.text.tokenizers import tokenizer as tokenizers
 
     try:
-        return same_ids(tokenizer, tokenizers.load(path, **casing(tokenizer)))
+        return same_ids(tokenizer, tokenizers.load(path, **observed(tokenizer.normalize)))
     except InputError:
         return False
 
