@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -25,6 +26,7 @@ _RAREST_PIECE = 2
 _LEAST_ALPHABET = 1000
 # A longer word is passed over in training: it is unknown in any case, and one of millions would take minutes.
 _LONGEST_TRAINED = 1000
+_LOWEST_COVERAGE = 0.9  # Of `config.data.tokenizer.character_coverage`.
 # More pieces than this show that a vocabulary has capitals, or accents; fewer may be accidents.
 _TELLING_PIECES = 100
 # The look-behind keeps the search from beginning again within every run.
@@ -125,10 +127,13 @@ def train(
     reserved = [*SPECIAL_PIECES, *alphabet, *(f"##{character}" for character in inner)]
     flag = "--config.data.tokenizer.vocabulary_size"
     if vocabulary_size < len(reserved):
+        # How many of the most frequent characters fit, which take one piece each, or two within words.
+        within = set(inner)
+        needed = len(SPECIAL_PIECES) + np.cumsum([1 + (character in within) for character in ranked[:size]])
+        fitting = int(np.searchsorted(needed, vocabulary_size, side="right"))
         fewer = ""
-        if len(alphabet) > _LEAST_ALPHABET:
-            fewer = ", or a smaller --config.data.tokenizer.character_coverage, which is"
-            fewer += f" {character_coverage} and takes {len(alphabet):,} characters"
+        if fitting >= _LEAST_ALPHABET and (lower := math.floor(1000 * known[fitting - 1]) / 1000) >= _LOWEST_COVERAGE:
+            fewer = f", or --config.data.tokenizer.character_coverage={lower}, whose alphabet just fits"
         raise InputError(
             f"config.data.tokenizer.vocabulary_size: {vocabulary_size} pieces are too few; special tokens and "
             f"alphabet take {len(reserved)}. Set {flag}=N with N well above that{fewer}."
