@@ -42,6 +42,8 @@ def _follow_google(config: ml_collections.ConfigDict) -> None:
     """Follows Google's published code, bug for bug; docs/fidelity.md explains what each line changes."""
     config.data.directory += "_google_compat"
     config.data.rows = "google_segment_pairs"
+    if config.data.tokenizer.kind == "wordpiece":
+        config.data.tokenizer.lowercase = config.data.tokenizer.strip_accents = True
     config.objective.masking = "with_replacement"
     config.objective.sampling = "google_gumbel"
     config.optimizer.name = "adam"

@@ -170,10 +170,10 @@ def _filters(config: PretrainingConfig) -> Iterator[str]:
 
 def _tokenizer(config: PretrainingConfig) -> Iterator[str]:
     tokenizer = config.data.tokenizer
-    if tokenizer.source == "train" and tokenizer.kind != "wordpiece" and tokenizer.strip_accents:
+    if tokenizer.source == "train" and tokenizer.kind != "wordpiece" and tokenizer.strip_accents is True:
         yield (
             f"config.data.tokenizer.strip_accents: SentencePiece ({tokenizer.kind}) keeps accents; set "
-            "--config.data.tokenizer.strip_accents=False"
+            "--config.data.tokenizer.strip_accents=False, or leave it at auto"
         )
 
 

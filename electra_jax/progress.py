@@ -38,6 +38,11 @@ class ProgressLine:
         self._stream.flush()
         self._open = False
 
+    def warn(self, text: str) -> None:
+        """Prints a warning, in yellow on a terminal."""
+        text = f"Warning: {text}"
+        self.print(f"\033[33m{text}\033[0m" if self._live else text)
+
 
 class QuietLine(ProgressLine):
     """Progress of a process other than process 0: logged, and shown only with --verbosity=0."""
@@ -48,3 +53,7 @@ class QuietLine(ProgressLine):
     def print(self, text: str) -> None:
         """Logs the lines at level INFO."""
         logging.info("%s", text)
+
+    def warn(self, text: str) -> None:
+        """Logs a warning."""
+        logging.warning("%s", text)

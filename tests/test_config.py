@@ -222,6 +222,24 @@ def test_a_changed_model_field_is_named_with_both_values():
     assert identity.fingerprint(before) != identity.fingerprint(after)
 
 
+@pytest.mark.parametrize(("recorded", "given"), [(True, "auto"), (False, "auto"), ("auto", False), ("auto", "auto")])
+def test_a_casing_left_to_the_text_is_no_other_config(recorded, given):
+    before, after = as_json(preset()), as_json(preset())
+    before["data"]["tokenizer"]["lowercase"], after["data"]["tokenizer"]["lowercase"] = recorded, given
+    assert identity.difference(before, after) == []
+    # What is recorded stays, so that later starts are compared with it.
+    kept = identity.with_recorded_casing(before, after)
+    assert kept["data"]["tokenizer"] == before["data"]["tokenizer"]
+    assert kept["model"] == after["model"]
+
+
+def test_a_casing_that_contradicts_the_recorded_one_is_named():
+    before, after = as_json(preset()), as_json(preset())
+    before["data"]["tokenizer"]["lowercase"], after["data"]["tokenizer"]["lowercase"] = True, False
+    assert identity.difference(before, after) == ["config.data.tokenizer.lowercase: was True, is False"]
+    assert identity.with_recorded_casing(before, after) == after
+
+
 def test_new_and_vanished_fields_are_named():
     before, after = as_json(preset()), as_json(preset())
     after["model"]["rotary"] = True

@@ -12,6 +12,15 @@ def test_a_log_file_gets_few_and_complete_lines():
     assert stream.getvalue() == "second 0\nsecond 10\nsecond 20\nsecond 30\ndone\n"
 
 
+def test_warnings_are_yellow_on_a_terminal_alone():
+    stream, terminal = io.StringIO(), io.StringIO()
+    terminal.isatty = lambda: True
+    ProgressLine(stream).warn("much is unknown")
+    ProgressLine(terminal).warn("much is unknown")
+    assert stream.getvalue() == "Warning: much is unknown\n"
+    assert terminal.getvalue() == "\033[33mWarning: much is unknown\033[0m\n"
+
+
 def test_a_terminal_gets_one_live_line_below_lines_that_stay(monkeypatch):
     monkeypatch.setenv("COLUMNS", "20")
     stream = io.StringIO()

@@ -1,5 +1,7 @@
 """Conversion of ml_collections config files to typed configs."""
 
+import functools
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +18,14 @@ RunConfig = PretrainingConfig | FinetuningConfig
 
 def defaults(kind: type) -> ml_collections.ConfigDict:
     """Returns a section with its defaults, for a config file to change."""
-    return _config_dict(schema.as_tree(kind()))
+    made = _config_dict(schema.as_tree(kind()))
+    for name, field in schema.leaves(kind):
+        if field.type == schema.BoolOrAuto:
+            *path, last = name.split(".")
+            section = functools.reduce(operator.getitem, path, made)
+            # Otherwise ml_collections refuses a value of another type than the default's, in a file and as a flag.
+            section[last] = ml_collections.FieldReference(field.default, field_type=object)
+    return made
 
 
 def _config_dict(tree: Mapping[str, Any]) -> ml_collections.ConfigDict:

@@ -5,8 +5,10 @@ from typing import Any
 
 from electra_jax import nested
 from electra_jax.config.finetuning import TASK_CONFIGS, FinetuningConfig, updated_run
-from electra_jax.config.pretraining import PretrainingConfig
-from electra_jax.config.schema import fields_of, leaves, section_class
+from electra_jax.config.pretraining import CASING, PretrainingConfig
+from electra_jax.config.schema import AUTO, fields_of, leaves, section_class
+
+_CASING = frozenset(f"data.tokenizer.{name}" for name in CASING)
 
 
 def flatten(tree: Mapping[str, Any]) -> dict[str, Any]:
@@ -51,7 +53,8 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
     """Returns a line for each trained field that differs.
 
     A run that an earlier version began lacks the fields that were added since: their defaults train as that version
-    did.
+    did. Where either side leaves the tokenizer's casing to the text, the dataset decides: it records its own, and is
+    compared by itself.
 
     Args:
       before: the config that a run recorded.
@@ -67,9 +70,22 @@ def difference(before: Mapping[str, Any], after: Mapping[str, Any]) -> list[str]
         elif name not in old:
             if name not in added or new[name] != added[name]:
                 lines.append(f"config.{name}: was not there, is {new[name]!r}")
-        elif old[name] != new[name]:
+        elif old[name] != new[name] and not (name in _CASING and AUTO in (old[name], new[name])):
             lines.append(f"config.{name}: was {old[name]!r}, is {new[name]!r}")
     return lines
+
+
+def with_recorded_casing(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Any]:
+    """The config of a run that goes on, with its recorded casing where either side leaves it to the text.
+
+    Otherwise an attempt that the dataset then refuses would change what the run has recorded.
+
+    Args:
+      before, after: as in `difference`, which found nothing that must not change.
+    """
+    old, new = (tree.get("data", {}).get("tokenizer", {}) for tree in (before, after))
+    kept = {name: old[name] for name in CASING if name in old and AUTO in (old[name], new.get(name))}
+    return {**after, "data": {**after["data"], "tokenizer": {**new, **kept}}} if kept else dict(after)
 
 
 def _defaults(tree: Mapping[str, Any]) -> dict[str, Any]:

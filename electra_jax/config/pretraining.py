@@ -6,11 +6,13 @@ from electra_jax.config import shared
 from electra_jax.config.finetuning import ProbeConfig
 from electra_jax.config.schema import (
     ABOVE_ZERO,
+    AUTO,
     FACTOR,
     FRACTION,
     INNER_SHARE,
     NOT_NEGATIVE,
     SHARE,
+    BoolOrAuto,
     Range,
     at_least,
     one_of,
@@ -22,6 +24,7 @@ from electra_jax.config.schema import (
 SHORTEST_ROW = 8  # Tokens: [CLS], two segments with a [SEP] each, and something to mask.
 ROWS = ("segment_pairs", "packed", "google_segment_pairs")
 TOKENIZERS = ("wordpiece", "unigram", "bpe")
+CASING = ("lowercase", "strip_accents")  # Fields of a tokenizer that may be "auto": what its dataset was made with.
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,15 +58,21 @@ class TokenizerConfig:
         unit="tokens", synonyms=("vocab_size",),
     )  # fmt: skip
     character_coverage: float = setting(
-        0.9995, "share of the text's characters that are known, for unigram and bpe", Range("0.9 to 1", low=0.9, high=1)
+        0.9995,
+        "share of the text's characters that are known at least; wordpiece knows the 1,000 most frequent in any case",
+        Range("0.9 to 1", low=0.9, high=1),
     )
     add_special_pieces: bool = setting(
         False, "append [MASK] and other special tokens to a given vocabulary that lacks them"
     )
-    lowercase: bool = setting(
-        True, "as the published models; a tokenizer.json or .model brings its own casing", synonyms=("do_lower_case",)
+    lowercase: BoolOrAuto = setting(
+        AUTO,
+        "auto lower-cases, as published models, but for dotless i; a tokenizer.json or .model brings its own casing",
+        synonyms=("do_lower_case",),
     )
-    strip_accents: bool = setting(True, "as Google's tokenizer does when it lower-cases")
+    strip_accents: BoolOrAuto = setting(
+        AUTO, "auto strips what hardly any word has, as in English, and keeps marks of other text; docs/data.md"
+    )
 
 
 @dataclasses.dataclass(frozen=True)

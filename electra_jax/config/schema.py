@@ -11,9 +11,13 @@ import math
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 Section = TypeVar("Section")
+
+# A field of this type may leave its value to what a command finds in the data.
+AUTO: Literal["auto"] = "auto"
+BoolOrAuto = bool | Literal["auto"]
 
 _KEY = "setting"
 _INFINITY = math.inf
@@ -114,7 +118,7 @@ class Field:
 
     Attributes:
       name: its own name.
-      type: bool, int, float, str, or a generic alias or dataclass for anything else.
+      type: bool, `BoolOrAuto`, int, float, str, or a generic alias or dataclass for anything else.
       default: its default, of a section a section of defaults.
       setting: its range, unit and reason.
     """
@@ -145,9 +149,14 @@ def _made(factory: Any) -> Any:
 
 def section_class(kind: Any) -> Any:
     """The section's class that an annotation names, `SECTION` or `SECTION | None`; None for any other annotation."""
-    if isinstance(kind, types.UnionType):
+    if _may_be_absent(kind):
         (kind,) = (part for part in typing.get_args(kind) if part is not types.NoneType)
     return kind if isinstance(kind, type) and dataclasses.is_dataclass(kind) else None
+
+
+def _may_be_absent(kind: Any) -> bool:
+    """Whether an annotation is `SECTION | None`."""
+    return types.NoneType in typing.get_args(kind)
 
 
 def is_table(kind: Any) -> bool:
@@ -208,7 +217,7 @@ def read(
     values: dict[str, Any] = {}
     for name, field in known.items():
         own = f"{place}.{name}"
-        if name not in tree and isinstance(field.type, types.UnionType):
+        if name not in tree and _may_be_absent(field.type):
             continue
         if name not in tree:
             problems.lines.append(f"{own}: is missing; its default is {field.default!r}")
@@ -216,7 +225,7 @@ def read(
             continue
         value = tree[name]
         if inner := section_class(field.type):
-            if isinstance(field.type, types.UnionType) and (value is None or value == {}):
+            if _may_be_absent(field.type) and (value is None or value == {}):
                 values[name] = None
             else:
                 values[name] = read(inner, value, own, problems, item_class)
@@ -243,7 +252,13 @@ def _read_table(field: Field, value: Any, place: str, problems: Problems, item_c
     return read_items
 
 
-_TYPE_NAMES = {bool: "True or False", int: "a whole number", float: "a number", str: "a text"}
+_TYPE_NAMES: dict[Any, str] = {
+    bool: "True or False",
+    BoolOrAuto: "True, False or auto",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+}
 
 
 def _checked(field: Field, value: Any, place: str, problems: Problems) -> Any:
@@ -268,6 +283,11 @@ def _converted(kind: Any, value: Any) -> Any:
             return float(value)
         except OverflowError:
             return math.inf  # Refused as not finite.
+    if kind == BoolOrAuto:
+        # Flags of a field of several types are read as Python literals, and --config.NAME=1 means True for a boolean.
+        if value == AUTO:
+            return value
+        return bool(value) if type(value) in (bool, int) and value in (0, 1) else None
     if kind in _TYPE_NAMES:
         return value if type(value) is kind else None
     if typing.get_origin(kind) is tuple and isinstance(value, list | tuple):
@@ -288,7 +308,7 @@ def expected_values(field: Field) -> str:
 def leaves(kind: type, prefix: str = "") -> Iterator[tuple[str, Field]]:
     """Every field that holds a value, with its dotted name; tables and optional sections appear as they are."""
     for field in fields_of(kind):
-        inner = None if isinstance(field.type, types.UnionType) else section_class(field.type)
+        inner = None if _may_be_absent(field.type) else section_class(field.type)
         if inner:
             yield from leaves(inner, f"{prefix}{field.name}.")
         else:

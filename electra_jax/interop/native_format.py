@@ -13,6 +13,7 @@ from electra_jax.foreign_json import Count, Record, Sha256, Size
 from electra_jax.interop import model_card, tensor_files, tensor_map, tokenizer_files
 from electra_jax.interop.model import Model, NetworkFields, Rate, TaskHead, TaskSettings, sizes_as_fields
 from electra_jax.models.encoder import EncoderConfig
+from electra_jax.text.tokenizers.casing import observed
 
 MANIFEST = "electra_jax.json"
 FORMAT = 1
@@ -75,7 +76,7 @@ def manifest(model: Model) -> dict[str, Any]:
         "step": model.step,
         "sources": list(model.sources),
         "tokenizer_sha256": model.tokenizer.sha256 if model.tokenizer else None,
-        "casing": tokenizer_files.casing(model.tokenizer) if model.tokenizer else None,
+        "casing": observed(model.tokenizer.normalize) if model.tokenizer else None,
         "task_head": model.task_head and _task_head_fields(model.task_head),
     }
 

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from electra_jax import storage
+from electra_jax.config.schema import AUTO
 from electra_jax.errors import InputError
 from electra_jax.interop import sentencepiece_export
+from electra_jax.text.tokenizers.casing import observed
 
 if TYPE_CHECKING:
     from electra_jax.text.tokenizers.tokenizer import Tokenizer
@@ -18,8 +20,6 @@ _WHOLE = ("tokenizer.json", "spiece.model")
 _SAVED_SPECIAL = "special_pieces.json"
 # Long words, whose rules differ, and texts that spell special tokens.
 _MIXED = ("##ing [MASK] <mask>", "a" * 150 + " " + "the" * 80)
-# (lowercase, strip_accents) for a vocab.txt, which states neither: those of Google's vocabularies, tried in this order.
-_CASINGS = ((True, True), (True, False), (False, False))
 
 
 def load_saved(directory: str) -> Tokenizer | None:
@@ -33,24 +33,17 @@ def load_saved(directory: str) -> Tokenizer | None:
     return tokenizer.load(directory) if storage.is_directory(directory) else None
 
 
-def casing(tokenizer: Tokenizer) -> dict[str, bool]:
-    """How a tokenizer treats capitals and accents: arguments of `text.tokenizer.load` for a vocab.txt."""
-    seen = tokenizer.normalize("É")
-    lowercase = seen in ("é", "e")
-    return {"lowercase": lowercase, "strip_accents": lowercase and seen == "e"}
-
-
 def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tuple[Tokenizer | None, tuple[str, ...]]:
     """The tokenizer among the files of an external model, or None; and the assumptions made.
 
     Args:
       directory: directory of the model's files.
-      casing: result of `casing` for a vocab.txt, if known.
+      casing: result of `casing.observed` for a vocab.txt, if known.
 
     Raises:
       InputError: the tokenizer is damaged, has no special tokens, or states a rule that cannot be followed.
     """
-    from electra_jax.text.tokenizers import huggingface_files, self_check, tokenizer
+    from electra_jax.text.tokenizers import self_check, tokenizer
 
     present = storage.names(directory)
     if _SAVED_SPECIAL in present:
@@ -64,19 +57,8 @@ def load_beside(directory: str, casing: Mapping[str, bool] | None = None) -> tup
         return None, ()
     if casing:
         return tokenizer.load(storage.join(directory, VOCABULARY), **casing), ()
-    if huggingface_files.states_casing(directory):
-        return tokenizer.load(directory), ()
-    refusals: list[InputError] = []
-    for lowercase, strip_accents in _CASINGS:
-        try:
-            made = tokenizer.load(directory, lowercase=lowercase, strip_accents=strip_accents)
-        except InputError as error:
-            refusals.append(error)
-            continue
-        capitals = "lower-cased" if lowercase else "kept"
-        accents = "stripped" if strip_accents else "kept"
-        return made, (f"{VOCABULARY}: capitals {capitals}, accents {accents}, inferred from its pieces",)
-    raise refusals[0]
+    made, note = tokenizer.load_with_casing(directory, lowercase=AUTO, strip_accents=AUTO)
+    return made, (note,) if note else ()
 
 
 def same_ids(one: Tokenizer, other: Tokenizer) -> bool:
@@ -107,7 +89,7 @@ def write_vocabulary(tokenizer: Tokenizer, directory: str) -> tuple[str, ...]:
     if not _is_read_back(tokenizer, path):
         storage.remove(path)
         return (f"{VOCABULARY}: not written, as Google's rules split text differently from this tokenizer",)
-    if not casing(tokenizer)["lowercase"]:
+    if not observed(tokenizer.normalize)["lowercase"]:
         return (f"{VOCABULARY}: the tokenizer is cased; run Google's code with do_lower_case=false",)
     return ()
 
@@ -116,7 +98,7 @@ def _is_read_back(tokenizer: Tokenizer, path: str) -> bool:
     from electra_jax.text.tokenizers import tokenizer as tokenizers
 
     try:
-        return same_ids(tokenizer, tokenizers.load(path, **casing(tokenizer)))
+        return same_ids(tokenizer, tokenizers.load(path, **observed(tokenizer.normalize)))
     except InputError:
         return False
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -151,10 +152,15 @@ def _changes_in_folder(path: str, given: TokenizerConfig) -> bool:
     folder = storage.parent(path)
     if path.endswith(".model") or not storage.exists(storage.join(folder, huggingface_files.CONFIG)):
         return False
-    casing = {"lowercase": given.lowercase, "strip_accents": given.strip_accents}
-    whole = tokenizers.load(folder, add_special_pieces=given.add_special_pieces, **casing)
+    load = functools.partial(
+        tokenizers.load_with_casing,
+        lowercase=given.lowercase,
+        strip_accents=given.strip_accents,
+        add_special_pieces=given.add_special_pieces,
+    )
+    whole, _ = load(folder)
     try:
-        alone = tokenizers.load(path, add_special_pieces=given.add_special_pieces, is_foreign=True, **casing)
+        alone, _ = load(path, is_foreign=True)
     except InputError:
         return True
     return alone.sha256 != whole.sha256

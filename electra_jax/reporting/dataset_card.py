@@ -81,6 +81,9 @@ class _CardManifest(dataset_manifest.Manifest):
     tokenizer_kind: str
     vocabulary_size: Count
     unknown_tokens: Count
+    casing_reason: str = ""  # Older datasets lack this and what follows.
+    unknown_characters: dict[str, Count] = pydantic.Field(default_factory=dict)
+    long_words: Count = 0
     sources: list[_CardSource]  # type: ignore[assignment]
     splits: _CardSplits  # type: ignore[assignment]
 
@@ -189,6 +192,8 @@ def _facts(manifest: Json) -> Iterator[tuple[str, str, str]]:
     yield "Unknown", f"{manifest['unknown_tokens'] / max(1, pieces):.3%}", "of the tokens, special ones left out"
     tokenizer = str(_TOKENIZERS.get(manifest["tokenizer_kind"], manifest["tokenizer_kind"]))
     yield "Vocabulary", f"{manifest['vocabulary_size']:,}", f"pieces, {tokenizer}; {_casing(manifest['config'])}"
+    if reason := manifest.get("casing_reason"):
+        yield "Casing", "auto", f"decided from the text: {reason}"
     entropy = manifest["heldout_unigram_entropy"]
     yield "Unigram entropy", f"{entropy:.2f}", "nats, held-out: the loss of knowing only how frequent each token is"
 
@@ -221,7 +226,11 @@ def _warnings(manifest: Json) -> Iterator[str]:
             yield f"{_short(source['source'])} {' and '.join(faults)}."
     unknown = manifest["unknown_tokens"] / max(1, _pieces(manifest))
     if unknown > _MOST_UNKNOWN:
-        yield f"{unknown:.1%} of the tokens are unknown: the tokenizer does not fit this text."
+        shown = " ".join(manifest.get("unknown_characters", {}))
+        commonest = f" Most often unknown: {shown}" if shown else ""
+        yield f"{unknown:.1%} of the tokens are unknown: the tokenizer does not fit this text.{commonest}"
+    if long_words := manifest.get("long_words"):
+        yield f"{long_words:,} words have more characters than WordPiece takes, and are one unknown token each."
     padding = {name: _padding(manifest["splits"][name], manifest["length"]) for name in _SPLITS}
     padded = [f"{padding[name]:.0%} of {word} rows" for name, word in _SPLITS.items() if padding[name] > _MOST_PADDING]
     if padded:

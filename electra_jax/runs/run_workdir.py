@@ -73,7 +73,9 @@ class Workdir:
                 raise InputError(f"--workdir={self.path}: is a file, expected a folder of a run, or a new one")
             if storage.exists(self._config_path):
                 fix = "restore the file, or give another --workdir"
-                self._compare(foreign_json.read_as(dict[str, Any], self._config_path, fix), fields)
+                recorded = foreign_json.read_as(dict[str, Any], self._config_path, fix)
+                self._compare(recorded, fields)
+                fields = identity.with_recorded_casing(recorded, fields)
             elif any(name != _LOCK and not name.startswith(storage.ACCESS_CHECK) for name in storage.names(self.path)):
                 raise InputError(
                     f"--workdir={self.path}: is not empty and holds no config.json, so it is not the workdir of a run"

@@ -8,8 +8,8 @@ import tokenizers as library
 
 from electra_jax.errors import InputError
 from electra_jax.interop import tokenizer_files
+from electra_jax.text.tokenizers import casing, wordpiece
 from electra_jax.text.tokenizers import tokenizer as tokenizers
-from electra_jax.text.tokenizers import wordpiece
 from tests.interop import made
 
 DATA = pathlib.Path(__file__).parents[1] / "data"
@@ -78,7 +78,7 @@ def test_a_vocabulary_that_fits_no_casing_and_a_damaged_file_are_named(tmp_path)
 def test_casing_says_what_a_vocabulary_has_to_be_loaded_with(tmp_path):
     for lowercase, strip_accents in ((True, True), (True, False), (False, False)):
         options = {"lowercase": lowercase, "strip_accents": strip_accents}
-        assert tokenizer_files.casing(made.tokenizer(**options)) == options
+        assert casing.observed(made.tokenizer(**options).normalize) == options
 
 
 def test_a_vocabulary_is_written_for_google_and_a_cased_one_is_pointed_out(tmp_path):

@@ -14,9 +14,12 @@ from electra_jax.text.dataset import dataset as datasets
 from electra_jax.text.dataset import filters, shards, stages, units
 from electra_jax.text.dataset.units import Settings, Unit
 from electra_jax.text.sources import text_sources
+from electra_jax.text.tokenizers import tokenizer_report
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 _SHOWN_ROWS = 6  # Of each split.
+_SHOWN_CHARACTERS = 10
+_TOLD_UNKNOWN = 0.01  # Share of the tokens from which a warning is due.
 _COUNTED = ("documents", "lines", "characters", "words", "tokens")
 _REASONS = {
     "too_short": "shorter than shortest_document",
@@ -27,9 +30,15 @@ _REASONS = {
 
 
 def build(
-    data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer
+    data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer, casing_reason: str
 ) -> tuple[dict[str, Any], np.ndarray]:
     """Returns the content of manifest.json, and the counts of non-special tokens written, int64 [splits, vocabulary].
+
+    Args:
+      data: `config.data`, with the casing that was decided.
+      settings, todo: the preparation.
+      pieces: the dataset's tokenizer.
+      casing_reason: why that casing; "" if it was given.
 
     Raises:
       InputError: a source held no text.
@@ -53,7 +62,11 @@ def build(
             name: _split_summary(name, summaries, pieces, of_split)
             for name, of_split in zip(datasets.SPLITS, counts_SxV, strict=True)
         },
+        "casing_reason": casing_reason,
         "unknown_tokens": int(counts_SxV[:, pieces.unknown_id].sum()),
+        "unknown_characters": _commonest([summary.get("unknown_characters", {}) for summary in summaries]),
+        "long_words": sum(summary.get("long_words", 0) for summary in summaries),
+        "long_word": next((summary["long_word"] for summary in summaries if summary.get("long_word")), ""),
         "heldout_unigram_entropy": _entropy(counts_SxV[datasets.SPLITS.index("heldout")]),
     }, counts_SxV
 
@@ -80,6 +93,34 @@ def lines(manifest: dict[str, Any]) -> Iterator[str]:
             f"{name}: {split['documents']} documents, {split['rows']} rows of {manifest['length']}, "
             f"{split['tokens']} tokens, {1 - split['tokens'] / positions:.1%} padding"
         )
+
+
+def warnings(manifest: dict[str, Any]) -> Iterator[str]:
+    """Yields warnings on text that the tokenizer does not know."""
+    written = sum(split["pieces"] for split in manifest["splits"].values())
+    share = manifest["unknown_tokens"] / max(1, written)
+    if share > _TOLD_UNKNOWN:
+        shown = " ".join(manifest["unknown_characters"])
+        commonest = f", most often by the characters {shown}" if shown else ""
+        yield f"{share:.1%} of the dataset's tokens are unknown{commonest}. {_advice(manifest['config'])}"
+    if manifest["long_words"]:
+        yield tokenizer_report.long_words(manifest["long_words"], manifest["long_word"])
+
+
+def _advice(config: dict[str, Any]) -> str:
+    flag = "--config.data.tokenizer"
+    if config["tokenizer"]["source"] != "train":
+        return f"Give a tokenizer of this text's language, or train one: {flag}.source=train"
+    return (
+        f"More are known with {flag}.kind=unigram, a higher {flag}.character_coverage or a larger "
+        f"{flag}.vocabulary_size"
+    )
+
+
+def _commonest(counts: Sequence[dict[str, int]]) -> dict[str, int]:
+    """The most frequent characters of all units; summaries that an earlier version began have none."""
+    total = sum(map(Counter, counts), Counter[str]())
+    return dict(Counter(dict(sorted(total.items()))).most_common(_SHOWN_CHARACTERS))
 
 
 def _source_summary(source: str, number: int, summaries: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from electra_jax.text.dataset.shards import ShardWriter
 from electra_jax.text.dataset.units import Settings, Unit
 from electra_jax.text.sources import text_sources
 from electra_jax.text.sources.text_sources import Document
-from electra_jax.text.tokenizers import tokenizer
+from electra_jax.text.tokenizers import tokenizer, tokenizer_report
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 
 # Receives the number of bytes read since the last call.
@@ -37,6 +37,10 @@ Task = Callable[[Settings, Unit, Read], None]
 _CHUNK_CHARACTERS = 1_000_000  # Text encoded at once.
 # Documents of n tokens are counted under the bit length of n: 0, 1, 2-3, 4-7, …
 LENGTH_BINS = 33
+_TOLD_UNKNOWN = 0.01  # Share of a document's tokens from which its characters are looked at.
+_COUNTED_CHARACTERS = 1_000_000  # Of a unit.
+_KEPT_CHARACTERS = 100
+_SHOWN_LETTERS = 30  # Of a word that is too long.
 _EXAMPLES = 3  # Rows of each split of a unit that are kept to be shown.
 
 
@@ -77,7 +81,7 @@ def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
       InputError: the text cannot be read, or has changed since it was scanned.
     """
     pieces = _tokenizer(settings.directory, storage.read(settings.tokenizer_mark))
-    kept = _Kept(settings, unit)
+    kept, unknown = _Kept(settings, unit), _Unknown(pieces)
     rng = np.random.Generator(np.random.Philox(key=settings.data.seed, counter=[0, 0, 0, unit.number]))
     with contextlib.ExitStack() as stack:
         splits = {name: stack.enter_context(_Split(settings, unit, name, pieces, rng)) for name in datasets.SPLITS}
@@ -91,11 +95,12 @@ def write_rows(settings: Settings, unit: Unit, read: Read) -> None:
                 tokens = ids[token_ends[first] : token_ends[line_end]]
                 if kept.is_known(tokens, pieces.unknown_id):
                     kept.count(document, tokens)
+                    unknown.add(document, tokens)
                     splits["heldout" if heldout else "train"].add(tokens, lengths[first:line_end])
         for split in splits.values():
             split.finish()
     filters.save(settings.work("counts", unit.number, "npy"), np.stack([split.counts for split in splits.values()]))
-    summary = kept.summary() | {"splits": {name: split.summary() for name, split in splits.items()}}
+    summary = kept.summary() | unknown.summary() | {"splits": {name: split.summary() for name, split in splits.items()}}
     storage.write(rows_path(settings, unit), json.dumps(summary).encode())
 
 
@@ -233,6 +238,40 @@ class _Kept:
             f"config.data.sources: {', '.join(places[:3])} changed while the dataset was being made. Keep the text "
             "unchanged and prepare it again with --overwrite."
         )
+
+
+@dataclasses.dataclass
+class _Unknown:
+    """What a tokenizer does not know of the documents of a unit: characters, and words that are too long."""
+
+    pieces: Tokenizer
+    characters: Counter[str] = dataclasses.field(default_factory=Counter)
+    long_words: int = 0
+    long_word: str = ""  # The beginning of the first.
+
+    def add(self, document: Document, tokens: np.ndarray) -> None:
+        """Adds a document that is kept; one without unknown tokens costs nothing."""
+        unknown = np.count_nonzero(tokens == self.pieces.unknown_id)
+        if not unknown:
+            return
+        for line in document.lines:
+            for word in self.pieces.overlong(line):
+                self.long_words += 1
+                self.long_word = self.long_word or word[:_SHOWN_LETTERS]
+        if unknown > _TOLD_UNKNOWN * len(tokens) and self.characters.total() < _COUNTED_CHARACTERS:
+            for line in document.lines:
+                self.characters.update(line)
+
+    def summary(self) -> dict[str, Any]:
+        """Counts for rows-N.json: of the most frequent characters that no piece has, and of long words."""
+        seen = sorted(character for character in self.characters if not character.isspace())
+        unknown = tokenizer_report.unknown_characters(self.pieces, seen)
+        counts = Counter({character: self.characters[character] for character in unknown})
+        return {
+            "unknown_characters": dict(counts.most_common(_KEPT_CHARACTERS)),
+            "long_words": self.long_words,
+            "long_word": self.long_word,
+        }
 
 
 class _Layout(TypedDict):

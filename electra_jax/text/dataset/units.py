@@ -6,12 +6,13 @@ and how often they were interrupted do not affect the dataset.
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from electra_jax import hub_names, nested, storage
 from electra_jax.config import schema
-from electra_jax.config.pretraining import DataConfig
+from electra_jax.config.pretraining import CASING, DataConfig
+from electra_jax.config.schema import AUTO
 from electra_jax.text.sources import text_sources
 from electra_jax.text.sources.text_sources import Piece
 
@@ -89,6 +90,18 @@ def row_fields(data: DataConfig) -> dict[str, Any]:
         for name in _TRAINING_FIELDS:
             fields["tokenizer"].pop(name, None)  # The file decides.
     return fields
+
+
+def with_casing(data: DataConfig, found: Any) -> DataConfig:
+    """Returns `config.data` with the casing that was found in place of "auto".
+
+    Args:
+      data: `config.data`.
+      found: values by field, such as the tokenizer's fields in the manifest of a dataset; others are left alone.
+    """
+    names = [name for name in CASING if getattr(data.tokenizer, name) == AUTO]
+    known = {name: found[name] for name in names if isinstance(found, Mapping) and type(found.get(name)) is bool}
+    return dataclasses.replace(data, tokenizer=dataclasses.replace(data.tokenizer, **known))
 
 
 def fingerprint(data: DataConfig) -> str:

@@ -75,8 +75,12 @@ def clear_work(directory: str) -> None:
             storage.remove(storage.join(directory, WORK, name))
 
 
-def begin(data: DataConfig, todo: Sequence[Unit], line: ProgressLine) -> None:
-    """Writes the plan, or checks that an existing one is equal."""
+def begin(data: DataConfig, todo: Sequence[Unit], line: ProgressLine) -> DataConfig:
+    """Writes the plan, or checks that an existing one is equal.
+
+    Returns:
+      `config.data`, with the casing of the existing plan where it is "auto" here.
+    """
     for folder in ("", WORK, "tokenizer"):
         place = storage.join(data.directory, folder) if folder else data.directory
         for name in storage.names(place):
@@ -86,6 +90,9 @@ def begin(data: DataConfig, todo: Sequence[Unit], line: ProgressLine) -> None:
     plan = json.loads(json.dumps(units.to_json(todo, data)))
     if storage.exists(path):
         existing = json.loads(storage.read(path))
+        continued = units.with_casing(data, existing["config"]["tokenizer"])
+        if units.fingerprint(continued) == existing["data_fingerprint"]:
+            data, plan = continued, json.loads(json.dumps(units.to_json(todo, continued)))
         if existing["data_fingerprint"] != plan["data_fingerprint"]:
             changes = "\n".join(differences(existing["config"], plan["config"]))
             if any(name.startswith("rows-") for name in storage.names(storage.join(data.directory, WORK))):
@@ -105,8 +112,9 @@ def begin(data: DataConfig, todo: Sequence[Unit], line: ProgressLine) -> None:
             )
         else:
             line.print(f"continuing with what is finished in {data.directory}")
-            return
+            return data
     storage.write(path, json.dumps(plan, ensure_ascii=False).encode())
+    return data
 
 
 def _first_change(before: dict[str, Any], after: dict[str, Any]) -> str:

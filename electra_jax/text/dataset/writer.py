@@ -4,17 +4,20 @@ Everything is written into the dataset's own directory, intermediate files into 
 complete, so that a killed preparation continues where it was; the manifest is written last, and then work/ is deleted.
 """
 
+import dataclasses
 import hashlib
 import io
 import json
 import random
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from electra_jax import storage
 from electra_jax.config.pretraining import DataConfig
+from electra_jax.config.schema import AUTO
 from electra_jax.errors import InputError, MismatchError
 from electra_jax.progress import ProgressLine
 from electra_jax.stop_signals import StopSignals
@@ -24,6 +27,7 @@ from electra_jax.text.dataset.dataset import Dataset
 from electra_jax.text.dataset.runners import Runner
 from electra_jax.text.dataset.units import Settings, Unit
 from electra_jax.text.sources import text_sources
+from electra_jax.text.tokenizers import casing as casings
 from electra_jax.text.tokenizers import self_check, tokenizer, tokenizer_report
 from electra_jax.text.tokenizers.tokenizer import Tokenizer
 from electra_jax.wording import duration
@@ -53,6 +57,7 @@ def ensure(
     if not datasets.is_prepared(data.directory):
         return prepare(data, line, runner, stop), True
     dataset = datasets.open_dataset(data.directory)
+    data = units.with_casing(data, dataset.manifest["config"].get("tokenizer"))
     if dataset.fingerprint != units.fingerprint(data):
         raise MismatchError(
             f"{data.directory} was prepared with another config:\n"
@@ -60,7 +65,7 @@ def ensure(
             + "\nChoose another --config.data.directory=, or make it again: python -m electra_jax.prepare --overwrite"
         )
     if data.tokenizer.source != "train" and storage.exists(data.tokenizer.source):
-        given = _loaded_tokenizer(data, data.tokenizer.source)
+        given, _ = _loaded_tokenizer(data, data.tokenizer.source)
         if given.sha256 != dataset.tokenizer.sha256 and not _was_read_alone(data, dataset.tokenizer):
             raise MismatchError(
                 f"config.data.tokenizer.source: {data.tokenizer.source} is not the tokenizer that {data.directory} was "
@@ -111,7 +116,7 @@ def _prepare(data: DataConfig, line: ProgressLine, runner: Runner) -> Dataset:
     started = time.monotonic()
     text_sources.download(data.sources, data.download_cache)
     todo = units.make_units(data)
-    workspace.begin(data, todo, line)
+    data = workspace.begin(data, todo, line)
     settings = Settings(data.directory, data.download_cache, data, _sample_fractions(data, todo))
     # What is wrong with a given tokenizer is known before hours of reading.
     given = None if data.tokenizer.source == "train" else _ready_tokenizer(data, settings, todo, line)
@@ -122,10 +127,14 @@ def _prepare(data: DataConfig, line: ProgressLine, runner: Runner) -> Dataset:
         copies = [settings.work("copies", unit.number, "npy") for unit in todo]
         if _unfinished(todo, copies):
             filters.write_copies([stages.scan_path(settings, unit) for unit in todo], copies)
+    casing: Mapping[str, Any] = (
+        casings.observed(given.normalize) if given else _decided_casing(data, settings, todo, line)
+    )
+    data = units.with_casing(data, casing)
     pieces = _ready_tokenizer(data, settings, todo, line) if given is None else given
     left = _unfinished(todo, [stages.rows_path(settings, unit) for unit in todo])
     runner.run("making rows", stages.write_rows, settings, left, line)
-    _finish(data, settings, todo, pieces, line)
+    _finish(data, settings, todo, pieces, casing.get("reason", ""), line)
     line.print(f"prepared in {duration(time.monotonic() - started)}: {data.directory}")
     return datasets.open_dataset(data.directory)
 
@@ -151,6 +160,30 @@ def _sample_fractions(data: DataConfig, todo: Sequence[Unit]) -> tuple[float, ..
     return tuple(min(1.0, share / count) for count in characters)
 
 
+def _decided_casing(
+    data: DataConfig, settings: Settings, todo: Sequence[Unit], line: ProgressLine
+) -> Mapping[str, Any]:
+    """The fields of `casings.Casing` for a tokenizer that is trained, decided from its sample unless that was done."""
+    given, path = data.tokenizer, storage.join(data.directory, units.WORK, "casing.json")
+    if AUTO not in (given.lowercase, given.strip_accents):
+        return {}
+    if storage.exists(path):
+        return dict(json.loads(storage.read(path)))
+    decided = casings.decide(
+        _sample(_sample_paths(settings, todo), characters=_REPORTED_CHARACTERS),
+        lowercase=given.lowercase,
+        strip_accents=given.strip_accents,
+        kind=given.kind,
+    )
+    line.print(f"casing, decided from the text: {decided.reason}")
+    storage.write(path, json.dumps(dataclasses.asdict(decided)).encode())
+    return dataclasses.asdict(decided)
+
+
+def _sample_paths(settings: Settings, todo: Sequence[Unit]) -> list[str]:
+    return [settings.work("sample", unit.number, "txt") for unit in todo]
+
+
 def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit], line: ProgressLine) -> Tokenizer:
     """Returns the dataset's tokenizer, trained or copied into the dataset unless that was done before."""
     mark, folder = settings.tokenizer_mark, storage.join(data.directory, "tokenizer")
@@ -158,13 +191,13 @@ def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit],
         return tokenizer.load(folder)
     started = time.monotonic()
     if data.tokenizer.source == "train":
-        samples = [settings.work("sample", unit.number, "txt") for unit in todo]
+        samples = _sample_paths(settings, todo)
         wanted = {name: getattr(data.tokenizer, name) for name in _TRAINING_OPTIONS}
-        pieces = tokenizer.train(_sample(samples), **wanted)
+        pieces = tokenizer.train(_sample(samples), **wanted, note=line.print)
         shown = list(_sample(samples, characters=_REPORTED_CHARACTERS))
     else:
-        pieces, shown = _loaded_tokenizer(data, data.tokenizer.source), []
-        for text in self_check.contradictions(data.tokenizer.source, pieces):
+        (pieces, note), shown = _loaded_tokenizer(data, data.tokenizer.source), []
+        for text in (*([note] if note else []), *self_check.contradictions(data.tokenizer.source, pieces)):
             line.print(text)
     pieces.save(folder)
     spare = tokenizer.spare_rows(pieces)
@@ -172,15 +205,19 @@ def _ready_tokenizer(data: DataConfig, settings: Settings, todo: Sequence[Unit],
     line.print(
         f"tokenizer: {size}, {pieces.kind}, source {data.tokenizer.source!r}, {duration(time.monotonic() - started)}"
     )
-    for text in tokenizer_report.describe(pieces, shown) if shown else (tokenizer_report.casing(pieces),):
+    described = tokenizer_report.describe(pieces, shown)
+    for text in described.lines:
         line.print(f"  {text}")
+    for text in described.warnings:
+        line.warn(text)
     storage.write(mark, pieces.sha256.encode())
     return pieces
 
 
-def _loaded_tokenizer(data: DataConfig, source: str, *, is_foreign: bool = True) -> Tokenizer:
+def _loaded_tokenizer(data: DataConfig, source: str, *, is_foreign: bool = True) -> tuple[Tokenizer, str]:
+    """The tokenizer of a source, and a line on what was inferred, or ""."""
     given = data.tokenizer
-    pieces = tokenizer.load(
+    pieces, note = tokenizer.load_with_casing(
         source,
         lowercase=given.lowercase,
         strip_accents=given.strip_accents,
@@ -190,8 +227,8 @@ def _loaded_tokenizer(data: DataConfig, source: str, *, is_foreign: bool = True)
     # The word table's rows, of which a few may have no piece; with more of them, the number is a mistake.
     rows = given.vocabulary_size
     if 0 < rows - pieces.vocabulary_size <= _MOST_SPARE_ROWS:
-        return tokenizer.with_spare_rows(pieces, rows, "config.data.tokenizer.source")
-    return pieces
+        return tokenizer.with_spare_rows(pieces, rows, "config.data.tokenizer.source"), note
+    return pieces, note
 
 
 def _was_read_alone(data: DataConfig, used: Tokenizer) -> bool:
@@ -200,7 +237,8 @@ def _was_read_alone(data: DataConfig, used: Tokenizer) -> bool:
     whole = storage.join(source, self_check.WHOLE) if storage.is_directory(source) else source
     if not whole.endswith(".json") or not storage.exists(whole):
         return False
-    return _loaded_tokenizer(data, whole, is_foreign=False).sha256 == used.sha256
+    alone, _ = _loaded_tokenizer(data, whole, is_foreign=False)
+    return alone.sha256 == used.sha256
 
 
 def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS) -> Iterator[str]:
@@ -214,11 +252,20 @@ def _sample(paths: Sequence[str], characters: int = tokenizer.SAMPLE_CHARACTERS)
                     yield text.decode().removesuffix("\n")
 
 
-def _finish(data: DataConfig, settings: Settings, todo: Sequence[Unit], pieces: Tokenizer, line: ProgressLine) -> None:
+def _finish(
+    data: DataConfig,
+    settings: Settings,
+    todo: Sequence[Unit],
+    pieces: Tokenizer,
+    casing_reason: str,
+    line: ProgressLine,
+) -> None:
     """Sums the units' results, writes the manifest, and removes work/."""
-    built, counts = manifest.build(data, settings, todo, pieces)
+    built, counts = manifest.build(data, settings, todo, pieces, casing_reason)
     for text in manifest.lines(built):
         line.print(text)
+    for text in manifest.warnings(built):
+        line.warn(text)
     train, heldout = (built["splits"][name] for name in datasets.SPLITS)
     if not (train["rows"] and heldout["rows"]):
         workspace.clear(data.directory)  # Running again would end here again.

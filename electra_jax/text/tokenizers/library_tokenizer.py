@@ -95,6 +95,7 @@ class LibraryTokenizer:
             )
         parts = json.loads(backend.to_str())
         self.kind = parts["model"]["type"].lower()
+        self._longest_word: int = parts["model"].get("max_input_chars_per_word") or 0
         self._json = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
         self.sha256 = hashlib.sha256(self._json.encode()).hexdigest()
         self._memory = WordMemory(self._encode_words) if _splits_at_blanks(parts) else None
@@ -134,8 +135,20 @@ class LibraryTokenizer:
 
     def normalize(self, text: str) -> str:
         """Returns a text as the model sees it before it looks for pieces."""
+        return unicodedata.normalize("NFC", self._changed(text))
+
+    def overlong(self, text: str) -> list[str]:
+        """Returns the words of a text that are unknown because they have more characters than the model takes."""
+        longest, splitter = self._longest_word, self._backend.pre_tokenizer
+        # Most texts have no long run without blanks; a normaliser makes up to three characters of one.
+        candidates = [run for run in text.split() if 3 * len(run) > longest] if longest and splitter else []
+        words = itertools.chain.from_iterable(splitter.pre_tokenize_str(self._changed(run)) for run in candidates)
+        return [word for word, _ in words if len(word) > longest]
+
+    def _changed(self, text: str) -> str:
+        """A text as the library's normaliser gives it."""
         normalizer = self._backend.normalizer
-        return unicodedata.normalize("NFC", normalizer.normalize_str(text) if normalizer else text)
+        return str(normalizer.normalize_str(text)) if normalizer else text
 
     def with_spare_rows(self, size: int) -> "LibraryTokenizer":
         """The same tokenizer with `size` pieces; those that it lacks are rows without a piece, which no text gives."""

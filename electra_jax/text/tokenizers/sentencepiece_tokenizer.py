@@ -133,6 +133,10 @@ class SentencePieceTokenizer:
         """Returns a text as the model sees it before it looks for pieces."""
         return self._processor.normalize(text).removeprefix("▁")
 
+    def overlong(self, text: str) -> list[str]:
+        """Returns nothing: words may have any length."""
+        return []
+
     def save(self, directory: str | os.PathLike) -> None:
         """Writes spiece.model, byte for byte as it was read, and special_pieces.json into a directory.
 

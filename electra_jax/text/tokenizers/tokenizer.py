@@ -1,14 +1,16 @@
 """The protocol of tokenizers, and how they are loaded and trained."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 import numpy as np
 
 from electra_jax import hub_names, storage
+from electra_jax.config.schema import AUTO, BoolOrAuto
 from electra_jax.errors import InputError
 from electra_jax.text.tokenizers import (
+    casing,
     foreign_tokenizers,
     huggingface_files,
     library_tokenizer,
@@ -24,6 +26,8 @@ KINDS = ("wordpiece", "unigram", "bpe")
 # pieces on so much English: 220 MB for WordPiece, 840 MB for unigram, 210 MB for BPE. Text without blanks takes
 # up to 50 bytes a character for unigram.
 SAMPLE_CHARACTERS = 40_000_000
+# (lowercase, strip_accents) of Google's vocabularies, in the order in which they are tried on a vocab.txt.
+_CASINGS = ((True, True), (True, False), (False, False))
 
 
 class Tokenizer(Protocol):
@@ -72,6 +76,10 @@ class Tokenizer(Protocol):
 
     def normalize(self, text: str) -> str:
         """Returns a text as the model sees it before it looks for pieces: lower-cased, say."""
+        ...
+
+    def overlong(self, text: str) -> list[str]:
+        """Returns the words of a text that are unknown because they have more characters than the model takes."""
         ...
 
     def save(self, directory: str | os.PathLike) -> None:
@@ -147,6 +155,62 @@ def load(
     )
 
 
+def load_with_casing(
+    path: str | os.PathLike,
+    *,
+    lowercase: BoolOrAuto,
+    strip_accents: BoolOrAuto,
+    add_special_pieces: bool = False,
+    is_foreign: bool = False,
+) -> tuple[Tokenizer, str]:
+    """Reads a tokenizer as `load` does; of a vocab.txt, "auto" is the first casing that its pieces do not contradict.
+
+    Args:
+      path, add_special_pieces, is_foreign: as for `load`.
+      lowercase, strip_accents: for a vocab.txt whose casing no file next to it states.
+
+    Returns:
+      The tokenizer, and a line on what was inferred; "" if nothing was.
+
+    Raises:
+      InputError: as `load` does, for each of these casings.
+    """
+    path = os.fspath(path)
+    # Where the files state the casing, all of these give the same tokenizer.
+    tried = dict.fromkeys(
+        (capitals if lowercase == AUTO else lowercase, accents if strip_accents == AUTO else strip_accents)
+        for capitals, accents in _CASINGS
+    )
+    refusals: list[InputError] = []
+    for capitals, accents in tried:
+        try:
+            made = load(
+                path,
+                lowercase=capitals,
+                strip_accents=accents,
+                add_special_pieces=add_special_pieces,
+                is_foreign=is_foreign,
+            )
+        except InputError as error:
+            refusals.append(error)
+            continue
+        if AUTO not in (lowercase, strip_accents) or _states_casing(path):
+            return made, ""
+        seen = casing.observed(made.normalize)
+        return made, (
+            f"vocab.txt: capitals {'lower-cased' if seen['lowercase'] else 'kept'}, accents "
+            f"{'stripped' if seen['strip_accents'] else 'kept'}, inferred from its pieces"
+        )
+    raise refusals[0]
+
+
+def _states_casing(path: str) -> bool:
+    """Whether a tokenizer's files say if text is lower-cased."""
+    if storage.is_directory(path):
+        return not _file_in(path).endswith(".txt") or huggingface_files.states_casing(path)
+    return path.endswith((".json", ".model"))
+
+
 def with_spare_rows(given: Tokenizer, rows: int, origin: str) -> Tokenizer:
     """A tokenizer for a word table that has more rows than the tokenizer has pieces.
 
@@ -185,6 +249,7 @@ def train(
     lowercase: bool,
     strip_accents: bool,
     character_coverage: float,
+    note: Callable[[str], None] = lambda _: None,
 ) -> Tokenizer:
     """Trains a tokenizer; the same texts give the same one in every process.
 
@@ -194,7 +259,8 @@ def train(
       vocabulary_size: pieces, special tokens included.
       lowercase: makes the vocabulary uncased.
       strip_accents: strips accents; in effect only together with `lowercase`, and for WordPiece only.
-      character_coverage: for unigram and BPE, the share of the text's characters that get a piece.
+      character_coverage: share of the text's characters that get a piece at least.
+      note: receives lines on the alphabet, and on text that was passed over.
 
     Raises:
       InputError: no such kind, accents that it cannot strip, or a vocabulary size that the text does not allow.
@@ -204,7 +270,12 @@ def train(
     sample = _first(texts, SAMPLE_CHARACTERS)
     if kind == "wordpiece":
         return wordpiece.train(
-            sample, vocabulary_size=vocabulary_size, lowercase=lowercase, strip_accents=strip_accents
+            sample,
+            vocabulary_size=vocabulary_size,
+            lowercase=lowercase,
+            strip_accents=strip_accents,
+            character_coverage=character_coverage,
+            note=note,
         )
     if strip_accents:
         raise InputError(

@@ -3,10 +3,13 @@
 import dataclasses
 import itertools
 import json
+import math
+import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
@@ -19,10 +22,15 @@ from electra_jax.text.tokenizers.word_cache import stretches
 _LONGEST_WORD = 200
 # A piece seen once teaches nothing that its parts do not.
 _RAREST_PIECE = 2
-# Characters beyond the most frequent thousand become [UNK]; BERT's alphabet has as many.
-_LARGEST_ALPHABET = 1000
+# The most frequent thousand characters always have pieces, whatever the coverage; BERT's alphabet has as many.
+_LEAST_ALPHABET = 1000
+# A longer word is passed over in training: it is unknown in any case, and one of millions would take minutes.
+_LONGEST_TRAINED = 1000
+_LOWEST_COVERAGE = 0.9  # Of `config.data.tokenizer.character_coverage`.
 # More pieces than this show that a vocabulary has capitals, or accents; fewer may be accidents.
 _TELLING_PIECES = 100
+# The look-behind keeps the search from beginning again within every run.
+_LONG_RUN = re.compile(rf"(?<!\S)\S{{{_LONGEST_TRAINED + 1},}}")
 # Characters normalised at once, for which the library takes many times their memory.
 _CHUNK = 1 << 16
 
@@ -59,7 +67,13 @@ class Rules:
 
 
 def train(
-    texts: Iterable[str], *, vocabulary_size: int, lowercase: bool, strip_accents: bool
+    texts: Iterable[str],
+    *,
+    vocabulary_size: int,
+    lowercase: bool,
+    strip_accents: bool,
+    character_coverage: float = 1.0,
+    note: Callable[[str], None] = lambda _: None,
 ) -> library_tokenizer.LibraryTokenizer:
     """Trains a WordPiece vocabulary; the same texts give the same ids in every process.
 
@@ -68,6 +82,9 @@ def train(
       vocabulary_size: pieces, special tokens included.
       lowercase: makes the vocabulary uncased.
       strip_accents: strips accents; in effect only together with `lowercase`, as in Google's tokenizer.
+      character_coverage: share of the text's characters that get a piece at least; the thousand most frequent ones do
+        in any case, and rarer ones are unknown.
+      note: receives a line on characters that get no piece, and one on words that were passed over.
 
     Raises:
       InputError: the size is smaller than the alphabet needs, or larger than the text yields.
@@ -75,17 +92,33 @@ def train(
     rules = Rules.as_google(lowercase, strip_accents)
     normalizer = rules.normalizer()
     splitter = pre_tokenizers.BertPreTokenizer()
-    sample = [normalizer.normalize_str(chunk) for chunk in _chunks(texts)]
+    long_words: list[int] = []
+    sample = [
+        _without_long_words(normalizer.normalize_str(chunk), splitter, long_words)
+        for text in _chunks(texts)
+        for chunk in _cut(text)
+    ]
+    if long_words:
+        note(
+            f"{len(long_words):,} stretches of more than {_LONGEST_TRAINED:,} characters without blank or punctuation, "
+            f"{sum(long_words):,} characters in all, were passed over in training"
+        )
 
     counts: Counter[str] = Counter()
     for chunk in sample:
         counts.update(chunk)
     visible = [character for character in counts if not character.isspace()]
     ranked = sorted(visible, key=lambda character: (-counts[character], character))
-    alphabet = sorted(ranked[:_LARGEST_ALPHABET])
-    if rare := ranked[_LARGEST_ALPHABET:]:
+    known = np.cumsum([counts[character] for character in ranked]) / max(1, sum(counts[c] for c in ranked))
+    size = max(_LEAST_ALPHABET, int(np.searchsorted(known, character_coverage)) + 1)
+    alphabet = sorted(ranked[:size])
+    if rare := ranked[size:]:
         to_blank = str.maketrans(dict.fromkeys(rare, " "))
         sample = [chunk.translate(to_blank) for chunk in sample]
+        note(
+            f"alphabet: {size:,} of the text's {len(ranked):,} characters, {known[size - 1]:.4%} of it, as "
+            f"character_coverage={character_coverage} asks; the others are unknown"
+        )
     # Punctuation and Chinese characters are words of their own, so that "##." would never be used.
     inner = [a for a in alphabet if len(splitter.pre_tokenize_str(normalizer.normalize_str(f"a{a}"))) == 1]
 
@@ -94,9 +127,16 @@ def train(
     reserved = [*SPECIAL_PIECES, *alphabet, *(f"##{character}" for character in inner)]
     flag = "--config.data.tokenizer.vocabulary_size"
     if vocabulary_size < len(reserved):
+        # How many of the most frequent characters fit, which take one piece each, or two within words.
+        within = set(inner)
+        needed = len(SPECIAL_PIECES) + np.cumsum([1 + (character in within) for character in ranked[:size]])
+        fitting = int(np.searchsorted(needed, vocabulary_size, side="right"))
+        fewer = ""
+        if fitting >= _LEAST_ALPHABET and (lower := math.floor(1000 * known[fitting - 1]) / 1000) >= _LOWEST_COVERAGE:
+            fewer = f", or --config.data.tokenizer.character_coverage={lower}, whose alphabet just fits"
         raise InputError(
             f"config.data.tokenizer.vocabulary_size: {vocabulary_size} pieces are too few; special tokens and "
-            f"alphabet take {len(reserved)}. Set {flag}=N with N well above that."
+            f"alphabet take {len(reserved)}. Set {flag}=N with N well above that{fewer}."
         )
     trainer = trainers.WordPieceTrainer(  # type: ignore[no-untyped-call]  # the library's stubs lack this signature
         vocab_size=vocabulary_size, min_frequency=_RAREST_PIECE, special_tokens=reserved, show_progress=False
@@ -191,6 +231,25 @@ def check_casing(vocabulary: dict[str, int], origin: str, rules: Rules) -> None:
                 f"{origin}: {len(accents)} pieces hold accents, {accents[0]!r} for one, which text without accents "
                 f"never has. Set {flag}.strip_accents=False."
             )
+
+
+def _cut(text: str) -> Iterator[str]:
+    """Cuts a text without blanks that is too large to be normalised at once."""
+    largest = 4 * _CHUNK
+    yield from (text[start : start + largest] for start in range(0, max(1, len(text)), largest))
+
+
+def _without_long_words(text: str, splitter: pre_tokenizers.BertPreTokenizer, long_words: list[int]) -> str:
+    """A normalised text without words of more than `_LONGEST_TRAINED` characters, whose lengths are added to a list."""
+
+    def shortened(run: re.Match[str]) -> str:
+        words = [word for word, _ in splitter.pre_tokenize_str(run[0])]
+        passed = [len(word) for word in words if len(word) > _LONGEST_TRAINED]
+        long_words.extend(passed)
+        # Words that punctuation separates are the same with blanks.
+        return " ".join(word for word in words if len(word) <= _LONGEST_TRAINED) if passed else run[0]
+
+    return _LONG_RUN.sub(shortened, text)
 
 
 def _chunks(texts: Iterable[str]) -> Iterable[str]:

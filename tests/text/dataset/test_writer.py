@@ -266,6 +266,79 @@ def test_another_config_is_reported_field_by_field(data):
     assert "--config.data.directory=" in message
 
 
+def with_casing(data, lowercase, strip_accents):
+    with data.ignore_type():
+        data.tokenizer.update({"lowercase": lowercase, "strip_accents": strip_accents})
+    return data
+
+
+def test_english_text_decides_for_what_was_the_default(data):
+    made = prepare(with_casing(data, "auto", "auto"))
+    assert made.manifest["config"]["tokenizer"]["strip_accents"] is True
+    assert "accents stripped, as 0 %" in made.manifest["casing_reason"]
+    data.directory += "-explicit"
+    explicit = prepare(with_casing(data, True, True))
+    assert explicit.tokenizer.sha256 == made.tokenizer.sha256
+    assert explicit.fingerprint == made.fingerprint
+    assert ensure(with_casing(data, "auto", "auto")).fingerprint == made.fingerprint
+
+
+def test_a_dataset_of_decided_casing_refuses_another(data):
+    data.sources = (str(SHAKESPEARE.with_name("french.txt")),)
+    data.tokenizer.vocabulary_size = 200
+    made = prepare(with_casing(data, "auto", "auto"))
+    assert [made.manifest["config"]["tokenizer"][name] for name in ("lowercase", "strip_accents")] == [True, False]
+    assert made.tokenizer.normalize("Été") == "été"
+    for given in (("auto", "auto"), (True, False), ("auto", False)):
+        assert ensure(with_casing(data, *given)).fingerprint == made.fingerprint
+    with pytest.raises(MismatchError, match=r"strip_accents: False there, True here\n"):
+        ensure(with_casing(data, "auto", True))
+
+
+@pytest.mark.parametrize("first", [(True, True), ("auto", "auto")])
+def test_an_unfinished_dataset_keeps_its_casing(many, monkeypatch, first):
+    with monkeypatch.context() as patch:
+        patch.setattr(writer, "_finish", lambda *_: exec("raise OSError(5, 'Input/output error')"))
+        with pytest.raises(InputError, match="Input/output error"):
+            prepare(with_casing(many, *first))
+    said = printed(with_casing(many, "auto", "auto"))
+    assert "continuing with what is finished" in said
+    assert "casing, decided" not in said
+    manifest = json.loads((pathlib.Path(many.directory) / "manifest.json").read_text())
+    assert manifest["config"]["tokenizer"]["lowercase"] is True
+
+
+def test_a_vocabulary_file_says_its_casing_by_its_pieces(data, tmp_path):
+    path = tmp_path / "cased.txt"
+    words = sorted(set(SHAKESPEARE.read_text().split()))
+    path.write_text("\n".join([*tokenizer.SPECIAL_PIECES, *words]))
+    data.tokenizer.source = str(path)
+    said = printed(with_casing(data, "auto", "auto"))
+    assert "vocab.txt: capitals kept, accents kept, inferred from its pieces" in said
+    assert ensure(data).manifest["config"]["tokenizer"]["lowercase"] is False
+    with pytest.raises(MismatchError, match="lowercase: False there, True here"):
+        ensure(with_casing(data, True, "auto"))
+
+
+def test_unknown_text_of_a_dataset_is_told(data, tmp_path):
+    (tmp_path / "vocab.txt").write_text(
+        "\n".join([*tokenizer.SPECIAL_PIECES, *"abcdefghijklm", *(f"##{a}" for a in "abcdefghijklm")])
+    )
+    (tmp_path / "text.txt").write_text(
+        "\n\n".join(f"{'abc' * n} {end}" for n in range(1, 21) for end in ("xyz", "abc" * 70, "yy"))
+    )
+    data.sources, data.tokenizer.source = (str(tmp_path / "text.txt"),), str(tmp_path / "vocab.txt")
+    said = printed(data)
+    told = (
+        r"Warning: \d\.\d% of the dataset's tokens are unknown, most often by the characters y x z\. Give a tokenizer"
+    )
+    assert re.search(told, said)
+    assert (
+        f"Warning: 20 words have more characters than WordPiece takes, and are one unknown token each, such as {'abc' * 10}…"
+        in said
+    )
+
+
 def test_a_loaded_tokenizer_brings_its_own_size_and_must_stay_the_same(data, tmp_path):
     made = prepare(data)
     data.directory += "-again"

@@ -1,6 +1,7 @@
 """WordPiece: worked by hand, training that repeats, and vocabularies that are refused."""
 
 import pathlib
+import re
 
 import pytest
 
@@ -90,10 +91,39 @@ def test_training_gives_the_same_ids_in_every_process():
 
 
 def test_an_alphabet_beyond_the_limit_is_cut_by_frequency_then_code_point(monkeypatch):
-    monkeypatch.setattr("electra_jax.text.tokenizers.wordpiece._LARGEST_ALPHABET", 3)
-    tokenizer = train(["dd cc bb aa ee ee"] * 3, 11)
+    monkeypatch.setattr("electra_jax.text.tokenizers.wordpiece._LEAST_ALPHABET", 3)
+    notes = []
+    tokenizer = train(["dd cc bb aa ee ee"] * 3, 11, character_coverage=0.5, note=notes.append)
     assert tokenizer.pieces(range(5, 11)) == ["a", "b", "e", "##a", "##b", "##e"]
     assert pieces(tokenizer, "c") == ["[UNK]"]
+    assert notes == [
+        "alphabet: 3 of the text's 5 characters, 66.6667% of it, as character_coverage=0.5 asks; the others are unknown"
+    ]
+
+
+def test_coverage_beyond_the_commonest_thousand_characters_is_reached():
+    characters = [chr(0x4E00 + n) for n in range(1200)]
+    text = [*characters[:1100] * 9, *characters[1100:]]
+    known = set(train(text, 1005, character_coverage=0.9).pieces(range(1005)))
+    assert len(known & set(characters)) == 1000
+    with pytest.raises(
+        InputError, match=r"alphabet take 1205.* or --config.data.tokenizer.character_coverage=0\.99, whose"
+    ):
+        train(text, 1105, character_coverage=1.0)
+    assert set(characters) <= set(train(text, 1205, character_coverage=1.0).pieces(range(1205)))
+
+
+def test_a_long_word_is_passed_over_in_training(monkeypatch):
+    monkeypatch.setattr("electra_jax.text.tokenizers.wordpiece._LONGEST_TRAINED", 20)
+    monkeypatch.setattr("electra_jax.text.tokenizers.wordpiece._LONG_RUN", re.compile(r"(?<!\S)\S{21,}"))
+    notes = []
+    words = ["ab"] * 9
+    tokenizer = train([*words, "xy" * 20 + ",ab", "中" * 30], 12, note=notes.append)
+    assert tokenizer.sha256 == train([*words, ", ab", "中" * 30], 12).sha256
+    assert notes == [
+        "1 stretches of more than 20 characters without blank or punctuation, 40 characters in all, were passed over in "
+        "training"
+    ]
 
 
 def test_sizes_that_cannot_be_are_refused_with_the_flag():
