@@ -18,7 +18,10 @@ from electra_jax.config.pretraining import PretrainingConfig
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Returns the recipe; for `variant` see `with_variant`."""
     # The schema's defaults are this recipe: docs/config.md lists every field with default, range, unit and reason.
-    return with_variant(files.defaults(PretrainingConfig), variant)
+    config = files.defaults(PretrainingConfig)
+    # The published vocabulary's; the default, auto, would follow the text.
+    config.data.tokenizer.lowercase = config.data.tokenizer.strip_accents = True
+    return with_variant(config, variant)
 
 
 def with_variant(config: ml_collections.ConfigDict, variant: str) -> ml_collections.ConfigDict:

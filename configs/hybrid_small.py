@@ -20,6 +20,7 @@ from electra_jax.configs import base, small
 def get_config(variant: str = "") -> ml_collections.ConfigDict:
     """Returns the recipe; for `variant` see `base.with_variant`."""
     config = small.get_config()
+    config.data.tokenizer.lowercase = config.data.tokenizer.strip_accents = "auto"  # For text of any language.
     config.objective.name = "hybrid"
     config.objective.corrective_weight = 1.0  # Like the generator's: both are losses of predicting a word.
     config.objective.discriminator_weight = 10.0  # At 50 the corrective loss has little effect; measured at small size.

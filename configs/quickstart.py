@@ -39,6 +39,7 @@ def get_config(variant: str = "") -> ml_collections.ConfigDict:
     data.sequence_length = 64
     data.heldout_fraction = 0.05
     data.tokenizer.vocabulary_size = 2048
+    data.tokenizer.lowercase = data.tokenizer.strip_accents = "auto"  # Both, in English; fits other text as well.
 
     model = config.model
     model.layers = 2
