@@ -28,12 +28,12 @@ FACTS, TABLES, NETWORK = "page.json", "tokenizer.json", "model.onnx"
 _RUNTIME = "onnxruntime"
 _PROGRAM = "electra_jax.demo"
 _FILES = ("index.html", "style.css", "icon.svg", "page.js", "network.js", "rows.js", "tokenizer.js")
-# Shown first; a sentence of everyday words in which one is out of place.
-_EXAMPLE = "To be or not to potato, that is the question."
+# Shown first; a sentence in which one word is out of place.
+_EXAMPLE = "And God said, Let there of light: and there was light."
 # Texts that the page divides into tokens when it is opened, to compare with what our tokenizer makes of them: capitals,
 # accents before and after composition, scripts, blanks, punctuation, marks that are dropped, long words.
 CHECKS = (
-    _EXAMPLE,
+    "To be or not to potato, that is the question.",
     "The quick brown fox, 1234! (unaffable) don't  STOP... \t\n x_y e-mail@example.org C++ 50% $5 `~^|<=>",
     "Ça va? ÉTÉ naïve Straße ŒUVRE ﬁ ½ İstanbul Ǆ e\u0301te\u0301 o\u0308\u0323 A\u030a \u0301 x",
     "東京は日本の首都。한국어 텍스트 ภาษาไทย Привет, Ёлка Ελλάς ΣΊΣΥΦΟΣ שָׁלוֹם עולם مُحَمَّد हिन्दी में",
