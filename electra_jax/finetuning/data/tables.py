@@ -169,10 +169,13 @@ def _layout(file: SplitFile[ClassificationConfig], text: str, form: str) -> _Lay
         cells = [cell.strip().strip(settings.quote) for cell in line.split(separator)]
         return wanted <= set(cells) or 1 < len(settings.columns) == len(cells)
 
-    if fits(usual) or not (others := [mark for mark in ",;\t|" if mark != usual and fits(mark)]):
+    others = [mark for mark in ",;\t|" if mark != usual]
+    # One column is too few: then any other separator shows the names that the config could have.
+    found = [mark for mark in others if fits(mark)] or [mark for mark in others if mark in line and usual not in line]
+    if fits(usual) or not found:
         return _Layout(usual, quoted)
-    file.notes.append(f"{file.path}: cells are separated by {others[0]!r}, as its first line shows")
-    return _Layout(others[0], quoted or others[0] == ";")
+    file.notes.append(f"{file.path}: cells are separated by {found[0]!r}, as its first line shows")
+    return _Layout(found[0], quoted or found[0] == ";")
 
 
 def _table(file: SplitFile[ClassificationConfig], text: str, form: str) -> Iterator[Row]:

@@ -178,6 +178,12 @@ def test_the_first_line_shows_what_separates_cells(tmp_path, first, separator):
     assert bool(first) != any("cells are separated by" in note for note in reading.notes)
 
 
+def test_columns_of_other_names_are_shown_apart(tmp_path):
+    content = "Topic;Article\nWeb;'text; with'\n"
+    (problem, *_) = problems_of(tmp_path, text_task("csv"), train=content, dev=content)
+    assert problem.startswith("train.csv:1: found the columns 'Topic', 'Article' in the first line, expected 'text'")
+
+
 def test_separator_and_quotes_can_be_named(tmp_path):
     content = "a;b,c;label\n'1; 2';x;pos\nno;y;neg\n"
     task = text_task("csv", text_columns=("a",), separator=";", quote="'")
