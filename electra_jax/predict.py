@@ -9,7 +9,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +20,7 @@ from electra_jax import entry_point, storage
 from electra_jax.errors import InputError
 from electra_jax.inference import inputs
 from electra_jax.progress import ProgressLine
+from electra_jax.stop_signals import Interrupts
 
 if TYPE_CHECKING:
     from electra_jax.inference.inputs import Request
@@ -291,40 +291,6 @@ class _Output:
         elif self._descriptor != 1:
             os.close(self._descriptor)
             self._descriptor = 1
-
-
-class Interrupts:
-    """Ctrl-C, which is remembered: an exception that is raised in a callback of a library may end there."""
-
-    def __init__(self) -> None:
-        """Takes over the signal, in the main thread, until it is left as a context."""
-        self._asked = self._held = False
-        self._before = signal.signal(signal.SIGINT, self._take)
-
-    def __enter__(self) -> Interrupts:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        signal.signal(signal.SIGINT, self._before)
-
-    def _take(self, number: int, frame: object) -> None:
-        self._asked = True
-        if not self._held:
-            raise KeyboardInterrupt
-
-    def check(self) -> None:
-        """Raises KeyboardInterrupt if it was asked for, also earlier."""
-        if self._asked:
-            raise KeyboardInterrupt
-
-    @contextlib.contextmanager
-    def held(self) -> Iterator[None]:
-        """In its block nothing is raised; `check` does so after it."""
-        self._held = True
-        try:
-            yield
-        finally:
-            self._held = False
 
 
 def _check_output(path: str) -> None:

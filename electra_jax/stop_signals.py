@@ -166,3 +166,37 @@ class StopSignals:
 
 def _ignore(number: int, frame: object) -> None:
     """Does nothing: the thread that reads signals acts on them."""
+
+
+class Interrupts:
+    """Ctrl-C, which is remembered: an exception that is raised in a callback of a library may end there."""
+
+    def __init__(self) -> None:
+        """Takes over the signal, in the main thread, until it is left as a context."""
+        self._asked = self._held = False
+        self._before = signal.signal(signal.SIGINT, self._take)
+
+    def __enter__(self) -> "Interrupts":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        signal.signal(signal.SIGINT, self._before)
+
+    def _take(self, number: int, frame: object) -> None:
+        self._asked = True
+        if not self._held:
+            raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raises KeyboardInterrupt if it was asked for, also earlier."""
+        if self._asked:
+            raise KeyboardInterrupt
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """In its block nothing is raised; `check` does so after it."""
+        self._held = True
+        try:
+            yield
+        finally:
+            self._held = False

@@ -1,6 +1,5 @@
 """The command electra_jax.predict: what it reads and writes, and how it ends."""
 
-import contextlib
 import json
 import os
 import signal
@@ -11,7 +10,6 @@ import time
 import pytest
 
 from electra_jax.interop import export
-from electra_jax.predict import Interrupts
 from tests.interop import made
 from tests.running import ENVIRONMENT, ROOT
 
@@ -103,23 +101,6 @@ def test_a_closed_pipe_ends_it_quietly(folder):
     assert finished.stderr == b""
     assert len(finished.stdout.splitlines()) == 3
     assert finished.stdout.splitlines()[-1] == b"0"
-
-
-def test_an_interrupt_that_a_library_swallows_is_raised_at_the_next_check():
-    with Interrupts() as interrupts:
-        interrupts.check()
-        with contextlib.suppress(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.check()
-
-
-def test_an_interrupt_in_the_middle_of_a_line_waits_for_its_end():
-    with Interrupts() as interrupts:
-        with interrupts.held():
-            signal.raise_signal(signal.SIGINT)
-        with pytest.raises(KeyboardInterrupt):
-            interrupts.check()
 
 
 @pytest.mark.slow

@@ -1,12 +1,13 @@
 """Requests to stop, with a `leave` that records and lets the process live."""
 
+import contextlib
 import os
 import signal
 import threading
 
 import pytest
 
-from electra_jax.stop_signals import SIGNALS, StopSignals
+from electra_jax.stop_signals import SIGNALS, Interrupts, StopSignals
 
 
 class Recorded(StopSignals):
@@ -91,3 +92,20 @@ def test_request_during_an_earlier_hold_is_passed_on():
     noted = []
     stop.hold(noted.append)
     assert noted == ["SIGTERM"]
+
+
+def test_an_interrupt_that_a_library_swallows_is_raised_at_the_next_check():
+    with Interrupts() as interrupts:
+        interrupts.check()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
+
+
+def test_an_interrupt_in_the_middle_of_a_line_waits_for_its_end():
+    with Interrupts() as interrupts:
+        with interrupts.held():
+            signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
