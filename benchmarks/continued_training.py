@@ -38,17 +38,12 @@ def _run(*arguments: str) -> str:
     return done.stdout
 
 
-def save(name: str, trained: Any, path: pathlib.Path) -> int:
-    """Writes a pair of networks with the tokenizer; returns the rows of the word table."""
+def pair(rows: int) -> tuple[Any, Any]:
+    """A discriminator and a generator of transformers with random weights, over one word table of so many rows."""
     import torch
     import transformers
 
     torch.manual_seed(0)
-    folder = tokenizer_ids.FOLDERS[name]
-    for network in ("discriminator", "generator"):
-        tokenizer_ids.save(folder, trained, path / network)
-    pieces = len(transformers.AutoTokenizer.from_pretrained(path / "discriminator"))
-    rows = (pieces // _MULTIPLE + 1) * _MULTIPLE
     sizes: dict[str, Any] = _COMMON | dict(vocab_size=rows)
     discriminator = transformers.ElectraForPreTraining(
         transformers.ElectraConfig(hidden_size=96, num_attention_heads=6, intermediate_size=192, **sizes)
@@ -58,6 +53,19 @@ def save(name: str, trained: Any, path: pathlib.Path) -> int:
     )
     generator.electra.embeddings.load_state_dict(discriminator.electra.embeddings.state_dict())
     generator.tie_weights()
+    return discriminator, generator
+
+
+def save(name: str, trained: Any, path: pathlib.Path) -> int:
+    """Writes a pair of networks with the tokenizer; returns the rows of the word table."""
+    import transformers
+
+    folder = tokenizer_ids.FOLDERS[name]
+    for network in ("discriminator", "generator"):
+        tokenizer_ids.save(folder, trained, path / network)
+    pieces = len(transformers.AutoTokenizer.from_pretrained(path / "discriminator"))
+    rows = (pieces // _MULTIPLE + 1) * _MULTIPLE
+    discriminator, generator = pair(rows)
     discriminator.save_pretrained(path / "discriminator")
     generator.save_pretrained(path / "generator")
     return rows

@@ -9,30 +9,17 @@ from tests.running import main
 
 pytestmark = pytest.mark.interop
 
-SIZES = dict(
-    embedding_size=48,
-    num_hidden_layers=2,
-    max_position_embeddings=64,
-)
 ROWS = 208  # Of the word table, padded to a multiple of 8: 200 pieces and an added one.
 
 
 def saved_pair(folder):
     """An ELECTRA of transformers with random weights, generator and discriminator over one set of embeddings."""
-    import torch
     import transformers
 
-    torch.manual_seed(0)
+    from benchmarks import continued_training
+
     vocabulary = made.vocabulary(200)
-    sizes = SIZES | dict(vocab_size=ROWS)
-    discriminator = transformers.ElectraForPreTraining(
-        transformers.ElectraConfig(hidden_size=96, num_attention_heads=6, intermediate_size=192, **sizes)
-    )
-    generator = transformers.ElectraForMaskedLM(
-        transformers.ElectraConfig(hidden_size=48, num_attention_heads=3, intermediate_size=96, **sizes)
-    )
-    generator.electra.embeddings.load_state_dict(discriminator.electra.embeddings.state_dict())
-    generator.tie_weights()
+    discriminator, generator = continued_training.pair(ROWS)
     (folder / "vocab.txt").parent.mkdir(parents=True, exist_ok=True)
     (folder / "vocab.txt").write_text("\n".join(vocabulary))
     tokenizer = transformers.BertTokenizer(

@@ -140,3 +140,11 @@ def observed(normalize: Callable[[str], str]) -> dict[str, bool]:
     seen = normalize("É")
     lowercase = seen in ("é", "e")
     return {"lowercase": lowercase, "strip_accents": lowercase and seen == "e"}
+
+
+def described(normalize: Callable[[str], str]) -> str:
+    """Says how a tokenizer treats capitals and accents; see `observed`."""
+    seen = normalize("É")
+    capitals = "kept" if seen in ("É", "E") else "lower-cased"
+    accents = "kept" if seen in ("É", "é") else "stripped"
+    return f"capitals {capitals}, accents {accents}"

@@ -196,11 +196,7 @@ def load_with_casing(
             continue
         if AUTO not in (lowercase, strip_accents) or _states_casing(path):
             return made, ""
-        seen = casing.observed(made.normalize)
-        return made, (
-            f"vocab.txt: capitals {'lower-cased' if seen['lowercase'] else 'kept'}, accents "
-            f"{'stripped' if seen['strip_accents'] else 'kept'}, inferred from its pieces"
-        )
+        return made, f"vocab.txt: {casing.described(made.normalize)}, inferred from its pieces"
     raise refusals[0]
 
 

@@ -63,10 +63,7 @@ def describe(tokenizer: Tokenizer, texts: Sequence[str]) -> Description:
 
 def casing(tokenizer: Tokenizer) -> str:
     """Describes what a tokenizer does to capitals and accents, found by trying."""
-    seen = tokenizer.normalize("É")
-    capitals = "kept" if seen in ("É", "E") else "lower-cased"
-    accents = "kept" if seen in ("É", "é") else "stripped"
-    return f"capitals {capitals}, accents {accents}"
+    return casings.described(tokenizer.normalize)
 
 
 def _lost_marks(tokenizer: Tokenizer, texts: Sequence[str]) -> str:
